@@ -1,0 +1,79 @@
+# One verb a task.  `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+CHILDREN ?= 20000
+PORT ?= 8400
+ONLY ?=
+PACKAGES := broker linkage agreements audit
+
+.PHONY: help demo test check format bench faults properties lock vendor clean
+
+help: ## List what can be typed here
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+demo: $(VENV)/run.stamp ## A synthetic area, three organisations, the whole way; keeps serving (ARGS=--once CHILDREN=n PORT=n)
+	@$(BIN)/python -m deploy.demo --children $(CHILDREN) --port $(PORT) $(ARGS)
+
+test: $(VENV)/test.stamp ## Install the test tools, then pass every test (ARGS="-k words" for some)
+	@$(BIN)/python deploy/test_tools.py
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/test.stamp ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/test.stamp ## Put the format right
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/test.stamp ## Every benchmark table, as ratios of one run (ONLY=linkage|audit|agreements)
+	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+faults: $(VENV)/test.stamp ## The long fault harnesses
+	@$(BIN)/python deploy/test_tools.py
+	$(BIN)/python -m pytest tests/faults --long $(ARGS)
+
+properties: $(VENV)/test.stamp ## The long property runs
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -k "property or properties or oracle" $(ARGS)
+
+lock: ## Resolve the lock files anew (maintainers; needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 2; }
+	printf 'setuptools>=80\n' > build-backend.in
+	uv pip compile pyproject.toml build-backend.in --extra agency --extra broker --extra auditor --extra evaluation \
+	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --custom-compile-command "make lock" --quiet -o requirements.lock
+	uv pip compile pyproject.toml build-backend.in --extra agency --extra broker --extra auditor --extra evaluation --extra test --extra dev \
+	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate -c requirements.lock \
+	  --custom-compile-command "make lock" --quiet -o requirements-test.lock
+	rm build-backend.in
+
+vendor: ## Fetch and rewrite the pages' vendored assets (maintainers; needs node)
+	$(PYTHON) deploy/vendor_frontend.py
+
+clean: ## Remove what was built here (not the virtual environment)
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# A virtual environment in two steps: what a user runs, then the test tools on top.  Plain pip, so that a mirror or a
+# certificate set up for pip is honoured; hashes, so that nothing else gets in.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 2; }
+	@echo "Making a virtual environment ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the locked packages (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/test.stamp: requirements-test.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the locked packages and test tools (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r requirements-test.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/run.stamp
