@@ -1,0 +1,118 @@
+"""What a gateway is told: the `[gateway]` table of the home's `agency.toml`, overridden by GATEWAY_* variables.
+
+```toml
+[gateway]
+environment = "demo"                    # or "production", the default
+host = "127.0.0.1"
+port = 8401
+broker_url = "http://127.0.0.1:8400"
+organisation = "Northshire Council"     # as people call it
+service = "Northshire gateway"
+desk = {name = "the safeguarding desk", phone = "01632 960 104"}
+people = [{id = "p-sample-analyst", name = "Sample Analyst", role = "MASH_ANALYST"}]    # demo sign-in only
+[gateway.organisations]                 # how the others are called
+northshire-police = "Northshire Police"
+```
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ROLES = (
+    "MASH_ANALYST", "MASH_DECISION_MAKER", "AGENCY_REP", "EH_COORDINATOR", "SOCIAL_WORKER", "DSL", "DATA_STEWARD",
+)  # fmt: skip
+"""Roles that sign in at their own agency's gateway (domain.md section 4)."""
+
+
+class Part(BaseModel):
+    """A table inside `[gateway]`: frozen, and no key that is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class DemoPerson(Part):
+    """Someone who may sign in to a demonstration by being picked from a list."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    name: str
+    role: Literal[
+        "MASH_ANALYST", "MASH_DECISION_MAKER", "AGENCY_REP", "EH_COORDINATOR", "SOCIAL_WORKER", "DSL", "DATA_STEWARD"
+    ]
+
+
+class Desk(Part):
+    """Whom to ring when the service can't help."""
+
+    name: str
+    phone: str
+
+
+class GatewaySettings(BaseSettings):
+    """Every setting of one agency's gateway."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    environment: Literal["production", "demo"] = "production"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8401, ge=1, le=65535)
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
+    broker_url: str
+    organisation: str
+    service: str = "Safeguarding gateway"
+    desk: Desk
+    organisations: dict[str, str] = Field(default_factory=dict)
+    people: tuple[DemoPerson, ...] = ()
+    idle_minutes: int = Field(default=15, ge=1, le=60)
+    session_hours: int = Field(default=8, ge=1, le=12)
+    typed_minutes: int = Field(default=60, ge=1, le=60)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment beats the file."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _picking_yourself_from_a_list_is_for_a_demonstration(self) -> GatewaySettings:
+        if self.people and (self.environment != "demo" or not is_loopback(self.host)):
+            raise ValueError("people: sign-in from a list needs environment = 'demo' and a loopback host")
+        return self
+
+
+def load(home: Path) -> GatewaySettings:
+    """Settings of the gateway whose home this is.
+
+    Raises ValueError (pydantic's, which quotes no value) if a setting is missing, unknown or out of range, and OSError
+    if `agency.toml` can't be read.
+    """
+    table: dict[str, Any] = tomllib.loads((home / "agency.toml").read_text(encoding="utf-8")).get("gateway", {})
+    return GatewaySettings(**table)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody outside this machine can reach `host`.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("gateway.example")
+    (True, True, False, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
