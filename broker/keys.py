@@ -1,0 +1,265 @@
+"""The broker's own keys, and what is done with them.
+
+Keys are files of mode 0600 in one folder; another provider (a key service, PKCS#11) would give the same `Keys`.
+The linkage key is not among them, and never will be: it stays with the agencies.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import rfc8785
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from broker.errors import BadSignature, KeyUnavailable, Undecipherable
+
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+SECRETS: Final = ("kek", "pepper", "vault", "index", "case")
+ITEM_SCHEMA: Final = "item-1"
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A 32-byte AES-256-GCM key for one batch, one event or one segment."""
+
+    _key: bytes = field(repr=False)
+
+    def seal(self, plain: bytes, *, bound_to: bytes) -> bytes:
+        """Nonce, ciphertext and tag; opens only with the same `bound_to`."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return nonce + AESGCM(self._key).encrypt(nonce, plain, bound_to)
+
+    def open(self, sealed: bytes, *, bound_to: bytes) -> bytes:
+        """What was sealed.  Raises Undecipherable if the key, the place or the bytes are others."""
+        try:
+            return AESGCM(self._key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)
+        except (InvalidTag, ValueError):
+            raise Undecipherable("sealed bytes do not open here") from None
+
+    def seal_item(self, payload: bytes, *, agency: str, batch: str, item_ref: str) -> bytes:
+        """An item's payload, bound to its agency, batch and row."""
+        return self.seal(payload, bound_to=_place(agency, batch, item_ref, ITEM_SCHEMA))
+
+    def open_item(self, sealed: bytes, *, agency: str, batch: str, item_ref: str) -> bytes:
+        """An item's payload.  Raises Undecipherable if it was moved to another row, batch or agency."""
+        return self.open(sealed, bound_to=_place(agency, batch, item_ref, ITEM_SCHEMA))
+
+    def seal_chunk(self, chunk: bytes, *, batch: str, table: str, number: int) -> bytes:
+        """A chunk as it goes to the spool."""
+        return self.seal(chunk, bound_to=_place(batch, table, str(number), "chunk-1"))
+
+    def open_chunk(self, sealed: bytes, *, batch: str, table: str, number: int) -> bytes:
+        """A chunk from the spool.  Raises Undecipherable if it was moved or altered."""
+        return self.open(sealed, bound_to=_place(batch, table, str(number), "chunk-1"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Every key of the broker but the log's, which the signer holds; none of them shows in `repr`."""
+
+    _kek: bytes = field(repr=False)
+    _pepper: bytes = field(repr=False)
+    _vault: bytes = field(repr=False)
+    _index: bytes = field(repr=False)
+    _case: bytes = field(repr=False)
+    _receipts: Ed25519PrivateKey = field(repr=False)
+    token_key: ec.EllipticCurvePrivateKey = field(repr=False)
+    log_key: Ed25519PrivateKey = field(repr=False)
+
+    @classmethod
+    def make(cls, folder: Path) -> Keys:
+        """Make what is missing in `folder` (mode 0700), keep what is there, and load all."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in SECRETS:
+            _write_new(folder / f"{name}.key", secrets.token_bytes(KEY_BYTES).hex().encode() + b"\n")
+        for name in ("receipts", "log"):
+            _write_new(folder / f"{name}.pem", _pem(Ed25519PrivateKey.generate()))
+        _write_new(folder / "token.pem", _pem(ec.generate_private_key(ec.SECP256R1())))
+        return cls.load(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Keys:
+        """The keys of a folder.  Raises KeyUnavailable if one is missing, malformed or readable by others."""
+        hexed = {name: _read(folder / f"{name}.key") for name in SECRETS}
+        try:
+            opened = {name: bytes.fromhex(text.decode().strip()) for name, text in hexed.items()}
+            receipts = load_pem_private_key(_read(folder / "receipts.pem"), None)
+            log = load_pem_private_key(_read(folder / "log.pem"), None)
+            token = load_pem_private_key(_read(folder / "token.pem"), None)
+        except ValueError:
+            raise KeyUnavailable(f"a key file in {folder.name}/ is malformed") from None
+        if any(len(key) != KEY_BYTES for key in opened.values()):
+            raise KeyUnavailable(f"a key file in {folder.name}/ has another length than {KEY_BYTES} bytes")
+        if not isinstance(receipts, Ed25519PrivateKey) or not isinstance(log, Ed25519PrivateKey):
+            raise KeyUnavailable("receipts.pem and log.pem hold Ed25519 keys")
+        if not isinstance(token, ec.EllipticCurvePrivateKey) or not isinstance(token.curve, ec.SECP256R1):
+            raise KeyUnavailable("token.pem holds a P-256 key")
+        return cls(
+            _kek=opened["kek"], _pepper=opened["pepper"], _vault=opened["vault"], _index=opened["index"],
+            _case=opened["case"], _receipts=receipts, token_key=token, log_key=log,
+        )  # fmt: skip
+
+    def new_data_key(self, name: str) -> tuple[DataKey, bytes]:
+        """A fresh key for what `name` names (a batch's or an event's id), and the same wrapped under the KEK."""
+        key = secrets.token_bytes(KEY_BYTES)
+        return DataKey(key), DataKey(self._kek).seal(key, bound_to=_place("dek-1", name))
+
+    def data_key(self, wrapped: bytes, name: str) -> DataKey:
+        """Unwrap.  Raises Undecipherable if it was wrapped for another name, or by another KEK."""
+        return DataKey(DataKey(self._kek).open(wrapped, bound_to=_place("dek-1", name)))
+
+    def vault_key(self) -> DataKey:
+        """The key over the vault's segments."""
+        return DataKey(self._vault)
+
+    def pepper(self, tokens: pa.Array | pa.ChunkedArray) -> pa.Array:
+        """Tokens as the broker keeps them: the first 8 bytes of HMAC-SHA-256(pepper, token), little-endian, signed.
+
+        Takes and gives int64; null stays null.  Each distinct token is hashed once.
+        """
+        if isinstance(tokens, pa.ChunkedArray):
+            tokens = tokens.combine_chunks()
+        distinct = pc.dictionary_encode(tokens)
+        hashed = pa.array([self.pepper_one(token) for token in distinct.dictionary.to_pylist()], pa.int64())
+        return hashed.take(distinct.indices)
+
+    def pepper_one(self, token: int) -> int:
+        """One token, as `pepper` does."""
+        digest = hmac.digest(self._pepper, token.to_bytes(8, "little", signed=True), "sha256")
+        return int.from_bytes(digest[:8], "little", signed=True)
+
+    def subject_index(self, subject: str) -> str:
+        """Under what the log's subject index keeps an id: HMAC-SHA-256 by a key of its own, hex."""
+        return hmac.digest(self._index, subject.encode(), "sha256").hex()
+
+    def case_index(self, case: str) -> str:
+        """The gateway's case token hashed again by a key of the broker's, hex."""
+        return hmac.digest(self._case, case.encode(), "sha256").hex()
+
+    @property
+    def receipt_kid(self) -> str:
+        """The name of the key that signs receipts: the first 16 hex digits of the SHA-256 of its public half."""
+        return sha256(self.receipt_public()).hexdigest()[:16]
+
+    def receipt_public(self) -> bytes:
+        """The raw public half of the receipt key, for those who check receipts."""
+        return _raw(self._receipts.public_key())
+
+    def sign(self, payload: bytes) -> dict[str, Any]:
+        """A JWS in JSON general serialisation over `payload`, as batch receipts bear."""
+        protected = b64url(rfc8785.dumps({"alg": "Ed25519", "kid": self.receipt_kid}))
+        body = b64url(payload)
+        signature = self._receipts.sign(f"{protected}.{body}".encode())
+        return {"payload": body, "signatures": [{"protected": protected, "signature": b64url(signature)}]}
+
+
+def verify_general(jws: Mapping[str, Any], public: bytes) -> bytes:
+    """The payload of a JWS made by `Keys.sign`.  Raises BadSignature if it is not by this key."""
+    try:
+        (only,) = jws["signatures"]
+        Ed25519PublicKey.from_public_bytes(public).verify(
+            unb64url(only["signature"]), f"{only['protected']}.{jws['payload']}".encode()
+        )
+        header = json.loads(unb64url(only["protected"]))
+        payload = unb64url(jws["payload"])
+    except (KeyError, TypeError, ValueError, InvalidSignature):
+        raise BadSignature("the signature does not verify") from None
+    if set(header) != {"alg", "kid"} or header["alg"] != "Ed25519":
+        raise BadSignature("the signature's header is not of this form")
+    return payload
+
+
+def kid_of(detached: str) -> str:
+    """The key a detached JWS says it is by; nothing is verified.  Raises BadSignature if it can't be read."""
+    try:
+        protected, payload, _ = detached.split(".")
+        header = json.loads(unb64url(protected))
+        alg, kid = header["alg"], header["kid"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BadSignature("a detached JWS is due: header, empty payload, signature") from None
+    if payload or set(header) != {"alg", "kid"} or alg != "Ed25519" or not isinstance(kid, str):
+        raise BadSignature("the signature's header is alg Ed25519 and kid, and its payload is left out")
+    return kid
+
+
+def verify_detached(detached: str, payload: bytes, public: bytes) -> None:
+    """Return if `detached` is the Ed25519 signature over `payload` by the raw key `public`, else raise BadSignature."""
+    kid_of(detached)
+    protected, _, signature = detached.split(".")
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(
+            unb64url(signature), f"{protected}.{b64url(payload)}".encode()
+        )
+    except (ValueError, InvalidSignature):
+        raise BadSignature("the signature does not verify") from None
+
+
+def b64url(raw: bytes) -> str:
+    """Base64url without padding."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def unb64url(text: str) -> bytes:
+    """Strict base64url without padding.  Raises ValueError for another alphabet or stray last bits."""
+    raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if b64url(raw) != text:
+        raise ValueError("this is not canonical base64url")
+    return raw
+
+
+def _place(*parts: str) -> bytes:
+    return rfc8785.dumps(list(parts))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_IMODE(mode) & 0o077:
+            raise KeyUnavailable(f"{path.name} can be read by others: its mode must be 0600")
+        return path.read_bytes()
+    except OSError:
+        raise KeyUnavailable(f"{path.name} can't be read: `broker keys init` makes it") from None
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    if path.exists():
+        return
+    fresh = path.with_suffix(".new")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    fresh.rename(path)
+
+
+def _pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _raw(key: Ed25519PublicKey) -> bytes:
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)

@@ -1,0 +1,117 @@
+"""Every setting of the broker: `broker.toml`, then BROKER_ variables, which win."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from broker.errors import BadSettings
+
+MiB = 1024 * 1024
+BrokerRole = Literal["IG_OFFICER", "LINK_REVIEWER", "OPERATOR"]
+
+
+class DemoPerson(BaseModel):
+    """Someone who may sign in to the demo without a password."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    person: str = Field(description="Opaque id, as an identity provider would give.")
+    label: str = Field(description="What the sign-in list shows: a job, not a name.")
+    role: BrokerRole = Field(description="The role the person acts in.")
+
+
+class Settings(BaseSettings):
+    """The broker's configuration.  Built once, handed to `create_app`, never changed."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BROKER_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    environment: Literal["production", "demo"] = Field(
+        "production", description="`demo` allows sign-in without a password."
+    )
+    partnership: str = Field(description="Name of the partnership, as agreements write it.")
+    base_url: str = Field(
+        description="Where callers reach the broker; the audience of their tokens. No slash at the end."
+    )
+    database_url: SecretStr = Field(description="SQLAlchemy URL: sqlite:///file or postgresql+psycopg://...")
+    data_dir: Path = Field(description="Folder of spool/, vault/, keys/ and signer/.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8400, ge=1, le=65535, description="Port to listen on.")
+    log_year: int = Field(2026, description="The log's yearly shard: its origin is <host of base_url>/audit/<year>.")
+    token_seconds: int = Field(600, ge=60, le=600, description="How long a machine token holds.")
+    receipt_seconds: float = Field(
+        5.0, gt=0, description="How long an answer waits for its checkpoint before it is refused."
+    )
+    linger_ms: int = Field(5, ge=0, le=1000, description="How long the sequencer waits for company before it writes.")
+    session_idle_minutes: int = Field(15, ge=1, le=15, description="A session ends after this long without a request.")
+    session_hours: int = Field(8, ge=1, le=8, description="A session ends after this long in any case.")
+    max_body_bytes: int = Field(1 * MiB, description="Largest request body but for a chunk.")
+    max_chunk_bytes: int = Field(64 * MiB, description="Largest chunk of a batch.")
+    query_memory_mb: int = Field(256, description="What DuckDB may use to check one batch.")
+    demo_people: tuple[DemoPerson, ...] = Field((), description="Who may sign in to a demo.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, file_secret_settings, TomlConfigSettingsSource(settings_cls))
+
+    @model_validator(mode="after")
+    def _safe(self) -> Settings:
+        if self.base_url.endswith("/"):
+            raise ValueError("base_url: no slash at the end")
+        if self.environment == "production" and not (self.base_url.startswith("https://") or self.loopback):
+            raise ValueError("base_url: https is due in production")
+        if self.demo_people and not self.demo_sign_in:
+            raise ValueError("demo_people: only where environment is demo, host is loopback and database is SQLite")
+        if self.environment == "demo" and not (self.loopback and self.sqlite):
+            raise ValueError("environment: a demo listens on loopback and keeps its data in SQLite")
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the broker."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether the database is a SQLite file."""
+        return self.database_url.get_secret_value().startswith("sqlite:")
+
+    @property
+    def demo_sign_in(self) -> bool:
+        """Whether people may sign in without a password: in a demo, on loopback, on SQLite."""
+        return self.environment == "demo" and self.loopback and self.sqlite
+
+    @property
+    def origin(self) -> str:
+        """The log's origin, and its key's name."""
+        return f"{self.base_url.split('://', 1)[1]}/audit/{self.log_year}"
+
+    @property
+    def token_endpoint(self) -> str:
+        """The audience of an agency's client assertion."""
+        return f"{self.base_url}/oauth2/token"
+
+
+def read(config: Path | None) -> Settings:
+    """Settings from a TOML file and the environment.
+
+    Relative paths in `data_dir` and in a SQLite URL count from the folder of the file.
+    Raises BadSettings, which names the settings that are wrong and no value.
+    """
+    raise NotImplementedError

@@ -1,0 +1,166 @@
+"""The log's tables: outbox, entries, event bodies, tiles, head, checkpoints."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Index
+from sqlmodel import Field
+
+from broker.store.columns import Row, instant, json_value, octets
+
+
+class OutboxRow(Row, table=True):
+    """An event written in the business transaction and not yet sequenced.  The sequencer moves it, whole."""
+
+    __tablename__ = "audit_outbox"
+
+    position: int | None = Field(default=None, primary_key=True)
+    event_id: str = Field(unique=True)
+    idem_key: str | None = Field(default=None, unique=True)
+    at_ms: int = Field(sa_type=BigInteger)  # when it was written; the leaf's own time is never earlier than the last's
+    commitment: bytes = octets()
+    columns: dict[str, Any] = json_value()  # of EventRow
+    sections: bytes = octets()  # encrypted: sections and salts
+    detail: bytes = octets()  # encrypted under the event's own key
+    key_wrapped: bytes = octets()
+    subjects: list[str] = json_value()  # HMACs
+
+
+class EntryRow(Row, table=True):
+    """A leaf of the tree; never changed, never deleted."""
+
+    __tablename__ = "audit_entry"
+
+    log_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    leaf: bytes = octets()
+    leaf_hash: bytes = octets()
+    event_id: str = Field(unique=True)
+
+
+class EventRow(Row, table=True):
+    """An event's body beside the tree.  Erasure empties `sections`, `detail` and `key_wrapped`; the leaf stays."""
+
+    __tablename__ = "audit_event"
+    __table_args__ = (
+        Index("ix_audit_event_log_id_seq", "log_id", "seq"),
+        Index("ix_audit_event_actor_ref_t_ms", "actor_ref", "t_ms"),
+        Index("ix_audit_event_type_t_ms", "type", "t_ms"),
+        Index("ix_audit_event_org_t_ms", "org", "t_ms"),
+    )
+
+    event_id: str = Field(primary_key=True)
+    log_id: str
+    seq: int = Field(sa_type=BigInteger)
+    t_ms: int = Field(sa_type=BigInteger, index=True)
+    type: str
+    op: str
+    org: str
+    actor_ref: str
+    role: str
+    purpose: str
+    case_hmac: str = Field(index=True)
+    outcome: str
+    break_glass: bool = Field(default=False)
+    sections: bytes | None = octets(default=None, nullable=True)
+    detail: bytes | None = octets(default=None, nullable=True)
+    key_wrapped: bytes | None = octets(default=None, nullable=True)
+    erased_at: datetime | None = instant(default=None, nullable=True)
+
+
+class SubjectRow(Row, table=True):
+    """Which events concern a subject, by HMAC; prunable."""
+
+    __tablename__ = "audit_subject"
+
+    idx_hmac: str = Field(primary_key=True)
+    log_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+
+
+class TileRow(Row, table=True):
+    """The widest tile yet at (level, n); a narrower partial tile is its prefix."""
+
+    __tablename__ = "audit_tile"
+
+    log_id: str = Field(primary_key=True)
+    level: int = Field(primary_key=True)
+    n: int = Field(primary_key=True, sa_type=BigInteger)
+    width: int
+    data: bytes = octets()
+
+
+class HeadRow(Row, table=True):
+    """Where the log ends.  Moved only by compare-and-set on (size, epoch), so a zombie sequencer writes nothing."""
+
+    __tablename__ = "audit_head"
+
+    log_id: str = Field(primary_key=True)
+    size: int = Field(sa_type=BigInteger)
+    frontier: bytes = octets()
+    root: bytes = octets()
+    last_ms: int = Field(sa_type=BigInteger)
+    epoch: int
+
+
+class CheckpointRow(Row, table=True):
+    """A signed checkpoint."""
+
+    __tablename__ = "audit_checkpoint"
+
+    log_id: str = Field(primary_key=True)
+    size: int = Field(primary_key=True, sa_type=BigInteger)
+    note: bytes = octets()
+    at: datetime = instant()
+
+
+class CosignatureRow(Row, table=True):
+    """A witness's line over a checkpoint."""
+
+    __tablename__ = "audit_cosig"
+
+    log_id: str = Field(primary_key=True)
+    size: int = Field(primary_key=True, sa_type=BigInteger)
+    witness: str = Field(primary_key=True)
+    t_s: int = Field(sa_type=BigInteger)
+    line: str
+
+
+class FlagRow(Row, table=True):
+    """An event that a rule or a person flagged for review."""
+
+    __tablename__ = "audit_flag"
+
+    id: str = Field(primary_key=True)
+    event_id: str = Field(index=True)
+    rule: str
+    raised_at: datetime = instant()
+
+
+class ReviewRow(Row, table=True):
+    """A review of an event; whoever acted in the event can't sign it off."""
+
+    __tablename__ = "audit_review"
+
+    id: str = Field(primary_key=True)
+    event_id: str = Field(index=True)
+    reviewer: str
+    decision: str
+    note: bytes | None = octets(default=None, nullable=True)  # encrypted
+    at: datetime = instant()
+    signed_off_by: str | None = Field(default=None)
+    signed_off_at: datetime | None = instant(default=None, nullable=True)
+
+
+class RollupRow(Row, table=True):
+    """Counts of an hour, by organisation, person and type."""
+
+    __tablename__ = "audit_rollup"
+
+    hour: int = Field(primary_key=True, sa_type=BigInteger)
+    org: str = Field(primary_key=True)
+    actor_ref: str = Field(primary_key=True)
+    type: str = Field(primary_key=True)
+    count: int

@@ -1,0 +1,79 @@
+"""Searches, the candidates they found, views opened and thresholds recorded."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Field
+
+from broker.store.columns import Row, instant, json_value
+
+
+class SearchRow(Row, table=True):
+    """One search.  The query itself is not kept here: it is in the log's encrypted `detail`."""
+
+    __tablename__ = "search"
+
+    id: str = Field(primary_key=True)
+    agency: str = Field(foreign_key="agency.id")
+    person: str = Field(index=True)
+    role: str
+    session: str
+    purpose: str
+    basis: dict[str, Any] = json_value()
+    case_hmac: str = Field(index=True)
+    family_informed: str
+    run: str | None = Field(default=None)  # the link run that answered
+    event_id: str
+    outcome: str
+    created_at: datetime = instant(index=True)
+    expires_at: datetime = instant()
+
+
+class SearchCandidateRow(Row, table=True):
+    """A candidate that was listed, under the name the asker knows it by."""
+
+    __tablename__ = "search_candidate"
+
+    search: str = Field(primary_key=True, foreign_key="search.id")
+    candidate: str = Field(primary_key=True)
+    person_id: str = Field(index=True)
+    band: str
+    upper: bool  # passed the higher bar, for summary and detail
+    agreed: list[str] = json_value()
+    differs: list[str] = json_value()
+    records: list[list[str]] = json_value()  # [agency, flow, record_ref]
+
+
+class ViewRow(Row, table=True):
+    """A family view that was authorised."""
+
+    __tablename__ = "view"
+
+    id: str = Field(primary_key=True)
+    search: str = Field(foreign_key="search.id", index=True)
+    candidate: str
+    agency: str
+    person: str = Field(index=True)
+    event_id: str
+    outcome: str
+    at: datetime = instant(index=True)
+    ends_at: datetime = instant()
+
+
+class ThresholdRow(Row, table=True):
+    """A level of need that a manager recorded for a case and a candidate."""
+
+    __tablename__ = "threshold"
+
+    id: str = Field(primary_key=True)
+    agency: str
+    case_hmac: str = Field(index=True)
+    person_id: str
+    search: str = Field(foreign_key="search.id")
+    level: str
+    grounds: str
+    set_by: str
+    event_id: str
+    at: datetime = instant()

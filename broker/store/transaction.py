@@ -1,0 +1,162 @@
+"""The one way in: a transaction that commits on leaving, durably, or leaves nothing behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlmodel import Session, col, create_engine, select
+
+from broker.errors import Conflict, NestedTransaction, StoreUnavailable, UnsafeDatabase
+from broker.store.columns import Row
+
+T = TypeVar("T", bound=Row)
+BUSY_MS: Final = 5_000
+SYNCHRONOUS_FULL: Final = 2
+
+
+class Reading:
+    """A consistent look at the tables.  What it is given to write, the database refuses."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session  # for the queries of `broker.store`; nobody else can use it without SQLModel
+
+    def one(self, row: type[T], **where: Any) -> T | None:
+        """The row whose columns equal `where`, or None.  Raises ValueError if several do."""
+        found = self.all(row, limit=2, **where)
+        if len(found) > 1:
+            raise ValueError(f"{row.__name__}: more than one row answers")
+        return found[0] if found else None
+
+    def all(self, row: type[T], *, order: Sequence[str] = (), limit: int | None = None, **where: Any) -> list[T]:
+        """Rows whose columns equal `where` (a tuple or list: any of it); `order` names columns, `-name` descending."""
+        query = select(row)
+        for name, value in where.items():
+            column = col(getattr(row, name))
+            if isinstance(value, tuple | list | set | frozenset):
+                query = query.where(column.in_(value))
+            else:
+                query = query.where(column.is_(None) if value is None else column == value)
+        for name in order:
+            column = col(getattr(row, name.removeprefix("-")))
+            query = query.order_by(column.desc() if name.startswith("-") else column.asc())
+        return list(self.session.exec(query.limit(limit) if limit is not None else query))
+
+
+class Transaction(Reading):
+    """A unit of work.  It holds the write lock of SQLite from its first moment; helpers never commit."""
+
+    def add(self, *rows: Row) -> None:
+        """Rows to be inserted, or changed rows; written at the next query or at the end."""
+        self.session.add_all(rows)
+
+    def delete(self, *rows: Row) -> None:
+        """Rows to be deleted."""
+        for row in rows:
+            self.session.delete(row)
+
+    def flush(self) -> None:
+        """Write what waits.  Raises Conflict if a unique key is taken."""
+        try:
+            self.session.flush()
+        except IntegrityError:
+            raise Conflict("a row with this key is there already") from None
+
+
+class Store:
+    """The operational database: SQLite (one file, WAL, FULL) or PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _engine(url)
+        self.sqlite = self.engine.dialect.name == "sqlite"
+        self._writer = threading.Lock()  # SQLite's own waiting is unfair: in one process, take turns
+        self._mine = threading.local()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A write transaction: commits on leaving, rolls back on a raise.
+
+        On return the commit is on disk.  Raises Conflict if a unique key was taken, StoreUnavailable if the database
+        can't be reached or is full, NestedTransaction if this thread holds one already.
+        """
+        if getattr(self._mine, "held", False):
+            raise NestedTransaction("this thread is inside a transaction already")
+        if self.sqlite:
+            self._writer.acquire()
+        self._mine.held = True
+        try:
+            with self._session(immediate=True) as session:
+                yield Transaction(session)
+                session.commit()
+        finally:
+            self._mine.held = False
+            if self.sqlite:
+                self._writer.release()
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """A read-only transaction: one consistent snapshot, never waiting for a writer."""
+        with self._session(immediate=False) as session:
+            yield Reading(session)
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _session(self, *, immediate: bool) -> Iterator[Session]:
+        engine = self.engine.execution_options(read_only=not immediate)
+        if not self.sqlite:
+            engine = engine.execution_options(
+                isolation_level="READ COMMITTED" if immediate else "REPEATABLE READ", postgresql_readonly=not immediate
+            )
+        try:
+            with Session(engine, expire_on_commit=False) as session:
+                yield session
+        except IntegrityError:
+            raise Conflict("a row with this key is there already") from None
+        except (OperationalError, DBAPIError) as wrong:
+            raise StoreUnavailable(type(wrong.orig).__name__) from None
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    arguments: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": parsed.get_backend_name() != "sqlite"}
+    if parsed.get_backend_name() == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise UnsafeDatabase("SQLite needs a file: what is in memory is not durable")
+        arguments["connect_args"] = {"timeout": BUSY_MS / 1000, "check_same_thread": False}
+    engine = create_engine(parsed, **arguments)
+    if parsed.get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _make_durable)
+        event.listen(engine, "begin", _begin_at_once)
+    return engine
+
+
+def _make_durable(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy's `begin` event says BEGIN, not the driver
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    # per connection, and silently ignored where it can't be had: so read it back
+    journal = cursor.execute("PRAGMA journal_mode").fetchone()[0]
+    synchronous = cursor.execute("PRAGMA synchronous").fetchone()[0]
+    keys = cursor.execute("PRAGMA foreign_keys").fetchone()[0]
+    cursor.close()
+    if journal != "wal" or synchronous != SYNCHRONOUS_FULL or keys != 1:
+        raise UnsafeDatabase("SQLite would not take WAL, synchronous=FULL and foreign keys")
+
+
+def _begin_at_once(connection: Connection) -> None:
+    if connection.get_execution_options().get("read_only"):
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+        connection.exec_driver_sql("BEGIN")
+    else:
+        connection.exec_driver_sql("PRAGMA query_only=OFF")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
