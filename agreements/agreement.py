@@ -1,0 +1,239 @@
+"""Agreements and restrictions: frozen, valid once built, in the words that were signed.
+
+`document.read` is the way from TOML to these types; a test may build them directly.  They never change: decisions cite
+them for years; to amend is to sign anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from types import MappingProxyType
+from typing import Any, Literal, NewType
+from zoneinfo import ZoneInfo
+
+from agreements.vocabulary import RECORD, Mode
+
+AgencyId = NewType("AgencyId", str)
+LONDON = ZoneInfo("Europe/London")
+
+
+class InvalidAgreement(ValueError):
+    """A clause that can't be held; the message says which and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Half-open instants in UTC, start <= at < end.  London days become instants once, on reading."""
+
+    start: datetime
+    end: datetime
+
+    @classmethod
+    def of_days(cls, first: date, last: date) -> Period:
+        """From midnight in London as `first` begins to midnight as `last` ends."""
+        return cls(london_midnight(first), london_midnight(last + timedelta(days=1)))
+
+    def __contains__(self, at: datetime) -> bool:
+        return self.start <= at < self.end
+
+
+def london_midnight(day: date) -> datetime:
+    """The instant at which a London day begins, in UTC."""
+    return datetime.combine(day, time(), tzinfo=LONDON).astimezone(ZoneInfo("UTC"))
+
+
+def london_day(at: datetime) -> date:
+    """The day it is in London at an instant."""
+    return at.astimezone(LONDON).date()
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A whole number of one unit, as in "P28D", "PT60M" or "P2Y"; a year or a month is a calendar one."""
+
+    number: int
+    unit: Literal["Y", "M", "D", "TM"]
+
+    def before(self, day: date) -> date:
+        """The day this long before another; 29 February less a year is 28 February."""
+        if self.unit == "D":
+            return day - timedelta(days=self.number)
+        if self.unit == "TM":
+            raise InvalidAgreement("minutes don't count back from a day")
+        months = day.year * 12 + day.month - 1 - self.number * (12 if self.unit == "Y" else 1)
+        year, month = divmod(months, 12)
+        for last in (day.day, 30, 29, 28):
+            try:
+                return date(year, month + 1, min(day.day, last))
+            except ValueError:
+                continue
+        raise InvalidAgreement("no such day")
+
+    @property
+    def minutes(self) -> int:
+        """About how long it is, to tell the shorter of two."""
+        return self.number * {"Y": 525_960, "M": 43_830, "D": 1_440, "TM": 1}[self.unit]
+
+    def __str__(self) -> str:
+        return f"PT{self.number}M" if self.unit == "TM" else f"P{self.number}{self.unit}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GrantRef:
+    """One clause of one signed agreement: "northshire-mash@3.0.0#health-cp"."""
+
+    agreement: str  # id@version
+    clause: str
+
+    def __str__(self) -> str:
+        return f"{self.agreement}#{self.clause}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    """A signatory: an organisation, whether the law calls it a public authority, and the sectors it discloses."""
+
+    id: str
+    public_authority: bool
+    discloses: frozenset[str]
+    signs_as: str
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Duty:
+    """What whoever receives must do, or the broker does for them."""
+
+    do: str
+    after: str | None = None
+    within: Duration | None = field(default=None, compare=False)
+    notify: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantBasis:
+    """The lawful bases under which a clause may be used."""
+
+    art6: frozenset[str]
+    conditions: frozenset[str] = frozenset()
+    gateways: frozenset[str] = frozenset()
+    le_authority: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakGlassTerms:
+    """What a source signed for beforehand: an emergency session with a reason, an end, people told, a review."""
+
+    ends_after: Duration
+    notify: tuple[str, ...]
+    review_within_working_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One clause that gives.  It is a box: a product of finite sets times one time interval."""
+
+    id: str
+    text: str
+    sources: frozenset[str]
+    organisations: frozenset[str]
+    roles: frozenset[str]
+    purposes: frozenset[str]  # as written; `down` is taken when it is read
+    not_purposes: frozenset[str] = frozenset()
+    basis: GrantBasis
+    about: frozenset[str]
+    case_reference: bool = False
+    threshold: str | None = None
+    link: Literal["possible", "match"] | None = None
+    recorded_within: Duration | None = None
+    break_glass: BreakGlassTerms | None = None
+    modes: Mapping[str, Mode]
+    duties: tuple[Duty, ...] = ()
+
+    def __post_init__(self) -> None:
+        if Mode.NONE in self.modes.values():
+            raise InvalidAgreement(f"{self.id}: a grant can't show nothing; to hold back, write a limit")
+        if self.modes.get(RECORD, Mode.EXISTENCE) is not Mode.EXISTENCE:
+            raise InvalidAgreement(f"{self.id}: the bare record is shown at existence only")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """One clause that holds back, within its own agreement."""
+
+    id: str
+    text: str
+    tag: str | None
+    categories: frozenset[str]  # may be "record": every category
+    at_most: Mode
+    purposes: frozenset[str] | None = None  # None: every purpose
+    lift: Literal["never", "break_glass"] = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRef:
+    """A document and the digest that was signed."""
+
+    ref: str  # id@version
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """A data sharing agreement, or (without grants) an umbrella, whose period and limits bind those under it."""
+
+    id: str
+    version: str
+    title: str
+    under: DocumentRef | None
+    vocabulary: DocumentRef
+    period: Period
+    review: datetime | None  # the instant from which a review is overdue
+    if_review_overdue: Literal["warn", "suspend"]
+    parties: Mapping[str, Party]
+    limits: tuple[Limit, ...]
+    grants: tuple[Grant, ...]
+    digest: str = ""
+    body: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
+
+    @property
+    def ref(self) -> str:
+        """As decisions cite it: "northshire-mash@3.0.0"."""
+        return f"{self.id}@{self.version}"
+
+    def grant(self, clause: str) -> Grant:
+        """One of its grants.  Raises KeyError."""
+        for grant in self.grants:
+            if grant.id == clause:
+                return grant
+        raise KeyError(clause)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restriction:
+    """A source's own rule, a court order or a seal: signed by its owner alone, and it binds every agreement."""
+
+    id: str
+    version: str
+    vocabulary: DocumentRef
+    owner: str
+    authority: str
+    text: str
+    period: Period
+    record: str | None  # one record of the owner; None: every one
+    tag: str | None
+    purposes: frozenset[str] | None
+    categories: frozenset[str]
+    at_most: Mode
+    lift: Literal["never", "break_glass"] = "never"
+    digest: str = ""
+    body: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
+
+    @property
+    def ref(self) -> str:
+        """As decisions cite it: "northshire-icb-r12@1.0.0"."""
+        return f"{self.id}@{self.version}"
+
+
+Document = Agreement | Restriction

@@ -1,0 +1,387 @@
+"""The closed, versioned lists that agreements, requests and decisions are written in.
+
+The lists are TOML beside this file; codes never change their meaning within a version, labels may.  `digest` is the
+SHA-256 of the RFC 8785 form of all of them: agreements are signed over it.  Sources: `categories.toml` and the others
+name theirs, entry by entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from importlib import resources
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+import rfc8785
+
+RECORD: Final = "record"
+"""Not a category: "every category of the record" in a limit, the bare hit "holds a record" in a grant of existence."""
+
+
+class Mode(IntEnum):
+    """How much of a category is shown.  `AGGREGATE` is on its own axis: only the purposes of statistics ask for it."""
+
+    NONE = 0
+    EXISTENCE = 1
+    STATUS = 2
+    SUMMARY = 3
+    DETAIL = 4
+    AGGREGATE = 5
+
+    @property
+    def word(self) -> str:
+        """As written in documents and answers: "existence"."""
+        return self.name.lower()
+
+    @classmethod
+    def parse(cls, word: str) -> Mode:
+        """The mode of a word.  Raises ValueError, which lists the words."""
+        try:
+            return _MODES[word]
+        except KeyError:
+            raise ValueError(f"a mode is one of {', '.join(_MODES)}") from None
+
+
+_MODES: Final = {mode.word: mode for mode in Mode}
+CASEWORK: Final = (Mode.EXISTENCE, Mode.STATUS, Mode.SUMMARY, Mode.DETAIL)
+
+Flag = Literal["no", "always", "summary"]  # "summary": only from summary up (the `+` of domain.md's table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusRule:
+    """How one code or band follows from a category's items; `render` knows the rules by name."""
+
+    rule: str
+    labels: Mapping[str, str]
+    systems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Category:
+    """One kind of information, the smallest thing an agreement can grant."""
+
+    name: str
+    alias: str
+    label: str
+    tier: int
+    sector: str
+    special: Flag
+    criminal: Flag
+    place: bool
+    never_ingest: bool
+    ceilings: Mapping[str, Mode]  # by column of the table: MASH, S47, CIN, EH, PLAN
+    codes: Mapping[str, Mapping[str, str]]  # code system -> code -> label
+    denied: Mapping[str, tuple[str, ...]]  # code system -> codes that betray this sealed category; empty: all of it
+    number: str | None  # what the number counts; None: the category has no number
+    outcomes: Mapping[str, str]
+    outcome_pattern: str | None  # a code of an open list, such as an ODS code
+    outcomes_hidden: tuple[str, ...]  # stored, never shown
+    role_required: bool
+    status: StatusRule | None
+    shows: Mapping[str, str]  # "status" and "summary" in words
+
+    def needs_condition(self, mode: Mode) -> bool:
+        """Whether showing it at `mode` needs a condition of Article 9 or Schedule 1."""
+        flags = (self.special, self.criminal)
+        return "always" in flags or ("summary" in flags and Mode.SUMMARY <= mode <= Mode.DETAIL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """Why information is asked for, or a group of such reasons, which only clauses use.
+
+    `column` names the column of the table of ceilings; without one, the S47 column applies, capped at `at_most`.
+    """
+
+    code: str
+    label: str
+    group: bool
+    within: tuple[str, ...]
+    column: str
+    at_most: Mode
+    aggregate: bool
+    statute: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """An entry of a closed list: its code, its words, where it comes from, and what else the list says of it."""
+
+    code: str
+    label: str
+    source: str = ""
+    flags: frozenset[str] = frozenset()
+    set_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A reason why something is not shown.  `hidden`: the asker reads "Nothing to show", whatever the reason."""
+
+    code: str
+    asker: str
+    ig: str
+    hidden: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """A restriction that every partnership has: it applies where `tag` is present or unknown."""
+
+    id: str
+    text: str
+    tag: str
+    categories: tuple[str, ...]
+    at_most: Mode
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Vocabulary:
+    """All closed lists of one version."""
+
+    id: str
+    digest: str
+    categories: Mapping[str, Category]
+    purposes: Mapping[str, Purpose]
+    prohibited: Mapping[str, Term]
+    roles: Mapping[str, Term]
+    thresholds: Mapping[str, Term]
+    relations: Mapping[str, Term]
+    art6: Mapping[str, Term]
+    conditions: Mapping[str, Term]
+    gateways: Mapping[str, Term]
+    le_authorities: Mapping[str, Term]
+    duties: Mapping[str, Term]
+    tags: Mapping[str, Term]
+    emergencies: Mapping[str, Term]
+    results: Mapping[str, Result]
+    baseline: tuple[Baseline, ...]
+
+    @cached_property
+    def shareable(self) -> tuple[str, ...]:
+        """Categories that may be granted and asked for, in the vocabulary's order: all but the sealed ones."""
+        return tuple(name for name, category in self.categories.items() if not category.never_ingest)
+
+    @cached_property
+    def _narrower(self) -> Mapping[str, frozenset[str]]:
+        children: dict[str, set[str]] = {code: set() for code in self.purposes}
+        for purpose in self.purposes.values():
+            for parent in purpose.within:
+                children[parent].add(purpose.code)
+
+        def below(code: str) -> frozenset[str]:
+            return frozenset({code}).union(*(below(child) for child in children[code]))
+
+        return MappingProxyType({code: below(code) for code in self.purposes})
+
+    def down(self, purpose: str) -> frozenset[str]:
+        """A purpose and all that are narrower."""
+        return self._narrower[purpose]
+
+    @cached_property
+    def _ceilings(self) -> Mapping[tuple[str, str], Mode]:
+        ceilings = {}
+        for code in self.purposes:
+            members = [self.purposes[member] for member in self.down(code) if not self.purposes[member].group]
+            for category in self.categories.values():
+                ceilings[code, category.name] = min(self._own_ceiling(member, category) for member in members)
+        return MappingProxyType(ceilings)
+
+    def _own_ceiling(self, purpose: Purpose, category: Category) -> Mode:
+        ceiling = category.ceilings.get(purpose.column, Mode.NONE)
+        return ceiling if purpose.aggregate else min(ceiling, purpose.at_most)
+
+    def ceiling(self, purpose: str, category: str) -> Mode:
+        """The most that may be shown of a category for a purpose; a group's is the lowest of its members'.
+
+        The bare hit, `record`, may be shown wherever any category may be.
+        """
+        if category == RECORD:
+            return Mode.EXISTENCE if any(self._ceilings[purpose, name] for name in self.shareable) else Mode.NONE
+        return self._ceilings[purpose, category]
+
+
+def load() -> Vocabulary:
+    """Read the lists shipped with this package.  Raises ValueError if one contradicts another."""
+    folder = resources.files(__package__)
+    lists: dict[str, Any] = {}
+    for name in ("categories", "purposes", "people", "law", "results"):
+        part = tomllib.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"), parse_float=_no_floats)
+        if repeated := lists.keys() & part.keys():
+            raise ValueError(f"vocabulary: {sorted(repeated)} stands in two files")
+        lists |= part
+    vocabulary = Vocabulary(
+        id=lists["id"],
+        digest=hashlib.sha256(rfc8785.dumps(lists)).hexdigest(),
+        categories=_keyed(_category(name, body) for name, body in lists["categories"].items()),
+        purposes=_keyed(_purpose(code, body) for code, body in lists["purposes"].items()),
+        prohibited=_terms(lists["prohibited"]),
+        roles=_terms(lists["roles"]),
+        thresholds=_terms(lists["thresholds"]),
+        relations=_terms(lists["relations"]),
+        art6=_terms(lists["art6"]),
+        conditions=_terms(lists["conditions"]),
+        gateways=_terms(lists["gateways"]),
+        le_authorities=_terms({code: lists["gateways"][code] for code in lists["le_authorities"]["codes"]}),
+        duties=_terms(lists["duties"]),
+        tags=_terms(lists["tags"]),
+        emergencies=_terms(lists["emergencies"]),
+        results=_keyed(
+            Result(code=code, asker=body["asker"], ig=body["ig"], hidden=body.get("hidden", False))
+            for code, body in lists["results"].items()
+        ),
+        baseline=tuple(
+            Baseline(
+                id=body["id"],
+                text=body["text"],
+                tag=body["tag"],
+                categories=_baseline_categories(body["categories"], lists["categories"]),
+                at_most=Mode.parse(body["at_most"]),
+            )
+            for body in lists["baseline"]
+        ),
+    )
+    _coherent(vocabulary)
+    return vocabulary
+
+
+def codes_for_agencies(vocabulary: Vocabulary | None = None) -> dict[str, Any]:
+    """What an encoder may send: per category its code lists, or that it is never sent.
+
+    `{"version", "categories": {name: {"never_ingest", "codes": {system: [code]} | null, "number": bool,
+    "outcomes": [code] | null, "outcome_pattern": str | null, "role_required": bool}},
+    "denied": {system: [code]}}`: a `denied` code system with an empty list is refused whole, in any category.
+    """
+    lists = vocabulary or VOCABULARY
+    categories = {}
+    denied: dict[str, list[str]] = {}
+    for name, category in lists.categories.items():
+        categories[name] = {
+            "never_ingest": category.never_ingest,
+            "codes": {system: list(codes) for system, codes in category.codes.items()} or None,
+            "number": category.number is not None,
+            "outcomes": list(category.outcomes) or None,
+            "outcome_pattern": category.outcome_pattern,
+            "role_required": category.role_required,
+        }
+        for system, codes in category.denied.items():
+            denied.setdefault(system, []).extend(codes)
+    return {"version": lists.id, "categories": categories, "denied": denied}
+
+
+def _keyed(entries: Iterable[Any]) -> Mapping[str, Any]:
+    keyed = {getattr(entry, "name", None) or entry.code: entry for entry in entries}
+    return MappingProxyType(keyed)
+
+
+def _terms(body: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Term]:
+    return _keyed(
+        Term(
+            code=code,
+            label=entry["label"],
+            source=entry.get("source", ""),
+            flags=frozenset(entry.get("flags", ())),
+            set_by=tuple(entry.get("set_by", ())),
+        )
+        for code, entry in body.items()
+    )
+
+
+def _category(name: str, body: Mapping[str, Any]) -> Category:
+    status = body.get("status")
+    return Category(
+        name=name,
+        alias=body["alias"],
+        label=body["label"],
+        tier=body["tier"],
+        sector=name.partition(".")[0],
+        special=body.get("special", "no"),
+        criminal=body.get("criminal", "no"),
+        place=body.get("place", False),
+        never_ingest=body["tier"] == 4,
+        ceilings=MappingProxyType({column: _letter(letter) for column, letter in body["ceilings"].items()}),
+        codes=MappingProxyType({system: MappingProxyType(codes) for system, codes in body.get("codes", {}).items()}),
+        denied=MappingProxyType({system: tuple(codes) for system, codes in body.get("denied", {}).items()}),
+        number=body.get("number"),
+        outcomes=MappingProxyType(body.get("outcomes", {})),
+        outcome_pattern=body.get("outcome_pattern"),
+        outcomes_hidden=tuple(body.get("outcomes_hidden", ())),
+        role_required=body.get("role_required", False),
+        status=status
+        and StatusRule(
+            rule=status["rule"], labels=MappingProxyType(status["labels"]), systems=tuple(status.get("systems", ()))
+        ),
+        shows=MappingProxyType(body.get("shows", {})),
+    )
+
+
+_LETTERS: Final = {
+    "-": Mode.NONE,
+    "X": Mode.EXISTENCE,
+    "T": Mode.STATUS,
+    "S": Mode.SUMMARY,
+    "D": Mode.DETAIL,
+    "A": Mode.AGGREGATE,
+}
+
+
+def _letter(letter: str) -> Mode:
+    return _LETTERS[letter]
+
+
+def _purpose(code: str, body: Mapping[str, Any]) -> Purpose:
+    return Purpose(
+        code=code,
+        label=body["label"],
+        group=body.get("group", False),
+        within=tuple(body.get("within", ())),
+        column=body.get("column", "S47"),
+        at_most=Mode.parse(body.get("at_most", "detail")),
+        aggregate=body.get("aggregate", False),
+        statute=body.get("statute", ""),
+    )
+
+
+def _baseline_categories(names: list[str], categories: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """`place` stands for every category flagged so."""
+    return tuple(
+        category
+        for name in names
+        for category in ([c for c, body in categories.items() if body.get("place")] if name == "place" else [name])
+    )
+
+
+def _coherent(lists: Vocabulary) -> None:
+    """Raise ValueError where one list names a term that another doesn't hold."""
+    for purpose in lists.purposes.values():
+        for parent in purpose.within:
+            if not lists.purposes[parent].group:
+                raise ValueError(f"vocabulary: purposes.{purpose.code}: {parent} is no group")
+    for category in lists.categories.values():
+        if category.never_ingest and (category.codes or any(category.ceilings.values())):
+            raise ValueError(f"vocabulary: categories.{category.name}: a sealed category has no codes and no ceilings")
+        if not category.never_ingest and category.status is None:
+            raise ValueError(f"vocabulary: categories.{category.name}: it says no status")
+        if category.outcome_pattern is not None:
+            re.compile(category.outcome_pattern)
+    for rule in lists.baseline:
+        if rule.tag not in lists.tags:
+            raise ValueError(f"vocabulary: baseline.{rule.id}: unknown tag {rule.tag}")
+    for level in lists.thresholds.values():
+        if unknown := set(level.set_by) - lists.roles.keys():
+            raise ValueError(f"vocabulary: thresholds.{level.code}: unknown role {sorted(unknown)[0]}")
+
+
+def _no_floats(_: str) -> float:
+    raise ValueError("vocabulary: a number that is not whole")
+
+
+VOCABULARY: Final = load()
+"""The lists shipped with this package, read once."""
