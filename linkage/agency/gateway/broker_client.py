@@ -1,0 +1,138 @@
+"""The gateway's calls to the broker: as its organisation, and naming the person in a statement it signs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+from joserfc import jwt
+from joserfc.jwk import ECKey
+from pydantic import ValidationError
+
+from linkage.agency.gateway.answers import Answer, FamilyView, SearchAnswer
+
+ASSERTION_SECONDS: Final = 45
+TIMEOUT_SECONDS: Final = 15.0
+
+A = TypeVar("A", bound=Answer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who asks: an opaque person id, the role they act in, and their session."""
+
+    person: str
+    role: str
+    sid: str
+
+
+class BrokerUnavailable(Exception):
+    """The broker could not be reached, or failed.  Nothing was shown."""
+
+
+class BrokerRefused(Exception):
+    """The broker did not take the request.  `code` and `detail` are the broker's own words and name nobody."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(f"the broker answered {status}: {code}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+class BrokerClient:
+    """Searches, disclosures and thresholds, each with the person's assertion.  `token` gives a valid machine token."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        agency: str,
+        key: ECKey,
+        kid: str,
+        token: Callable[[], str],
+        now: Callable[[], datetime],
+        http: httpx2.Client | None = None,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._prefix = urlsplit(self._base_url).path
+        self._agency = agency
+        self._key = key
+        self._kid = kid
+        self._token = token
+        self._now = now
+        self._http = http or httpx2.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False)
+
+    def search(self, body: dict[str, Any], actor: Actor) -> tuple[SearchAnswer, dict[str, Any]]:
+        """The answer to an encoded search, read and as it came.  Raises BrokerUnavailable or BrokerRefused."""
+        answer = self._post("/v1/searches", body, actor)
+        return _read(SearchAnswer, answer), answer
+
+    def disclose(self, search: str, candidate: str, actor: Actor) -> tuple[FamilyView, dict[str, Any]]:
+        """The family view of one candidate, decided and recorded anew.  Raises BrokerUnavailable or BrokerRefused."""
+        answer = self._post("/v1/disclosures", {"search": search, "candidate": candidate}, actor)
+        return _read(FamilyView, answer), answer
+
+    def set_threshold(self, body: dict[str, Any], actor: Actor) -> dict[str, Any]:
+        """Record a threshold, or be told why not.  Raises BrokerUnavailable or BrokerRefused."""
+        return self._post("/v1/thresholds", body, actor)
+
+    def _post(self, path: str, body: dict[str, Any], actor: Actor) -> dict[str, Any]:
+        content = json.dumps(body, separators=(",", ":")).encode()
+        try:
+            response = self._http.post(
+                self._base_url + path,
+                content=content,
+                headers={
+                    "Content-Type": "application/json",
+                    "Authorization": f"Bearer {self._token()}",
+                    "Gateway-Assertion": self.assertion(actor, "POST", self._prefix + path, content),
+                },
+            )
+        except httpx2.HTTPError:
+            raise BrokerUnavailable("the broker could not be reached") from None
+        if response.status_code >= 500:
+            raise BrokerUnavailable(f"the broker answered {response.status_code}")
+        try:
+            answer = response.json()
+        except ValueError:
+            raise BrokerUnavailable("the broker's answer could not be read") from None
+        if not isinstance(answer, dict):
+            raise BrokerUnavailable("the broker's answer could not be read")
+        if response.status_code >= 400:
+            kind = str(answer.get("code") or answer.get("type") or "").rsplit("/", 1)[-1]
+            raise BrokerRefused(response.status_code, kind, str(answer.get("detail") or answer.get("title") or ""))
+        return answer
+
+    def assertion(self, actor: Actor, method: str, path: str, body: bytes) -> str:
+        """The signed statement of who asks what: ES256, single use, valid for less than a minute, bound to the body."""
+        issued = int(self._now().timestamp())
+        claims = {
+            "iss": self._agency,
+            "aud": self._base_url,
+            "sub": actor.person,
+            "role": actor.role,
+            "sid": actor.sid,
+            "jti": secrets.token_urlsafe(18),
+            "iat": issued,
+            "exp": issued + ASSERTION_SECONDS,
+            "htm": method,
+            "path": path,
+            "body_sha256": hashlib.sha256(body).hexdigest(),
+        }
+        header = {"alg": "ES256", "typ": "gateway-assertion+jwt", "kid": self._kid}
+        return jwt.encode(header, claims, self._key, algorithms=["ES256"])
+
+
+def _read(kind: type[A], answer: dict[str, Any]) -> A:
+    try:
+        return kind.model_validate(answer)
+    except ValidationError:
+        raise BrokerUnavailable("the broker's answer could not be read") from None

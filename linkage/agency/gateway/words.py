@@ -1,0 +1,227 @@
+"""Closed lists of the pages, and plain words for codes.  Codes are the partnership's vocabulary; labels are ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from types import MappingProxyType
+from typing import Final
+from zoneinfo import ZoneInfo
+
+LONDON: Final = ZoneInfo("Europe/London")
+BANNER: Final = "Some records are protected and never shown; their protecting agency is told of searches."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """The lawful basis that a purpose is asked on, unless the person changes it."""
+
+    art6: str
+    condition: tuple[str, ...]
+    gateway: tuple[str, ...]
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """Why someone searches."""
+
+    code: str
+    label: str
+    basis: Basis
+
+
+def _public_task(gateway: str, law: str) -> Basis:
+    return Basis(art6="public_task", condition=("dpa18-sch1-18",), gateway=(gateway,), label=f"Public task, {law}")
+
+
+PURPOSES: Final = MappingProxyType(
+    {
+        purpose.code: purpose
+        for purpose in (
+            Purpose(
+                code="MASH_SCREEN",
+                label="Screening a contact, threshold not yet known",
+                basis=_public_task("ca2004-s11", "Children Act 2004 section 11"),
+            ),
+            Purpose(
+                code="S47",
+                label="Section 47 enquiry",
+                basis=_public_task("ca1989-s47", "Children Act 1989 section 47"),
+            ),
+            Purpose(
+                code="CIN_S17",
+                label="Child in need, section 17",
+                basis=_public_task("ca2004-s11", "Children Act 2004 section 11"),
+            ),
+            Purpose(
+                code="EARLY_HELP",
+                label="Early help",
+                basis=_public_task("ca2004-s11", "Children Act 2004 section 11"),
+            ),
+        )
+    }
+)
+
+FAMILY_NOT_TOLD: Final = MappingProxyType(
+    {
+        "no_risk_of_harm": "telling them may put a child at risk of harm",
+        "no_not_reachable": "they could not be reached in time",
+        "no_crime": "it may get in the way of finding out about a serious crime",
+        "no_safe_contact": "there is no safe way to contact them",
+    }
+)
+SEXES: Final = MappingProxyType({"F": "Female", "M": "Male"})
+RELATIONS: Final = MappingProxyType(
+    {
+        "birth_parent": "Parent",
+        "step_parent": "Step-parent",
+        "carer": "Carer",
+        "sibling": "Brother or sister",
+        "partner": "Partner of a parent",
+        "household": "Lives in the household",
+    }
+)
+GROUNDS: Final = MappingProxyType(
+    {
+        "significant_harm_suspected": "There is reasonable cause to suspect significant harm",
+        "significant_harm_likely": "Significant harm is likely",
+        "police_protection": "The child is under police protection",
+    }
+)
+FIELDS: Final = MappingProxyType(
+    {
+        "given_name": "given name",
+        "family_name": "family name",
+        "date_of_birth": "date of birth",
+        "postcode": "postcode",
+        "sex": "sex",
+        "nhs_number": "NHS number",
+        "upn": "UPN",
+        "pnc": "PNC ID",
+        "cro": "CRO number",
+        "uln": "ULN",
+    }
+)
+ROLE_NAMES: Final = MappingProxyType(
+    {
+        "MASH_ANALYST": "Analyst",
+        "MASH_DECISION_MAKER": "Decision-maker",
+        "AGENCY_REP": "Agency representative",
+        "EH_COORDINATOR": "Early help co-ordinator",
+        "SOCIAL_WORKER": "Social worker",
+        "DSL": "Safeguarding lead",
+        "DATA_STEWARD": "Data steward",
+    }
+)
+SECTORS: Final = MappingProxyType(
+    {
+        "education": "Education",
+        "social_care": "Social care",
+        "early_help": "Early help",
+        "housing": "Housing",
+        "health": "Health",
+        "police": "Police",
+    }
+)
+FAMILY_WORDS: Final = MappingProxyType(
+    {
+        "birth_parent": "Parent",
+        "step_parent": "Step-parent",
+        "carer": "Carer",
+        "sibling": "Sibling",
+        "half_sibling": "Half-sibling",
+        "child": "Child",
+        "household": "Lives in the household",
+        "partner": "Partner of a parent",
+        "parental_responsibility": "Holds parental responsibility",
+    }
+)
+
+
+def sector(flow: str) -> str:
+    """A flow in words.
+
+    >>> sector("social_care"), sector("fire_service")
+    ('Social care', 'Fire service')
+    """
+    return SECTORS.get(flow, plain(flow))
+
+
+def plain(code: str) -> str:
+    """A code that no list has, readable: never shown raw.
+
+    >>> plain("step_parent"), plain("")
+    ('Step parent', '')
+    """
+    words = re.sub(r"[._-]+", " ", code).strip()
+    return words[:1].upper() + words[1:]
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words in a row.
+
+    >>> listed(["NHS number"]), listed(["NHS number", "UPN", "date of birth"])
+    ('NHS number', 'NHS number, UPN and date of birth')
+    """
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def agreement_in_words(agreed: Sequence[str], differs: Sequence[str]) -> str:
+    """What of the typed details fitted, and what did not; never a number.
+
+    >>> agreement_in_words(["nhs_number", "date_of_birth"], ["postcode"])
+    'NHS number and date of birth agree. Postcode differs.'
+    >>> agreement_in_words(["upn"], [])
+    'UPN agrees.'
+    """
+    sentences = []
+    for fields, one, many in ((agreed, "agrees", "agree"), (differs, "differs", "differ")):
+        if fields:
+            words = listed([FIELDS.get(field, plain(field).lower()) for field in fields])
+            sentences.append(f"{words[:1].upper()}{words[1:]} {one if len(fields) == 1 else many}.")
+    return " ".join(sentences)
+
+
+def day(on: date | None) -> str:
+    """A date as people write it.
+
+    >>> day(date(2026, 3, 7))
+    '7 Mar 2026'
+    """
+    return "" if on is None else f"{on.day} {on:%b %Y}"
+
+
+def month(year_month: str | None) -> str:
+    """`2026-06` in words.
+
+    >>> month("2026-06")
+    'Jun 2026'
+    """
+    if not year_month or not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])(-\d{2})?", year_month):
+        return ""
+    return f"{date(int(year_month[:4]), int(year_month[5:7]), 1):%b %Y}"
+
+
+def london_day(at: datetime | None) -> str:
+    """The day of an instant in London."""
+    return "" if at is None else day(at.astimezone(LONDON).date())
+
+
+def london_time(at: datetime | None) -> str:
+    """The time of day of an instant in London, such as 14:40."""
+    return "" if at is None else f"{at.astimezone(LONDON):%H:%M}"
+
+
+def telephone(number: str) -> str:
+    """The target of a `tel:` link; empty if the text is no number.
+
+    >>> telephone("01632 960 104"), telephone("javascript:alert(1)")
+    ('tel:01632960104', '')
+    """
+    digits = re.sub(r"[ ()-]", "", number)
+    return f"tel:{digits}" if re.fullmatch(r"\+?\d{3,15}", digits) else ""
