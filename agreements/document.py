@@ -28,9 +28,7 @@ class DocumentRefused(ValueError):
         super().__init__("; ".join(f"{finding.path}: {finding.message}" for finding in self.findings))
 
 
-def read(
-    source: bytes | str, *, umbrellas: Iterable[Agreement] = (), vocabulary: Vocabulary = VOCABULARY
-) -> Document:
+def read(source: bytes | str, *, umbrellas: Iterable[Agreement] = (), vocabulary: Vocabulary = VOCABULARY) -> Document:
     """The agreement or restriction of a TOML text.  An umbrella that it stands under must be among `umbrellas`.
 
     Raises DocumentRefused.

@@ -82,6 +82,7 @@ class Category:
     number: str | None  # what the number counts; None: the category has no number
     outcomes: Mapping[str, str]
     outcome_pattern: str | None  # a code of an open list, such as an ODS code
+    outcome_system: str | None  # the code system of the outcomes, where `denied` names it
     outcomes_hidden: tuple[str, ...]  # stored, never shown
     role_required: bool
     status: StatusRule | None
@@ -256,8 +257,9 @@ def codes_for_agencies(vocabulary: Vocabulary | None = None) -> dict[str, Any]:
     """What an encoder may send: per category its code lists, or that it is never sent.
 
     `{"version", "categories": {name: {"never_ingest", "codes": {system: [code]} | null, "number": bool,
-    "outcomes": [code] | null, "outcome_pattern": str | null, "role_required": bool}},
-    "denied": {system: [code]}}`: a `denied` code system with an empty list is refused whole, in any category.
+    "outcomes": [code] | null, "outcome_pattern": str | null, "outcome_system": str | null, "role_required": bool}},
+    "denied": {system: [code]}}`.  What `denied` lists is refused in any category, a system with an empty list whole;
+    an outcome code is looked up there under its `outcome_system`.
     """
     lists = vocabulary or VOCABULARY
     categories = {}
@@ -269,6 +271,7 @@ def codes_for_agencies(vocabulary: Vocabulary | None = None) -> dict[str, Any]:
             "number": category.number is not None,
             "outcomes": list(category.outcomes) or None,
             "outcome_pattern": category.outcome_pattern,
+            "outcome_system": category.outcome_system,
             "role_required": category.role_required,
         }
         for system, codes in category.denied.items():
@@ -312,6 +315,7 @@ def _category(name: str, body: Mapping[str, Any]) -> Category:
         number=body.get("number"),
         outcomes=MappingProxyType(body.get("outcomes", {})),
         outcome_pattern=body.get("outcome_pattern"),
+        outcome_system=body.get("outcome_system"),
         outcomes_hidden=tuple(body.get("outcomes_hidden", ())),
         role_required=body.get("role_required", False),
         status=status
@@ -379,7 +383,7 @@ def _coherent(lists: Vocabulary) -> None:
             raise ValueError(f"vocabulary: thresholds.{level.code}: unknown role {sorted(unknown)[0]}")
 
 
-def _no_floats(_: str) -> float:
+def _no_floats(_: str) -> int:
     raise ValueError("vocabulary: a number that is not whole")
 
 
