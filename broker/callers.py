@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Literal
 
-from broker.store import Store
-from broker.tokens import Tokens
+from broker import signin
+from broker.errors import AgencyNotActive, Conflict, NotSignedIn
+from broker.settings import Settings
+from broker.store import Reading, Store, Transaction
+from broker.store.agencies import AgencyKeyRow, AgencyRow
+from broker.store.sessions import SpentTokenRow
+from broker.tokens import ClientKey, Tokens
 
 Kind = Literal["agency", "person", "officer"]
 
@@ -31,12 +38,27 @@ class Caller:
     csrf: str = ""  # an officer's synchroniser token
 
 
+def grant_token(store: Store, tokens: Tokens, assertion: str, *, at: datetime) -> str:
+    """An access token for the agency whose `private_key_jwt` this is; the assertion is spent.
+
+    Raises NotSignedIn if it does not hold or was used before, AgencyNotActive if the agency is suspended.
+    """
+    with store.reading() as reading:
+        proved = tokens.client_assertion(assertion, lambda kid: _client_key(reading, kid), at=at)
+        _active(reading, proved.agency)
+    _spend(store, proved.agency, "client-assertion", proved.jti, until=proved.expires_at)
+    return tokens.issue(proved.agency, at=at)
+
+
 def agency_of(store: Store, tokens: Tokens, bearer: str, *, at: datetime) -> Caller:
     """The organisation whose machine token this is.
 
     Raises NotSignedIn if the token does not hold, AgencyNotActive if the agency has since been suspended.
     """
-    raise NotImplementedError
+    token = tokens.access(bearer, at=at)
+    with store.reading() as reading:
+        _active(reading, token.agency)
+    return Caller(kind="agency", organisation=token.agency, method="private_key_jwt")
 
 
 def person_of(
@@ -47,4 +69,54 @@ def person_of(
     The assertion is spent: a second use raises NotSignedIn, as does another method, path or body, an organisation
     other than the token's, or a role that is not enrolled for it.
     """
-    raise NotImplementedError
+    organisation = agency_of(store, tokens, bearer, at=at).organisation
+    with store.reading() as reading:
+        vouched = tokens.gateway_assertion(
+            assertion, lambda kid: _client_key(reading, kid), method=method, path=path, body=body, at=at
+        )
+        agency = _active(reading, organisation)
+    if vouched.agency != organisation:
+        raise NotSignedIn("organisation")
+    if vouched.role not in agency.roles:
+        raise NotSignedIn("role")
+    _spend(store, organisation, "gateway-assertion", vouched.jti, until=vouched.expires_at)
+    return Caller(
+        kind="person", organisation=organisation, person=vouched.person, role=vouched.role, session=vouched.session,
+        method="gateway-assertion", evidence=vouched.sha256,
+    )  # fmt: skip
+
+
+def officer_of(store: Store, settings: Settings, cookie: str, *, at: datetime) -> Caller:
+    """The person signed in at the broker behind a session cookie.  Raises NotSignedIn."""
+    session = signin.session_of(store, settings, cookie, at=at)
+    return Caller(
+        kind="officer", organisation=settings.partnership, person=session.person, role=session.role,
+        session=session.id, method=session.method, csrf=session.csrf,
+    )  # fmt: skip
+
+
+def forget_spent(tx: Transaction, *, at: datetime) -> int:
+    """Drop spent token ids whose tokens have expired: they can't be used again anyway.  How many went."""
+    return tx.delete_before(SpentTokenRow, "expires_at", at)
+
+
+def _client_key(reading: Reading, kid: str) -> ClientKey | None:
+    row = reading.one(AgencyKeyRow, kid=kid, use="client", revoked_at=None)
+    return ClientKey.of(json.loads(row.public), owner=row.agency) if row is not None else None
+
+
+def _active(reading: Reading, agency: str) -> AgencyRow:
+    row = reading.one(AgencyRow, id=agency)
+    if row is None:
+        raise NotSignedIn("agency")
+    if row.state != "active":
+        raise AgencyNotActive(f"agency {agency} is {row.state}")
+    return row
+
+
+def _spend(store: Store, issuer: str, use: str, jti: str, *, until: datetime) -> None:
+    try:
+        with store.transaction() as tx:
+            tx.add(SpentTokenRow(issuer=issuer, use=use, jti_sha256=sha256(jti.encode()).hexdigest(), expires_at=until))
+    except Conflict:
+        raise NotSignedIn("replayed") from None

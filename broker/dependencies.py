@@ -10,13 +10,15 @@ from fastapi import Depends, Request
 
 from broker import callers, clock, signin
 from broker.callers import Caller
-from broker.errors import Malformed, NotSignedIn
+from broker.errors import NotSignedIn
 from broker.keys import Keys
 from broker.settings import Settings
 from broker.store import Store
 from broker.tokens import Tokens
 from broker.trail import Trail
 from broker.vault import Vault
+
+ASSERTION = "Gateway-Assertion"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,3 +32,104 @@ class Broker:
     tokens: Tokens
     trail: Trail
     parts: dict[str, Any] = field(default_factory=dict)
+
+
+def broker_of(request: Request) -> Broker:
+    """The broker that `create_app` wired."""
+    broker: Broker = request.app.state.broker
+    return broker
+
+
+BrokerDep = Annotated[Broker, Depends(broker_of)]
+
+
+def _settings(broker: BrokerDep) -> Settings:
+    return broker.settings
+
+
+def _store(broker: BrokerDep) -> Store:
+    return broker.store
+
+
+def _keys(broker: BrokerDep) -> Keys:
+    return broker.keys
+
+
+def _vault(broker: BrokerDep) -> Vault:
+    return broker.vault
+
+
+def _trail(broker: BrokerDep) -> Trail:
+    return broker.trail
+
+
+def _now() -> datetime:
+    return clock.now()
+
+
+SettingsDep = Annotated[Settings, Depends(_settings)]
+StoreDep = Annotated[Store, Depends(_store)]
+KeysDep = Annotated[Keys, Depends(_keys)]
+VaultDep = Annotated[Vault, Depends(_vault)]
+TrailDep = Annotated[Trail, Depends(_trail)]
+NowDep = Annotated[datetime, Depends(_now)]
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+def agency(request: Request, broker: BrokerDep, now: NowDep) -> Caller:
+    """An organisation's machine, by its token; the body is not read, so a route may stream it."""
+    return callers.agency_of(broker.store, broker.tokens, _bearer(request), at=now)
+
+
+def person(request: Request, broker: BrokerDep, now: NowDep, body: Annotated[bytes, Depends(_body)]) -> Caller:
+    """A person at an organisation's gateway: its token, and its assertion for this request."""
+    assertion = _only(request, ASSERTION)
+    if assertion is None:
+        raise NotSignedIn("no-assertion")
+    return callers.person_of(
+        broker.store, broker.tokens, _bearer(request), assertion,
+        method=request.method, path=request.url.path, body=body, at=now,
+    )  # fmt: skip
+
+
+def officer(request: Request, broker: BrokerDep, now: NowDep) -> Caller:
+    """A person signed in at the broker itself."""
+    cookie = request.cookies.get(signin.COOKIE)
+    if cookie is None:
+        raise NotSignedIn("no-session")
+    return callers.officer_of(broker.store, broker.settings, cookie, at=now)
+
+
+def anyone(request: Request, broker: BrokerDep, now: NowDep, body: Annotated[bytes, Depends(_body)]) -> Caller:
+    """Whichever of the three the request's credentials say; none of them is NotSignedIn."""
+    if _only(request, ASSERTION) is not None:
+        return person(request, broker, now, body)
+    if "authorization" in request.headers:
+        return agency(request, broker, now)
+    return officer(request, broker, now)
+
+
+AgencyDep = Annotated[Caller, Depends(agency)]
+PersonDep = Annotated[Caller, Depends(person)]
+OfficerDep = Annotated[Caller, Depends(officer)]
+CallerDep = Annotated[Caller, Depends(anyone)]
+CALLERS = frozenset({agency, person, officer, anyone})
+"""What an architecture test looks for on every route that is not public."""
+
+
+def _bearer(request: Request) -> str:
+    header = _only(request, "Authorization")
+    scheme, _, token = (header or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise NotSignedIn("no-token")
+    return token
+
+
+def _only(request: Request, name: str) -> str | None:
+    sent = request.headers.getlist(name)
+    if len(sent) > 1:
+        raise NotSignedIn("repeated-header")
+    return sent[0] if sent else None

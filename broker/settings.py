@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from broker.errors import BadSettings
 
-MiB = 1024 * 1024
+MIB: Final = 1024 * 1024
 BrokerRole = Literal["IG_OFFICER", "LINK_REVIEWER", "OPERATOR"]
 
 
@@ -51,8 +51,8 @@ class Settings(BaseSettings):
     linger_ms: int = Field(5, ge=0, le=1000, description="How long the sequencer waits for company before it writes.")
     session_idle_minutes: int = Field(15, ge=1, le=15, description="A session ends after this long without a request.")
     session_hours: int = Field(8, ge=1, le=8, description="A session ends after this long in any case.")
-    max_body_bytes: int = Field(1 * MiB, description="Largest request body but for a chunk.")
-    max_chunk_bytes: int = Field(64 * MiB, description="Largest chunk of a batch.")
+    max_body_bytes: int = Field(1 * MIB, description="Largest request body but for a chunk.")
+    max_chunk_bytes: int = Field(64 * MIB, description="Largest chunk of a batch.")
     query_memory_mb: int = Field(256, description="What DuckDB may use to check one batch.")
     demo_people: tuple[DemoPerson, ...] = Field((), description="Who may sign in to a demo.")
 
@@ -114,4 +114,24 @@ def read(config: Path | None) -> Settings:
     Relative paths in `data_dir` and in a SQLite URL count from the folder of the file.
     Raises BadSettings, which names the settings that are wrong and no value.
     """
-    raise NotImplementedError
+    if config is not None and not config.is_file():
+        raise BadSettings(f"there is no configuration file {config}")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    try:
+        found = FromFile()  # type: ignore[call-arg]  # what is due comes from the file and the environment
+    except ValidationError as wrong:
+        raise BadSettings("; ".join(_worded(error["loc"], error["msg"]) for error in wrong.errors())) from None
+    except ValueError:
+        raise BadSettings("the configuration file is not TOML") from None
+    folder = (config.parent if config is not None else Path()).resolve()
+    url = found.database_url.get_secret_value()
+    if found.sqlite and not url.startswith("sqlite:////"):
+        url = f"sqlite:///{folder / url.removeprefix('sqlite:///')}"
+    return found.model_copy(update={"data_dir": folder / found.data_dir, "database_url": SecretStr(url)})
+
+
+def _worded(place: tuple[int | str, ...], message: str) -> str:
+    return ": ".join(filter(None, [".".join(str(part) for part in place), message.removeprefix("Value error, ")]))

@@ -75,5 +75,6 @@ class ThresholdRow(Row, table=True):
     level: str
     grounds: str
     set_by: str
+    role: str  # of whoever set it: a clause may ask who decided
     event_id: str
     at: datetime = instant()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, delete, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlmodel import Session, col, create_engine, select
@@ -59,6 +60,11 @@ class Transaction(Reading):
         """Rows to be deleted."""
         for row in rows:
             self.session.delete(row)
+
+    def delete_before(self, row: type[Row], column: str, at: datetime) -> int:
+        """Delete the rows whose `column` is earlier than `at`; how many went."""
+        gone = self.session.exec(delete(row).where(col(getattr(row, column)) < at))
+        return int(gone.rowcount)
 
     def flush(self) -> None:
         """Write what waits.  Raises Conflict if a unique key is taken."""
