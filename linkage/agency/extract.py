@@ -19,5 +19,5 @@ def read(path: Path) -> pa.Table:
 
 
 def fields(source: Source, *, file: Path | None = None) -> pa.Table:
-    """The canonical columns of a source (of `file` instead, if given), trimmed, own codes translated.  Raises BadExtract."""
+    """The canonical columns of a source (or of `file`), trimmed, its own codes translated.  Raises BadExtract."""
     raise NotImplementedError
