@@ -119,25 +119,21 @@ def check(folder: Path, manifest: Manifest, codes: Codes, *, limits: Limits = DE
     `folder` holds this batch's three files and nothing else; its bytes match the manifest's digests.
     A file that can't be read is a finding, not an error: whatever a stranger sends, this returns.
     """
-    profile = cast("Profile", manifest.profile)
     found: list[tuple[Finding, int]] = []
     counts: dict[Table, int] = dict.fromkeys(TABLES, 0)
     for table in TABLES:
-        rows, wrong = _measure(folder, table, profile, manifest, limits)
-        counts[table] = rows
+        counts[table], wrong = _measure(folder, table, manifest, limits)
         found += [(finding, 1) for finding in wrong]
     deletes: dict[Table, int] = dict.fromkeys(TABLES, 0)
     if not found:
-        try:
-            with _locked(folder, limits.checking_memory, limits) as tables:
-                _lend_codes(tables, codes)
-                for table in TABLES:
-                    rows = _rows_of(folder, table)
-                    deletes[table] = _number(tables, f"select count(*) from {rows} where op = 'delete'")  # noqa: S608
-                    for check_rows in (_check_rows, _check_across_rows):
-                        found += check_rows(tables, folder, table, manifest, limits)
-        except duckdb.OutOfMemoryException:
-            found.append((Finding("persons", 0, "", "too_large"), 1))
+        with _locked(folder, limits.checking_memory, limits) as tables:
+            _lend_codes(tables, codes)
+            for table in TABLES:
+                try:
+                    deletes[table], wrong_rows = _check_table(tables, folder, table, manifest, limits)
+                except duckdb.OutOfMemoryException:
+                    wrong_rows = [(Finding(table, 0, "", "too_large"), 1)]
+                found += wrong_rows
     totals: dict[tuple[Table, str, Code], int] = {}
     listed: dict[Table, list[Finding]] = {table: [] for table in TABLES}
     for finding, count in found:
@@ -198,13 +194,11 @@ def _number(tables: duckdb.DuckDBPyConnection, query: str) -> int:
 # --- Before a row is looked at: columns, counts, lengths -------------------------------------------------------------
 
 
-def _measure(
-    folder: Path, table: Table, profile: Profile, manifest: Manifest, limits: Limits
-) -> tuple[int, list[Finding]]:
+def _measure(folder: Path, table: Table, manifest: Manifest, limits: Limits) -> tuple[int, list[Finding]]:
     """Rows of a table, and what is wrong with it as a whole.  Needs little memory, whatever the file holds."""
     try:
         with _locked(folder, limits.measuring_memory, limits) as tables:
-            if wrong := _columns(tables, folder, table, profile):
+            if wrong := _columns(tables, folder, table, cast("Profile", manifest.profile)):
                 return 0, wrong
             return _sizes(tables, folder, table, manifest=manifest, limits=limits)
     except duckdb.OutOfMemoryException:
@@ -255,9 +249,8 @@ def _sizes(
     texts = [name for name in schema.names if schema.field(name).type == pa.string()]
     fixed = [name for name in schema.names if name not in texts]
     text = " + ".join(f'coalesce(strlen("{name}"), 0)' for name in texts)
-    # max(...) makes DuckDB decode every value, so a torn page shows here and not half-way through
-    decoded = ", ".join(f'max("{name}"), count("{name}")' for name in fixed)
-    query = f"select count(*), max({text}), sum({text}), {decoded} from {_rows_of(folder, table)}"  # noqa: S608
+    values = ", ".join(f'count("{name}")' for name in fixed)
+    query = f"select count(*), max({text}), sum({text}), {values} from {_rows_of(folder, table)}"  # noqa: S608
     rows, longest, texts_size, *others = tables.execute(query).fetchall()[0]
     wrong = []
     if rows > limits.rows:
@@ -268,9 +261,12 @@ def _sizes(
         wrong.append(Finding(table, 0, "", "empty_table"))
     if (longest or 0) + 8 * len(fixed) > limits.row_bytes:
         wrong.append(Finding(table, 0, "", "row_too_large"))
-    size = int(texts_size or 0) + 8 * sum(others[1::2])
+    size = int(texts_size or 0) + 8 * sum(others)
     if size > max(limits.small, limits.expansion * (folder / f"{table}.parquet").stat().st_size):
         wrong.append(Finding(table, 0, "", "expands_too_much"))
+    if not wrong:  # decode every value, so that a torn page or text that is not UTF-8 shows now, not half-way through
+        values = ", ".join(f'bit_xor(hash("{name}"))' for name in schema.names)
+        tables.execute(f"select {values} from {_rows_of(folder, table)}").fetchall()  # noqa: S608
     return rows, wrong
 
 
@@ -286,14 +282,24 @@ class _Rule:
     bad: str
 
 
+def _check_table(
+    tables: duckdb.DuckDBPyConnection, folder: Path, table: Table, manifest: Manifest, limits: Limits
+) -> tuple[int, list[tuple[Finding, int]]]:
+    """How many rows are tombstones, and what is wrong with which rows."""
+    deletes = _number(tables, f"select count(*) from {_rows_of(folder, table)} where op = 'delete'")  # noqa: S608
+    by_row = _check_rows(tables, folder, table, manifest, limits)
+    return deletes, by_row + _check_across_rows(tables, folder, table, limits)
+
+
 def _check_rows(
     tables: duckdb.DuckDBPyConnection, folder: Path, table: Table, manifest: Manifest, limits: Limits
 ) -> list[tuple[Finding, int]]:
     rules = list(_rules(table, manifest))
     source = f"{_rows_of(folder, table)} t"
     if table == "items":
-        source += " left join categories k on t.category = k.category"
-        source += " left join codes c on t.category = c.category and t.code_system = c.system and t.code = c.code"
+        source += " left join known_categories k on t.category = k.of_category"
+        source += " left join known_codes c on k.of_category = c.of_category"
+        source += " and t.code_system = c.of_system and t.code = c.of_code"
     counted = ", ".join(f"count(*) filter (where {rule.bad})" for rule in rules)
     counts = tables.execute(f"select {counted} from {source}").fetchall()[0]  # noqa: S608
     found: list[tuple[Finding, int]] = []
@@ -360,17 +366,17 @@ def _relationships_rules(manifest: Manifest, day: date) -> Iterator[_Rule]:
 
 def _items_rules(manifest: Manifest, day: date) -> Iterator[_Rule]:
     yield _Rule("record_ref", "bad_ref", _not_ref("record_ref"))
-    yield _Rule("category", "unknown_category", "k.category is null")
+    yield _Rule("category", "unknown_category", "k.of_category is null")
     yield _Rule("category", "never_ingest", "coalesce(k.never_ingest, false)")
-    yield _Rule("code", "missing", "coalesce(k.listed and not k.number, false) and (code is null)")
-    yield _Rule("code", "unknown_code", "coalesce(k.listed, false) and code is not null and c.code is null")
+    yield _Rule("code", "missing", "coalesce(k.listed and not k.takes_number, false) and (code is null)")
+    yield _Rule("code", "unknown_code", "coalesce(k.listed, false) and code is not null and c.of_code is null")
     yield _Rule("code", "code_not_expected", "coalesce(not k.listed, false) and code is not null")
     yield _Rule("code_system", "missing", "(code is null) is distinct from (code_system is null)")
-    yield _Rule("number", "number_not_expected", "coalesce(not k.number, false) and number is not null")
+    yield _Rule("number", "number_not_expected", "coalesce(not k.takes_number, false) and number is not null")
     yield _Rule(
         "number", "bad_number", "number is not null and (not isfinite(number) or abs(number) > 1e6 or number < 0)"
     )
-    yield _Rule("number", "missing", "coalesce(k.number and not k.listed, false) and number is null")
+    yield _Rule("number", "missing", "coalesce(k.takes_number and not k.listed, false) and number is null")
     yield _Rule("occurred_on", "missing", "occurred_on is null")
     yield _Rule("recorded_on", "bad_date", _bad_date("recorded_on", day + timedelta(days=1)))
     yield from _period_rules("occurred_on", "ended_on", day)
@@ -415,12 +421,12 @@ def _unlike(column: str, pattern: str) -> str:
 def _lend_codes(tables: duckdb.DuckDBPyConnection, codes: Codes) -> None:
     categories = codes["categories"]
     tables.register(
-        "categories",
+        "known_categories",
         pa.table(
             {
-                "category": pa.array(list(categories), pa.string()),
+                "of_category": pa.array(list(categories), pa.string()),
                 "never_ingest": pa.array([entry["never_ingest"] for entry in categories.values()], pa.bool_()),
-                "number": pa.array([entry["number"] for entry in categories.values()], pa.bool_()),
+                "takes_number": pa.array([entry["number"] for entry in categories.values()], pa.bool_()),
                 "listed": pa.array([entry["codes"] is not None for entry in categories.values()], pa.bool_()),
             }
         ),
@@ -431,17 +437,16 @@ def _lend_codes(tables: duckdb.DuckDBPyConnection, codes: Codes) -> None:
         for system, allowed in (entry["codes"] or {}).items()
         for code in allowed
     ]
-    names = ("category", "system", "code")
-    tables.register(
-        "codes", pa.table({name: pa.array([row[at] for row in listed], pa.string()) for at, name in enumerate(names)})
-    )
+    names = ("of_category", "of_system", "of_code")
+    columns = {name: pa.array([row[at] for row in listed], pa.string()) for at, name in enumerate(names)}
+    tables.register("known_codes", pa.table(columns))
 
 
 # --- Across rows -----------------------------------------------------------------------------------------------------
 
 
 def _check_across_rows(
-    tables: duckdb.DuckDBPyConnection, folder: Path, table: Table, manifest: Manifest, limits: Limits
+    tables: duckdb.DuckDBPyConnection, folder: Path, table: Table, limits: Limits
 ) -> list[tuple[Finding, int]]:
     """Refs said twice, and refs that lead out of the batch.  A delta brings the person row of whatever it touches."""
     found: list[tuple[Finding, int]] = []
