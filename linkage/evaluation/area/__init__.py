@@ -1,0 +1,1 @@
+"""The parts of a made-up area: names, places, families, what each agency holds of them, and with which errors."""
