@@ -1,0 +1,346 @@
+"""The signed checkpoint, and the signer that won't shrink or fork the log, whatever the database says.
+
+A checkpoint (C2SP tlog-checkpoint) is a signed note (C2SP signed-note) over three lines:
+
+    broker.example/audit/2026                       the origin, which is also the log key's name
+    109482                                          how many leaves
+    sFodV/vSp5O8n9a8QpW6PRY97tfOSW5bsc2Xl/EQi08=    the root over them
+                                                    an empty line, then one line a signature:
+    — broker.example/audit/2026 hI2DJw...           base64 of the key id (4 bytes) and the signature
+
+Key id = SHA-256(name || 0x0A || type || public key)[:4].  A verifier key (vkey) is `name+keyid+base64(type || public
+key)`.  Types: 0x01 Ed25519 over the text, a log's; 0x04 Ed25519 over a time and the text, a witness's cosignature/v1.
+Extension lines, which the specification does not recommend, are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from audit.merkle import HASH_BYTES, Frontier, ProofInvalid, verify_consistency
+
+LOG_KEY: Final = 0x01
+WITNESS_KEY: Final = 0x04
+MAX_NOTE_BYTES: Final = 64 * 1024
+MAX_SIGNATURES: Final = 16
+_SIZE: Final = re.compile(r"0|[1-9][0-9]{0,14}")
+_NAME: Final = re.compile(r"[^\s+]+")
+
+
+class NoteInvalid(ValueError):
+    """A note, a checkpoint or a verifier key that is malformed, or that a key was said to have signed and has not."""
+
+
+class SignerRefused(RuntimeError):
+    """The signer was asked to sign something that is not the growth of what it signed before, or has no state."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierKey:
+    """The public half of a log's or a witness's key."""
+
+    name: str
+    kind: int
+    public: bytes
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.kind not in (LOG_KEY, WITNESS_KEY) or len(self.public) != 32:
+            raise NoteInvalid("a verifier key has a name without spaces or +, a known type and 32 bytes")
+
+    @property
+    def key_id(self) -> bytes:
+        """Four bytes that tell keys of one name apart."""
+        return hashlib.sha256(self.name.encode() + b"\n" + bytes([self.kind]) + self.public).digest()[:4]
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(bytes([self.kind]) + self.public).decode()}"
+
+    @classmethod
+    def parse(cls, text: str) -> VerifierKey:
+        """Parse `name+keyid+base64`.  Raises NoteInvalid, also if the key id is not the key's."""
+        name, _, rest = text.partition("+")
+        key_id, _, encoded = rest.partition("+")
+        data = _unb64(encoded)
+        if len(data) != 33:
+            raise NoteInvalid("a verifier key is name+keyid+base64 of a type and 32 bytes")
+        key = cls(name, data[0], data[1:])
+        if key.key_id.hex() != key_id:
+            raise NoteInvalid("a verifier key's id is not that of its name and key")
+        return key
+
+    @classmethod
+    def of(cls, key: Ed25519PrivateKey, name: str, kind: int = LOG_KEY) -> VerifierKey:
+        """The public half of a private key, under a name."""
+        return cls(name, kind, key.public_key().public_bytes_raw())
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Whether this key made the Ed25519 signature."""
+        try:
+            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, message)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature line: who is said to have signed, the id of the key, and the signature."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
+
+    @property
+    def line(self) -> str:
+        """The line, without its newline."""
+        return f"— {self.name} {base64.b64encode(self.key_id + self.signature).decode()}"
+
+    @classmethod
+    def parse(cls, line: str) -> Signature:
+        """Parse one line.  Raises NoteInvalid."""
+        mark, _, rest = line.partition(" ")
+        name, _, encoded = rest.partition(" ")
+        data = _unb64(encoded)
+        if mark != "—" or not _NAME.fullmatch(name) or len(data) < 5:
+            raise NoteInvalid("a signature line is: em dash, space, name, space, base64")
+        return cls(name, data[:4], data[4:])
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How long the log is, and its root."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.origin) or self.size < 0 or len(self.root) != HASH_BYTES:
+            raise NoteInvalid("a checkpoint has an origin without spaces, a size and a root of 32 bytes")
+
+    @property
+    def text(self) -> str:
+        """The three lines that are signed."""
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+    @classmethod
+    def parse(cls, text: str) -> Checkpoint:
+        """Parse the three lines.  Raises NoteInvalid for anything `text` would not write."""
+        origin, size, root, *rest = [*text.split("\n"), "", "", ""]
+        if not _SIZE.fullmatch(size):
+            raise NoteInvalid("a checkpoint's second line is its size")
+        found = cls(origin, int(size), _unb64(root))
+        if found.text != text or any(rest):
+            raise NoteInvalid("a checkpoint is three lines: origin, size, root")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCheckpoint:
+    """A checkpoint and the lines under it.  Parsed is not verified: that takes a key (`signed_by`) or a policy."""
+
+    checkpoint: Checkpoint
+    signatures: tuple[Signature, ...]
+
+    @property
+    def note(self) -> str:
+        """The note, as published."""
+        return f"{self.checkpoint.text}\n" + "".join(f"{signature.line}\n" for signature in self.signatures)
+
+    @classmethod
+    def parse(cls, note: str) -> SignedCheckpoint:
+        """Parse a note.  Raises NoteInvalid; also beyond 64 KiB or 16 signatures, and for control characters."""
+        if len(note.encode("utf-8", "replace")) > MAX_NOTE_BYTES:
+            raise NoteInvalid("a note is at most 64 KiB")
+        if any(ord(char) < 0x20 and char != "\n" for char in note):
+            raise NoteInvalid("a note holds no control character but newline")
+        text, blank, lines = note.rpartition("\n\n")
+        if not blank or not lines.endswith("\n"):
+            raise NoteInvalid("a note is text, an empty line, and signature lines")
+        found = tuple(Signature.parse(line) for line in lines[:-1].split("\n"))
+        if len(found) > MAX_SIGNATURES:
+            raise NoteInvalid(f"a note has at most {MAX_SIGNATURES} signatures")
+        return cls(Checkpoint.parse(text + "\n"), found)
+
+    def signed_by(self, key: VerifierKey) -> bool:
+        """Whether the first line under this log key verifies.  Later ones, and lines of unknown keys, are ignored.
+
+        Raises NoteInvalid if that line does not verify.
+        """
+        return self._verified(key) is not None
+
+    def cosigned_at(self, key: VerifierKey) -> int | None:
+        """When this witness cosigned, in unix seconds; None if it did not.  Raises NoteInvalid as `signed_by`."""
+        signature = self._verified(key)
+        return None if signature is None else int.from_bytes(signature[:8], "big")
+
+    def with_signature(self, signature: Signature) -> SignedCheckpoint:
+        """The same checkpoint with one more line."""
+        return SignedCheckpoint(self.checkpoint, (*self.signatures, signature))
+
+    def _verified(self, key: VerifierKey) -> bytes | None:
+        lines = [s.signature for s in self.signatures if (s.name, s.key_id) == (key.name, key.key_id)]
+        if not lines:
+            return None
+        signature = lines[0]
+        message = self.checkpoint.text.encode()
+        made = signature
+        if key.kind == WITNESS_KEY:
+            made, message = signature[8:], cosigned_message(message, int.from_bytes(signature[:8], "big"))
+        if not key.verifies(made, message):
+            raise NoteInvalid(f"a signature line of {key.name}+{key.key_id.hex()} does not verify")
+        return signature
+
+
+def cosigned_message(text: bytes, at: int) -> bytes:
+    """What a witness signs (C2SP tlog-cosignature, cosignature/v1); `at` in unix seconds."""
+    return b"cosignature/v1\ntime %d\n" % at + text
+
+
+def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> SignedCheckpoint:
+    """The checkpoint under a log key named by its origin.  `Signer` is what decides whether it may be signed."""
+    verifier = VerifierKey.of(key, checkpoint.origin)
+    signature = Signature(verifier.name, verifier.key_id, key.sign(checkpoint.text.encode()))
+    return SignedCheckpoint(checkpoint, (signature,))
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What the signer is asked to sign: the right edge of the newest tree, and the proof from what it signed last."""
+
+    frontier: Frontier
+    proof: Sequence[bytes] = ()
+
+
+class Signer:
+    """Signs checkpoints of one log, each a growth of the last.
+
+    Its own state file (size, root, frontier) says what was signed last; it is replaced atomically and fsynced *before*
+    a signature leaves, under a file lock, so that of several processes one signs at a time.  A database restored from
+    a backup, or rewritten, therefore gets no signature.  A missing state file is refused too: `create` makes the first.
+    """
+
+    def __init__(self, state_path: Path, key: Ed25519PrivateKey, origin: str) -> None:
+        self._path = state_path
+        self._key = key
+        self.origin: Final = origin
+
+    @classmethod
+    def create(cls, state_path: Path, key: Ed25519PrivateKey, origin: str) -> Signer:
+        """A signer for a log that has no leaf yet.  Raises SignerRefused if there is a state file already."""
+        signer = cls(state_path, key, origin)
+        state_path.parent.mkdir(parents=True, exist_ok=True)
+        with signer._locked():
+            if state_path.exists():
+                raise SignerRefused("there is a signer's state already: a log is opened once")
+            signer._keep(Frontier())
+        return signer
+
+    @property
+    def verifier(self) -> VerifierKey:
+        """The key to write into policies."""
+        return VerifierKey.of(self._key, self.origin)
+
+    @property
+    def size(self) -> int:
+        """The size last signed.  Raises SignerRefused if there is no readable state."""
+        return self._kept().size
+
+    def sign(self, frontier: Frontier, proof: Sequence[bytes] = ()) -> str:
+        """The signed note over this tree, given the consistency proof from `size`.
+
+        Signing again what was signed last gives the same note.  Raises SignerRefused for a smaller tree, another tree
+        of the same size, or a proof that fails; nothing is signed and the state stays.
+        """
+        return self.sign_newest(lambda _: Growth(frontier, proof))
+
+    def sign_newest(self, newest: Callable[[int], Growth]) -> str:
+        """As `sign`, but asks for the newest tree under the lock, telling the size last signed.
+
+        So of two processes the one that waited signs what is newest then, not what it held before, which would be
+        a shrinkage.
+        """
+        with self._locked():
+            kept = self._kept()
+            asked = newest(kept.size)
+            if asked.frontier.size < kept.size:
+                raise SignerRefused(f"the log would shrink from {kept.size} to {asked.frontier.size} leaves")
+            root = asked.frontier.root
+            try:
+                verify_consistency(kept.size, asked.frontier.size, kept.root, root, asked.proof)
+            except ProofInvalid as fault:
+                raise SignerRefused(
+                    f"the log of {asked.frontier.size} leaves does not begin with the {kept.size} signed: {fault}"
+                ) from None
+            if asked.frontier != kept:
+                self._keep(asked.frontier)
+        return sign(Checkpoint(self.origin, asked.frontier.size, root), self._key).note
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._path.with_name(self._path.name + ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _kept(self) -> Frontier:
+        try:
+            state = json.loads(self._path.read_bytes())
+            kept = Frontier(state["size"], tuple(_unb64(each) for each in state["frontier"]))
+            whole = state["origin"] == self.origin and _unb64(state["root"]) == kept.root
+        except FileNotFoundError:
+            raise SignerRefused("the signer's state file is missing; a log is not opened twice") from None
+        except (OSError, ValueError, KeyError, TypeError):
+            raise SignerRefused("the signer's state file can't be read") from None
+        if not whole:
+            raise SignerRefused("the signer's state file is of another log, or was changed")
+        return kept
+
+    def _keep(self, frontier: Frontier) -> None:
+        state = {
+            "origin": self.origin,
+            "size": frontier.size,
+            "root": base64.b64encode(frontier.root).decode(),
+            "frontier": [base64.b64encode(each).decode() for each in frontier.hashes],
+        }
+        replace_file(self._path, json.dumps(state, indent=1).encode() + b"\n")
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """The file holds `data`, durably, or is as it was: written beside, fsynced, renamed, its folder fsynced."""
+    beside = path.with_name(path.name + ".new")
+    with beside.open("wb") as out:
+        os.fchmod(out.fileno(), 0o600)
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _unb64(text: str) -> bytes:
+    """Standard base64 in its one spelling."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise NoteInvalid("not base64") from None
+    if base64.b64encode(data).decode() != text:
+        raise NoteInvalid("not the one spelling in base64")
+    return data
