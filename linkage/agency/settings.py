@@ -1,0 +1,221 @@
+"""An agency's home: a folder with its settings, keys, crosswalk and receipts, which never leaves its network.
+
+agency.toml         agency, partnership, key_epoch, profile, broker (and [gateway], read by the gateway)
+public.json         what the broker is given to enrol it: public halves, key fingerprint, canaries
+keys/               link.key, record.key, signing.pem, client.pem: mode 0600, checked on every reading
+crosswalk.sqlite    record_ref <-> case number
+state.json          per flow: the last sequence the broker sealed, and the hash of its manifest
+receipts/           what the broker signed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from linkage.agency.keys import BadKey, LinkageKeys, keyed_hex, read_hex_key, read_secret
+from linkage.records import Profile
+
+AGENCY_ID: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
+
+
+class BadHome(ValueError):
+    """An agency's home can't be used: the message names the file or setting, and what to do."""
+
+
+class Timeouts(BaseModel):
+    """Seconds to wait for the broker, and how often to try again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    seconds: float = Field(default=30, gt=0)
+    attempts: int = Field(default=5, ge=1, le=20)
+
+
+class AgencySettings(BaseSettings):
+    """`agency.toml`, overridden by AGENCY_<KEY> in the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AGENCY_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    agency: str = Field(pattern=AGENCY_ID)
+    partnership: str = Field(pattern=AGENCY_ID)
+    key_epoch: str = Field(min_length=1, max_length=32)
+    profile: Profile = "guarded-1"
+    broker: str = "http://127.0.0.1:8400"
+    timeouts: Timeouts = Timeouts()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment beats the file."""
+        return env_settings, init_settings
+
+
+class Home:
+    """One agency's home folder.  Keys are read when first asked for; the `repr` is its place."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises BadHome if there is no home or its settings are wrong."""
+        self.folder = folder
+        self.settings = _settings(folder)
+
+    def __repr__(self) -> str:
+        return f"Home({str(self.folder)!r})"
+
+    @property
+    def agency(self) -> str:
+        return self.settings.agency
+
+    @property
+    def profile(self) -> Profile:
+        return self.settings.profile
+
+    @property
+    def crosswalk_path(self) -> Path:
+        return self.folder / "crosswalk.sqlite"
+
+    @property
+    def receipts(self) -> Path:
+        return self.folder / "receipts"
+
+    @cached_property
+    def link_keys(self) -> LinkageKeys:
+        """The partnership's keys.  Raises BadKey."""
+        link_key = read_hex_key(self.folder / "keys" / "link.key")
+        return LinkageKeys(link_key, partnership=self.settings.partnership, epoch=self.settings.key_epoch)
+
+    @cached_property
+    def record_key(self) -> bytes:
+        """The agency's own secret, for references.  Raises BadKey."""
+        return read_hex_key(self.folder / "keys" / "record.key")
+
+    @cached_property
+    def signing_key(self) -> Ed25519PrivateKey:
+        """Signs manifests.  Raises BadKey."""
+        key = _private_key(self.folder / "keys" / "signing.pem")
+        if not isinstance(key, Ed25519PrivateKey):
+            raise BadKey("keys/signing.pem: an Ed25519 key is due")
+        return key
+
+    @cached_property
+    def client_key(self) -> EllipticCurvePrivateKey:
+        """Signs the client's and the gateway's statements.  Raises BadKey."""
+        key = _private_key(self.folder / "keys" / "client.pem")
+        if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
+            raise BadKey("keys/client.pem: a P-256 key is due")
+        return key
+
+    @cached_property
+    def public(self) -> dict[str, Any]:
+        """The enrolment file.  Raises BadHome."""
+        return _read_json(self.folder / "public.json")
+
+    @property
+    def signing_kid(self) -> str:
+        return str(self.public["signing"]["kid"])
+
+    @property
+    def client_kid(self) -> str:
+        return str(self.public["client"]["kid"])
+
+    def record_ref(self, flow: str, local_id: str) -> str:
+        """The broker's name for one of this agency's records, 64 hex digits: only the crosswalk turns it back."""
+        return keyed_hex(self.record_key, "record", flow, local_id)
+
+    def case_token(self, case: str) -> str:
+        """The keyed token of a case reference, 64 hex digits: the number itself stays here."""
+        return keyed_hex(self.record_key, "case", "".join(case.split()).upper())
+
+    def state(self, flow: str) -> Mapping[str, Any]:
+        """What was last sealed of a flow: {"sequence", "manifest_sha256"}; a fresh flow has 0 and an empty hash."""
+        path = self.folder / "state.json"
+        held = _read_json(path).get(flow, {}) if path.exists() else {}
+        return {"sequence": 0, "manifest_sha256": "", **held}
+
+    def remember(self, flow: str, **values: Any) -> None:
+        """Add to what is held of a flow, on disk before this returns."""
+        path = self.folder / "state.json"
+        held = _read_json(path) if path.exists() else {}
+        held[flow] = {**held.get(flow, {}), **values}
+        write_whole(path, json.dumps(held, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` at `path` whole or not at all, and on disk before this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+        flush_folder(path.parent)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def flush_folder(folder: Path) -> None:
+    """Make what was renamed into a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _settings(folder: Path) -> AgencySettings:
+    path = folder / "agency.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise BadHome(f"{path}: {problem.strerror}; `agency keygen --home {folder}` makes a home") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise BadHome(f"{path}: not TOML: {problem}") from None
+    table.pop("gateway", None)
+    try:
+        return AgencySettings(**table)
+    except ValueError as problem:  # pydantic's; quotes no value
+        raise BadHome(f"{path}: {problem}") from None
+
+
+def _private_key(path: Path) -> object:
+    try:
+        return load_pem_private_key(read_secret(path), password=None)
+    except BadKey:
+        raise
+    except (ValueError, TypeError):
+        raise BadKey(f"{path} is not a private key in PEM") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(path.read_bytes())
+    except OSError as problem:
+        raise BadHome(f"{path}: {problem.strerror}") from None
+    except ValueError:
+        raise BadHome(f"{path}: not JSON") from None
+    if not isinstance(held, dict):
+        raise BadHome(f"{path}: an object is due")
+    return held
