@@ -45,14 +45,25 @@ ENCODER: Final = "encoder-1"
 CODES_SHA256: Final = "0" * 64
 CHUNK: Final = 1024 * 1024
 
+
+def _category(**changes: Any) -> dict[str, Any]:
+    empty = {"outcomes": None, "outcome_pattern": None, "outcome_system": None, "role_required": False}
+    return {"never_ingest": False, "codes": None, "number": False, **empty, **changes}
+
+
 CODES: Final[Any] = {
     "version": "test-1",
     "categories": {
-        "education.attendance": {"never_ingest": False, "codes": {"band": ["above_90", "severe"]}, "number": True},
-        "education.enrolment": {"never_ingest": False, "codes": {"status": ["enrolled", "left"]}, "number": False},
-        "health.not_brought": {"never_ingest": False, "codes": None, "number": True},
-        "health.sealed": {"never_ingest": True, "codes": None, "number": False},
+        "education.attendance": _category(codes={"band": ["above_90", "severe"]}, number=True),
+        "education.enrolment": _category(codes={"status": ["enrolled", "left"]}, outcomes=["R", "1", "2"]),
+        "health.not_brought": _category(number=True),
+        "health.registration": _category(codes={"trace": ["traced"]}, outcome_pattern="^[A-Z][0-9]{5}$"),
+        "health.sealed": _category(never_ingest=True),
+        "social_care.looked_after": _category(
+            codes={"placement": ["A3", "U1"]}, outcomes=["E4", "E11"], outcome_system="ceased", role_required=True
+        ),
     },
+    "denied": {"hiv": [], "placement": ["A3"], "ceased": ["E11"]},
 }
 """A few code lists in the shape of `agreements.vocabulary.codes_for_agencies()`."""
 

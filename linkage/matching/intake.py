@@ -7,10 +7,11 @@ be small.  What a footer claims (rows, statistics, sizes) is never believed.
 
 A verdict names table, row, column and code, and never a value: the agency finds the row in its own extract.
 """
+# ruff: noqa: S608  (every query is made of this module's constants and the folder it was given)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -58,8 +59,12 @@ class CategoryCodes(TypedDict):
     """One category's lists as `agreements.vocabulary.codes_for_agencies()` gives them."""
 
     never_ingest: bool
-    codes: Mapping[str, Sequence[str]] | None
+    codes: Mapping[str, Sequence[str]] | None  # code system -> its codes
     number: bool
+    outcomes: Sequence[str] | None
+    outcome_pattern: str | None
+    outcome_system: str | None
+    role_required: bool
 
 
 class Codes(TypedDict):
@@ -67,6 +72,7 @@ class Codes(TypedDict):
 
     version: str
     categories: Mapping[str, CategoryCodes]
+    denied: Mapping[str, Sequence[str]]  # refused wherever they stand; an empty list denies the whole system
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +155,7 @@ def read(folder: Path, table: Table, profile: Profile, *, limits: Limits = DEFAU
     schema = schema_of(table, profile)
     columns = ", ".join(f'"{name}"' for name in schema.names)
     with _locked(folder, limits.checking_memory, limits) as tables:
-        found = tables.sql(f"select {columns} from {_rows_of(folder, table)} order by file_row_number")  # noqa: S608
+        found = tables.sql(f"select {columns} from {_rows_of(folder, table)} order by file_row_number")
         return found.to_arrow_table().cast(schema)
 
 
@@ -221,7 +227,7 @@ def _columns(tables: duckdb.DuckDBPyConnection, folder: Path, table: Table, prof
         wrong += [Finding(table, 0, name, "missing_column") for name in due.names if name not in names]
         wrong += [Finding(table, 0, name, "repeated_column") for name in due.names if names.count(name) > 1]
         return wrong or [Finding(table, 0, "", "wrong_order")]
-    found = tables.execute(f"describe select * from {_rows_of(folder, table)}").fetchall()  # noqa: S608
+    found = tables.execute(f"describe select * from {_rows_of(folder, table)}").fetchall()
     kinds = {str(row[0]): str(row[1]) for row in found}
     return [Finding(table, 0, name, "wrong_type") for name in due.names if kinds[name] != _KINDS[due.field(name).type]]
 
@@ -250,7 +256,7 @@ def _sizes(
     fixed = [name for name in schema.names if name not in texts]
     text = " + ".join(f'coalesce(strlen("{name}"), 0)' for name in texts)
     values = ", ".join(f'count("{name}")' for name in fixed)
-    query = f"select count(*), max({text}), sum({text}), {values} from {_rows_of(folder, table)}"  # noqa: S608
+    query = f"select count(*), max({text}), sum({text}), {values} from {_rows_of(folder, table)}"
     rows, longest, texts_size, *others = tables.execute(query).fetchall()[0]
     wrong = []
     if rows > limits.rows:
@@ -266,7 +272,7 @@ def _sizes(
         wrong.append(Finding(table, 0, "", "expands_too_much"))
     if not wrong:  # decode every value, so that a torn page or text that is not UTF-8 shows now, not half-way through
         values = ", ".join(f'bit_xor(hash("{name}"))' for name in schema.names)
-        tables.execute(f"select {values} from {_rows_of(folder, table)}").fetchall()  # noqa: S608
+        tables.execute(f"select {values} from {_rows_of(folder, table)}").fetchall()
     return rows, wrong
 
 
@@ -286,7 +292,7 @@ def _check_table(
     tables: duckdb.DuckDBPyConnection, folder: Path, table: Table, manifest: Manifest, limits: Limits
 ) -> tuple[int, list[tuple[Finding, int]]]:
     """How many rows are tombstones, and what is wrong with which rows."""
-    deletes = _number(tables, f"select count(*) from {_rows_of(folder, table)} where op = 'delete'")  # noqa: S608
+    deletes = _number(tables, f"select count(*) from {_rows_of(folder, table)} where op = 'delete'")
     by_row = _check_rows(tables, folder, table, manifest, limits)
     return deletes, by_row + _check_across_rows(tables, folder, table, limits)
 
@@ -297,20 +303,25 @@ def _check_rows(
     rules = list(_rules(table, manifest))
     source = f"{_rows_of(folder, table)} t"
     if table == "items":
-        source += " left join known_categories k on t.category = k.of_category"
-        source += " left join known_codes c on k.of_category = c.of_category"
-        source += " and t.code_system = c.of_system and t.code = c.of_code"
+        source += " left join known_categories k on t.category = k.of_category" + _CODE_JOINS
     counted = ", ".join(f"count(*) filter (where {rule.bad})" for rule in rules)
-    counts = tables.execute(f"select {counted} from {source}").fetchall()[0]  # noqa: S608
+    counts = tables.execute(f"select {counted} from {source}").fetchall()[0]
     found: list[tuple[Finding, int]] = []
     for rule, count in zip(rules, counts, strict=True):
         if count:
-            query = (
-                f"select t.file_row_number + 1 from {source} where {rule.bad} "  # noqa: S608
-                f"order by 1 limit {limits.listed}"
-            )
+            query = f"select t.file_row_number + 1 from {source} where {rule.bad} order by 1 limit {limits.listed}"
             found += _listed(table, rule.column, rule.code, tables.execute(query).fetchall(), count)
     return found
+
+
+_CODE_JOINS: Final = """
+    left join known_codes c on k.of_category = c.of_category and t.code_system = c.of_system and t.code = c.of_code
+    left join known_outcomes o on k.of_category = o.of_category and t.outcome_code = o.of_code
+    left join denied_systems ds on t.code_system = ds.of_system
+    left join denied_codes dc on t.code_system = dc.of_system and t.code = dc.of_code
+    left join denied_systems dos on k.outcome_system = dos.of_system and t.outcome_code is not null
+    left join denied_codes doc on k.outcome_system = doc.of_system and t.outcome_code = doc.of_code
+"""
 
 
 def _listed(
@@ -368,31 +379,37 @@ def _items_rules(manifest: Manifest, day: date) -> Iterator[_Rule]:
     yield _Rule("record_ref", "bad_ref", _not_ref("record_ref"))
     yield _Rule("category", "unknown_category", "k.of_category is null")
     yield _Rule("category", "never_ingest", "coalesce(k.never_ingest, false)")
-    yield _Rule("code", "missing", "coalesce(k.listed and not k.takes_number, false) and (code is null)")
+    yield _Rule("code", "never_ingest", "ds.of_system is not null or dc.of_code is not null")
+    yield _Rule("outcome_code", "never_ingest", "dos.of_system is not null or doc.of_code is not null")
+    number_says_it = "(takes_number and number is not null)"
+    yield _Rule("code", "missing", f"coalesce(k.listed, false) and code is null and not {number_says_it}")
     yield _Rule("code", "unknown_code", "coalesce(k.listed, false) and code is not null and c.of_code is null")
     yield _Rule("code", "code_not_expected", "coalesce(not k.listed, false) and code is not null")
-    yield _Rule("code_system", "missing", "(code is null) is distinct from (code_system is null)")
-    yield _Rule("number", "number_not_expected", "coalesce(not k.takes_number, false) and number is not null")
+    yield _Rule("code_system", "missing", "code is not null and code_system is null")
+    yield _Rule("code_system", "code_not_expected", "code is null and code_system is not null")
     yield _Rule(
-        "number", "bad_number", "number is not null and (not isfinite(number) or abs(number) > 1e6 or number < 0)"
+        "outcome_code",
+        "unknown_code",
+        "k.of_category is not null and outcome_code is not null and o.of_code is null "
+        "and not coalesce(regexp_full_match(outcome_code, k.outcome_pattern), false)",
     )
-    yield _Rule("number", "missing", "coalesce(k.takes_number and not k.listed, false) and number is null")
+    yield _Rule("number", "number_not_expected", "coalesce(not takes_number, false) and number is not null")
+    yield _Rule("number", "missing", "coalesce(takes_number and not k.listed, false) and number is null")
+    yield _Rule("number", "bad_number", "number is not null and (not isfinite(number) or number not between 0 and 1e9)")
     yield _Rule("occurred_on", "missing", "occurred_on is null")
     yield _Rule("recorded_on", "bad_date", _bad_date("recorded_on", day + timedelta(days=1)))
     yield from _period_rules("occurred_on", "ended_on", day)
-    yield _Rule("role", "unknown_value", _not_in("role", ITEM_ROLES))
+    yield _Rule("role", "unknown_value", f"role is not null and {_not_in('role', ITEM_ROLES)}")
+    yield _Rule("role", "missing", "role is null and coalesce(k.role_required, false)")
     yield _Rule("regime", "unknown_value", _not_in("regime", REGIMES))
     yield _Rule("opinion", "missing", "opinion is null")
-    # Nothing of a category's own: an outcome is a code of some list, a contact and an origin are registered names.
-    yield _Rule("outcome_code", "unknown_code", f"outcome_code is not null and {_unlike('outcome_code', OUTCOME)}")
     yield _Rule("contact_ref", "unknown_value", f"contact_ref is not null and {_unlike('contact_ref', CONTACT)}")
     yield _Rule("origin", "unknown_value", f"origin is not null and {_unlike('origin', ORGANISATION)}")
     yield _Rule("retain_until", "retention_over", f"retain_until is not null and retain_until < date '{day}'")
     yield _Rule("retain_until", "bad_date", _bad_date("retain_until", day + timedelta(days=366 * 120)))
 
 
-OUTCOME: Final = "[A-Za-z0-9_./-]{1,24}"
-SEXES: Final = ("F", "M", "I", "U")
+SEXES: Final = ("F", "M", "I")
 
 
 def _period_rules(start: str, end: str, day: date) -> Iterator[_Rule]:
@@ -419,27 +436,35 @@ def _unlike(column: str, pattern: str) -> str:
 
 
 def _lend_codes(tables: duckdb.DuckDBPyConnection, codes: Codes) -> None:
+    """The code lists as tables.  Their columns are named so that none can be mistaken for one of a batch."""
     categories = codes["categories"]
-    tables.register(
-        "known_categories",
-        pa.table(
-            {
-                "of_category": pa.array(list(categories), pa.string()),
-                "never_ingest": pa.array([entry["never_ingest"] for entry in categories.values()], pa.bool_()),
-                "takes_number": pa.array([entry["number"] for entry in categories.values()], pa.bool_()),
-                "listed": pa.array([entry["codes"] is not None for entry in categories.values()], pa.bool_()),
-            }
-        ),
-    )
-    listed = [
-        (category, system, code)
-        for category, entry in categories.items()
-        for system, allowed in (entry["codes"] or {}).items()
-        for code in allowed
+    kinds = {"of_category": pa.string(), "never_ingest": pa.bool_(), "takes_number": pa.bool_(), "listed": pa.bool_()}
+    kinds |= {"outcome_pattern": pa.string(), "outcome_system": pa.string(), "role_required": pa.bool_()}
+    rows = [
+        {
+            **entry,
+            "of_category": name,
+            "takes_number": entry["number"],
+            "listed": entry["codes"] is not None,
+        }
+        for name, entry in categories.items()
     ]
-    names = ("of_category", "of_system", "of_code")
-    columns = {name: pa.array([row[at] for row in listed], pa.string()) for at, name in enumerate(names)}
-    tables.register("known_codes", pa.table(columns))
+    tables.register("known_categories", pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))))
+    pairs = pa.schema([("of_category", pa.string()), ("of_system", pa.string()), ("of_code", pa.string())])
+
+    def lend(name: str, found: Iterable[tuple[str | None, str | None, str | None]]) -> None:
+        entries = [dict(zip(pairs.names, row, strict=True)) for row in found]
+        tables.register(name, pa.Table.from_pylist(entries, schema=pairs))
+
+    systems = [(name, entry["codes"] or {}) for name, entry in categories.items()]
+    lend(
+        "known_codes", ((name, of, code) for name, lists in systems for of, listed in lists.items() for code in listed)
+    )
+    lend(
+        "known_outcomes", ((name, None, code) for name, entry in categories.items() for code in entry["outcomes"] or ())
+    )
+    lend("denied_systems", ((None, of, None) for of, listed in codes["denied"].items() if not listed))
+    lend("denied_codes", ((None, of, code) for of, listed in codes["denied"].items() for code in listed))
 
 
 # --- Across rows -----------------------------------------------------------------------------------------------------
@@ -451,9 +476,9 @@ def _check_across_rows(
     """Refs said twice, and refs that lead out of the batch.  A delta brings the person row of whatever it touches."""
     found: list[tuple[Finding, int]] = []
     for column, code, rows in _across(folder, table, limits):
-        count = _number(tables, f"select count(*) from ({rows})")  # noqa: S608
+        count = _number(tables, f"select count(*) from ({rows})")
         if count:
-            first = tables.execute(f"select * from ({rows}) order by 1 limit {limits.listed}").fetchall()  # noqa: S608
+            first = tables.execute(f"select * from ({rows}) order by 1 limit {limits.listed}").fetchall()
             found += _listed(table, column, code, first, count)
     return found
 
@@ -474,7 +499,7 @@ def _across(folder: Path, table: Table, limits: Limits) -> Iterator[tuple[str, C
         yield (
             "record_ref",
             "too_many_identifiers",
-            f"select file_row_number + 1 from {rows} where record_ref in (select record_ref from "  # noqa: S608
+            f"select file_row_number + 1 from {rows} where record_ref in (select record_ref from "
             f"(select record_ref, unnest([{tokens}]) as token from {rows}) "
             f"group by record_ref having count(distinct token) > {limits.identifiers})",
         )
@@ -487,12 +512,12 @@ def _across(folder: Path, table: Table, limits: Limits) -> Iterator[tuple[str, C
 
 
 def _in_groups(rows: str, column: str, wrong: str) -> str:
-    groups = f"select {column} from {rows} group by {column} having {wrong}"  # noqa: S608
-    return f"select file_row_number + 1 from {rows} where {column} in ({groups})"  # noqa: S608
+    groups = f"select {column} from {rows} group by {column} having {wrong}"
+    return f"select file_row_number + 1 from {rows} where {column} in ({groups})"
 
 
 def _unresolved(rows: str, column: str, persons: str) -> str:
     return (
-        f"select t.file_row_number + 1 from {rows} t where t.op = 'upsert' and t.{column} is not null "  # noqa: S608
+        f"select t.file_row_number + 1 from {rows} t where t.op = 'upsert' and t.{column} is not null "
         f"and not exists (select 1 from {persons} p where p.record_ref = t.{column} and p.op = 'upsert')"
     )

@@ -121,6 +121,17 @@ BAD_ITEMS: list[tuple[dict[str, Any], str, intake.Code]] = [
     ({"code": None, "code_system": None}, "code", "missing"),
     ({"code_system": None}, "code_system", "missing"),
     ({"code_system": "band"}, "code", "unknown_code"),
+    ({"code_system": "hiv", "code": "POS"}, "code", "never_ingest"),
+    ({"category": "social_care.looked_after", "code_system": "placement", "code": "A3"}, "code", "never_ingest"),
+    ({"category": "social_care.looked_after", "code_system": "placement", "code": "U1", "outcome_code": "E11"},
+     "outcome_code", "never_ingest"),
+    ({"category": "social_care.looked_after", "code_system": "placement", "code": "U1", "role": None},
+     "role", "missing"),
+    ({"category": "health.registration", "code_system": "trace", "code": "traced", "outcome_code": "Dr Archer"},
+     "outcome_code", "unknown_code"),
+    ({"outcome_code": "13"}, "outcome_code", "unknown_code"),
+    ({"category": "education.attendance", "code": None, "code_system": None}, "code", "missing"),
+    ({"code": None}, "code_system", "code_not_expected"),
     ({"category": "health.not_brought", "number": 2.0}, "code", "code_not_expected"),
     ({"category": "health.not_brought", "code": None, "code_system": None}, "number", "missing"),
     ({"number": 4.0}, "number", "number_not_expected"),
@@ -144,9 +155,18 @@ BAD_ITEMS: list[tuple[dict[str, Any], str, intake.Code]] = [
 ]  # fmt: skip
 
 
+GOOD_ITEMS = [
+    an_item(a_ref("good", 1), ALICE, outcome_code="R", role=None),
+    an_item(a_ref("good", 2), ALICE, "health.registration", code_system="trace", code="traced", outcome_code="A12345"),
+    an_item(a_ref("good", 3), ALICE, "education.attendance", code_system=None, code=None, number=91.5),
+    an_item(a_ref("good", 4), ALICE, "education.attendance", code_system="band", code="severe", number=45.0),
+    an_item(a_ref("good", 5), ALICE, "social_care.looked_after", code_system="placement", code="U1", outcome_code="E4"),
+]
+
+
 def test_each_bad_item_is_named(tmp_path: Path) -> None:
     rows = [{**an_item(a_ref(at), ALICE), **changes} for at, (changes, _, _) in enumerate(BAD_ITEMS)]
-    verdict = checked(a_batch(persons=[a_person(ALICE)], items=[*rows, an_item(a_ref("good"), ALICE)]), tmp_path)
+    verdict = checked(a_batch(persons=[a_person(ALICE)], items=[*rows, *GOOD_ITEMS]), tmp_path)
     due = {Finding("items", row, column, code) for row, (_, column, code) in enumerate(BAD_ITEMS, 1)}
     assert due <= set(verdict.findings)
     assert {finding.row for finding in verdict.findings} == set(range(1, len(rows) + 1))
