@@ -85,7 +85,7 @@ class Keys:
     _vault: bytes = field(repr=False)
     _index: bytes = field(repr=False)
     _case: bytes = field(repr=False)
-    _receipts: Ed25519PrivateKey = field(repr=False)
+    receipt_key: Ed25519PrivateKey = field(repr=False)
     token_key: ec.EllipticCurvePrivateKey = field(repr=False)
     log_key: Ed25519PrivateKey = field(repr=False)
 
@@ -119,7 +119,7 @@ class Keys:
             raise KeyUnavailable("token.pem holds a P-256 key")
         return cls(
             _kek=opened["kek"], _pepper=opened["pepper"], _vault=opened["vault"], _index=opened["index"],
-            _case=opened["case"], _receipts=receipts, token_key=token, log_key=log,
+            _case=opened["case"], receipt_key=receipts, token_key=token, log_key=log,
         )  # fmt: skip
 
     def new_data_key(self, name: str) -> tuple[DataKey, bytes]:
@@ -166,13 +166,13 @@ class Keys:
 
     def receipt_public(self) -> bytes:
         """The raw public half of the receipt key, for those who check receipts."""
-        return _raw(self._receipts.public_key())
+        return _raw(self.receipt_key.public_key())
 
     def sign(self, payload: bytes) -> dict[str, Any]:
         """A JWS in JSON general serialisation over `payload`, as batch receipts bear."""
         protected = b64url(rfc8785.dumps({"alg": "Ed25519", "kid": self.receipt_kid}))
         body = b64url(payload)
-        signature = self._receipts.sign(f"{protected}.{body}".encode())
+        signature = self.receipt_key.sign(f"{protected}.{body}".encode())
         return {"payload": body, "signatures": [{"protected": protected, "signature": b64url(signature)}]}
 
 

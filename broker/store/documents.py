@@ -1,23 +1,29 @@
-"""Agreements, their signatures and what became of them; standing restrictions."""
+"""Agreements and restrictions, their signatures and what became of them."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import UniqueConstraint
 from sqlmodel import Field
 
 from broker.store.columns import Row, instant, octets
 
 
 class AgreementRow(Row, table=True):
-    """One signed document, exactly as signed.  `status`: draft, active, suspended, withdrawn, superseded."""
+    """One document, exactly as it is signed: an agreement, an umbrella or a restriction.
+
+    `status` is the host's: draft (imported, not in force here), active, suspended.  Parties' own signed events (pause,
+    leave, replace) stand beside it, and a decision reads both.
+    """
 
     __tablename__ = "agreement"
 
     ref: str = Field(primary_key=True)  # "<id>@<version>"
+    kind: str  # agreement, umbrella, restriction
     id: str = Field(index=True)
     version: str
+    under: str | None = Field(default=None)  # the umbrella's ref
+    owner: str | None = Field(default=None, index=True)  # a restriction's
     digest: str = Field(index=True)  # SHA-256 of the canonical form, hex
     document: bytes = octets()  # the TOML as imported
     status: str
@@ -26,7 +32,7 @@ class AgreementRow(Row, table=True):
 
 
 class AgreementSignatureRow(Row, table=True):
-    """A party's detached Ed25519 JWS over the canonical form."""
+    """A party's Ed25519 signature over the canonical form: JWS in JSON general serialisation."""
 
     __tablename__ = "agreement_signature"
 
@@ -38,7 +44,10 @@ class AgreementSignatureRow(Row, table=True):
 
 
 class AgreementStatusRow(Row, table=True):
-    """What happened to an agreement, in order: never changed, only added to."""
+    """What happened to an agreement, in order: never changed, only added to.
+
+    `jws` is a party's signed event (suspend, resume, withdraw, supersede); null for what the host did.
+    """
 
     __tablename__ = "agreement_status"
 
@@ -47,21 +56,5 @@ class AgreementStatusRow(Row, table=True):
     status: str
     reason: str  # a code
     by: str
+    jws: str | None = Field(default=None)
     at: datetime = instant()
-
-
-class RestrictionRow(Row, table=True):
-    """A signed document that lowers what an owner's records show, under any agreement."""
-
-    __tablename__ = "restriction"
-    __table_args__ = (UniqueConstraint("owner", "digest"),)
-
-    id: str = Field(primary_key=True)
-    owner: str = Field(foreign_key="agency.id", index=True)
-    record_ref: str | None = Field(default=None, index=True)  # null: every record of the owner
-    digest: str
-    document: bytes = octets()
-    jws: str
-    starts_at: datetime = instant()
-    ends_at: datetime | None = instant(default=None, nullable=True)
-    lifted_at: datetime | None = instant(default=None, nullable=True)

@@ -164,3 +164,14 @@ class RollupRow(Row, table=True):
     actor_ref: str = Field(primary_key=True)
     type: str = Field(primary_key=True)
     count: int
+
+
+class BlobRow(Row, table=True):
+    """Large detail of an event, encrypted under the event's own key; the event holds a commitment to it."""
+
+    __tablename__ = "audit_blob"
+
+    event_id: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)  # which: "decision/<source agency>"
+    sealed: bytes = octets()
+    key_wrapped: bytes = octets()

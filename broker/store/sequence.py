@@ -1,0 +1,150 @@
+"""The log's own reads and writes: take the outbox, append, move the head; serve tiles and entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import delete, insert, update
+from sqlmodel import col, func, select
+
+from audit.events import Leaf
+from audit.merkle import HASH_BYTES, Frontier
+from audit.sequencer import Advance, Head, Pending, advance
+from audit.tiles import ENTRIES, TILE_WIDTH, Tile, TileUnreadable, encode_bundle
+from broker.errors import LogUnavailable
+from broker.store.log import (
+    CheckpointRow,
+    EntryRow,
+    EventRow,
+    HeadRow,
+    OutboxRow,
+    SubjectRow,
+    TileRow,
+)
+from broker.store.transaction import Reading, Transaction
+
+BATCH: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class SqlTiles:
+    """Hash tiles and entry bundles of one log, read in one transaction."""
+
+    reading: Reading
+    log_id: str
+
+    def read(self, tile: Tile) -> bytes:
+        """The tile's bytes; a narrower partial tile is the prefix of what is kept.  Raises TileUnreadable."""
+        if tile.level == ENTRIES:
+            first = tile.index * TILE_WIDTH
+            leaves = self.reading.session.exec(
+                select(EntryRow.leaf)
+                .where(col(EntryRow.log_id) == self.log_id)
+                .where(col(EntryRow.seq) >= first, col(EntryRow.seq) < first + tile.width)
+                .order_by(col(EntryRow.seq))
+            ).all()
+            if len(leaves) < tile.width:
+                raise TileUnreadable(f"{tile.path} is not here")
+            return encode_bundle(leaves)
+        row = self.reading.one(TileRow, log_id=self.log_id, level=tile.level, n=tile.index)
+        if row is None or row.width < tile.width:
+            raise TileUnreadable(f"{tile.path} is not here")
+        return row.data[: tile.width * HASH_BYTES]
+
+
+def head_of(reading: Reading, log_id: str, *, lock: bool = False) -> Head | None:
+    """Where the log ends, or None for a log that has not been opened.  `lock`: until the transaction's end."""
+    query = select(HeadRow).where(col(HeadRow.log_id) == log_id)
+    row = reading.session.exec(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        return None
+    hashes = tuple(row.frontier[at : at + HASH_BYTES] for at in range(0, len(row.frontier), HASH_BYTES))
+    return Head(frontier=Frontier(row.size, hashes), last_ms=row.last_ms, epoch=row.epoch)
+
+
+def open_log(tx: Transaction, log_id: str) -> None:
+    """Make an empty head where there is none."""
+    if head_of(tx, log_id) is None:
+        head = Head()
+        tx.add(HeadRow(log_id=log_id, size=0, frontier=b"", root=head.root, last_ms=head.last_ms, epoch=head.epoch))
+        tx.flush()
+
+
+def sequence(tx: Transaction, log_id: str, *, limit: int = BATCH) -> Advance | None:
+    """Move what waits in the outbox into the log: entries, bodies, tiles and head in this transaction.
+
+    None if nothing waits.  Raises LogUnavailable if the head was moved by another sequencer meanwhile, and
+    audit.sequencer.HeadDisagrees if the stored tiles are not the head's.
+    """
+    head = head_of(tx, log_id, lock=True)  # SQLite: the whole transaction is exclusive already
+    if head is None:
+        raise LogUnavailable("the log has not been opened: run `broker migrate`")
+    waiting = tx.session.exec(select(OutboxRow).order_by(col(OutboxRow.position)).limit(limit)).all()
+    if not waiting:
+        return None
+    pending = [Pending(row.event_id, Leaf(row.at_ms, row.commitment)) for row in waiting]
+    step = advance(head, pending, SqlTiles(tx, log_id))
+    _write(tx, log_id, step, {row.event_id: row for row in waiting})
+    return step
+
+
+def entry_of(reading: Reading, event_id: str) -> EntryRow | None:
+    """An event's place in the log, or None while it has none."""
+    return reading.one(EntryRow, event_id=event_id)
+
+
+def newest_checkpoint(reading: Reading, log_id: str) -> CheckpointRow | None:
+    """The newest signed checkpoint, or None."""
+    found = reading.all(CheckpointRow, log_id=log_id, order=("-size",), limit=1)
+    return found[0] if found else None
+
+
+def keep_checkpoint(tx: Transaction, log_id: str, size: int, note: bytes, *, at: datetime) -> None:
+    """Store a signed checkpoint; one that is there already stays."""
+    if tx.one(CheckpointRow, log_id=log_id, size=size) is None:
+        tx.add(CheckpointRow(log_id=log_id, size=size, note=note, at=at))
+
+
+def waiting(reading: Reading) -> int:
+    """How many events wait to be sequenced."""
+    return reading.session.exec(select(func.count()).select_from(OutboxRow)).one()
+
+
+def _write(tx: Transaction, log_id: str, step: Advance, rows: Mapping[str, OutboxRow]) -> None:
+    session, (size, epoch) = tx.session, step.expects
+    entries, events, subjects = [], [], []
+    for entry in step.entries:
+        row = rows[entry.event_id]
+        entries.append(
+            {"log_id": log_id, "seq": entry.index, "leaf": entry.leaf.text, "leaf_hash": entry.leaf_hash,
+             "event_id": entry.event_id}
+        )  # fmt: skip
+        events.append(
+            {"event_id": entry.event_id, "log_id": log_id, "seq": entry.index, "t_ms": entry.leaf.at_ms,
+             "sections": row.sections, "detail": row.detail, "key_wrapped": row.key_wrapped, **row.columns}
+        )  # fmt: skip
+        subjects += [{"idx_hmac": idx, "log_id": log_id, "seq": entry.index} for idx in dict.fromkeys(row.subjects)]
+    session.exec(delete(OutboxRow).where(col(OutboxRow.position).in_([row.position for row in rows.values()])))
+    session.exec(insert(EntryRow), params=entries)
+    session.exec(insert(EventRow), params=events)
+    if subjects:
+        session.exec(insert(SubjectRow), params=subjects)
+    for tile, data in step.tiles:
+        kept = tx.one(TileRow, log_id=log_id, level=tile.level, n=tile.index)
+        kept = kept or TileRow(log_id=log_id, level=tile.level, n=tile.index, width=0, data=b"")
+        kept.width, kept.data = tile.width, data
+        tx.add(kept)
+    tx.flush()
+    moved = session.exec(
+        update(HeadRow)
+        .where(col(HeadRow.log_id) == log_id, col(HeadRow.size) == size, col(HeadRow.epoch) == epoch)
+        .values(
+            size=step.head.size, root=step.head.root, last_ms=step.head.last_ms,
+            frontier=b"".join(step.head.frontier.hashes),
+        )
+    )  # fmt: skip
+    if moved.rowcount != 1:
+        raise LogUnavailable("another sequencer has moved the head")
