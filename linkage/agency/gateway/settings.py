@@ -65,7 +65,7 @@ class GatewaySettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8401, ge=1, le=65535)
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
-    broker_url: str
+    broker_url: str = ""  # empty: the home's `broker`
     organisation: str
     service: str = "Safeguarding gateway"
     desk: Desk

@@ -54,12 +54,12 @@ PURPOSES: Final = MappingProxyType(
             Purpose(
                 code="CIN_S17",
                 label="Child in need, section 17",
-                basis=_public_task("ca2004-s11", "Children Act 2004 section 11"),
+                basis=_public_task("ca1989-s17", "Children Act 1989 section 17"),
             ),
             Purpose(
                 code="EARLY_HELP",
-                label="Early help",
-                basis=_public_task("ca2004-s11", "Children Act 2004 section 11"),
+                label="Early help assessment",
+                basis=_public_task("ca2004-s10", "Children Act 2004 section 10"),
             ),
         )
     }

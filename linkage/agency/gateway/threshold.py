@@ -1,0 +1,91 @@
+"""The threshold decision: a decision-maker's alone, recorded by the broker, and never back-dated."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+
+from linkage.agency.gateway.forms import FormDep
+from linkage.agency.gateway.pages import Gateway, GatewayDep
+from linkage.agency.gateway.search import ORGANISATION, actor, open_contact
+from linkage.agency.gateway.sessions import RoleNotPermitted, SearcherDep, Session, check_form
+from linkage.agency.gateway.typed import Typed, TypedPerson, strike
+from linkage.agency.gateway.words import GROUNDS, PURPOSES, ROLE_NAMES
+
+router = APIRouter()
+
+LEVEL = "L4"
+
+
+@router.get("/contacts/{contact}/threshold")
+def show(contact: str, request: Request, session: SearcherDep, gateway: GatewayDep) -> Response:
+    """The two choices, for a decision-maker; for anybody else, who can decide."""
+    box = open_contact(gateway, contact)
+    deciders = [person.name for person in gateway.settings.people if person.role == "MASH_DECISION_MAKER"]
+    return gateway.page(
+        request,
+        "threshold.html",
+        session,
+        contact=box,
+        purpose=PURPOSES[box.content["purpose"]].label,
+        grounds=GROUNDS,
+        deciders=deciders,
+        roles=ROLE_NAMES,
+        fault=box.content.get("fault", ""),
+    )
+
+
+@router.post("/contacts/{contact}/threshold")
+def decide(contact: str, request: Request, form: FormDep, session: SearcherDep, gateway: GatewayDep) -> Response:
+    """Record level 4, leave it as it is, or (an analyst) ask for a decision."""
+    check_form(request, session, form)
+    box = open_contact(gateway, contact)
+    action, content = form.text("action"), {**box.content, "fault": ""}
+    if action == "ask":
+        content["asked"] = True
+    elif action == "leave":
+        content["asked"] = False
+    elif not session.decides:
+        raise RoleNotPermitted
+    elif form.text("grounds") not in GROUNDS:
+        content["fault"] = "Choose the ground for this decision"
+    elif not box.content["candidate"]:
+        content["fault"] = "Search for the child in this contact and open the match first"
+    else:
+        answer = gateway.broker.set_threshold(
+            {
+                "case": content["case"],
+                "search": content["search"],
+                "candidate": content["candidate"],
+                "level": LEVEL,
+                "grounds": form.text("grounds"),
+            },
+            actor(session),
+        )
+        refusal = next((one for one in answer.get("refusals") or [] if isinstance(one, dict)), None)
+        if refusal is not None:
+            content["fault"] = str(refusal.get("sentence", ""))
+        else:
+            content |= {
+                "asked": False,
+                "threshold": {
+                    "level": LEVEL,
+                    "grounds": form.text("grounds"),
+                    "role": session.person.role,
+                    "at": gateway.now().isoformat(),
+                    "note": strike(form.text("note"), _typed_in(gateway, session, box.id)),  # kept here alone
+                },
+            }
+    gateway.store.replace("contact", ORGANISATION, box.id, content, now=gateway.now())
+    return RedirectResponse(f"/contacts/{box.id}/threshold", 303)
+
+
+def _typed_in(gateway: Gateway, session: Session, contact: str) -> list[TypedPerson]:
+    """Everyone this person has typed into a search of this contact in the last hour."""
+    searches = gateway.store.latest("search", session.person.id, now=gateway.now())
+    return [
+        person
+        for search in searches
+        if search.content["contact"] == contact
+        for person in Typed.from_json(search.content["typed"]).people()
+    ]
