@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import Field
+from sqlalchemy import func
+from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value
+from broker.store.transaction import Reading
 
 
 class SearchRow(Row, table=True):
@@ -23,6 +25,7 @@ class SearchRow(Row, table=True):
     purpose: str
     basis: dict[str, Any] = json_value()
     case_hmac: str = Field(index=True)
+    household: list[list[str]] = json_value()  # [person id, relation as typed] of members who surely match
     family_informed: str
     run: str | None = Field(default=None)  # the link run that answered
     event_id: str
@@ -78,3 +81,30 @@ class ThresholdRow(Row, table=True):
     role: str  # of whoever set it: a clause may ask who decided
     event_id: str
     at: datetime = instant()
+
+
+def searches_since(tx: Reading, *, agency: str, person: str, since: datetime) -> int:
+    """How many searches one person has made since an instant."""
+    query = (
+        select(func.count())
+        .select_from(SearchRow)
+        .where(col(SearchRow.agency) == agency, col(SearchRow.person) == person, col(SearchRow.created_at) >= since)
+    )
+    return int(tx.session.exec(query).one())
+
+
+def first_view_of_case(tx: Reading, *, agency: str, case_hmac: str) -> str | None:
+    """Whom an organisation first opened under a case: the person id, or None if nobody yet."""
+    query = (
+        select(SearchCandidateRow.person_id)
+        .join(
+            ViewRow,
+            (col(ViewRow.search) == SearchCandidateRow.search)
+            & (col(ViewRow.candidate) == SearchCandidateRow.candidate),
+        )
+        .join(SearchRow, col(SearchRow.id) == ViewRow.search)
+        .where(col(SearchRow.agency) == agency, col(SearchRow.case_hmac) == case_hmac)
+        .order_by(col(ViewRow.at))
+        .limit(1)
+    )
+    return tx.session.exec(query).first()

@@ -1,0 +1,191 @@
+"""Ask: an encoded search; record a threshold; open the linked family view of one candidate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, BackgroundTasks, Depends
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+
+from agreements import Basis
+from broker import disclosures, searches
+from broker.dependencies import Broker, BrokerDep, KeysDep, NowDep, PersonDep, StoreDep, TrailDep
+from broker.disclosures import Released
+from broker.errors import Malformed
+from broker.family_view import FamilyView
+from broker.linked import InService
+from broker.searches import Asked, SearchAnswer
+from linkage.matching.search import BadRow, EncodedRow
+
+router = APIRouter(prefix="/v1", tags=["ask"])
+
+Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Opaque = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Hex256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+TokenText = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,19}$")]
+FilterText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]
+
+_SEARCH_ANSWER: Final = TypeAdapter(SearchAnswer)
+_FAMILY_VIEW: Final = TypeAdapter(FamilyView)
+
+
+class Body(BaseModel):
+    """Strict: an unknown member is refused, and no error quotes what was sent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class BasisBody(Body):
+    """The lawful basis the asker claims."""
+
+    art6: Code
+    condition: list[Code] = Field(default_factory=list, max_length=8)
+    gateway: list[Code] = Field(default_factory=list, max_length=8)
+
+
+class RowBody(Body):
+    """One person as the gateway encodes them: filters, tokens, coarse attributes; nothing in clear."""
+
+    filters: dict[Code, FilterText | None] = Field(max_length=8)
+    tokens: dict[Code, TokenText | None] = Field(default_factory=dict, max_length=32)
+    identifiers: dict[Code, TokenText | None] = Field(default_factory=dict, max_length=8)
+    birth_year: int | None = Field(default=None, ge=1900, le=2200)
+    sex: Literal["F", "M", "X"] | None = None
+
+
+class MemberBody(RowBody):
+    """Someone of the household, and what they are to the child as the referral says."""
+
+    relation: Literal["sibling", "parent", "carer", "household", "other"]
+
+
+class SearchBody(Body):
+    """A search: why, under which basis and case, and whom."""
+
+    purpose: Code
+    basis: BasisBody
+    case: Hex256
+    family_informed: Code
+    acknowledged: Literal[True]
+    profile: Code
+    key_epoch: Code
+    key_fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    subject: RowBody
+    household: list[MemberBody] = Field(default_factory=list, max_length=6)
+
+    def parsed(self) -> Asked:
+        """The search in the broker's own words.  Raises Malformed for a row of another format."""
+        return Asked(
+            purpose=self.purpose,
+            basis=Basis(
+                art6=self.basis.art6,
+                conditions=frozenset(self.basis.condition),
+                gateways=frozenset(self.basis.gateway),
+            ),
+            case=self.case,
+            family_informed=self.family_informed,
+            profile=self.profile,
+            key_epoch=self.key_epoch,
+            key_fingerprint=self.key_fingerprint,
+            subject=_row(self.subject, "subject"),
+            household=tuple(
+                (member.relation, _row(member, f"household.{n}")) for n, member in enumerate(self.household)
+            ),
+        )
+
+
+class DisclosureBody(Body):
+    """Which candidate of which of one's own searches to open."""
+
+    search: Opaque
+    candidate: Opaque
+
+
+class ThresholdBody(Body):
+    """A level of need, for one candidate's case."""
+
+    case: Hex256
+    search: Opaque
+    candidate: Opaque
+    level: Code
+    grounds: Code
+
+
+def _service(broker: BrokerDep) -> InService:
+    return in_service(broker)
+
+
+def in_service(broker: Broker) -> InService:
+    """The published run, opened once a broker."""
+    service = broker.parts.get("in_service")
+    if not isinstance(service, InService):
+        service = broker.parts.setdefault("in_service", InService(broker.store, broker.vault))
+    return service
+
+
+ServiceDep = Annotated[InService, Depends(_service)]
+
+
+@router.post("/searches", status_code=201, responses={201: {"model": SearchAnswer}})
+def ask(
+    body: SearchBody,
+    caller: PersonDep,
+    store: StoreDep,
+    trail: TrailDep,
+    keys: KeysDep,
+    service: ServiceDep,
+    now: NowDep,
+) -> JSONResponse:
+    """Who may be meant: candidates in bands, each organisation's freshness, or a refusal; with its receipt."""
+    released = searches.search(store, trail, keys, service, caller, body.parsed(), at=now)
+    return _answer(_SEARCH_ANSWER.dump_python(released.answer, mode="json"), released)
+
+
+@router.post("/disclosures", status_code=201, responses={201: {"model": FamilyView}})
+def disclose(
+    body: DisclosureBody,
+    caller: PersonDep,
+    store: StoreDep,
+    trail: TrailDep,
+    keys: KeysDep,
+    service: ServiceDep,
+    now: NowDep,
+    after: BackgroundTasks,
+) -> JSONResponse:
+    """What partners hold on one family: a decision per organisation and category, each with its reason."""
+    released = disclosures.disclose(
+        store, trail, keys, service, caller, search=body.search, candidate=body.candidate, at=now
+    )
+    after.add_task(
+        disclosures.completed, store, trail, caller, view=released.answer.view, event_id=released.receipt.event_id
+    )
+    return _answer(_FAMILY_VIEW.dump_python(released.answer, mode="json"), released, after)
+
+
+@router.post("/thresholds", status_code=201)
+def set_threshold(
+    body: ThresholdBody, caller: PersonDep, store: StoreDep, trail: TrailDep, now: NowDep
+) -> JSONResponse:
+    """Record a level of need, by a role that may; anyone else is told who can."""
+    released = searches.set_threshold(
+        store, trail, caller,
+        search=body.search, candidate=body.candidate, level=body.level, grounds=body.grounds, at=now,
+    )  # fmt: skip
+    refusal = released.answer
+    content: dict[str, Any] = {"level": body.level, "set": refusal is None}
+    if refusal is not None:
+        content["refusal"] = TypeAdapter(type(refusal)).dump_python(refusal, mode="json")
+    return _answer(content, released)
+
+
+def _answer(content: dict[str, Any], released: Released[Any], after: BackgroundTasks | None = None) -> JSONResponse:
+    receipt = {**released.receipt.to_json(), "decisions": list(released.decisions)}
+    return JSONResponse({**content, "receipt": receipt}, status_code=201, background=after)
+
+
+def _row(body: RowBody, where: str) -> EncodedRow:
+    try:
+        return EncodedRow.parse(body.model_dump(exclude={"relation"}))
+    except BadRow as wrong:
+        raise Malformed(f"{where}: {wrong}") from None

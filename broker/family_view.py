@@ -1,0 +1,484 @@
+"""The linked family view: what decided and rendered records amount to for the person who asks.
+
+Pure: it gets what `agreements` decided and rendered, and says nothing that is not in there.  A hidden record leaves no
+tile, node, gap or count behind, since nothing is built but from what is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date as Day  # `date` is a field's name here
+from datetime import datetime
+from typing import Final, Literal
+
+from agreements import AskerReason, Decision, Mode, Rendering, Snapshot
+from broker.linked import Relative
+from linkage.matching.overrides import RecordKey
+
+BANNER: Final = "Some records are protected and never shown; their protecting agency is told of searches."
+NOTHING: Final = "Nothing to show. This does not mean that nothing is known."
+
+FeedState = Literal["CURRENT", "STALE", "NOT_CONNECTED", "PAUSED"]
+FirstCallKind = Literal["already_open", "lead_practitioner", "stepped_down", "none"]
+
+_OPEN_WORK: Final = (
+    # what says that social care is at work now, the most pressing first
+    ("social_care.child_protection", frozenset({"S47_OPEN", "PLAN"})),
+    ("social_care.looked_after", frozenset({"OPEN"})),
+    ("social_care.child_in_need", frozenset({"OPEN"})),
+    ("social_care.contact", frozenset({"OPEN"})),
+)
+_STEPPED_DOWN: Final = frozenset({"STEPPED_DOWN"})
+_LEAD: Final = ("early_help.episode", frozenset({"OPEN"}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """Whom to ring: a desk, never a person."""
+
+    name: str
+    phone: str
+    out_of_hours: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """One flow of one organisation as of now: whether what it says can be relied on to be recent."""
+
+    organisation: str
+    name: str  # of the organisation
+    flow: str
+    state: FeedState
+    as_of: datetime | None
+    contact: Contact | None
+    contacts: Mapping[str, Contact]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One record as decided and rendered."""
+
+    record: RecordKey
+    source: str
+    person_id: str
+    relation: str
+    decision: Decision
+    renderings: tuple[Rendering, ...]
+
+    @property
+    def shown(self) -> bool:
+        """Whether anything of it may be shown at all."""
+        return bool(self.renderings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clause:
+    """The clause that allows a category, in the words that were signed."""
+
+    agreement: str
+    clause: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusShown:
+    """One code or band and its words."""
+
+    code: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemShown:
+    """One dated, coded item."""
+
+    date: Day
+    ended_on: Day | None
+    recorded_on: Day
+    code: str | None
+    label: str
+    number: float | None
+    role: str | None
+    opinion: bool
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategoryShown:
+    """One category of one record, in one mode."""
+
+    category: str
+    label: str
+    mode: str
+    last_active: str
+    status: StatusShown | None
+    items: tuple[ItemShown, ...]
+    contact: Contact | None
+    may_ask_holder: bool
+    unconfirmed: bool
+    about: str  # the relation to the child asked about
+    under: tuple[Clause, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """What one flow of one organisation shows."""
+
+    organisation: str
+    name: str
+    flow: str
+    state: FeedState
+    as_of: datetime | None
+    contact: Contact | None
+    categories: tuple[CategoryShown, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """An organisation's flow that shows nothing, and what that does and does not mean."""
+
+    organisation: str
+    name: str
+    flow: str
+    state: FeedState
+    as_of: datetime | None
+    contact: Contact | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstCall:
+    """The first answer: is the child already open to someone, and whom to ring."""
+
+    kind: FirstCallKind
+    organisation: str | None
+    name: str | None
+    sector: str | None
+    since: Day | None
+    contact: Contact | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyMember:
+    """Someone of the family of whom at least existence may be shown."""
+
+    relation: str
+    birth_year: int | None
+    person_role: str
+    known_to: int
+    sources: tuple[str, ...]
+    verified: bool
+    since: Day | None
+    until: Day | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChronologyEntry:
+    """One dated event of any organisation, about the child or a member of the family."""
+
+    date: Day
+    ended_on: Day | None
+    organisation: str
+    name: str
+    flow: str
+    category: str
+    label: str
+    code: str | None
+    role: str | None
+    opinion: bool
+    recorded_on: Day
+    about: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why something is not shown, in a sentence, and what would unlock it."""
+
+    organisation: str | None
+    category: str | None
+    code: str
+    sentence: str
+    unlock: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The child asked about, as far as it was typed and linked; no name is known here."""
+
+    birth_year: int | None
+    sex: str | None
+    band: str
+    agreed: tuple[str, ...]
+    differs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyView:
+    """All that one disclosure shows."""
+
+    view: str
+    at: datetime
+    ends_at: datetime
+    purpose: str
+    threshold: str | None
+    person: Header
+    first_call: FirstCall
+    tiles: tuple[Tile, ...]
+    others: tuple[Other, ...]
+    family: tuple[FamilyMember, ...]
+    chronology: tuple[ChronologyEntry, ...]
+    withheld: tuple[Refusal, ...]
+    banner: str = BANNER
+
+
+def build(
+    *,
+    view: str,
+    at: datetime,
+    ends_at: datetime,
+    purpose: str,
+    threshold: str | None,
+    person: Header,
+    seen: Sequence[Seen],
+    relatives: Sequence[tuple[Relative, int | None, str]],
+    feeds: Sequence[Feed],
+    withheld: Iterable[Refusal],
+    snapshot: Snapshot,
+) -> FamilyView:
+    """The view of one child.  `relatives` come with birth year and role; whoever is not shown is left out."""
+    tiles = _tiles(seen, feeds, snapshot)
+    shown_flows = {(tile.organisation, tile.flow) for tile in tiles}
+    return FamilyView(
+        view=view,
+        at=at,
+        ends_at=ends_at,
+        purpose=purpose,
+        threshold=threshold,
+        person=person,
+        first_call=_first_call(tiles),
+        tiles=tiles,
+        others=tuple(_other(feed) for feed in feeds if (feed.organisation, feed.flow) not in shown_flows),
+        family=_family(seen, relatives),
+        chronology=_chronology(tiles),
+        withheld=tuple(withheld),
+    )
+
+
+def refusal_of(reason: AskerReason) -> Refusal:
+    """A reason in the words of `agreements`, as the view lists it."""
+    return Refusal(
+        organisation=reason.source,
+        category=reason.category,
+        code=reason.code,
+        sentence=reason.sentence,
+        unlock=reason.unlock,
+    )
+
+
+def _tiles(seen: Sequence[Seen], feeds: Sequence[Feed], snapshot: Snapshot) -> tuple[Tile, ...]:
+    texts = clause_texts(snapshot)
+    tiles = []
+    for feed in feeds:
+        mine = [record for record in seen if record.shown and record.record[:2] == (feed.organisation, feed.flow)]
+        # a family member's record alone makes no tile: tiles say who knows the child
+        if not any(record.relation == "subject_child" for record in mine):
+            continue
+        categories = tuple(
+            _category(rendering, record, feed, texts)
+            for record in sorted(mine, key=lambda record: record.relation != "subject_child")
+            for rendering in record.renderings
+        )
+        tiles.append(
+            Tile(
+                organisation=feed.organisation,
+                name=feed.name,
+                flow=feed.flow,
+                state=feed.state,
+                as_of=feed.as_of,
+                contact=feed.contact,
+                categories=categories,
+            )
+        )
+    return tuple(sorted(tiles, key=lambda tile: (not _has_open_work(tile), tile.organisation, tile.flow)))
+
+
+def clause_texts(snapshot: Snapshot) -> Mapping[tuple[str, str], str]:
+    """The signed words of every grant, by agreement and clause."""
+    return {(agreement.ref, grant.id): grant.text for agreement in snapshot.agreements for grant in agreement.grants}
+
+
+def _category(rendering: Rendering, record: Seen, feed: Feed, texts: Mapping[tuple[str, str], str]) -> CategoryShown:
+    shown = record.decision.shown[rendering.category]
+    refs = (shown.under, *shown.also)
+    return CategoryShown(
+        category=rendering.category,
+        label=rendering.label,
+        mode=rendering.mode.word,
+        last_active=rendering.last_active,
+        status=StatusShown(code=rendering.status.code, label=rendering.status.label) if rendering.status else None,
+        items=tuple(
+            ItemShown(
+                date=item.on,
+                ended_on=item.ended_on,
+                recorded_on=item.recorded_on,
+                code=item.code,
+                label=item.label,
+                number=item.number,
+                role=item.role,
+                opinion=item.opinion,
+                outcome=item.outcome_label,
+            )
+            for item in rendering.items
+        ),
+        contact=feed.contacts.get(rendering.contact, feed.contact) if rendering.contact else feed.contact,
+        may_ask_holder=rendering.may_ask_holder,
+        unconfirmed=record.decision.unconfirmed,
+        about=record.relation,
+        under=tuple(
+            Clause(agreement=ref.agreement, clause=ref.clause, text=texts.get((ref.agreement, ref.clause), ""))
+            for ref in refs[:1]
+        ),
+    )
+
+
+def _other(feed: Feed) -> Other:
+    desk = f"{feed.contact.name} on {feed.contact.phone}" if feed.contact else "its safeguarding desk"
+    until = f"{feed.as_of:%-d %b %Y}" if feed.as_of else None
+    sentence = {
+        "CURRENT": NOTHING,
+        "STALE": f"{feed.name} last sent information on {until}. "
+        f"We cannot say whether it knows this child. Ring {desk}.",
+        "NOT_CONNECTED": f"{feed.name} does not send information to this service. Ring {desk}.",
+        "PAUSED": f"{feed.name} has paused its sharing. Ring {desk}.",
+    }[feed.state]
+    return Other(
+        organisation=feed.organisation,
+        name=feed.name,
+        flow=feed.flow,
+        state=feed.state,
+        as_of=feed.as_of,
+        contact=feed.contact,
+        sentence=sentence,
+    )
+
+
+def _about_the_child(tile: Tile) -> dict[str, CategoryShown]:
+    return {shown.category: shown for shown in reversed(tile.categories) if shown.about == "subject_child"}
+
+
+def _status_in(shown: CategoryShown | None, codes: frozenset[str]) -> bool:
+    return shown is not None and shown.status is not None and shown.status.code in codes
+
+
+def _has_open_work(tile: Tile) -> bool:
+    mine = _about_the_child(tile)
+    return any(_status_in(mine.get(category), codes) for category, codes in (*_OPEN_WORK, _LEAD))
+
+
+def _first_call(tiles: Sequence[Tile]) -> FirstCall:
+    for kind, wanted in (
+        ("already_open", _OPEN_WORK),
+        ("lead_practitioner", (_LEAD,)),
+        ("stepped_down", tuple((category, _STEPPED_DOWN) for category, _ in _OPEN_WORK)),
+    ):
+        for category, codes in wanted:
+            for tile in tiles:
+                mine = _about_the_child(tile)
+                if _status_in(mine.get(category), codes):
+                    return _call(kind, tile, mine[category], mine.get("social_care.allocated_worker"))
+    return FirstCall(
+        kind="none",
+        organisation=None,
+        name=None,
+        sector=None,
+        since=None,
+        contact=None,
+        sentence="No open work that can be shown. Ask or ring before you decide.",
+    )
+
+
+def _call(kind: str, tile: Tile, shown: CategoryShown, worker: CategoryShown | None) -> FirstCall:
+    status = shown.status.label if shown.status else shown.label
+    contact = (worker.contact if worker and kind == "already_open" else None) or shown.contact or tile.contact
+    heading: FirstCallKind
+    match kind:
+        case "already_open":
+            heading, words = "already_open", "Already open"
+        case "lead_practitioner":
+            heading, words = "lead_practitioner", "Lead practitioner"
+        case _:
+            heading, words = "stepped_down", "Stepped down"
+    ring = f" Ring {contact.name} on {contact.phone}." if contact else ""
+    return FirstCall(
+        kind=heading,
+        organisation=tile.organisation,
+        name=tile.name,
+        sector=tile.flow,
+        since=min((item.date for item in shown.items), default=None),
+        contact=contact,
+        sentence=f"{words}: {shown.label.lower()}, {status.lower()}.{ring}",
+    )
+
+
+def _family(seen: Sequence[Seen], relatives: Sequence[tuple[Relative, int | None, str]]) -> tuple[FamilyMember, ...]:
+    known: dict[str, set[str]] = {}
+    for record in seen:
+        if record.shown:
+            known.setdefault(record.person_id, set()).add(record.source)
+    members = []
+    for relative, birth_year, person_role in relatives:
+        if relative.person_id not in known:
+            continue
+        stated = [statement for statement in relative.stated if statement.source in known[relative.person_id]]
+        since = [statement.since for statement in stated if statement.since]
+        ended = [statement.until for statement in stated]
+        members.append(
+            FamilyMember(
+                relation=_relation_word(relative, stated or list(relative.stated)),
+                birth_year=birth_year,
+                person_role=person_role,
+                known_to=len(known[relative.person_id]),
+                sources=tuple(sorted({statement.source for statement in stated})),
+                verified=any(statement.verified for statement in stated),
+                since=min(since, default=None),
+                until=max((end for end in ended if end), default=None) if ended and all(ended) else None,
+            )
+        )
+    return tuple(sorted(members, key=lambda member: (member.relation, member.birth_year or 0)))
+
+
+def _relation_word(relative: Relative, stated: Sequence[object]) -> str:
+    types = {getattr(statement, "type", "") for statement in stated}
+    if relative.relation == "parent":
+        return "birth parent" if "birth_parent" in types else "step-parent" if "step_parent" in types else "parent"
+    return {"household": "same household"}.get(relative.relation, relative.relation)
+
+
+def _chronology(tiles: Sequence[Tile]) -> tuple[ChronologyEntry, ...]:
+    entries = [
+        ChronologyEntry(
+            date=item.date,
+            ended_on=item.ended_on,
+            organisation=tile.organisation,
+            name=tile.name,
+            flow=tile.flow,
+            category=shown.category,
+            label=item.label,
+            code=item.code,
+            role=item.role,
+            opinion=item.opinion,
+            recorded_on=item.recorded_on,
+            about=shown.about,
+        )
+        for tile in tiles
+        for shown in tile.categories
+        for item in shown.items
+    ]
+    return tuple(sorted(entries, key=lambda entry: (entry.date, entry.organisation, entry.category), reverse=True))
+
+
+def existence_modes(decisions: Iterable[Decision]) -> bool:
+    """Whether any of these decisions lets at least existence be shown."""
+    return any(mode is not Mode.NONE for decision in decisions for mode in decision.modes.values())
