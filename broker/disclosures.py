@@ -44,7 +44,7 @@ from broker.callers import Caller
 from broker.errors import NotFound, WrongState
 from broker.family_view import FamilyView, Feed, Header, Refusal, Seen
 from broker.keys import Keys
-from broker.linked import InService, LinkedArea, Relative, Stated
+from broker.linked import RELATION_OF, InService, LinkedArea, Relative, Stated
 from broker.store import Reading, Store, Transaction
 from broker.store.items import held_on
 from broker.store.log import BlobRow
@@ -318,7 +318,7 @@ def _with_household(family: Sequence[Relative], search: SearchRow, child: str) -
     named = [
         Relative(
             person_id=person_id,
-            relation=relation,
+            relation=RELATION_OF[relation],
             stated=(Stated(type=relation, source=search.agency, verified=False, since=None, until=None),),
         )
         for person_id, relation in search.household

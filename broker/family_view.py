@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from agreements import AskerReason, Decision, Mode, Rendering, Snapshot
-from broker.linked import Relative
+from broker.linked import Relative, Stated
 from linkage.matching.overrides import RecordKey
 
 BANNER: Final = "Some records are protected and never shown; their protecting agency is told of searches."
@@ -449,11 +449,13 @@ def _family(seen: Sequence[Seen], relatives: Sequence[tuple[Relative, int | None
     return tuple(sorted(members, key=lambda member: (member.relation, member.birth_year or 0)))
 
 
-def _relation_word(relative: Relative, stated: Sequence[object]) -> str:
-    types = {getattr(statement, "type", "") for statement in stated}
-    if relative.relation == "parent":
-        return "birth parent" if "birth_parent" in types else "step-parent" if "step_parent" in types else "parent"
-    return {"household": "same household"}.get(relative.relation, relative.relation)
+def _relation_word(relative: Relative, stated: Sequence[Stated]) -> str:
+    """The nearest statement's own type, in the wire's words; a sibling through a parent is a sibling."""
+    if relative.relation in ("sibling", "carer", "household"):
+        return relative.relation
+    types = {statement.type for statement in stated}
+    nearest = ("birth_parent", "step_parent", "parental_responsibility", "partner")
+    return next((kind for kind in nearest if kind in types), relative.relation)
 
 
 def _chronology(tiles: Sequence[Tile]) -> tuple[ChronologyEntry, ...]:

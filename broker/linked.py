@@ -21,7 +21,7 @@ from linkage.matching.overrides import RecordKey
 from linkage.matching.search import Index
 
 _KEPT: Final = ("agency", "flow", "record_ref", "birth_year", "sex", "person_role", "shield", "deceased")
-_FROM_A: Final[Mapping[str, str]] = {
+RELATION_OF: Final[Mapping[str, str]] = {
     # person_a is the <type> of person_b: what a is to b, in the words of agreements
     "birth_parent": "parent", "step_parent": "parent", "parental_responsibility": "parent", "carer": "carer",
     "sibling": "sibling", "partner": "other", "household": "household",
@@ -170,7 +170,7 @@ class LinkedArea:
                 since=edge["valid_from"], until=edge["valid_to"],
             )  # fmt: skip
             if edge["person_b"] == person_id:
-                listed.append((edge["person_a"], _FROM_A.get(edge["type"], "other"), stated))
+                listed.append((edge["person_a"], RELATION_OF.get(edge["type"], "other"), stated))
             else:
                 listed.append((edge["person_b"], _FROM_B.get(edge["type"], "child"), stated))
         return listed

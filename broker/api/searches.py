@@ -57,7 +57,7 @@ class RowBody(Body):
 class MemberBody(RowBody):
     """Someone of the household, and what they are to the child as the referral says."""
 
-    relation: Literal["sibling", "parent", "carer", "household", "other"]
+    relation: Literal["birth_parent", "step_parent", "carer", "sibling", "partner", "household"]
 
 
 class SearchBody(Body):
