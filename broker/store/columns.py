@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, DateTime, Dialect, LargeBinary, MetaData
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import registry
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
 NAMING = {
@@ -47,7 +47,14 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-JSONValue = JSON().with_variant(JSONB(), "postgresql")
+class PlainJSON(TypeDecorator[Any]):
+    """JSON; JSONB where there is."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(JSONB() if dialect.name == "postgresql" else JSON())
 
 
 def instant(**arguments: Any) -> Any:
@@ -57,7 +64,7 @@ def instant(**arguments: Any) -> Any:
 
 def json_value(**arguments: Any) -> Any:
     """A field for plain JSON (lists, maps, strings, whole numbers): codes and counts, nobody's data."""
-    return Field(sa_type=JSONValue, **arguments)
+    return Field(sa_type=PlainJSON, **arguments)
 
 
 def octets(**arguments: Any) -> Any:

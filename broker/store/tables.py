@@ -1,0 +1,6 @@
+"""Every table, so that whoever asks for the metadata has all of it."""
+
+from broker.store import agencies, batches, documents, items, log, notices, runs, searches, sessions
+from broker.store.columns import metadata
+
+__all__ = ["agencies", "batches", "documents", "items", "log", "metadata", "notices", "runs", "searches", "sessions"]
