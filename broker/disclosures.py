@@ -47,7 +47,6 @@ from broker.keys import Keys
 from broker.linked import RELATION_OF, InService, LinkedArea, Relative, Stated
 from broker.store import Reading, Store, Transaction
 from broker.store.items import held_on
-from broker.store.log import BlobRow
 from broker.store.searches import SearchCandidateRow, SearchRow, ThresholdRow, ViewRow, first_view_of_case
 from broker.trail import EntryRef, Trail
 from linkage.matching.overrides import RecordKey
@@ -232,11 +231,10 @@ def _decide_and_record(
             recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
             detail={"hidden": _hidden(snapshot, seen)},
         ),
+        about={record.person_id for record in seen} | {_named(record.record) for record in seen},
+        blobs={f"decision/{source}": rfc8785.dumps(dict(receipt.jws)) for source, receipt in receipts.items()},
+        at=at,
     )
-    for source, receipt in receipts.items():
-        data_key, wrapped = keys.new_data_key(f"{event_id}/{source}")
-        sealed = data_key.seal(rfc8785.dumps(dict(receipt.jws)), bound_to=f"{event_id}/{source}".encode())
-        tx.add(BlobRow(event_id=event_id, name=f"decision/{source}", sealed=sealed, key_wrapped=wrapped))
     tx.add(
         ViewRow(
             id=view_id, search=search.id, candidate=candidate.candidate, agency=caller.organisation,

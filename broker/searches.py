@@ -96,10 +96,11 @@ def search(
         feeds = tuple(register.feeds(tx, at=at))
         refusal, request = _may_ask(tx, caller, asked, case_hmac, at=at)
         found: list[tuple[SearchCandidateRow, Candidate]] = []
-        too_many, hidden = None, 0
+        considered: list[str] = []
+        too_many = None
         area = service.area()
         if refusal is None and request is not None and area is not None:
-            found, hidden, overflow = _listed(
+            found, considered, overflow = _listed(
                 tx, keys, area, caller, asked, request, search=search_id, case_hmac=case_hmac, at=at
             )
             too_many = ADD_DETAIL if overflow else None
@@ -130,8 +131,14 @@ def search(
                 },
                 subjects=sorted({row.person_id for row, _ in found}),
                 recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
-                detail={"fields": _given(asked.subject), "hidden": hidden, "too_many": bool(too_many)},
+                detail={
+                    "fields": _given(asked.subject),
+                    "hidden": len(considered) - len(found),
+                    "too_many": bool(too_many),
+                },
             ),
+            about=considered,
+            at=at,
         )
         tx.add(
             SearchRow(
@@ -211,6 +218,8 @@ def set_threshold(
                 subjects=[chosen.person_id],
                 detail={},
             ),
+            about=[chosen.person_id],
+            at=at,
         )
         if refusal is None:
             tx.add(
@@ -256,12 +265,12 @@ def _listed(
     search: str,
     case_hmac: str,
     at: datetime,
-) -> tuple[list[tuple[SearchCandidateRow, Candidate]], int, bool]:
-    """Candidates that may be known of, how many were hidden, and whether too many fit."""
+) -> tuple[list[tuple[SearchCandidateRow, Candidate]], list[str], bool]:
+    """Candidates that may be known of, the person ids of all that fit, and whether too many may be known of."""
     try:
         candidates = area.index.candidates(_peppered(asked.subject, keys), limit=LOOKED_AT)
     except TooManyCandidates:
-        return [], 0, True
+        return [], [], True
     snapshot = register.snapshot(tx)
     listed = []
     for candidate in candidates:
@@ -288,7 +297,7 @@ def _listed(
         if shown:
             row.records = [list(seen.record) for seen in shown]
             listed.append((row, candidate))
-    return listed[: LISTED + 1], len(candidates) - len(listed), len(listed) > LISTED
+    return listed, [candidate.person_id for candidate in candidates], len(listed) > LISTED
 
 
 def _household(keys: Keys, area: LinkedArea, asked: Asked) -> list[list[str]]:
