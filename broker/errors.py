@@ -114,3 +114,7 @@ class UnknownSchema(BrokerError):
 
     def __init__(self, schema: str, *, known: Iterable[str]) -> None:
         super().__init__(f"this schema is not one of {', '.join(sorted(known))}")
+
+
+class BatchRefused(BrokerError):
+    """A batch, or a manifest's terms, can't be taken.  The message begins with the place: `manifest.key_epoch: ...`."""

@@ -54,6 +54,7 @@ PROBLEMS: Final[Mapping[type[errors.BrokerError], Problem]] = {
     BadKey: Problem(422, "bad-key", "The key can't be taken"),
     errors.BadDigest: Problem(422, "bad-digest", "The bytes are not those declared"),
     errors.BadAgreement: Problem(422, "bad-agreement", "The agreement can't be taken"),
+    errors.BatchRefused: Problem(422, "batch-refused", "The batch can't be taken"),
     errors.UnknownSchema: Problem(422, "unknown-schema", "The schema is not known here"),
     errors.TooMany: Problem(429, "too-many", "Too much at once"),
 }
