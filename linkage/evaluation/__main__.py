@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+_TODAY = datetime(2026, 9, 30)  # noqa: DTZ001  (a day; typer knows no plain date)
+
 app = typer.Typer(
-    help="Make a synthetic area and measure linkage on labelled records; never run on live data.",
     no_args_is_help=True,
     add_completion=False,
 )
+
+
+@app.callback()
+def evaluation() -> None:
+    """Make a synthetic area and measure linkage on labelled records; never run on live data."""
 
 
 @app.command()
@@ -24,6 +31,7 @@ def synthesise(
     blank: Annotated[
         float, typer.Option("--blank", min=0.0, max=1.0, help="Share of dates of birth, and of postcodes, left out.")
     ] = 0.0,
+    on: Annotated[datetime, typer.Option("--on", formats=["%Y-%m-%d"], help="The day the area is seen on.")] = _TODAY,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Write the extracts of six flows of three made-up organisations on one made-up area, and the truth beside.
@@ -35,7 +43,7 @@ def synthesise(
     from linkage.evaluation.synthesise import synthesise as make
 
     began = time.perf_counter()
-    summary = make(out, children=children, seed=seed, blank=blank)
+    summary = make(out, children=children, seed=seed, blank=blank, on=on.date())
     if as_json:
         typer.echo(json.dumps(summary, indent=2, sort_keys=True))
         return

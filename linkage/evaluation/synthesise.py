@@ -20,10 +20,80 @@ northshire-police {police}.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from linkage.evaluation.area import truth
+from linkage.evaluation.area.agencies import FLOWS
+from linkage.evaluation.area.extracts import write_contacts, write_flow, write_labelled
+from linkage.evaluation.area.families import CHILD, Area, make_area
+from linkage.evaluation.area.items import draw_lives, items_of
+from linkage.evaluation.area.names import CUSTOMS
+from linkage.evaluation.area.records import Rows, give_numbers, known_to, write_rows
+
+TODAY: Final = date(2026, 9, 30)
+"""The day the area is seen on, unless told otherwise; never the clock's, or a seed would not give the same bytes."""
 
 
-def synthesise(out: Path, *, children: int, seed: int = 1, blank: float = 0.0) -> dict[str, Any]:
-    """Fill `out` and return the counts of `truth/summary.json`.  The same arguments give the same bytes."""
-    raise NotImplementedError
+def synthesise(
+    out: Path, *, children: int, seed: int = 1, blank: float = 0.0, on: date = TODAY, items: bool = True
+) -> dict[str, Any]:
+    """Fill `out` and return the counts of `truth/summary.json`.  The same arguments give the same bytes.
+
+    `blank` is the share of dates of birth, and of postcodes, left out.  What `out` held before under the names above
+    is replaced.  Without `items` (and their files) it is quicker, for work on linkage alone.
+    """
+    for name in ("extracts", "truth"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    area = make_area(children, _rng(seed, 0), on)
+    area.homes.streets[int(area.homes.postcode[area.people.home[0]])] = "Zzyxcanary Mews"
+    numbers = give_numbers(area, _rng(seed, 1))
+    known = {
+        flow.flow: known_to(flow, area, _rng(seed, 10 + place), numbers.suspects) for place, flow in enumerate(FLOWS)
+    }
+    lives = draw_lives(area, known["social_care"], known["early_help"], _rng(seed, 2))
+    every: list[tuple[Rows, pa.Array]] = []
+    counts: dict[str, Mapping[str, Any]] = {}
+    for place, flow in enumerate(FLOWS):
+        rows = write_rows(flow, area, numbers, known[flow.flow], _rng(seed, 20 + place), blank)
+        held = items_of(rows, area, lives, numbers, _rng(seed, 30 + place)) if items else {}
+        counts[flow.key] = write_flow(out / "extracts" / flow.agency / flow.flow, rows, area, held)
+        every.append((rows, truth.person_ids(rows.who)))
+    write_contacts(out / "extracts")
+    pairs = truth.write_truth(out / "truth", area, every)
+    labelled = write_labelled(out, every)
+    summary = _summary(area, seed, on) | pairs | {"flows": counts, "labelled_rows": labelled}
+    truth.write_json(out / "truth" / "summary.json", summary)
+    truth.write_json(out / "truth" / "showcase.json", truth.showcase(area, lives, every))
+    truth.write_json(out / "truth" / "canaries.json", truth.canaries(area, numbers, every))
+    return summary
+
+
+def _rng(seed: int, part: int) -> np.random.Generator:
+    """A stream of its own for each part, so that a change in one leaves the others as they were."""
+    return np.random.default_rng([seed, part])
+
+
+def _summary(area: Area, seed: int, on: date) -> dict[str, Any]:
+    people = area.people
+    child = (people.role == CHILD) & ~people.old_life
+    customs = np.bincount(people.custom[child], minlength=len(CUSTOMS)).tolist()
+    return {
+        "seed": seed,
+        "on": on.isoformat(),
+        "children": int((child & ~people.unborn).sum()),
+        "unborn": int(people.unborn.sum()),
+        "adults": int((people.role != CHILD).sum()),
+        "families": len(area.structure),
+        "looked_after": int(people.looked_after.sum()),
+        "shield_address": int((people.shield == 1).sum()),
+        "shield_full": int((people.shield == 2).sum()),
+        "naming_customs": dict(zip(CUSTOMS, customs, strict=True)),
+    }

@@ -63,6 +63,7 @@ class Rows:
     flow: Flow
     who: Longs
     again: Flags
+    home: Ints  # where the flow thinks they live
     local_id: pa.Array
     table: pa.Table  # CANONICAL columns as text, dates as date32
 
@@ -131,7 +132,7 @@ def _arrests(suspects: Flags, area: Area, rng: Rng, *, cro: bool) -> pa.Array:
     return pa.array(out, pa.string())
 
 
-def known_to(flow: Flow, area: Area, rng: Rng, social_care: Longs | None, suspects: Flags) -> Longs:
+def known_to(flow: Flow, area: Area, rng: Rng, suspects: Flags) -> Longs:
     """Whom a flow knows, as indices of people in no telling order."""
     people = area.people
     total = len(people)
@@ -189,7 +190,6 @@ def known_to(flow: Flow, area: Area, rng: Rng, social_care: Longs | None, suspec
         odds[(people.family <= 1) & child & (age < 3)] = 0.0
     elif flow.flow in ("health", "social_care", "police"):
         odds[(people.family <= 1) & born] = 1.0
-    del social_care
     return rng.permutation(np.flatnonzero(draw < odds))
 
 
@@ -258,7 +258,7 @@ def write_rows(flow: Flow, area: Area, numbers: Numbers, who: Longs, rng: Rng, b
         if flow.flow == "housing"
         else pa.nulls(count, pa.date32()),
     }
-    return Rows(flow=flow, who=who, again=again, local_id=local_id, table=pa.table(columns))
+    return Rows(flow=flow, who=who, again=again, home=home, local_id=local_id, table=pa.table(columns))
 
 
 def _worse(area: Area, who: Longs) -> npt.NDArray[np.float64]:
@@ -419,7 +419,9 @@ def _addresses(flow: Flow, area: Area, who: Longs, some: object, rng: Rng, blank
     assert callable(some)
     people, faults, count = area.people, flow.errors, len(who)
     years = (area.on - people.moved_on[who]).astype(np.float64) / 365.0
-    rate = np.where(people.earlier[who] >= 0, faults.stale * 0.5 ** (np.nan_to_num(years, nan=99.0) / 2), 0.0)
+    rate = np.where(
+        people.earlier[who] >= 0, faults.stale * 0.5 ** (np.clip(np.nan_to_num(years, nan=99.0), 0, 99) / 2), 0.0
+    )
     # one parent tells the school or not, for all of them: outdated together by household
     together = rng.random(len(area.structure))[people.family[who]]
     own = rng.random(count)
