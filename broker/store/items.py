@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import date
+from typing import Any, Final
 
 from sqlalchemy import Index, UniqueConstraint
-from sqlmodel import Field
+from sqlmodel import Field, col, select
 
+from agreements import Item
+from broker.keys import DataKey, Keys
+from broker.store.batches import BatchRow
 from broker.store.columns import Row, octets
+from broker.store.transaction import Reading
+
+SEALED: Final = (
+    "code_system", "code", "number", "ended_on", "role", "regime", "opinion", "outcome_code", "contact_ref", "origin",
+)  # fmt: skip
+"""What of an item is sealed; the rest are columns, by which items are found and expire."""
 
 
 class ItemRow(Row, table=True):
@@ -30,3 +42,52 @@ class ItemRow(Row, table=True):
     retain_until: date | None = Field(default=None)
     batch: str = Field(foreign_key="batch.id", index=True)
     sealed: bytes = octets()  # AES-256-GCM under the batch's key; AAD = agency|batch|item_ref|schema
+
+
+def payload(item: Mapping[str, Any]) -> bytes:
+    """The sealed part of a wire item, as JSON in UTF-8; dates in ISO 8601."""
+    sealed = {name: item[name] for name in SEALED if item[name] is not None}
+    return json.dumps(sealed, default=date.isoformat, separators=(",", ":"), sort_keys=True).encode()
+
+
+def held_on(tx: Reading, record: tuple[str, str, str], *, keys: Keys) -> list[tuple[Item, str | None]]:
+    """Items one flow holds on one record, oldest first, each with its origin where that is another organisation.
+
+    What of them is shown is `render`'s to say, not SQL's.  Raises Undecipherable if a row was moved or altered.
+    """
+    agency, flow, record_ref = record
+    rows = tx.session.exec(
+        select(ItemRow, BatchRow.dek_wrapped)
+        .join(BatchRow, col(BatchRow.id) == ItemRow.batch)
+        .where(col(ItemRow.agency) == agency, col(ItemRow.flow) == flow, col(ItemRow.record_ref) == record_ref)
+        .order_by(col(ItemRow.occurred_on), col(ItemRow.item_ref))
+    ).all()
+    opened: dict[str, DataKey] = {}
+    held = []
+    for row, wrapped in rows:
+        if row.batch not in opened:
+            opened[row.batch] = keys.data_key(wrapped, row.batch)
+        body = json.loads(
+            opened[row.batch].open_item(row.sealed, agency=agency, batch=row.batch, item_ref=row.item_ref)
+        )
+        held.append((_item(row, body), body.get("origin")))
+    return held
+
+
+def _item(row: ItemRow, body: Mapping[str, Any]) -> Item:
+    if row.occurred_on is None or row.recorded_on is None:
+        raise ValueError("an item has both dates: intake refuses it otherwise")
+    return Item(
+        category=row.category,
+        code_system=body.get("code_system", ""),
+        code=body.get("code"),
+        number=body.get("number"),
+        occurred_on=row.occurred_on,
+        recorded_on=row.recorded_on,
+        ended_on=date.fromisoformat(body["ended_on"]) if "ended_on" in body else None,
+        role=body.get("role"),
+        regime=body.get("regime", "GENERAL"),
+        opinion=body.get("opinion", False),
+        outcome_code=body.get("outcome_code"),
+        contact=body.get("contact_ref"),
+    )
