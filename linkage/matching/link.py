@@ -1,16 +1,31 @@
 """Records of many agencies to persons: pair scores, bands, clusters with stable ids, and what a person must look at."""
 
+# ruff: noqa: S608 - what SQL is built of here are constants of this package, never input
+
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
+import duckdb
 import pyarrow as pa
 
-from linkage.matching.model import Model
-from linkage.matching.overrides import Overrides
+from linkage.matching.bands import banded
+from linkage.matching.blocking import add_blocking_columns
+from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_CLOSE
+from linkage.matching.identifiers import LOCAL, SPREAD, compare_numbers, drop_shared, number_records
+from linkage.matching.model import BadModel, Model, default_model, linker, train
+from linkage.matching.overrides import Overrides, RecordKey, RecordPair
+from linkage.matching.persons import Edge, Partition, Rules, changes, cluster, keep_ids
+from linkage.matching.scoring import scored
+from linkage.matching.workspace import load_persons, open_workspace, profile_of
+
+BY_HAND: Final = 0
+BY_NUMBER: Final = 1
+BY_MODEL: Final = 2
 
 PAIRS: Final = pa.schema(
     [
@@ -96,4 +111,277 @@ def link(
     `households` are relationships of the wire (with `agency` and `flow`), of which only households are read.
     The same rows in another order give the same partition.
     """
-    raise NotImplementedError
+    connection = open_workspace(memory_limit=memory_limit, threads=threads)
+    try:
+        run = _Run(connection, persons, duplicates, overrides or Overrides(), households)
+        return run.finish(model or run.trained(seed), previous, new_id)
+    finally:
+        connection.close()
+
+
+class _Run:
+    """One link run in one workspace: prepare, score, then band and cluster until no number is spread too widely."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        persons: pa.Table,
+        duplicates: AbstractSet[tuple[str, str]],
+        overrides: Overrides,
+        households: pa.Table | None,
+    ) -> None:
+        self.db = connection
+        self.profile = profile_of(persons.column_names)
+        load_persons(connection, persons, duplicates)
+        self.over_shared = number_records(connection)
+        self.capped = add_blocking_columns(connection, self.profile)
+        self._load_homes(households)
+        self.keys: list[RecordKey] = connection.execute(
+            "SELECT agency, flow, record_ref FROM records JOIN sources USING (src) ORDER BY rec"
+        ).fetchall()
+        self.source: dict[int, int] = dict(
+            connection.execute("SELECT rec, src FROM records JOIN sources USING (src) WHERE NOT dup").fetchall()
+        )
+        numbered = {key: rec for rec, key in enumerate(self.keys, 1)}
+        by_hand = overrides.with_markers(persons)
+        self.severed = _numbered(by_hand.sever, numbered)
+        self.apart = self.severed | _numbered(by_hand.must_not_link, numbered)
+        self.joined = _numbered(by_hand.must_link, numbered) - self.apart
+
+    def trained(self, seed: int) -> Model:
+        """A model of these records."""
+        return train(self.db, self.profile, seed=seed, fallback=default_model(self.profile))
+
+    def finish(self, model: Model, previous: pa.Table | None, new_id: Callable[[], str]) -> Linkage:
+        """Score, settle, name the persons, and say what happened.  Raises BadModel if it is of another profile."""
+        if model.profile != self.profile:
+            raise BadModel(f"profile: {self.profile} is due")
+        candidate_pairs = self._score(model)
+        partition = self._settle()
+        clusters = [sorted(members) for members in partition.clusters()]
+        touched = {rec for members in clusters for rec in members}
+        clusters += [[rec] for rec in range(1, len(self.keys) + 1) if rec not in touched]
+        clusters.sort()
+        keyed = [[self.keys[rec - 1] for rec in members] for members in clusters]
+        before = _ids(previous)
+        ids = keep_ids(keyed, before, new_id)
+        person = {key: person_id for group, person_id in zip(keyed, ids, strict=True) for key in group}
+        merges, splits = changes(before, person)
+        reviews = self._reviews(partition)
+        return Linkage(
+            pairs=self._pairs("judged WHERE band <> 'none'", "", PAIRS),
+            clusters=pa.Table.from_pylist(
+                [
+                    {"agency": key[0], "flow": key[1], "record_ref": key[2], "person_id": person[key]}
+                    for key in self.keys
+                ],
+                schema=CLUSTERS,
+            ),
+            reviews=reviews,
+            model=model,
+            report=Report(
+                records=len(self.keys),
+                rows=_count(self.db, "rows"),
+                candidate_pairs=candidate_pairs,
+                match_pairs=_count(self.db, "judged WHERE band = 'match'"),
+                possible_pairs=_count(self.db, "judged WHERE band = 'possible'"),
+                reviews=reviews.num_rows,
+                persons=len(keyed),
+                capped_blocks=self.capped,
+                over_shared=self.over_shared,
+                severed_meetings=sum(person[self.keys[a - 1]] == person[self.keys[b - 1]] for a, b in self.severed),
+                events=(
+                    *(ClusterEvent(kind="merge", before=old, after=new) for old, new in merges),
+                    *(ClusterEvent(kind="split", before=old, after=new) for old, new in splits),
+                ),
+            ),
+        )
+
+    def _load_homes(self, households: pa.Table | None) -> None:
+        """Make `homes` (rec, homes): the household tokens of each record."""
+        self.db.execute("CREATE TABLE homes (rec INTEGER, homes BIGINT[])")
+        if households is None or households.num_rows == 0:
+            return
+        self.db.register("households_in", households)
+        self.db.execute("""
+            INSERT INTO homes
+            SELECT rec, list(DISTINCT household)
+            FROM households_in h JOIN sources USING (agency, flow)
+            JOIN records r ON r.src = sources.src AND r.record_ref = h.ref_a
+            WHERE h.type = 'household' AND household IS NOT NULL
+            GROUP BY rec
+        """)
+        self.db.unregister("households_in")
+
+    def _score(self, model: Model) -> int:
+        """Make `scored`: a row a pair of records, by its best pair of rows.  Returns the number of pairs of rows."""
+        blocked = linker(self.db, self.profile, model).inference.compute_blocked_pairs_for_predict()
+        pairs = _count(self.db, blocked.physical_name)
+        rows = scored(
+            model,
+            f"(SELECT join_key_l AS id_l, join_key_r AS id_r FROM {blocked.physical_name})",
+            keep=("rec", "birth_year"),
+        )
+        self.db.execute(f"""
+            CREATE TABLE scored AS
+            SELECT rec_l, rec_r, weight, probability, {", ".join(f"gamma_{field}" for field in FIELDS)},
+                   birth_year_l, birth_year_r, coalesce(list_has_any(l.homes, r.homes), false) AS one_home
+            FROM (
+                FROM ({rows})
+                QUALIFY row_number() OVER (
+                    PARTITION BY rec_l, rec_r ORDER BY weight DESC, unique_id_l, unique_id_r) = 1
+            )
+            LEFT JOIN homes l ON l.rec = rec_l LEFT JOIN homes r ON r.rec = rec_r
+        """)
+        blocked.drop_table_from_database_and_remove_from_cache()
+        if self.apart:
+            self._register_pairs("apart", self.apart)
+            self.db.execute("DELETE FROM scored USING apart a WHERE scored.rec_l = a.rec_l AND scored.rec_r = a.rec_r")
+        return pairs
+
+    def _settle(self) -> Partition:
+        """Band and cluster; a number that more than SPREAD persons then hold carries no weight, so do it without."""
+        while True:
+            compare_numbers(self.db)
+            self._judge()
+            numbers = self._numbers()
+            partition = self._cluster(numbers)
+            holders: dict[tuple[str, int], set[int]] = defaultdict(set)
+            for rec, schemes in numbers.items():
+                for scheme, tokens in schemes.items():
+                    for token in tokens:
+                        holders[scheme, token].add(min(partition.of(rec)))
+            spread = [number for number, persons in holders.items() if len(persons) > SPREAD]
+            if not spread:
+                return partition
+            table = pa.table([[s for s, _ in spread], [n for _, n in spread]], names=["scheme", "number"])
+            self.db.register("spread_in", table)
+            self.db.execute("CREATE OR REPLACE TEMP TABLE shared AS SELECT scheme, number FROM spread_in")
+            self.db.unregister("spread_in")
+            for scheme, count in drop_shared(self.db).items():
+                self.over_shared[scheme] = self.over_shared.get(scheme, 0) + count
+
+    def _judge(self) -> None:
+        """Make `judged`: the scored pairs with band and rule."""
+        self.db.execute(f"""
+            CREATE OR REPLACE TEMP TABLE banded AS
+            {banded("(SELECT * FROM scored LEFT JOIN numbered USING (rec_l, rec_r))")}
+        """)
+        # A number of one child under the name of another: the names fit a third record, which has a number of its own
+        # or which the second record's flow holds as somebody else.
+        self.db.execute(f"""
+            CREATE OR REPLACE TEMP TABLE swapped AS
+            WITH near AS (
+                SELECT rec_l, rec_r, len(coalesce(id_differs, [])) > 0 AS other_number FROM banded
+                WHERE gamma_given_name >= {NAME_CLOSE} AND gamma_family_name >= {NAME_CLOSE}
+                  AND gamma_date_of_birth = {DOB_EQUAL} AND len(coalesce(id_agreed, [])) = 0
+            ), fits AS (
+                SELECT rec_l AS rec, rec_r AS rival, other_number FROM near
+                UNION ALL SELECT rec_r, rec_l, other_number FROM near
+            ), far AS (
+                SELECT rec_l, rec_r FROM banded WHERE rule = 'identifier' AND gamma_given_name = {FAR}
+            )
+            SELECT DISTINCT far.rec_l, far.rec_r
+            FROM (SELECT *, rec_l AS rec, rec_r AS other FROM far UNION ALL SELECT *, rec_r, rec_l FROM far) far
+            JOIN fits USING (rec) JOIN records o ON o.rec = other JOIN sources USING (src)
+            JOIN records t ON t.rec = rival
+            WHERE other_number OR (o.src = t.src AND NOT dup)
+        """)
+        self.db.execute("""
+            CREATE OR REPLACE TEMP TABLE judged AS
+            SELECT * EXCLUDE (hold) REPLACE (
+                CASE WHEN hold THEN 'swapped' ELSE rule END AS rule,
+                CASE WHEN hold THEN 'possible' ELSE band END AS band,
+                upper AND NOT hold AS upper)
+            FROM (SELECT *, (rec_l, rec_r) IN (SELECT (rec_l, rec_r) FROM swapped) AS hold FROM banded)
+        """)
+
+    def _numbers(self) -> dict[int, dict[str, frozenset[int]]]:
+        """The strong identifiers of each record, by scheme."""
+        numbers: dict[int, dict[str, frozenset[int]]] = defaultdict(dict)
+        for rec, scheme, tokens in self.db.execute(
+            f"SELECT rec, scheme, list(number) FROM numbers WHERE scheme <> '{LOCAL}' GROUP BY ALL"
+        ).fetchall():
+            numbers[rec][scheme] = frozenset(tokens)
+        return numbers
+
+    def _cluster(self, numbers: Mapping[int, Mapping[str, frozenset[int]]]) -> Partition:
+        edges = [Edge(left=left, right=right, strength=(BY_HAND, 0.0)) for left, right in self.joined]
+        edges += [
+            Edge(left=left, right=right, strength=(BY_NUMBER if rule == "identifier" else BY_MODEL, -weight))
+            for left, right, rule, weight in self.db.execute(
+                "SELECT rec_l, rec_r, rule, round(weight, 6) FROM judged WHERE band = 'match'"
+            ).fetchall()
+        ]
+        held = self.db.execute("SELECT rec_l, rec_r FROM judged WHERE rule IN ('twin', 'swapped')").fetchall()
+        rules = Rules(source=self.source, numbers=numbers, apart=_others(self.apart), held=_others(held))
+        return cluster(edges, rules)
+
+    def _reviews(self, partition: Partition) -> pa.Table:
+        """Pairs held or uncertain that could still be one person, and pairs dropped because two fitted as well."""
+        open_pairs = self.db.execute("SELECT rec_l, rec_r, rule FROM judged WHERE band = 'possible'").fetchall()
+        wanted = {
+            (left, right): rule
+            for left, right, rule in open_pairs
+            if right not in partition.of(left) and self._undecided(partition, left, right)
+        }
+        for edge in partition.ties:
+            left, right = sorted((edge.left, edge.right))
+            if right not in partition.of(left):
+                wanted[left, right] = "tie"
+        self._register_pairs("wanted", wanted, reasons=list(wanted.values()))
+        return self._pairs("judged JOIN wanted USING (rec_l, rec_r)", ", reason", REVIEWS)
+
+    def _undecided(self, partition: Partition, left: int, right: int) -> bool:
+        """Whether no flow holds the two persons as two already."""
+        sources = {self.source.get(rec) for rec in partition.of(left)} - {None}
+        return sources.isdisjoint(self.source.get(rec) for rec in partition.of(right))
+
+    def _register_pairs(self, name: str, pairs: Iterable[tuple[int, int]], reasons: list[str] | None = None) -> None:
+        lefts, rights = zip(*pairs, strict=True) if pairs else ((), ())
+        columns = {"rec_l": pa.array(lefts, pa.int32()), "rec_r": pa.array(rights, pa.int32())}
+        if reasons is not None:
+            columns["reason"] = pa.array(reasons, pa.string())
+        self.db.register("pairs_in", pa.table(columns))
+        self.db.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM pairs_in")
+        self.db.unregister("pairs_in")
+
+    def _pairs(self, source: str, extra: str, schema: pa.Schema) -> pa.Table:
+        found = self.db.sql(f"""
+            SELECT ls.agency AS agency_l, ls.flow AS flow_l, l.record_ref AS record_ref_l,
+                   rs.agency AS agency_r, rs.flow AS flow_r, r.record_ref AS record_ref_r,
+                   weight, probability, band, upper, rule, agreed, differs{extra}
+            FROM (SELECT * FROM {source})
+            JOIN records l ON l.rec = rec_l JOIN sources ls ON ls.src = l.src
+            JOIN records r ON r.rec = rec_r JOIN sources rs ON rs.src = r.src
+            ORDER BY rec_l, rec_r
+        """)
+        return pa.table(found.to_arrow_table()).cast(schema)
+
+
+def _numbered(pairs: Iterable[RecordPair], numbers: Mapping[RecordKey, int]) -> set[tuple[int, int]]:
+    """Pairs of records as pairs of numbers, the lower first; a record that is not there any more drops out."""
+    return {
+        (min(numbers[left], numbers[right]), max(numbers[left], numbers[right]))
+        for left, right in pairs
+        if left in numbers and right in numbers and left != right
+    }
+
+
+def _others(pairs: Iterable[tuple[int, int]]) -> dict[int, set[int]]:
+    others: dict[int, set[int]] = defaultdict(set)
+    for left, right in pairs:
+        others[left].add(right)
+        others[right].add(left)
+    return others
+
+
+def _ids(previous: pa.Table | None) -> dict[RecordKey, str]:
+    if previous is None:
+        return {}
+    columns = (previous[name].to_pylist() for name in CLUSTERS.names)
+    return {(agency, flow, ref): person for agency, flow, ref, person in zip(*columns, strict=True)}
+
+
+def _count(connection: duckdb.DuckDBPyConnection, source: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {source}").fetchall()[0][0])

@@ -1,0 +1,73 @@
+"""The frozen model over pairs of rows, as one SQL expression: a link run and a search score by the same words.
+
+Splink blocks and trains; it could predict too, but gives no level numbers back unless every filter comes with them, and
+the bands are rules over levels.  The weights are Splink's own, which a test holds against its `predict`.
+"""
+
+# ruff: noqa: S608 - what SQL is built of here are constants of this package, never input
+
+from __future__ import annotations
+
+import re
+
+from linkage.matching.comparisons import FIELDS, FieldComparison, comparisons
+from linkage.matching.model import Model
+
+_SIDED = re.compile(r"\b(\w+)_[lr]\b")
+
+
+def columns_compared(model: Model) -> tuple[str, ...]:
+    """The columns of `rows` that scoring reads."""
+    compared = comparisons(model.profile)
+    sql = " ".join([*(comparison.level_sql() for comparison in compared), *(_tf(c) for c in compared if c.tf_column)])
+    return tuple(sorted({match.group(1) for match in _SIDED.finditer(sql)}))
+
+
+def scored(model: Model, pairs: str, *, left: str = "rows", right: str = "rows", keep: tuple[str, ...] = ()) -> str:
+    """SQL: `pairs` (id_l, id_r: unique_id of `left` and `right`) with levels `gamma_*`, weight and probability.
+
+    `weight` is log2 of the odds, prior included.  The columns in `keep` come along, each as `_l` and `_r`.
+    """
+    compared = comparisons(model.profile)
+    sides = ", ".join(
+        f"{side}.{column} AS {column}_{side}"
+        for side in "lr"
+        for column in sorted({*columns_compared(model), *keep, "unique_id"})
+    )
+    kept = ", ".join(f"{column}_{side}" for column in ("unique_id", *keep) for side in "lr")
+    levels = ", ".join(f"{comparison.level_sql()} AS gamma_{comparison.field}" for comparison in compared)
+    frequencies = "".join(
+        f", {_tf(comparison)} AS tf_{comparison.field}" for comparison in compared if comparison.tf_column
+    )
+    weights = " + ".join(_weight(model, comparison) for comparison in compared)
+    return f"""
+        SELECT *, 1 / (1 + pow(2.0, -weight)) AS probability
+        FROM (
+            SELECT {kept}, {", ".join(f"gamma_{field}" for field in FIELDS)},
+                   {model.prior_weight!r} + {weights} AS weight
+            FROM (
+                SELECT {kept}, {levels}{frequencies}
+                FROM (SELECT {sides} FROM {pairs} p
+                      JOIN {left} l ON l.unique_id = p.id_l JOIN {right} r ON r.unique_id = p.id_r)
+            )
+        )
+    """
+
+
+def _weight(model: Model, comparison: FieldComparison) -> str:
+    level = f"gamma_{comparison.field}"
+    whens = [
+        f"WHEN {comparison.size - 1 - n} THEN {weight!r}" for n, weight in enumerate(model.weights(comparison.field))
+    ]
+    sql = f"CASE {level} {' '.join(whens)} ELSE 0.0 END"
+    if comparison.tf_column:
+        # A rare name says more than a common one: the frequency takes the place of u at the equal level.
+        u = model.levels[comparison.field][0][1]
+        adjusted = f"coalesce(log2({u!r} / tf_{comparison.field}), 0)"
+        sql += f" + CASE WHEN {level} = {comparison.size - 1} THEN {adjusted} ELSE 0 END"
+    return f"({sql})"
+
+
+def _tf(comparison: FieldComparison) -> str:
+    left, right = (f"f_{comparison.field}_{side}" for side in "lr")
+    return f"coalesce(greatest({left}, {right}), {left}, {right})"
