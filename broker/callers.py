@@ -37,6 +37,14 @@ class Caller:
     evidence: str = ""  # SHA-256 (hex) of the assertion, kept in the log
     csrf: str = ""  # an officer's synchroniser token
 
+    def who(self) -> dict[str, str]:
+        """The `who` of an event: the organisation as client and, where a person acts, who, as what and how proved."""
+        known = {
+            "organisation": self.organisation, "person": self.person, "role": self.role, "session": self.session,
+            "method": self.method, "assertion_sha256": self.evidence,
+        }  # fmt: skip
+        return {name: value for name, value in known.items() if value}
+
 
 def grant_token(store: Store, tokens: Tokens, assertion: str, *, at: datetime) -> str:
     """An access token for the agency whose `private_key_jwt` this is; the assertion is spent.

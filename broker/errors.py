@@ -109,6 +109,10 @@ class BadAgreement(BrokerError):
     """An agreement can't be imported, or can't be put in force."""
 
 
+class UnsafeRegister(BrokerError):
+    """The register holds something that no longer verifies, and to go on without it would show more than was signed."""
+
+
 class UnknownSchema(BrokerError):
     """A batch was encoded under a schema this broker does not hold."""
 

@@ -1,0 +1,1 @@
+"""A router a noun, each with its request and response models."""

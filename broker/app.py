@@ -1,0 +1,202 @@
+"""`create_app(settings)`: one broker, wired."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from broker import clock, problems, register
+from broker.api import audit_log, health, oauth
+from broker.dependencies import Broker
+from broker.errors import BrokerError, TooLarge, UnsafeDatabase, UnsupportedMedia
+from broker.keys import Keys
+from broker.settings import Settings
+from broker.store import Store, migrate
+from broker.tokens import Tokens
+from broker.trail import Trail, open_for_writing
+from broker.vault import Vault
+
+log = structlog.get_logger()
+
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    oauth.router,
+    health.router,
+    audit_log.public,
+    audit_log.router,
+)
+"""Every router.  A new one is added here, and nowhere else."""
+
+Stop = Callable[[], None]
+WORKERS: Final[tuple[Callable[[Broker], Stop], ...]] = ()
+"""What runs beside the requests of `broker serve`: each is started with the broker and gives back how to stop it."""
+
+PUBLIC: Final = frozenset(
+    {
+        "/oauth2/token",
+        "/health/live",
+        "/health/ready",
+        "/audit/log/{shard}/checkpoint",
+        "/audit/log/{shard}/tile/{path:path}",
+    }
+)
+"""The routes that need no caller; a test holds every other to one."""
+
+CHUNK: Final = re.compile(r"/v1/flows/[^/]+/batches/[^/]+/(persons|relationships|items)/chunks/\d+")
+CSP: Final = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS: Final = {
+    "strict-transport-security": "max-age=31536000",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "cache-control": "no-store",
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The broker as an ASGI application.
+
+    Raises BadSettings, KeyUnavailable, UnsafeDatabase or LogUnavailable rather than serve half of it.
+    """
+    broker = wire(settings)
+    shown = settings.environment == "demo"
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        broker.trail.start()
+        stops = [worker(broker) for worker in WORKERS]
+        try:
+            yield
+        finally:
+            for stop in reversed(stops):
+                stop()
+            broker.trail.stop()
+            broker.store.close()
+
+    app = FastAPI(
+        title="Safeguarding broker",
+        version="1",
+        description="Pseudonymised nightly feeds in; decided, recorded and receipted answers out.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if shown else None,
+        telemetry={"tracing": False, "logs": False},  # its spans and logs would carry paths, queries and exceptions
+    )
+    app.state.broker = broker
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_middleware(Edge, body=settings.max_body_bytes, chunk=settings.max_chunk_bytes)
+    return app
+
+
+def wire(settings: Settings) -> Broker:
+    """Everything that serving or a nightly run needs, checked: keys, schema, installation, log."""
+    keys = Keys.load(settings.data_dir / "keys")
+    store = Store(settings.database_url.get_secret_value())
+    if not migrate.at_head(store):
+        raise UnsafeDatabase("the schema is not this version's: run `broker migrate`")
+    register.claim_installation(store, settings.environment, at=clock.now())
+    signer = open_for_writing(store, keys, settings.data_dir / "signer" / "state.json", settings.origin)
+    return Broker(
+        settings=settings,
+        store=store,
+        keys=keys,
+        vault=Vault(settings.data_dir / "vault", keys.vault_key()),
+        tokens=Tokens(
+            keys.token_key, base_url=settings.base_url, token_endpoint=settings.token_endpoint,
+            seconds=settings.token_seconds,
+        ),
+        trail=Trail(store, keys, signer, seconds=settings.receipt_seconds, linger_ms=settings.linger_ms),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What holds for every request and response: an id, limits, headers, and no word of a fault's inside."""
+
+    app: ASGIApp
+    body: int
+    chunk: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        sent = {name.lower(): value for name, value in scope["headers"]}
+        request_id = _request_id(sent.get(b"x-request-id"))
+        nonce = secrets.token_urlsafe(16)
+        scope["request_id"] = request_id
+        scope.setdefault("state", {})["csp_nonce"] = nonce
+        limit = self.chunk if scope["method"] == "PUT" and CHUNK.fullmatch(scope["path"]) else self.body
+        started = False
+
+        async def guarded() -> Message:
+            nonlocal limit
+            message = await receive()
+            limit -= len(message.get("body", b""))
+            if limit < 0:
+                raise HTTPException(413)  # which FastAPI lets through while it reads a body
+            return message
+
+        async def decorated(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = _headers(message.get("headers", ()), request_id, nonce)
+            await send(message)
+
+        try:
+            _check(sent, limit)
+            await self.app(scope, guarded, decorated)
+        except BrokerError as wrong:
+            if started:
+                raise
+            await problems.of_error(wrong, request_id=request_id)(scope, receive, decorated)
+        except Exception as wrong:  # the last resort: say that, not what
+            log.error("unhandled fault", request_id=request_id, fault=type(wrong).__name__, route=_route(scope))
+            if started:
+                raise ConnectionAbortedError from None
+            fault = problems.PROBLEMS[BrokerError]
+            await problems.response(fault, request_id=request_id)(scope, receive, decorated)
+
+
+def _check(sent: dict[bytes, bytes], limit: int) -> None:
+    if sent.get(b"content-encoding", b"identity") != b"identity":
+        raise UnsupportedMedia("bodies are taken as they are, without a content encoding")
+    declared = sent.get(b"content-length", b"0")
+    if not declared.isdigit() or int(declared) > limit:
+        raise TooLarge("the body passes this route's limit")
+
+
+def _request_id(sent: bytes | None) -> str:
+    try:
+        return str(uuid.UUID((sent or b"").decode("ascii")))
+    except ValueError:
+        return str(uuid.uuid4())
+
+
+def _headers(given: Any, request_id: str, nonce: str) -> list[tuple[bytes, bytes]]:
+    headers = [(name.lower(), value) for name, value in given]
+    there = {name for name, _ in headers}
+    due = {**HEADERS, "content-security-policy": CSP.format(nonce=nonce), "x-request-id": request_id}
+    return headers + [(name.encode(), value.encode()) for name, value in due.items() if name.encode() not in there]
+
+
+def _route(scope: Scope) -> str:
+    return str(getattr(scope.get("route"), "path", "none"))
