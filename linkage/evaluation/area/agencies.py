@@ -1,9 +1,11 @@
 """Six flows of three organisations: how each writes an extract, and how often it gets something wrong.
 
 The rates are base rates for a settled, majority family; `records` multiplies them for others, as studies of linkage
-error find it: minority names x 1.6, moved within two years x 1.4, looked after x 1.7, most deprived fifth x 1.2 (Harron et
+error find it: minority names x 1.6, moved within two years x 1.4, looked after x 1.7,
+most deprived fifth x 1.2 (Harron et
 al. 2017 on hospital records; Bohensky et al. 2010; Grath-Lone et al. on looked-after children in SAIL and ECHILD;
-domain.md section 6).  Sources of the levels: HES-PDS (domain.md section 6: sex or date of birth wrong or missing in .1 %
+domain.md section 6).  Sources of the levels: HES-PDS (domain.md section 6: sex or date of birth wrong or missing in
+.1 %
 of hospital records, postcode differing in 53 % over many years: ours hold about a tenth outdated over some two);
 CP-IS's gate of 95 % valid NHS numbers; DfE's count of pupils with a UPN (above 99 %).  Police, housing and early-help
 levels are assumptions: worse than health for every field, as those are typed at a doorstep and no number checks them.
@@ -70,7 +72,8 @@ class Flow:
 
 
 _PLAIN: Final = {
-    "birth_parent": "Parent", "step_parent": "Step-parent", "carer": "Carer", "sibling": "Sibling", "partner": "Partner",
+    "birth_parent": "Parent", "step_parent": "Step-parent", "carer": "Carer", "sibling": "Sibling",
+    "partner": "Partner",
     "parental_responsibility": "PR",
 }  # fmt: skip
 
@@ -81,7 +84,8 @@ EDUCATION: Final = Flow(
     id_prefix="EDU",
     columns={
         "local_id": "PersonID", "person_role": "PersonType", "given_name": "Forename", "known_as": "PreferredForename",
-        "family_name": "Surname", "former_family_name": "FormerSurname", "date_of_birth": "DOB", "dob_quality": "DOBStatus",
+        "family_name": "Surname", "former_family_name": "FormerSurname", "date_of_birth": "DOB",
+        "dob_quality": "DOBStatus",
         "sex": "Sex", "postcode": "Postcode", "uprn": "UPRN", "upn": "UPN", "former_upn": "FormerUPN", "uln": "ULN",
         "shield": "AddressProtected", "sever_ref": "SeveranceRef",
     },
@@ -110,8 +114,10 @@ SOCIAL_CARE: Final = Flow(
     columns={
         "local_id": "pers_person_id", "person_role": "pers_type", "given_name": "pers_forename",
         "known_as": "pers_known_as", "family_name": "pers_surname", "former_family_name": "pers_former_surname",
-        "date_of_birth": "pers_dob", "dob_quality": "pers_dob_quality", "sex": "pers_sex", "postcode": "addr_address_postcode",
-        "uprn": "addr_address_uprn", "nhs_number": "pers_nhs_number", "upn": "pers_upn", "shield": "pers_address_restriction",
+        "date_of_birth": "pers_dob", "dob_quality": "pers_dob_quality", "sex": "pers_sex",
+        "postcode": "addr_address_postcode",
+        "uprn": "addr_address_uprn", "nhs_number": "pers_nhs_number", "upn": "pers_upn",
+        "shield": "pers_address_restriction",
         "sever_ref": "pers_severance_ref",
     },
     date_format="%Y-%m-%d",
@@ -191,11 +197,13 @@ HEALTH: Final = Flow(
     file="csds_patients.csv",
     id_prefix="L",
     columns={
-        "local_id": "LOCAL PATIENT IDENTIFIER (EXTENDED)", "person_role": "PERSON TYPE", "given_name": "PERSON GIVEN NAME",
+        "local_id": "LOCAL PATIENT IDENTIFIER (EXTENDED)", "person_role": "PERSON TYPE",
+        "given_name": "PERSON GIVEN NAME",
         "family_name": "PERSON FAMILY NAME", "former_family_name": "PERSON PREVIOUS FAMILY NAME",
         "date_of_birth": "PERSON BIRTH DATE", "dob_quality": "BIRTH DATE STATUS", "sex": "PERSON STATED GENDER CODE",
         "postcode": "POSTCODE OF USUAL ADDRESS", "uprn": "UNIQUE PROPERTY REFERENCE NUMBER", "nhs_number": "NHS NUMBER",
-        "superseded_nhs_number": "NHS NUMBER (SUPERSEDED)", "shield": "PDS SENSITIVE FLAG", "sever_ref": "SEVERANCE REF",
+        "superseded_nhs_number": "NHS NUMBER (SUPERSEDED)", "shield": "PDS SENSITIVE FLAG",
+        "sever_ref": "SEVERANCE REF",
     },
     date_format="%Y%m%d",
     sexes={"M": "1", "F": "2"},
@@ -221,8 +229,10 @@ POLICE: Final = Flow(
     id_prefix="P",
     columns={
         "local_id": "PERSON_URN", "local_nominal": "NOMINAL_REF", "person_role": "NOMINAL_TYPE",
-        "given_name": "FORENAME_1", "known_as": "ALIAS_FORENAME", "family_name": "SURNAME", "former_family_name": "MAIDEN_NAME",
-        "date_of_birth": "DATE_OF_BIRTH", "sex": "GENDER", "postcode": "POST_CODE", "uprn": "UPRN", "nhs_number": "NHS_NO",
+        "given_name": "FORENAME_1", "known_as": "ALIAS_FORENAME", "family_name": "SURNAME",
+        "former_family_name": "MAIDEN_NAME",
+        "date_of_birth": "DATE_OF_BIRTH", "sex": "GENDER", "postcode": "POST_CODE", "uprn": "UPRN",
+        "nhs_number": "NHS_NO",
         "pnc_id": "PNCID", "cro": "CRO_NO",
     },
     date_format="%d.%m.%Y",

@@ -13,13 +13,15 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from linkage.evaluation.area.agencies import CONTACTS, FLOWS, Flow
-from linkage.evaluation.area.families import CARER, CHILD, COUPLE, STEP, Area, Ints
+from linkage.evaluation.area.families import CARER, CHILD, COUPLE, STEP, Area, Ints, Longs
 from linkage.evaluation.area.items import COLUMNS
 from linkage.evaluation.area.records import Rows
 
 AGREEMENT: Final = "northshire-mash@3.0.0"
 _ITEM_COLUMNS: Final = ("local_id", *COLUMNS[1:])
-_TIE_COLUMNS: Final = ("local_id_a", "local_id_b", "type", "verified", "valid_from")
+_ITEM_DATES: Final = ("occurred_on", "recorded_on", "ended_on")
+_TIE_COLUMNS: Final = ("local_id_a", "local_id_b", "type", "verified")
+_RARE: Final = 100  # a category with fewer rows than this may have none in a smaller area, or another night
 
 
 def write_flow(folder: Path, rows: Rows, area: Area, items: Mapping[str, pa.Table]) -> dict[str, Any]:
@@ -32,7 +34,9 @@ def write_flow(folder: Path, rows: Rows, area: Area, items: Mapping[str, pa.Tabl
     _write(folder / "relationships.csv", ties.set_column(2, "type", kinds))
     for category, table in items.items():
         _write(folder / _items_file(category), _items(rows, table))
-    (folder / "mapping.toml").write_text(_mapping(flow, items), encoding="utf-8", newline="\n")
+    communal = area.homes.uprn[area.homes.communal]
+    text = _mapping(flow, items, [str(uprn) for uprn in np.unique(communal).tolist()])
+    (folder / "mapping.toml").write_text(text, encoding="utf-8", newline="\n")
     counts = {category: table.num_rows for category, table in items.items()}
     return {
         "persons": len(rows.who), "relationships": ties.num_rows, "items": sum(counts.values()), "categories": counts
@@ -59,9 +63,9 @@ def relationships(rows: Rows, area: Area) -> pa.Table:
     first = np.flatnonzero(~rows.again)
     kids = first[people.role[who[first]] == CHILD]
     child = who[kids]
-    ties: list[tuple[Ints, Ints, str]] = []
+    ties: list[tuple[Longs, Longs, str]] = []
 
-    def tie(adults: Ints, children: Ints, kind: str) -> None:
+    def tie(adults: Ints | Longs, children: Ints | Longs, kind: str) -> None:
         known = (adults >= 0) & (place[np.maximum(adults, 0)] >= 0)
         ties.append((place[adults[known]], place[children[known]], kind))
 
@@ -83,7 +87,7 @@ def relationships(rows: Rows, area: Area) -> pa.Table:
             related = (
                 (people.mother[one] == people.mother[other]) & (people.severed[one] < 0) & (people.severed[other] < 0)
             )
-            tie(one[related].astype(np.int32), other[related].astype(np.int32), "sibling")
+            tie(one[related], other[related], "sibling")
         couples = np.unique(child[(area.structure[people.family[child]] == COUPLE) & ~adopted])
         _, at = np.unique(people.family[couples], return_index=True)
         pairs = couples[at]
@@ -110,10 +114,8 @@ def _in_its_own_words(rows: Rows, area: Area) -> pa.Table:
     made: dict[str, pa.Array] = {}
     for field, column in flow.columns.items():
         values = table.column(field).combine_chunks()
-        if field == "date_of_birth":
+        if field in ("date_of_birth", "valid_from"):
             values = pc.strftime(values, format=flow.date_format)
-        elif field == "valid_from":
-            values = values.cast(pa.string())
         elif field == "sex":
             values = _coded(values, flow.sexes)
         elif field == "person_role":
@@ -146,6 +148,8 @@ def _items(rows: Rows, table: pa.Table) -> pa.Table:
         values = table.column(column)
         if column == "opinion":
             values = pc.if_else(values, "true", "false")
+        elif column in _ITEM_DATES:
+            values = pc.strftime(values, format=rows.flow.date_format)
         made[column] = values
     return pa.table(made)
 
@@ -170,38 +174,46 @@ def _key(name: str) -> str:
     return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else _text(name)
 
 
-def _mapping(flow: Flow, items: Mapping[str, pa.Table]) -> str:
+def _mapping(flow: Flow, items: Mapping[str, pa.Table], communal: list[str]) -> str:
     lines = [
         f"agency = {_text(flow.agency)}", f"flow = {_text(flow.flow)}", f"agreements = [{_text(AGREEMENT)}]", "",
         "[persons]", f"file = {_text(flow.file)}", f"duplicates = {str(flow.duplicates).lower()}",
         f"default_date = [{', '.join(map(_text, flow.default_date))}]", "", "[persons.columns]",
     ]  # fmt: skip
     lines += [f"{field} = {_text(column)}" for field, column in flow.columns.items()]
-    lines += ["", "[persons.formats]", f"date_of_birth = {_text(flow.date_format)}"]
+    lines += ["", "[persons.formats]"]
+    lines += [
+        f"{field} = {_text(flow.date_format)}" for field in ("date_of_birth", "valid_from") if field in flow.columns
+    ]
     own = {"sex": flow.sexes, "person_role": flow.roles, "shield": flow.shields}
     for field, codes in own.items():
         if field in flow.columns:
             lines += ["", f"[persons.values.{field}]"]
             lines += [f"{_text(theirs)} = {_text(ours)}" for ours, theirs in codes.items() if theirs]
     lines += ["", "[relationships]", 'file = "relationships.csv"']
-    lines += [f"columns = {_table({name: name for name in _TIE_COLUMNS[:4]})}"]
+    lines += [f"columns = {_table({name: name for name in _TIE_COLUMNS})}", "may_be_empty = true"]
     used = {theirs: ours for ours, theirs in flow.relations.items()}
     lines += ["", "[relationships.values.type]", *(f"{_text(theirs)} = {_text(ours)}" for theirs, ours in used.items())]
     for category, table in items.items():
         lines += ["", f"[items.{_text(category)}]", f"file = {_text(_items_file(category))}"]
         held = [name for name in _ITEM_COLUMNS if name == "local_id" or table.column(name).null_count < table.num_rows]
         own_contact = "contact_ref" in held and table.column("contact_ref").null_count == 0
-        columns = {name: name for name in held if name != "contact_ref" or own_contact}
+        columns = {name.removesuffix("_ref"): name for name in held if name != "contact_ref" or own_contact}
         lines += [f"columns = {_table(columns)}"]
+        if flow.date_format != "%Y-%m-%d":
+            lines += [f"formats = {_table({name: flow.date_format for name in _ITEM_DATES if name in held})}"]
+        if table.num_rows < _RARE:
+            lines += ["may_be_empty = true"]
         if not own_contact:
             contact = "health-visiting" if category == "health.developmental_review" else flow.contact
             lines += [f"contact = {_text(contact)}"]
+    lines += ["", "[households]", f"communal = [{', '.join(map(_text, communal))}]"]
     return "\n".join(lines) + "\n"
 
 
-LABELLED_MAPPING: Final = """# All flows in one file, for `python -m linkage.evaluation quality`: --truth person_id --dataset dataset
+LABELLED_MAPPING: Final = """# All flows in one file,
+for `linkage.evaluation quality`: --truth person_id --dataset dataset
 [persons]
-role = "child"
 duplicates = false
 default_date = []
 

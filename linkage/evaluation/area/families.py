@@ -7,8 +7,9 @@ about 10 % of families: ONS, rounded; more lone parents where deprivation is hig
 rate (about 3,000 a year), so that a small area has some.  Moves: about a tenth of households a year (English Housing
 Survey; more among private tenants, hence among the
 deprived).  Neighbourhoods of some 350 children have a deprivation
-decile and a mix of naming customs that clusters by postcode district and again by neighbourhood (an assumption in size, not
-in kind).  Need, which drives what agencies record, is latent, skewed and higher in deprived neighbourhoods; it is never
+decile and a mix of naming customs that clusters by postcode district and again by neighbourhood (an assumption in size,
+not in kind).  Need, which drives what agencies record, is latent, skewed and higher in deprived neighbourhoods; it
+is never
 written anywhere.
 """
 
@@ -32,11 +33,11 @@ Rng = np.random.Generator
 
 WINDOW: Final = 730  # days of history that agencies hold items for
 INWARD: Final = "ABDEFGHJLNPQRSTUWXYZ"  # inward codes never use C I K M O V
-STREETS: Final = (
-    "Mill Bridge Station Church Park Albert Victoria Chapel Moor Quarry Canal Foundry Orchard Beech Hawthorn Windsor "
-    "Cavendish Alma Sefton Grange Priory Weavers Tanners Heron Larch Bramble Ferry Market Tower Abbey Castle Rowan"
-).split()  # fmt: skip
-WAYS: Final = "Street Road Lane Avenue Close Terrace Grove Drive Court Way Crescent Gardens".split()
+STREETS: Final = """
+    Mill Bridge Station Church Park Albert Victoria Chapel Moor Quarry Canal Foundry Orchard Beech Hawthorn Windsor
+    Cavendish Alma Sefton Grange Priory Weavers Tanners Heron Larch Bramble Ferry Market Tower Abbey Castle Rowan
+""".split()  # noqa: SIM905
+WAYS: Final = "Street Road Lane Avenue Close Terrace Grove Drive Court Way Crescent Gardens".split()  # noqa: SIM905
 
 CHILD, MOTHER, FATHER, STEP, CARER, FOSTER = range(6)
 ROLE_NAMES: Final = ("child", "parent", "parent", "parent", "carer", "carer")
@@ -138,7 +139,8 @@ def make_area(children: int, rng: Rng, on: date) -> Area:
 
 
 def _normal(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return weights / weights.sum()
+    total: float = weights.sum()
+    return weights / total
 
 
 def _births(children: int, rng: Rng, today: np.datetime64) -> dict[str, Any]:
@@ -164,10 +166,8 @@ def _births(children: int, rng: Rng, today: np.datetime64) -> dict[str, Any]:
     family, age, twin = family[group], age[group], multiple[group] > 1
     born = age >= 0
     last = int(np.searchsorted(np.cumsum(born), children))  # the last child that counts
-    last_family = family[last]
     cut = slice(0, last + 1)
     family, age, twin, group, born = family[cut], age[cut], twin[cut], group[cut], born[cut]
-    del last_family
     _, family = np.unique(family, return_inverse=True)
     counts = np.bincount(group)
     twin &= counts[group] > 1
@@ -185,8 +185,15 @@ def _customs(hood: Ints, district: Longs, hoods: int, rng: Rng) -> Ints:
     )
     pull[:, ~MINORITY] *= 0.2
     weights = np.asarray(SHARES) * np.exp(pull)
-    cumulative = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)[hood]
-    return np.minimum((rng.random(len(hood))[:, None] > cumulative).sum(axis=1), len(CUSTOMS) - 1).astype(np.int32)
+    return _choices(weights[hood], rng)
+
+
+def _choices(weights: npt.NDArray[np.float64], rng: Rng) -> Ints:
+    """A column for each row, drawn by the weights in it."""
+    cumulative = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
+    drawn = (rng.random(len(weights))[:, None] > cumulative).sum(axis=1)
+    chosen: Ints = np.minimum(drawn, weights.shape[1] - 1).astype(np.int32)
+    return chosen
 
 
 def _structures(poor: npt.NDArray[np.float64], need: npt.NDArray[np.float64], rng: Rng) -> Ints:
@@ -195,8 +202,7 @@ def _structures(poor: npt.NDArray[np.float64], need: npt.NDArray[np.float64], rn
          0.006 + 0.05 * need],
         axis=1,
     )  # fmt: skip
-    cumulative = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
-    structure = np.minimum((rng.random(len(poor))[:, None] > cumulative).sum(axis=1), 5).astype(np.int32)
+    structure = _choices(weights, rng)
     if len(structure) > 20:
         structure[[13, 14]], structure[[15, 16]], structure[17] = STEP_FATHER, KINSHIP, STEP_MOTHER
     return structure
@@ -288,28 +294,9 @@ def _people(
     children = len(child_family)
     oldest = np.full(families, today)
     np.minimum.at(oldest, child_family, born)
-    # adults: who there is, beside the children
-    away = np.isin(structure, (LONE_MOTHER, STEP_FATHER))
-    has_father = ~away | (rng.random(families) < 0.8)
-    stepped = np.isin(structure, (STEP_FATHER, STEP_MOTHER))
-    kin = structure == KINSHIP
-    blocks = [
-        (MOTHER, np.arange(families)), (FATHER, np.flatnonzero(has_father)), (STEP, np.flatnonzero(stepped)),
-        (CARER, np.flatnonzero(kin)),
-    ]  # fmt: skip
-    adult_family = np.concatenate([who for _, who in blocks]).astype(np.int32)
-    adult_role = np.concatenate([np.full(len(who), role) for role, who in blocks]).astype(np.int32)
+    adult_family, adult_role, adult_sex, adult_born = _grown_ups(oldest, structure, rng)
     adults = len(adult_family)
-    adult_sex = (adult_role == MOTHER).astype(np.int32)
-    step_or_kin = adult_role >= STEP
-    adult_sex[step_or_kin] = rng.random(int(step_or_kin.sum())) < 0.6
-    stepping = adult_role == STEP
-    adult_sex[stepping] = structure[adult_family[stepping]] == STEP_MOTHER
-    years = np.clip(rng.normal(28.5, 5.4, adults), 16.5, 44) + np.where(
-        adult_role == FATHER, rng.gamma(2, 1.4, adults), 0
-    )
-    years += np.where(adult_role == CARER, rng.normal(25, 4, adults).clip(17, 40), 0)
-    adult_born = oldest[adult_family] - np.rint(years * 365.2425).astype("timedelta64[D]")
+    kin = structure == KINSHIP
     mother_of, father_of, step_of = (np.full(families, -1, np.int32) for _ in range(3))
     places = children + np.arange(adults, dtype=np.int32)
     for into, role in ((mother_of, MOTHER), (father_of, FATHER), (step_of, STEP)):
@@ -360,12 +347,38 @@ def _people(
     people.severed[adopted] = len(family) + np.arange(ghosts)
     people.old_life[len(family) : children] = True
     _surnames(people, book, mother_of, father_of, structure, rng)
-    _given_names(people, book, age, rng)
-    _look_after(people, need, age, rng)
+    _given_names(people, book, rng)
+    _look_after(people, need, age, rng, today)
     superseded = np.flatnonzero((rng.random(total) < 0.012) & ~people.old_life)[: len(spare)]
     people.nhs_before[superseded] = spare[: len(superseded)]
-    # twins are numbered one after another, so they differ in few digits only by chance: as on a real register
     return people
+
+
+def _grown_ups(oldest: Days, structure: Ints, rng: Rng) -> tuple[Ints, Ints, Ints, Days]:
+    """Parents, step-parents and carers: family, role, sex and birth, old enough for the oldest child."""
+    families = len(structure)
+    away = np.isin(structure, (LONE_MOTHER, STEP_FATHER))
+    has_father = ~away | (rng.random(families) < 0.8)
+    stepped = np.isin(structure, (STEP_FATHER, STEP_MOTHER))
+    kin = structure == KINSHIP
+    blocks = [
+        (MOTHER, np.arange(families)), (FATHER, np.flatnonzero(has_father)), (STEP, np.flatnonzero(stepped)),
+        (CARER, np.flatnonzero(kin)),
+    ]  # fmt: skip
+    adult_family = np.concatenate([who for _, who in blocks]).astype(np.int32)
+    adult_role = np.concatenate([np.full(len(who), role) for role, who in blocks]).astype(np.int32)
+    adults = len(adult_family)
+    adult_sex = (adult_role == MOTHER).astype(np.int32)
+    step_or_kin = adult_role >= STEP
+    adult_sex[step_or_kin] = rng.random(int(step_or_kin.sum())) < 0.6
+    stepping = adult_role == STEP
+    adult_sex[stepping] = structure[adult_family[stepping]] == STEP_MOTHER
+    years = np.clip(rng.normal(28.5, 5.4, adults), 16.5, 44) + np.where(
+        adult_role == FATHER, rng.gamma(2, 1.4, adults), 0
+    )
+    years += np.where(adult_role == CARER, rng.normal(25, 4, adults).clip(17, 40), 0)
+    adult_born = oldest[adult_family] - np.rint(years * 365.2425).astype("timedelta64[D]")
+    return adult_family, adult_role, adult_sex, adult_born
 
 
 def _padded(flags: Flags, total: int) -> Flags:
@@ -398,13 +411,12 @@ def _adoptees(kids: dict[str, Any], families: int, structure: Ints, rng: Rng) ->
 def _surnames(people: People, book: NameBook, mother_of: Ints, father_of: Ints, structure: Ints, rng: Rng) -> None:
     adults = people.role != CHILD
     draws = rng.random(len(people))
-    for number, custom in enumerate(CUSTOMS):
+    for number, name in enumerate(CUSTOMS):
         of = adults & (people.custom == number)
-        people.surname[of] = book.family[custom](draws[of])
-        for mothers in (f"{custom}_mother",):
-            if mothers in book.family:
-                use = of & (people.sex == 1) & (rng.random(len(people)) < 0.7)
-                people.surname[use] = book.family[mothers](draws[use])
+        people.surname[of] = book.family[name](draws[of])
+        if f"{name}_mother" in book.family:
+            use = of & (people.sex == 1) & (rng.random(len(people)) < 0.7)
+            people.surname[use] = book.family[f"{name}_mother"](draws[use])
     sikh = adults & (people.custom == CUSTOMS.index("sikh"))
     plain = sikh & (rng.random(len(people)) < 0.45)
     singh, kaur = book.at["Singh"], book.at["Kaur"]
@@ -426,11 +438,18 @@ def _surnames(people: People, book: NameBook, mother_of: Ints, father_of: Ints, 
     people.surname[takers] = people.surname[fathers[takes]]
     people.surname2[takers] = -1
     people.joint[takers] = 0
-    # children
-    kids = np.flatnonzero(~adults)
+    _children_surnames(people, book, structure, rng)
+    women = np.flatnonzero(people.sex == 1)
+    people.surname[women] = book.feminine[people.surname[women]]
+
+
+def _children_surnames(people: People, book: NameBook, structure: Ints, rng: Rng) -> None:
+    """The father's surname, or the mother's, or both; siblings mostly alike."""
+    singh, kaur = book.at["Singh"], book.at["Kaur"]
+    kids = np.flatnonzero(people.role == CHILD)
     has_father = people.father[kids] >= 0
     mother, father = people.mother[kids], people.father[kids]
-    by_mother = ~has_father | (rng.random(len(kids)) < 0)
+    by_mother = ~has_father
     apart = np.isin(structure[people.family[kids]], (LONE_MOTHER, STEP_FATHER))
     family_draw = rng.random(len(structure))[people.family[kids]]  # siblings go together
     by_mother |= apart & (family_draw < 0.38)
@@ -454,11 +473,9 @@ def _surnames(people: People, book: NameBook, mother_of: Ints, father_of: Ints, 
     south = kids[np.isin(custom, [CUSTOMS.index("pakistani"), CUSTOMS.index("bangladeshi")])]
     girls = south[(people.sex[south] == 1) & (rng.random(len(south)) < 0.16)]
     people.surname[girls] = book.at["Begum"]
-    women = np.flatnonzero(people.sex == 1)
-    people.surname[women] = book.feminine[people.surname[women]]
 
 
-def _given_names(people: People, book: NameBook, age: npt.NDArray[np.float64], rng: Rng) -> None:
+def _given_names(people: People, book: NameBook, rng: Rng) -> None:
     """Given names by custom, sex and generation; siblings never share one, twins often share an initial."""
     adult = people.role != CHILD
     todo = np.ones(len(people), bool)
@@ -472,10 +489,10 @@ def _given_names(people: People, book: NameBook, age: npt.NDArray[np.float64], r
                     people.given[use] = book.given[key][sex](draws[use])
         if attempt == 0:
             _same_initials(people, book, rng)
-        key = people.family.astype(np.int64) * len(book.words) + people.given
+        both = people.family.astype(np.int64) * len(book.words) + people.given
         kids = np.flatnonzero(~adult)
-        order = kids[np.argsort(key[kids], kind="stable")]
-        repeats = order[1:][key[order[1:]] == key[order[:-1]]]
+        order = kids[np.argsort(both[kids], kind="stable")]
+        repeats = order[1:][both[order[1:]] == both[order[:-1]]]
         todo = np.zeros(len(people), bool)
         todo[repeats] = True
         if not len(repeats):
@@ -494,7 +511,6 @@ def _given_names(people: People, book: NameBook, age: npt.NDArray[np.float64], r
     new = np.flatnonzero(people.severed >= 0)
     keeps = new[rng.random(len(new)) < 0.7]
     people.given[people.severed[keeps]] = people.given[keeps]
-    del age
 
 
 def _same_initials(people: People, book: NameBook, rng: Rng) -> None:
@@ -513,7 +529,9 @@ def _same_initials(people: People, book: NameBook, rng: Rng) -> None:
             people.given[other] = fitting[0]
 
 
-def _look_after(people: People, need: npt.NDArray[np.float64], age: npt.NDArray[np.float64], rng: Rng) -> None:
+def _look_after(
+    people: People, need: npt.NDArray[np.float64], age: npt.NDArray[np.float64], rng: Rng, today: np.datetime64
+) -> None:
     """Some seventy in 10,000 children live away: placed with a household elsewhere in the area.
 
     Their home becomes that of another family (a foster carer's), the birth family's home the earlier one.
@@ -528,9 +546,11 @@ def _look_after(people: People, need: npt.NDArray[np.float64], age: npt.NDArray[
     families = int(people.family.max()) + 1
     people.home[chosen] = rng.integers(0, families, len(chosen))
     placed = rng.integers(20, 900, len(chosen)).astype("timedelta64[D]")
-    people.moved_on[chosen] = people.born.max() - placed
+    people.moved_on[chosen] = today - placed
     teens = chosen[age[chosen] > 13]
-    people.unaccompanied[teens[: max(1, len(chosen) // 11)]] = True
+    alone = teens[: max(1, len(chosen) // 11)]
+    people.unaccompanied[alone] = True
+    people.born[alone] = people.born[alone].astype("datetime64[Y]").astype("datetime64[D]")  # assigned: 1 January
 
 
 def _shields(area: Area, rng: Rng) -> None:

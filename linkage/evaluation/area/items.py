@@ -30,7 +30,8 @@ COLUMNS: Final = (
 LEADS: Final = ("SCHOOL", "HEALTH", "COUNCIL", "VOLUNTARY", "HOUSING")
 PLANS: Final = ("NEG", "EMO", "PHY", "SAB", "MUL")
 
-Texts = Sequence[str] | npt.NDArray[np.object_]
+Picked = npt.NDArray[np.object_]
+Texts = Sequence[str] | Picked
 
 
 @dataclass(slots=True)
@@ -61,7 +62,8 @@ class Ledger:
     def put(
         self, category: str, places: Longs, system: str, code: str | Texts, on: Days, *, ended: Days | None = None,
         number: npt.NDArray[np.float64] | None = None, role: str | Texts = "subject", regime: str | Texts = "GENERAL",
-        opinion: bool = False, outcome: str | Texts | None = None, contact: Texts | None = None, origin: str | None = None,
+        opinion: bool = False, outcome: str | Texts | None = None,
+        contact: Texts | None = None, origin: str | None = None,
     ) -> None:  # fmt: skip
         """One item on each of these rows of the persons extract, dated `on`; what lies in the future is left out."""
         count = len(places)
@@ -70,8 +72,9 @@ class Ledger:
         part = {
             "row": places, "code_system": _column(system, count), "code": _column(code, count),
             "number": np.full(count, np.nan) if number is None else number, "occurred_on": on, "recorded_on": late,
-            "ended_on": np.full(count, NAT) if ended is None else ended, "role": _column(role, count),
-            "regime": _column(regime, count), "opinion": np.full(count, opinion), "outcome_code": _column(outcome, count),
+            "ended_on": np.full(count, NAT) if ended is None else np.maximum(ended, on), "role": _column(role, count),
+            "regime": _column(regime, count), "opinion": np.full(count, opinion),
+            "outcome_code": _column(outcome, count),
             "contact_ref": _column(contact, count), "origin": _column(origin, count),
         }  # fmt: skip
         if count and not keep.all():
@@ -99,9 +102,13 @@ class Ledger:
         days: Days = self.area.on - self.rng.integers(1, within, count).astype("timedelta64[D]")
         return days
 
-    def pick(self, options: Sequence[str], count: int, weights: Sequence[float] | None = None) -> Texts:
+    def pick(self, options: Sequence[str], count: int, weights: Sequence[float] | None = None) -> Picked:
         chances = None if weights is None else np.asarray(weights) / sum(weights)
         return np.array(options, object)[self.rng.choice(len(options), count, p=chances)]
+
+
+def _choose(flags: Flags, yes: str | Texts | None, no: str | Texts | None) -> npt.NDArray[np.object_]:
+    return np.where(flags, _column(yes, len(flags)), _column(no, len(flags)))
 
 
 def _column(value: object, count: int) -> npt.NDArray[Any]:
@@ -195,7 +202,8 @@ def _education(ledger: Ledger, places: Longs, lives: Lives, numbers: Numbers) ->
     moved = np.flatnonzero((people.moved_on[who] > area.on - WINDOW * DAY) & (rng.random(count) < 0.4) & (age > 5.5))
     left = people.moved_on[who[moved]]
     ledger.put(
-        "education.enrolment", places[moved], "enrolment", "LEFT", np.minimum(start[moved], left - 200 * DAY), ended=left,
+        "education.enrolment", places[moved], "enrolment", "LEFT", np.minimum(start[moved], left - 200 * DAY),
+        ended=left,
         number=urn[moved] + 11, outcome=year[moved],
     )  # fmt: skip
     at_school = (age >= 4.9) & (status == "ENROLLED")
@@ -361,7 +369,7 @@ def _police(ledger: Ledger, places: Longs, lives: Lives, numbers: Numbers) -> No
         "police.domestic_abuse", places[incidents], "dash_grade", grade, days, role=role, regime=crime, opinion=True,
         outcome=marac,
     )  # fmt: skip
-    teen = (age > 10.5) * (0.06 + 1.2 * need + 0.9 * people.looked_after[who])
+    teen = np.where(age > 10.5, 1.0, 0.0) * (0.06 + 1.2 * need + 0.9 * people.looked_after[who])
     hits, days = since_birth(_repeat(ledger, np.arange(count), teen))
     ends = days + rng.integers(0, 4, len(hits)).astype("timedelta64[D]")
     ends = np.where(ends <= area.on, ends, NAT)
@@ -388,9 +396,9 @@ def _police(ledger: Ledger, places: Longs, lives: Lives, numbers: Numbers) -> No
     )  # fmt: skip
     arrested = np.flatnonzero(numbers.suspects[ledger.rows.who] & ~ledger.rows.again)
     days = ledger.some_day(len(arrested))
-    kinds = ("ARREST", "VOLUNTARY", "RUI", "CHARGE", "NFA", "OUT_OF_COURT", "COURT")
+    stages = ("ARREST", "VOLUNTARY", "RUI", "CHARGE", "NFA", "OUT_OF_COURT", "COURT")
     ledger.put(
-        "police.custody", arrested, "custody", ledger.pick(kinds, len(arrested), [28, 12, 14, 16, 16, 8, 6]), days,
+        "police.custody", arrested, "custody", ledger.pick(stages, len(arrested), [28, 12, 14, 16, 16, 8, 6]), days,
         ended=_ending(ledger, days, 150), role="suspect", regime="LE",
     )  # fmt: skip
     victims, days = since_birth(np.flatnonzero(rng.random(count) < 0.05 + 0.1 * need))
@@ -442,9 +450,8 @@ def _social_care(ledger: Ledger, places: Longs, lives: Lives, numbers: Numbers) 
     )  # fmt: skip
     need_rows = np.flatnonzero(~np.isnat(since))
     closed = ~np.isnat(until[need_rows])
-    end_code = np.where(
-        closed, ledger.pick(["RC8", "RC9", "RC7", "RC5", "STEPPED_DOWN"], len(need_rows), [40, 18, 22, 8, 12]), None
-    )
+    closures = ledger.pick(["RC8", "RC9", "RC7", "RC5", "STEPPED_DOWN"], len(need_rows), [40, 18, 22, 8, 12])
+    end_code = _choose(closed, closures, None)
     end_code[people.old_life[who[need_rows]] & closed] = "RC7"
     codes = ledger.pick(
         ["N1", "N2", "N3", "N4", "N5", "N6", "N7", "N8", "N0"], len(need_rows), [57, 8, 3, 9, 13, 3, 1, 3, 3]
@@ -454,17 +461,20 @@ def _social_care(ledger: Ledger, places: Longs, lives: Lives, numbers: Numbers) 
         "social_care.child_in_need", places[need_rows], "cin_need", codes, since[need_rows], ended=until[need_rows],
         outcome=end_code,
     )  # fmt: skip
-    factors = ("3B", "4B", "17A", "16A", "4A", "2B", "1B", "18C", "3A", "20", "6A", "14A", "5A", "10A", "11A", "24A", "13A", "15A",
+    factors = ("3B", "4B", "17A", "16A", "4A", "2B", "1B", "18C", "3A", "20", "6A", "14A", "5A", "10A", "11A", "24A",
+    "13A", "15A",
                "2A", "1A", "19C", "7A", "12A", "21")  # fmt: skip
     assessed = _repeat(ledger, need_rows, np.full(len(need_rows), 1.7))
     ledger.put(
         "social_care.child_in_need", places[assessed], "cin_factor",
-        ledger.pick(factors, len(assessed), [17, 16, 9, 8, 7, 6, 6, 5, 4, 4, 3, 3, 3, 2, 1, 1, 1, 2, 1, 1, 1, 1, 0.5, 1]),
+        ledger.pick(factors, len(assessed), [17, 16, 9, 8, 7, 6, 6, 5, 4, 4, 3, 3, 3, 2, 1, 1, 1, 2, 1, 1, 1, 1, 0.5,
+        1]),
         np.minimum(since[assessed] + 40 * DAY, area.on), opinion=True,
     )  # fmt: skip
     planned = need_rows[rng.random(len(need_rows)) < 0.6]
     ledger.put(
-        "social_care.child_in_need", places[planned], "cin_plan", "PLAN", np.minimum(since[planned] + 45 * DAY, area.on),
+        "social_care.child_in_need", places[planned], "cin_plan", "PLAN", np.minimum(since[planned] + 45 * DAY,
+        area.on),
         ended=until[planned],
     )  # fmt: skip
     enquiry = need_rows[(rng.random(len(need_rows)) < 0.25) | ~np.isnat(lives.plan[who[need_rows]])]
@@ -477,9 +487,10 @@ def _social_care(ledger: Ledger, places: Longs, lives: Lives, numbers: Numbers) 
     plan = np.flatnonzero(~np.isnat(lives.plan[who]))
     over = ~np.isnat(lives.plan_to[who[plan]])
     ledger.put(
-        "social_care.child_protection", places[plan], "cp_category", np.array(PLANS, object)[lives.plan_kind[who[plan]]],
+        "social_care.child_protection", places[plan], "cp_category", np.array(PLANS,
+        object)[lives.plan_kind[who[plan]]],
         lives.plan[who[plan]], ended=lives.plan_to[who[plan]], number=rng.poisson(0.25, len(plan)).astype(float),
-        outcome=np.where(over, ledger.pick(["STEPPED_DOWN", "ENDED"], len(plan), [0.7, 0.3]), None), opinion=True,
+        outcome=_choose(over, ledger.pick(["STEPPED_DOWN", "ENDED"], len(plan), [0.7, 0.3]), None), opinion=True,
     )  # fmt: skip
     cared = np.flatnonzero(people.looked_after[who])
     day = people.moved_on[who[cared]]
@@ -491,12 +502,19 @@ def _social_care(ledger: Ledger, places: Longs, lives: Lives, numbers: Numbers) 
     ledger.put("social_care.looked_after", places[cared], "legal_status", legal, day)
     ledger.put(
         "social_care.looked_after", places[cared], "placement",
-        ledger.pick(["U6", "U4", "U3", "U1", "K2", "P1", "H5", "R1", "P2"], len(cared), [34, 22, 12, 5, 10, 7, 7, 2, 1]), day,
+        ledger.pick(["U6", "U4", "U3", "U1", "K2", "P1", "H5", "R1", "P2"], len(cared), [34, 22, 12, 5, 10, 7, 7, 2,
+        1]), day,
     )  # fmt: skip
     before = np.flatnonzero(people.old_life[who])
     day = np.full(len(before), area.on - 700 * DAY)
     ledger.put(
-        "social_care.looked_after", places[before], "legal_status", "C2", day, ended=day + 320 * DAY, outcome="E8"
+        "social_care.looked_after",
+        places[before],
+        "legal_status",
+        "C2",
+        day,
+        ended=np.full(len(before), area.on - 380 * DAY),
+        outcome="E8",
     )
     open_now = need_rows[~closed]
     team = np.where(
@@ -521,12 +539,13 @@ def _early_help(ledger: Ledger, places: Longs, lives: Lives, numbers: Numbers) -
     start, end = lives.help[who[told]], lives.help_to[who[told]]
     lead = np.array(LEADS, object)[lives.lead[who[told]]]
     contact = np.where(lead == "SCHOOL", "early-help-schools", "early-help-hub")
-    reasons = ("PARENTING", "BEHAVIOUR", "EMOTIONAL_WELLBEING", "ATTENDANCE", "SEND", "FAMILY_CONFLICT", "HOUSING_MONEY",
+    reasons = ("PARENTING", "BEHAVIOUR", "EMOTIONAL_WELLBEING", "ATTENDANCE", "SEND", "FAMILY_CONFLICT",
+    "HOUSING_MONEY",
                "ROUTINES", "YOUNG_CARER", "OTHER")  # fmt: skip
     why = ledger.pick(
         ("GOALS_MET", "STEPPED_DOWN", "DISENGAGED", "STEPPED_UP", "MOVED", "OTHER"), len(told), [46, 16, 18, 12, 4, 4]
     )
-    outcome = np.where(np.isnat(end), None, why)
+    outcome = _choose(np.isnat(end), None, why)
     ledger.put(
         "early_help.episode", places[told], "early_help_reason",
         ledger.pick(reasons, len(told), [24, 17, 17, 13, 9, 7, 6, 4, 2, 1]), start, ended=end, outcome=outcome,

@@ -38,7 +38,8 @@ CANONICAL: Final = (
 _NOWHERE: Final = "ZZ99 3VZ"  # no fixed abode
 _NEAR: Final = {
     "a": "sqe", "b": "vn", "c": "xks", "d": "sf", "e": "rai", "f": "dg", "g": "fh", "h": "gj", "i": "eyo", "j": "hk",
-    "k": "jlc", "l": "k", "m": "n", "n": "m", "o": "pia", "p": "o", "q": "w", "r": "te", "s": "az", "t": "ry", "u": "io",
+    "k": "jlc", "l": "k", "m": "n", "n": "m", "o": "pia", "p": "o", "q": "w", "r": "te", "s": "az", "t": "ry",
+    "u": "io",
     "v": "bf", "w": "e", "x": "z", "y": "ti", "z": "sx",
 }  # fmt: skip
 
@@ -69,7 +70,7 @@ class Rows:
 
 
 def give_numbers(area: Area, rng: Rng) -> Numbers:
-    """Schools, UPNs (some temporary, a few given twice to twins), ULNs from 14, and the PNC and CRO numbers of arrests."""
+    """Schools, UPNs (some temporary, a few given twice to twins), ULNs from 14, and numbers of arrests."""
     people = area.people
     total = len(people)
     age = (area.on - people.born).astype(np.int64) / 365.2425
@@ -180,7 +181,7 @@ def known_to(flow: Flow, area: Area, rng: Rng, suspects: Flags) -> Longs:
         tenant = family_draw < 0.04 + 0.045 * (10 - area.decile[area.hood])[people.family] * 0.9 + 0.25 * need
         odds = np.where(tenant & resident, np.where(child, 0.93, 0.97), 0.0) * born
         odds[people.shield > NO_SHIELD] = 0.0
-    if flow.flow != "health" and flow.flow != "social_care":
+    if flow.flow not in ("health", "social_care"):
         odds[people.unnamed] = 0.0
     if flow.flow in ("early_help", "housing"):
         odds[people.old_life] = 0.0
@@ -209,24 +210,8 @@ def write_rows(flow: Flow, area: Area, numbers: Numbers, who: Longs, rng: Rng, b
         return rng.random(count) < rate * (1.0 if fair else worse)
 
     given, family_text, known_as = _names(flow, area, who, some, rng)
-    born = people.born[who].copy()
-    quality = np.full(count, "full", object)
-    _bend_dates(born, some, faults.dob_digit, faults.dob_swapped, area.on, rng)
-    default = some(faults.dob_default) & ~people.unborn[who]
-    year = born.astype("datetime64[Y]")
-    born[default] = year[default].astype("datetime64[D]")
-    default |= people.unaccompanied[who]
-    quality[default] = "default"
-    missing = some(np.where(child, faults.dob_missing, faults.adult_dob_missing))
-    missing |= people.unborn[who] | (rng.random(count) < blank)
-    dates = pa.array(born, pa.date32(), mask=missing)
+    dates, quality = _birth_dates(flow, area, who, some, rng, blank)
     home, postcode = _addresses(flow, area, who, some, rng, blank)
-    uprn = np.where(
-        (area.homes.parent_uprn[home] > 0) & some(0.3, fair=True), area.homes.parent_uprn[home], area.homes.uprn[home]
-    )
-    held = some(faults.uprn_held, fair=True)
-    sexes = np.array(["M", "F"], object)[people.sex[who] ^ some(faults.sex_wrong)]
-    sexes[some(faults.sex_missing) | people.unborn[who]] = None
     nhs, superseded = _nhs_numbers(flow, area, who, some, rng)
     index = pa.array(who)
     nothing = pa.nulls(count, pa.string())
@@ -241,10 +226,10 @@ def write_rows(flow: Flow, area: Area, numbers: Numbers, who: Longs, rng: Rng, b
         "family_name": family_text,
         "former_family_name": _former(flow, area, who, some),
         "date_of_birth": dates,
-        "dob_quality": pa.array(quality, pa.string()),
-        "sex": pa.array(sexes, pa.string()),
+        "dob_quality": quality,
+        "sex": _sexes(flow, area, who, some),
         "postcode": postcode,
-        "uprn": pc.if_else(pa.array(held), pa.array(uprn).cast(pa.string()), nothing),
+        "uprn": _uprns(flow, area, home, some),
         "nhs_number": nhs,
         "superseded_nhs_number": superseded,
         "upn": pc.if_else(has_upn, numbers.upn.take(index), nothing),
@@ -321,7 +306,8 @@ def _names(flow: Flow, area: Area, who: Longs, some: object, rng: Rng) -> tuple[
     first = _misspelt(first, some(faults.given_typo), rng)
     last = _misspelt(last, some(faults.family_typo), rng)
     unnamed = people.unnamed[who] & (flow.flow in ("health", "social_care"))
-    nobody = np.where(people.unborn[who], "Unborn", np.where(unnamed, "Baby", None))
+    nobody = np.full(count, None, object)
+    nobody[unnamed], nobody[people.unborn[who]] = "Baby", "Unborn"
     first = pc.coalesce(pa.array(nobody, pa.string()), first)
     alias = np.where(known, -1, people.known_as[who])
     known_as = pc.if_else(
@@ -383,6 +369,23 @@ def _slip(text: str, kind: float, where: float, which: float) -> str:
     if kind < 0.85 and place + 1 < len(text):
         return text[:place] + text[place + 1] + letter + text[place + 2 :]
     return text[:place] + letter + text[place:]
+
+
+def _birth_dates(flow: Flow, area: Area, who: Longs, some: object, rng: Rng, blank: float) -> tuple[pa.Array, pa.Array]:
+    """Dates of birth as held, and whether each is known in full or a default."""
+    assert callable(some)
+    people, faults = area.people, flow.errors
+    born = people.born[who].copy()
+    quality = np.full(len(who), "full", object)
+    _bend_dates(born, some, faults.dob_digit, faults.dob_swapped, area.on, rng)
+    default = some(faults.dob_default) & ~people.unborn[who]
+    year = born.astype("datetime64[Y]")
+    born[default] = year[default].astype("datetime64[D]")
+    default |= people.unaccompanied[who]
+    quality[default] = "default"
+    missing = some(np.where(people.role[who] == CHILD, faults.dob_missing, faults.adult_dob_missing))
+    missing |= people.unborn[who] | (rng.random(len(who)) < blank)
+    return pa.array(born, pa.date32(), mask=missing), pa.array(quality, pa.string())
 
 
 def _bend_dates(
@@ -465,6 +468,22 @@ def _nhs_numbers(flow: Flow, area: Area, who: Longs, some: object, rng: Rng) -> 
         pc.if_else(pa.array(held), pa.array(numbers).cast(pa.string()), none),
         pc.if_else(pa.array(told), pa.array(before).cast(pa.string()), none),
     )
+
+
+def _sexes(flow: Flow, area: Area, who: Longs, some: object) -> pa.Array:
+    assert callable(some)
+    sexes = np.array(["M", "F"], object)[area.people.sex[who] ^ some(flow.errors.sex_wrong)]
+    sexes[some(flow.errors.sex_missing) | area.people.unborn[who]] = None
+    return pa.array(sexes, pa.string())
+
+
+def _uprns(flow: Flow, area: Area, home: Ints, some: object) -> pa.Array:
+    """The home's own UPRN, or for some flats the block's."""
+    assert callable(some)
+    homes = area.homes
+    block = (homes.parent_uprn[home] > 0) & some(0.3, fair=True)
+    uprn = pa.array(np.where(block, homes.parent_uprn[home], homes.uprn[home])).cast(pa.string())
+    return pc.if_else(pa.array(some(flow.errors.uprn_held, fair=True)), uprn, pa.scalar(None, pa.string()))
 
 
 def _severance(flow: Flow, area: Area, who: Longs) -> pa.Array:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,7 +20,7 @@ from linkage.evaluation.area.records import SHIELD_NAMES, Numbers, Rows
 _SHOWN = ("given_name", "family_name", "date_of_birth", "postcode", "sex")
 
 
-def person_ids(who: Longs) -> pa.Array:
+def person_ids(who: npt.NDArray[np.integer[Any]]) -> pa.Array:
     """True identities as text: `p0000012`."""
     return pa.array([f"p{person:07d}" for person in who.tolist()], pa.string())
 
@@ -69,7 +70,7 @@ def _persons(area: Area, rows: Rows, ids: pa.Array) -> pa.Table:
     )
 
 
-def _ids_or_null(who: Longs) -> pa.Array:
+def _ids_or_null(who: npt.NDArray[np.integer[Any]]) -> pa.Array:
     return pa.array([f"p{person:07d}" if person >= 0 else None for person in who.tolist()], pa.string())
 
 
@@ -127,7 +128,7 @@ class Desk:
                         "given_name": words[people.given[other]],
                         "family_name": words[people.surname[other]],
                         "date_of_birth": str(people.born[other]),
-                    }  # fmt: skip
+                    }
                 )
         return {
             "kind": kind, "why": why, "person_id": f"p{person:07d}",
