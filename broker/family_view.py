@@ -12,7 +12,7 @@ from datetime import date as Day  # `date` is a field's name here
 from datetime import datetime
 from typing import Final, Literal
 
-from agreements import AskerReason, Decision, Mode, Rendering, Snapshot
+from agreements import AskerReason, Decision, Rendering, Snapshot
 from broker.linked import Relative, Stated
 from linkage.matching.overrides import RecordKey
 
@@ -172,6 +172,7 @@ class FamilyMember:
     verified: bool
     since: Day | None
     until: Day | None
+    categories: tuple[CategoryShown, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +249,8 @@ def build(
     snapshot: Snapshot,
 ) -> FamilyView:
     """The view of one child.  `relatives` come with birth year and role; whoever is not shown is left out."""
-    tiles = _tiles(seen, feeds, snapshot)
+    pages = _rendered(seen, feeds, snapshot)
+    tiles = _tiles(pages, feeds)
     shown_flows = {(tile.organisation, tile.flow) for tile in tiles}
     return FamilyView(
         view=view,
@@ -260,8 +262,8 @@ def build(
         first_call=_first_call(tiles),
         tiles=tiles,
         others=tuple(_other(feed) for feed in feeds if (feed.organisation, feed.flow) not in shown_flows),
-        family=_family(seen, relatives),
-        chronology=_chronology(tiles),
+        family=_family(pages, relatives),
+        chronology=_chronology(pages, feeds),
         withheld=tuple(withheld),
     )
 
@@ -277,30 +279,40 @@ def refusal_of(reason: AskerReason) -> Refusal:
     )
 
 
-def _tiles(seen: Sequence[Seen], feeds: Sequence[Feed], snapshot: Snapshot) -> tuple[Tile, ...]:
+def _rendered(
+    seen: Sequence[Seen], feeds: Sequence[Feed], snapshot: Snapshot
+) -> list[tuple[Seen, tuple[CategoryShown, ...]]]:
     texts = clause_texts(snapshot)
+    by_flow = {(feed.organisation, feed.flow): feed for feed in feeds}
+    return [
+        (record, tuple(_category(rendering, record, feed, texts) for rendering in record.renderings))
+        for record in seen
+        if record.shown and (feed := by_flow.get(record.record[:2])) is not None
+    ]
+
+
+def _tiles(pages: Sequence[tuple[Seen, tuple[CategoryShown, ...]]], feeds: Sequence[Feed]) -> tuple[Tile, ...]:
+    """A tile says who knows the child: what is shown of the family alone makes none."""
     tiles = []
     for feed in feeds:
-        mine = [record for record in seen if record.shown and record.record[:2] == (feed.organisation, feed.flow)]
-        # a family member's record alone makes no tile: tiles say who knows the child
-        if not any(record.relation == "subject_child" for record in mine):
-            continue
-        categories = tuple(
-            _category(rendering, record, feed, texts)
-            for record in sorted(mine, key=lambda record: record.relation != "subject_child")
-            for rendering in record.renderings
-        )
-        tiles.append(
-            Tile(
-                organisation=feed.organisation,
-                name=feed.name,
-                flow=feed.flow,
-                state=feed.state,
-                as_of=feed.as_of,
-                contact=feed.contact,
-                categories=categories,
+        mine = [
+            shown
+            for record, categories in pages
+            if record.record[:2] == (feed.organisation, feed.flow) and record.relation == "subject_child"
+            for shown in categories
+        ]
+        if mine:
+            tiles.append(
+                Tile(
+                    organisation=feed.organisation,
+                    name=feed.name,
+                    flow=feed.flow,
+                    state=feed.state,
+                    as_of=feed.as_of,
+                    contact=feed.contact,
+                    categories=tuple(mine),
+                )
             )
-        )
     return tuple(sorted(tiles, key=lambda tile: (not _has_open_work(tile), tile.organisation, tile.flow)))
 
 
@@ -365,7 +377,7 @@ def _other(feed: Feed) -> Other:
 
 
 def _about_the_child(tile: Tile) -> dict[str, CategoryShown]:
-    return {shown.category: shown for shown in reversed(tile.categories) if shown.about == "subject_child"}
+    return {shown.category: shown for shown in reversed(tile.categories)}
 
 
 def _status_in(shown: CategoryShown | None, codes: frozenset[str]) -> bool:
@@ -422,28 +434,28 @@ def _call(kind: str, tile: Tile, shown: CategoryShown, worker: CategoryShown | N
     )
 
 
-def _family(seen: Sequence[Seen], relatives: Sequence[tuple[Relative, int | None, str]]) -> tuple[FamilyMember, ...]:
-    known: dict[str, set[str]] = {}
-    for record in seen:
-        if record.shown:
-            known.setdefault(record.person_id, set()).add(record.source)
+def _family(
+    pages: Sequence[tuple[Seen, tuple[CategoryShown, ...]]], relatives: Sequence[tuple[Relative, int | None, str]]
+) -> tuple[FamilyMember, ...]:
     members = []
     for relative, birth_year, person_role in relatives:
-        if relative.person_id not in known:
+        mine = [(record, shown) for record, shown in pages if record.person_id == relative.person_id]
+        if not mine:
             continue
-        stated = [statement for statement in relative.stated if statement.source in known[relative.person_id]]
-        since = [statement.since for statement in stated if statement.since]
+        known = {record.source for record, _ in mine}
+        stated = [statement for statement in relative.stated if statement.source in known]
         ended = [statement.until for statement in stated]
         members.append(
             FamilyMember(
-                relation=_relation_word(relative, stated or list(relative.stated)),
+                relation=_relation_word(relative, stated or relative.stated),
                 birth_year=birth_year,
                 person_role=person_role,
-                known_to=len(known[relative.person_id]),
+                known_to=len(known),
                 sources=tuple(sorted({statement.source for statement in stated})),
                 verified=any(statement.verified for statement in stated),
-                since=min(since, default=None),
+                since=min((statement.since for statement in stated if statement.since), default=None),
                 until=max((end for end in ended if end), default=None) if ended and all(ended) else None,
+                categories=tuple(each for _, shown in mine for each in shown),
             )
         )
     return tuple(sorted(members, key=lambda member: (member.relation, member.birth_year or 0)))
@@ -458,14 +470,17 @@ def _relation_word(relative: Relative, stated: Sequence[Stated]) -> str:
     return next((kind for kind in nearest if kind in types), relative.relation)
 
 
-def _chronology(tiles: Sequence[Tile]) -> tuple[ChronologyEntry, ...]:
+def _chronology(
+    pages: Sequence[tuple[Seen, tuple[CategoryShown, ...]]], feeds: Sequence[Feed]
+) -> tuple[ChronologyEntry, ...]:
+    names = {feed.organisation: feed.name for feed in feeds}
     entries = [
         ChronologyEntry(
             date=item.date,
             ended_on=item.ended_on,
-            organisation=tile.organisation,
-            name=tile.name,
-            flow=tile.flow,
+            organisation=record.record[0],
+            name=names[record.record[0]],
+            flow=record.record[1],
             category=shown.category,
             label=item.label,
             code=item.code,
@@ -474,13 +489,8 @@ def _chronology(tiles: Sequence[Tile]) -> tuple[ChronologyEntry, ...]:
             recorded_on=item.recorded_on,
             about=shown.about,
         )
-        for tile in tiles
-        for shown in tile.categories
+        for record, categories in pages
+        for shown in categories
         for item in shown.items
     ]
     return tuple(sorted(entries, key=lambda entry: (entry.date, entry.organisation, entry.category), reverse=True))
-
-
-def existence_modes(decisions: Iterable[Decision]) -> bool:
-    """Whether any of these decisions lets at least existence be shown."""
-    return any(mode is not Mode.NONE for decision in decisions for mode in decision.modes.values())
