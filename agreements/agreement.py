@@ -6,10 +6,11 @@ them for years; to amend is to sign anew.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
-from types import MappingProxyType
 from typing import Any, Literal, NewType
 from zoneinfo import ZoneInfo
 
@@ -101,14 +102,15 @@ class Party:
     signs_as: str
 
 
-@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Duty:
     """What whoever receives must do, or the broker does for them."""
 
     do: str
     after: str | None = None
-    within: Duration | None = field(default=None, compare=False)
+    within: Duration | None = None
     notify: tuple[str, ...] = ()
+    working_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,13 +196,23 @@ class Agreement:
     parties: Mapping[str, Party]
     limits: tuple[Limit, ...]
     grants: tuple[Grant, ...]
-    digest: str = ""
-    body: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
+    canonical: bytes = field(repr=False)  # the RFC 8785 form that is signed
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical form, lower-case hex."""
+        return hashlib.sha256(self.canonical).hexdigest()
 
     @property
     def ref(self) -> str:
         """As decisions cite it: "northshire-mash@3.0.0"."""
         return f"{self.id}@{self.version}"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """All that was signed, what is evaluated and what only describes, as JSON."""
+        body: dict[str, Any] = json.loads(self.canonical)
+        return body
 
     def grant(self, clause: str) -> Grant:
         """One of its grants.  Raises KeyError."""
@@ -227,8 +239,12 @@ class Restriction:
     categories: frozenset[str]
     at_most: Mode
     lift: Literal["never", "break_glass"] = "never"
-    digest: str = ""
-    body: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
+    canonical: bytes = field(repr=False)  # the RFC 8785 form that is signed
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical form, lower-case hex."""
+        return hashlib.sha256(self.canonical).hexdigest()
 
     @property
     def ref(self) -> str:

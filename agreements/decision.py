@@ -1,19 +1,507 @@
-"""decide: the mode in which each category asked for may be shown, and under which clause."""
+"""decide: the mode in which each category asked for may be shown, and under which clause.
+
+The same as `reference.decide`, compiled: a set of categories is an integer with a bit a category, a clause five of
+them (one a mode: the categories it gives at that mode or more).  Joining clauses is `|`, a ceiling is `&`.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
-from agreements.request import Facts, Request
+from agreements.agreement import Agreement, Duration, Grant, GrantRef, Limit, Period, Restriction, london_day
+from agreements.request import Facts, Link, Request, aware, checked
+from agreements.restrictions import LONGEST_SESSION, unknown_facts
 from agreements.snapshot import Snapshot
-from agreements.verdict import Decision
-from agreements.vocabulary import Vocabulary
+from agreements.verdict import Decision, Shown, outcome_of, owed, review_warnings
+from agreements.vocabulary import CASEWORK, RECORD, Baseline, Mode, Vocabulary
+
+Rows = tuple[int, int, int, int, int, int]
+"""Per mode, the categories at that mode or more; index 0 is unused, 5 is the other axis, `aggregate`."""
+
+_FULL: Final = -1  # every bit
+_ALL: Final[Rows] = (_FULL,) * 6
+_NOTHING: Final[Rows] = (0,) * 6
+_LINK_ROWS: Final[Mapping[Link | None, Rows]] = MappingProxyType(
+    {
+        None: _NOTHING,
+        Link.NONE: _NOTHING,
+        Link.POSSIBLE: (0, _FULL, 0, 0, 0, 0),
+        Link.MATCH: (0, _FULL, _FULL, 0, 0, _FULL),
+        Link.CERTAIN: _ALL,
+    }
+)
 
 
 def decide(snapshot: Snapshot, vocabulary: Vocabulary, request: Request, facts: Facts, at: datetime) -> Decision:
     """mode = min(best single covering grant, every applicable ceiling, mode asked for).
 
     Grants never add up: each was signed on its own terms.  Ceilings always do, and an unknown fact makes one apply.
-    Raises RequestRefused for a request that can't be decided.
+    Raises RequestRefused for a request that can't be decided.  Pure: any order of the snapshot gives the same.
     """
-    raise NotImplementedError
+    aware(at, "at")
+    checked(request, vocabulary)
+    compiled = _compile(snapshot, vocabulary)
+    session = request.break_glass
+    live_session = session is not None and session.started <= at < session.started + LONGEST_SESSION
+    applied = [
+        holder
+        for holder in compiled.restrictions.get(facts.source, compiled.baseline)
+        if holder.applies(request.purpose, facts, live_session) and (holder.period is None or at in holder.period)
+    ]
+    covering: list[_Covering] = []
+    ceiling = _NOTHING
+    if not any(holder.seals for holder in applied):
+        covering = compiled.covering(request, facts, at, live_session)
+        if covering:
+            ceiling = _meet(
+                (
+                    compiled.purposes[request.purpose],
+                    _LINK_ROWS[facts.link],
+                    compiled.asked(request.asked),
+                    *(holder.rows for holder in applied),
+                )
+            )
+    return _answer(compiled, request, facts, at, covering, ceiling, applied)
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """A restriction, baseline rule or limit, compiled: what it leaves, and when it applies."""
+
+    name: str
+    rows: Rows
+    seals: bool
+    tag: str | None
+    record: str | None
+    purposes: frozenset[str] | None  # the request purposes that it overlaps
+    liftable: bool
+    period: Period | None
+
+    def applies(self, purpose: str, facts: Facts, live_session: bool) -> bool:
+        return (
+            (self.tag is None or self.tag in facts.tags or self.tag in facts.tags_unknown)
+            and (self.record is None or facts.record is None or self.record == facts.record)
+            and (self.purposes is None or purpose in self.purposes)
+            and not (self.liftable and live_session)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Clause:
+    """One grant between one source and one recipient, compiled."""
+
+    ref: GrantRef
+    agreement: Agreement
+    grant: Grant
+    live: tuple[Period, ...]
+    roles: frozenset[str]
+    purposes: frozenset[str]  # the request purposes that it covers
+    art6: frozenset[str]  # open to this recipient
+    conditions: frozenset[str]
+    gateways: frozenset[str]
+    about: frozenset[str]
+    case_reference: bool
+    threshold: int
+    link: int
+    window: Duration | None
+    law_enforcement: bool
+    session: timedelta | None
+    rows: Rows
+    bare: Rows  # without a condition
+    limits: tuple[_Holder, ...]
+
+
+class _Covering(NamedTuple):
+    """A clause that covers, before dates of items; what it gives; what of that the items held reach."""
+
+    clause: _Clause
+    rows: Rows
+    reached: Rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compiled:
+    bits: Mapping[str, int]
+    levels: Mapping[str, int]
+    purposes: Mapping[str, Rows]
+    clauses: Mapping[tuple[str, str], tuple[_Clause, ...]]  # best witness first
+    baseline: tuple[_Holder, ...]
+    restrictions: Mapping[str, tuple[_Holder, ...]]  # by owner, the baseline included
+
+    def asked(self, asked: Mapping[str, Mode]) -> Rows:
+        one = two = three = four = other = 0
+        bits = self.bits
+        for category, mode in asked.items():
+            bit = bits[category]
+            if mode == 5:
+                other |= bit
+                continue
+            if mode > 0:
+                one |= bit
+            if mode > 1:
+                two |= bit
+            if mode > 2:
+                three |= bit
+            if mode > 3:
+                four |= bit
+        return (0, one, two, three, four, other)
+
+    def covering(self, request: Request, facts: Facts, at: datetime, live_session: bool) -> list[_Covering]:
+        """The clauses that pass every test, best witness first."""
+        found: list[_Covering] = []
+        basis, session = request.basis, request.break_glass
+        level = self.levels[request.threshold.level] if request.threshold else -1
+        link = -1 if facts.link is None else int(facts.link)
+        case = request.case is not None and request.case == facts.case
+        dated: dict[tuple[Duration | None, bool], int] = {}
+        for clause in self.clauses.get((facts.source, request.organisation), ()):
+            if (
+                request.role not in clause.roles
+                or request.purpose not in clause.purposes
+                or basis.art6 not in clause.art6
+                or (clause.gateways and clause.gateways.isdisjoint(basis.gateways))
+                or facts.relation not in clause.about
+                or (clause.case_reference and not case)
+                or level < clause.threshold
+                or link < clause.link
+                or not any(period.start <= at < period.end for period in clause.live)
+                or (
+                    clause.session is not None
+                    and (session is None or not session.started <= at < session.started + clause.session)
+                )
+            ):
+                continue
+            rows = clause.bare if clause.conditions.isdisjoint(basis.conditions) else clause.rows
+            for limit in clause.limits:
+                if limit.applies(request.purpose, facts, live_session):
+                    rows = _meet((rows, limit.rows))
+            key = (clause.window, clause.law_enforcement)
+            if (items := dated.get(key)) is None:
+                items = dated[key] = self._held(facts, clause, at)
+            if items & rows[1] or items & rows[5]:
+                found.append(_Covering(clause, rows, _masked(rows, items)))
+        return found
+
+    def _held(self, facts: Facts, clause: _Clause, at: datetime) -> int:
+        """The categories of which an item is inside the clause's window and regime."""
+        earliest = clause.window.before(london_day(at)) if clause.window else None
+        record = self.bits[RECORD]
+        items = 0 if earliest or any(facts.held.values()) else record
+        for category, of_one in facts.held.items():
+            for held in of_one:
+                if (earliest is None or (held.recorded_on is not None and held.recorded_on >= earliest)) and (
+                    clause.law_enforcement or held.regime == "GENERAL"
+                ):
+                    items |= self.bits[category] | record
+                    break
+        return items
+
+
+def _answer(
+    compiled: _Compiled,
+    request: Request,
+    facts: Facts,
+    at: datetime,
+    covering: Sequence[_Covering],
+    ceiling: Rows,
+    applied: Sequence[_Holder],
+) -> Decision:
+    best = _meet((_join(one.reached for one in covering), ceiling)) if covering else _NOTHING
+    modes: dict[str, Mode] = {}
+    shown: dict[str, Shown] = {}
+    witnesses: dict[GrantRef, _Clause] = {}
+    for category in request.asked:
+        modes[category] = mode = _height(best, compiled.bits[category])
+        if mode:
+            bit = compiled.bits[category]
+            able = [one.clause for one in covering if one.reached[mode] & bit]
+            witnesses[able[0].ref] = able[0]
+            shown[category] = Shown(mode=mode, under=able[0].ref, also=tuple(clause.ref for clause in able[1:]))
+
+    def reach(category: str, recorded_on: date, regime: str) -> Mode:
+        day = london_day(at)
+        rows = _join(
+            one.rows
+            for one in covering
+            if (one.clause.window is None or recorded_on >= one.clause.window.before(day))
+            and (one.clause.law_enforcement or regime == "GENERAL")
+        )
+        return _height(_meet((rows, ceiling)), compiled.bits[category])
+
+    return Decision(
+        request=request,
+        facts=facts,
+        at=at,
+        modes=modes,
+        shown=shown,
+        duties=owed(clause.grant for clause in witnesses.values()) if witnesses else (),
+        restrictions=tuple(sorted(holder.name for holder in applied)),
+        warnings=review_warnings((clause.agreement for clause in witnesses.values()), at) if witnesses else (),
+        unknown=tuple(unknown_facts(facts)),
+        unconfirmed=facts.link is Link.POSSIBLE and bool(shown),
+        outcome=outcome_of(modes),
+        reach=reach,
+    )
+
+
+def _height(rows: Rows, bit: int) -> Mode:
+    if not (rows[1] | rows[5]) & bit:
+        return Mode.NONE
+    if rows[5] & bit:
+        return Mode.AGGREGATE
+    if rows[4] & bit:
+        return Mode.DETAIL
+    if rows[3] & bit:
+        return Mode.SUMMARY
+    return Mode.STATUS if rows[2] & bit else Mode.EXISTENCE
+
+
+def _meet(several: Iterable[Rows]) -> Rows:
+    _, one, two, three, four, other = _ALL
+    for rows in several:
+        one &= rows[1]
+        two &= rows[2]
+        three &= rows[3]
+        four &= rows[4]
+        other &= rows[5]
+    return (0, one, two, three, four, other)
+
+
+def _join(several: Iterable[Rows]) -> Rows:
+    _, one, two, three, four, other = _NOTHING
+    for rows in several:
+        one |= rows[1]
+        two |= rows[2]
+        three |= rows[3]
+        four |= rows[4]
+        other |= rows[5]
+    return (0, one, two, three, four, other)
+
+
+def _masked(rows: Rows, bits: int) -> Rows:
+    return (0, rows[1] & bits, rows[2] & bits, rows[3] & bits, rows[4] & bits, rows[5] & bits)
+
+
+@lru_cache(maxsize=16)
+def _compile(snapshot: Snapshot, vocabulary: Vocabulary) -> _Compiled:
+    """Everything that can be known before a request: once a snapshot."""
+    bits = {category: 1 << index for index, category in enumerate((*vocabulary.categories, RECORD))}
+    levels = {level: index for index, level in enumerate(vocabulary.thresholds)}
+    baseline = tuple(_baseline(rule, bits) for rule in vocabulary.baseline)
+    restrictions: dict[str, tuple[_Holder, ...]] = {}
+    for restriction in snapshot.restrictions:
+        if (period := _in_force(snapshot, restriction)) is not None:
+            known = restrictions.get(restriction.owner, baseline)
+            restrictions[restriction.owner] = (*known, _restriction(restriction, period, vocabulary, bits))
+    clauses: dict[tuple[str, str], list[_Clause]] = {}
+    for agreement in snapshot.agreements:
+        for grant in agreement.grants:
+            for source in grant.sources:
+                for recipient in grant.organisations:
+                    clause = _clause(snapshot, vocabulary, bits, levels, agreement, grant, source, recipient)
+                    if clause is not None:
+                        clauses.setdefault((source, recipient), []).append(clause)
+    return _Compiled(
+        bits=bits,
+        levels=levels,
+        purposes={
+            purpose: _rows({name: vocabulary.ceiling(purpose, name) for name in (*vocabulary.shareable, RECORD)}, bits)
+            for purpose in vocabulary.purposes
+        },
+        clauses={pair: tuple(sorted(several, key=_witness_order)) for pair, several in clauses.items()},
+        baseline=baseline,
+        restrictions=restrictions,
+    )
+
+
+def _witness_order(clause: _Clause) -> tuple[object, ...]:
+    newest_first = tuple(-int(part) for part in clause.agreement.version.split("."))
+    return (
+        clause.session is not None, len(clause.grant.duties), newest_first, clause.ref.agreement, clause.ref.clause,
+    )  # fmt: skip
+
+
+def _rows(modes: Mapping[str, Mode], bits: Mapping[str, int]) -> Rows:
+    rows = [0] * 6
+    for category, mode in modes.items():
+        if mode is Mode.AGGREGATE:
+            rows[Mode.AGGREGATE] |= bits[category]
+        else:
+            for below in CASEWORK[: int(mode)]:
+                rows[below] |= bits[category]
+    return (rows[0], rows[1], rows[2], rows[3], rows[4], rows[5])
+
+
+def _left_by(categories: Iterable[str], at_most: Mode, bits: Mapping[str, int]) -> Rows:
+    """What a cap leaves: everything, but of what it names only up to its mode; statistics unless that is none."""
+    named = _FULL if RECORD in categories else sum(bits[category] for category in categories)
+    one, two, three, four = (_FULL if mode <= at_most else ~named for mode in CASEWORK)
+    return (0, one, two, three, four, _FULL if at_most else ~named)
+
+
+def _baseline(rule: Baseline, bits: Mapping[str, int]) -> _Holder:
+    return _Holder(
+        name=rule.id,
+        rows=_left_by(rule.categories, rule.at_most, bits),
+        seals=RECORD in rule.categories and rule.at_most is Mode.NONE,
+        tag=rule.tag,
+        record=None,
+        purposes=None,
+        liftable=False,
+        period=None,
+    )
+
+
+def _restriction(restriction: Restriction, period: Period, vocabulary: Vocabulary, bits: Mapping[str, int]) -> _Holder:
+    return _Holder(
+        name=restriction.ref,
+        rows=_left_by(restriction.categories, restriction.at_most, bits),
+        seals=RECORD in restriction.categories and restriction.at_most is Mode.NONE,
+        tag=restriction.tag,
+        record=restriction.record,
+        purposes=_overlapping(restriction.purposes, vocabulary),
+        liftable=restriction.lift == "break_glass",
+        period=period,
+    )
+
+
+def _limit(limit: Limit, vocabulary: Vocabulary, bits: Mapping[str, int]) -> _Holder:
+    return _Holder(
+        name=limit.id,
+        rows=_left_by(limit.categories, limit.at_most, bits),
+        seals=False,
+        tag=limit.tag,
+        record=None,
+        purposes=_overlapping(limit.purposes, vocabulary),
+        liftable=limit.lift == "break_glass",
+        period=None,
+    )
+
+
+def _overlapping(purposes: frozenset[str] | None, vocabulary: Vocabulary) -> frozenset[str] | None:
+    """The request purposes that meet any of these."""
+    if purposes is None:
+        return None
+    below = frozenset().union(*(vocabulary.down(purpose) for purpose in purposes))
+    return frozenset(asked for asked in vocabulary.purposes if vocabulary.down(asked) & below)
+
+
+def _in_force(snapshot: Snapshot, restriction: Restriction) -> Period | None:
+    signed = snapshot.signed_at.get((restriction.owner, restriction.digest))
+    if signed is None:
+        return None
+    ends = [
+        event.at
+        for event in snapshot.happened.get((restriction.owner, restriction.digest), ())
+        if event.do in ("withdraw", "supersede")
+    ]
+    return Period(max(restriction.period.start, signed), min((restriction.period.end, *ends)))
+
+
+def _clause(
+    snapshot: Snapshot,
+    vocabulary: Vocabulary,
+    bits: Mapping[str, int],
+    levels: Mapping[str, int],
+    agreement: Agreement,
+    grant: Grant,
+    source: str,
+    recipient: str,
+) -> _Clause | None:
+    """One grant for one pair, or None if it is never live for it."""
+    live = _live(snapshot, agreement, source, recipient)
+    if not live:
+        return None
+    sectors = agreement.parties[source].discloses
+    given = {
+        category: mode
+        for category, mode in grant.modes.items()
+        if category == RECORD or vocabulary.categories[category].sector in sectors
+    }
+    inside = frozenset().union(*(vocabulary.down(purpose) for purpose in grant.purposes))
+    shut = _overlapping(grant.not_purposes, vocabulary) or frozenset()
+    public = agreement.parties[recipient].public_authority
+    umbrella = snapshot.umbrella(agreement)
+    limits = (*agreement.limits, *(umbrella.limits if umbrella else ()))
+    return _Clause(
+        ref=GrantRef(agreement.ref, grant.id),
+        agreement=agreement,
+        grant=grant,
+        live=live,
+        roles=grant.roles,
+        purposes=inside - shut,
+        art6=frozenset(
+            term for term in grant.basis.art6 if not (public and "not_public" in vocabulary.art6[term].flags)
+        ),
+        conditions=grant.basis.conditions,
+        gateways=grant.basis.gateways,
+        about=grant.about,
+        case_reference=grant.case_reference,
+        threshold=levels[grant.threshold] if grant.threshold else -1,
+        link=-1 if grant.link is None else int(Link.MATCH if grant.link == "match" else Link.POSSIBLE),
+        window=grant.recorded_within,
+        law_enforcement=bool(grant.basis.le_authority),
+        session=timedelta(minutes=min(grant.break_glass.ends_after.minutes, 60)) if grant.break_glass else None,
+        rows=_rows(given, bits),
+        bare=_rows({category: _bare(vocabulary, category, mode) for category, mode in given.items()}, bits),
+        limits=tuple(_limit(limit, vocabulary, bits) for limit in limits),
+    )
+
+
+def _bare(vocabulary: Vocabulary, category: str, mode: Mode) -> Mode:
+    """The most of a category that needs no condition, up to a mode."""
+    if category == RECORD:
+        return mode
+    body = vocabulary.categories[category]
+    if mode is Mode.AGGREGATE:
+        return Mode.NONE if body.needs_condition(mode) else mode
+    return max((step for step in CASEWORK if step <= mode and not body.needs_condition(step)), default=Mode.NONE)
+
+
+def _live(snapshot: Snapshot, agreement: Agreement, source: str, recipient: str) -> tuple[Period, ...]:
+    """When an agreement is live for a pair, as periods in order: signed by both, in force, not left, not paused."""
+    start, end = agreement.period.start, agreement.period.end
+    for party in (source, recipient):
+        signed = snapshot.signed_at.get((party, agreement.digest))
+        if signed is None or party not in agreement.parties:
+            return ()
+        start = max(start, signed)
+        for event in snapshot.happened.get((party, agreement.digest), ()):
+            if event.do in ("withdraw", "supersede"):
+                end = min(end, event.at)
+    if agreement.if_review_overdue == "suspend" and agreement.review is not None:
+        end = min(end, agreement.review)
+    periods = [Period(start, end)]
+    since: datetime | None = None
+    for event in snapshot.happened.get((source, agreement.digest), ()):
+        if event.do == "suspend" and since is None:
+            since = event.at
+        elif event.do == "resume" and since is not None:
+            periods = _without(periods, Period(since, event.at))
+            since = None
+    if since is not None:
+        periods = _without(periods, Period(since, datetime.max.replace(tzinfo=start.tzinfo)))
+    if agreement.under is not None:
+        umbrella = snapshot.umbrella(agreement)
+        above = _live(snapshot, umbrella, source, recipient) if umbrella else ()
+        periods = [
+            Period(max(ours.start, theirs.start), min(ours.end, theirs.end)) for ours in periods for theirs in above
+        ]
+    return tuple(period for period in periods if period.start < period.end)
+
+
+def _without(periods: Sequence[Period], gap: Period) -> list[Period]:
+    return [
+        part
+        for period in periods
+        for part in (
+            Period(period.start, min(period.end, gap.start)),
+            Period(max(period.start, gap.end), period.end),
+        )
+        if part.start < part.end
+    ]

@@ -13,7 +13,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
-from agreements.vocabulary import Mode, Vocabulary
+from agreements.vocabulary import RECORD, Mode, Vocabulary
 
 
 class RequestRefused(ValueError):
@@ -116,4 +116,60 @@ def checked(request: Request, vocabulary: Vocabulary) -> Request:
     Raises RequestRefused: an unknown or prohibited purpose, an unknown role, category, mode, basis or level, a
     threshold set by a role without authority, an emergency without a reason, a mode on the other axis.
     """
-    raise NotImplementedError
+    if request.purpose in vocabulary.prohibited:
+        raise RequestRefused("PURPOSE_PROHIBITED", f"purpose {request.purpose}", "this service can't be used for that")
+    purpose = vocabulary.purposes.get(request.purpose)
+    if purpose is None:
+        raise RequestRefused("PURPOSE_UNKNOWN", f"purpose {request.purpose}", "not in the vocabulary")
+    if request.role not in vocabulary.roles:
+        raise RequestRefused("ROLE_NOT_PERMITTED", f"role {request.role}", "not in the vocabulary")
+    _check_basis(request.basis, vocabulary)
+    _check_asked(request.asked, vocabulary, aggregate=purpose.aggregate)
+    if request.threshold is not None:
+        _check_threshold(request.threshold, vocabulary)
+    if request.break_glass is not None:
+        if request.break_glass.reason not in vocabulary.emergencies:
+            known = ", ".join(vocabulary.emergencies)
+            raise RequestRefused("NO_SESSION", "break_glass.reason", f"emergency access needs one of {known}")
+        aware(request.break_glass.started, "break_glass.started")
+    return request
+
+
+def aware(at: datetime, term: str) -> None:
+    """Raises RequestRefused unless `at` is an instant: a datetime with its offset."""
+    if type(at) is not datetime or at.tzinfo is None:
+        raise RequestRefused("POLICY_STALE", term, "an instant with its offset is due")
+
+
+def _check_basis(basis: Basis, vocabulary: Vocabulary) -> None:
+    if basis.art6 not in vocabulary.art6:
+        raise RequestRefused("NO_BASIS", f"basis.art6 {basis.art6}", "not in the vocabulary")
+    if not basis.conditions <= vocabulary.conditions.keys():
+        term = min(basis.conditions - vocabulary.conditions.keys())
+        raise RequestRefused("NO_BASIS", f"basis.condition {term}", "not in the vocabulary")
+    if not basis.gateways <= vocabulary.gateways.keys():
+        term = min(basis.gateways - vocabulary.gateways.keys())
+        raise RequestRefused("NO_BASIS", f"basis.gateway {term}", "not in the vocabulary")
+
+
+def _check_asked(asked: Mapping[str, Mode], vocabulary: Vocabulary, *, aggregate: bool) -> None:
+    for category, mode in asked.items():
+        if category not in vocabulary.askable:
+            raise RequestRefused("CATEGORY_NOT_IN_DSA", f"category {category}", "not in the vocabulary")
+        if type(mode) is not Mode:
+            raise RequestRefused("MODE_EXCEEDS", f"mode {mode}", "not in the vocabulary")
+        if mode and (mode is Mode.AGGREGATE) is not aggregate:
+            axis = "statistics alone" if aggregate else "casework, never statistics"
+            raise RequestRefused("MODE_EXCEEDS", f"mode {mode.word}", f"this purpose is for {axis}")
+        if category == RECORD and mode > Mode.EXISTENCE:
+            raise RequestRefused("MODE_EXCEEDS", f"mode {mode.word}", "the bare record has existence alone")
+
+
+def _check_threshold(threshold: Threshold, vocabulary: Vocabulary) -> None:
+    level = vocabulary.thresholds.get(threshold.level)
+    if level is None:
+        raise RequestRefused("THRESHOLD_NOT_MET", f"threshold {threshold.level}", "not in the vocabulary")
+    if threshold.decided_by not in level.set_by:
+        raise RequestRefused(
+            "THRESHOLD_UNAUTHORISED", f"threshold {threshold.level}", f"set by one of {', '.join(level.set_by)} alone"
+        )

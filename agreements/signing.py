@@ -1,19 +1,31 @@
 """One signature a party, over the exact digest; and the signed events that pause or end a party's part.
 
 JWS JSON General Serialization (RFC 7515 s.7.2), Ed25519 (RFC 8037; `alg` as RFC 9864 names it), made with
-`cryptography` directly.  The key never leaves the signatory's machine.
+`cryptography` directly.  The key never leaves the signatory's machine.  Any member beyond those written here spoils a
+signature: what nobody reads, nobody has signed.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, get_args
 
+import rfc8785
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from agreements.agreement import Document
+from agreements.agreement import Agreement, Document
+
+Act = Literal["suspend", "resume", "withdraw", "supersede"]
+ACTS: Final[tuple[Act, ...]] = get_args(Act)
+DOCUMENT_TYPE: Final = "dsa+json"
+EVENT_TYPE: Final = "dsa-event+json"
 
 
 class BadSignature(ValueError):
@@ -28,6 +40,11 @@ class PartyKey:
     public: Ed25519PublicKey
     valid_from: datetime | None = None
     valid_to: datetime | None = None
+
+    @property
+    def party(self) -> str:
+        """Whose key it is."""
+        return self.kid.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +63,34 @@ class StatusEvent:
 
     party: str
     digest: str
-    do: Literal["suspend", "resume", "withdraw", "supersede"]
+    do: Act
     at: datetime
     kid: str
 
 
-def sign(document: Document, *, party: str, kid: str, key: Ed25519PrivateKey, at: datetime) -> dict[str, Any]:
-    """A signature as JSON: JWS JSON General Serialization with one signature, payload included."""
-    raise NotImplementedError
+def sign(document: Document, *, kid: str, key: Ed25519PrivateKey, at: datetime) -> dict[str, Any]:
+    """A party's signature as JSON: a JWS with one signature, payload included.  The party is `kid` up to its slash.
+
+    Raises BadSignature if the party may not sign this document, or `at` is not an instant.
+    """
+    party = kid.rpartition("/")[0]
+    entitled = document.parties.keys() if isinstance(document, Agreement) else {document.owner}
+    if party not in entitled:
+        raise BadSignature(f"{party or kid} is no party to {document.ref}; parties are {', '.join(sorted(entitled))}")
+    return sign_payload(document.canonical, typ=DOCUMENT_TYPE, kid=kid, key=key, at=at)
 
 
 def join(signatures: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """One JWS with the signatures of several over one payload.  Raises BadSignature if the payloads differ."""
-    raise NotImplementedError
+    """One JWS with the signatures of several over one payload, in the order of their keys.
+
+    Raises BadSignature if the payloads differ.
+    """
+    several = list(signatures)
+    payloads = {str(jws.get("payload")) for jws in several}
+    if len(payloads) != 1:
+        raise BadSignature("the signatures are over different documents")
+    each = {json.dumps(one, sort_keys=True): one for jws in several for one in jws["signatures"]}
+    return {"payload": payloads.pop(), "signatures": [each[key] for key in sorted(each)]}
 
 
 def verify(document: Document, jws: Mapping[str, Any], keys: Mapping[str, PartyKey]) -> tuple[Signature, ...]:
@@ -66,23 +98,121 @@ def verify(document: Document, jws: Mapping[str, Any], keys: Mapping[str, PartyK
 
     Raises BadSignature: one bad signature spoils the whole.
     """
-    raise NotImplementedError
+    signatures = verify_jws(jws, keys)
+    if any(signature.digest != document.digest for signature in signatures):
+        raise BadSignature(f"{signatures[0].party} signed another text than {document.ref}")
+    return signatures
 
 
-def sign_event(
-    document: Document, do: str, *, party: str, kid: str, key: Ed25519PrivateKey, at: datetime
-) -> dict[str, Any]:
-    """A status event as signed JSON (same JWS form)."""
-    raise NotImplementedError
+def verify_jws(jws: Mapping[str, Any], keys: Mapping[str, PartyKey]) -> tuple[Signature, ...]:
+    """As `verify`, for whichever document the payload is: its digest is the payload's.  Raises BadSignature."""
+    payload, signed = open_payload(jws, keys, typ=DOCUMENT_TYPE)
+    digest = hashlib.sha256(payload).hexdigest()
+    return tuple(Signature(key.party, digest, key.kid, at) for key, at in signed)
+
+
+def sign_event(document: Document, do: Act, *, kid: str, key: Ed25519PrivateKey, at: datetime) -> dict[str, Any]:
+    """A status event as signed JSON, effective from `at`."""
+    if do not in ACTS:
+        raise BadSignature(f"an event is one of {', '.join(ACTS)}")
+    party = kid.rpartition("/")[0]
+    body = {"at": _stamp(at), "digest": document.digest, "do": do, "party": party}
+    return sign_payload(rfc8785.dumps(body), typ=EVENT_TYPE, kid=kid, key=key, at=at)
 
 
 def verify_event(jws: Mapping[str, Any], keys: Mapping[str, PartyKey]) -> StatusEvent:
-    """The event of a JWS, verified.  Raises BadSignature."""
-    raise NotImplementedError
+    """The event of a JWS, verified: signed by the party that it names.  Raises BadSignature."""
+    payload, signed = open_payload(jws, keys, typ=EVENT_TYPE)
+    body = _json(payload, "the event")
+    if set(body) != {"at", "digest", "do", "party"} or body["do"] not in ACTS or len(signed) != 1:
+        raise BadSignature("the event does not say at, digest, do and party, and no more")
+    key, at = signed[0]
+    if key.party != body["party"] or _stamp(at) != body["at"]:
+        raise BadSignature(f"{key.kid} can't speak for {body['party']}, or the event has two times")
+    return StatusEvent(key.party, body["digest"], body["do"], at, key.kid)
 
 
 def status(
     document: Document, signatures: Iterable[Signature], events: Iterable[StatusEvent], at: datetime
 ) -> dict[str, str]:
     """For each party: "unsigned", "signed", "suspended", "withdrawn" or "superseded" at an instant."""
-    raise NotImplementedError
+    parties = document.parties if isinstance(document, Agreement) else (document.owner,)
+    signed = {one.party for one in signatures if one.digest == document.digest and one.signed_at <= at}
+    states = {party: "signed" if party in signed else "unsigned" for party in parties}
+    words = {"suspend": "suspended", "resume": "signed", "withdraw": "withdrawn", "supersede": "superseded"}
+    for event in sorted(events, key=lambda event: (event.at, event.do)):
+        if event.digest == document.digest and event.at <= at and states.get(event.party) in ("signed", "suspended"):
+            states[event.party] = words[event.do]
+    return states
+
+
+def sign_payload(payload: bytes, *, typ: str, kid: str, key: Ed25519PrivateKey, at: datetime) -> dict[str, Any]:
+    """A JWS with one signature over any bytes; `typ` keeps one kind of document from posing as another."""
+    protected = _encode(rfc8785.dumps({"alg": "Ed25519", "kid": kid, "signed_at": _stamp(at), "typ": typ}))
+    text = _encode(payload)
+    signature = key.sign(f"{protected}.{text}".encode("ascii"))
+    return {"payload": text, "signatures": [{"protected": protected, "signature": _encode(signature)}]}
+
+
+def open_payload(
+    jws: Mapping[str, Any], keys: Mapping[str, PartyKey], *, typ: str
+) -> tuple[bytes, list[tuple[PartyKey, datetime]]]:
+    """The bytes of a JWS, and who signed them when.  Raises BadSignature unless every signature is good."""
+    if set(jws) != {"payload", "signatures"} or not isinstance(jws["signatures"], list) or not jws["signatures"]:
+        raise BadSignature("a JWS has a payload and one or more signatures, and no more")
+    payload = _decode(jws["payload"], "payload")
+    return payload, [_checked(jws["payload"], one, keys, typ) for one in jws["signatures"]]
+
+
+def _checked(payload: str, one: object, keys: Mapping[str, PartyKey], typ: str) -> tuple[PartyKey, datetime]:
+    if not isinstance(one, dict) or set(one) != {"protected", "signature"}:
+        raise BadSignature("a signature has a protected header and a signature, and no more")
+    header = _json(_decode(one["protected"], "header"), "the header")
+    if set(header) != {"alg", "kid", "signed_at", "typ"} or header["alg"] != "Ed25519" or header["typ"] != typ:
+        raise BadSignature(f"the header is not that of a {typ} signed with Ed25519")
+    key = keys.get(header["kid"]) if isinstance(header["kid"], str) else None
+    if key is None:
+        raise BadSignature("the key is not registered")
+    try:
+        at = datetime.strptime(str(header["signed_at"]), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise BadSignature(f"{key.kid}: signed_at is no instant in UTC") from None
+    if (key.valid_from and at < key.valid_from) or (key.valid_to and at >= key.valid_to):
+        raise BadSignature(f"{key.kid} was not valid when it signed")
+    try:
+        key.public.verify(_decode(one["signature"], "signature"), f"{one['protected']}.{payload}".encode("ascii"))
+    except InvalidSignature:
+        raise BadSignature(f"{key.kid}: the signature does not match") from None
+    return key, at
+
+
+def _stamp(at: datetime) -> str:
+    if at.tzinfo is None or at.microsecond:
+        raise BadSignature("an instant to the second, with its offset, is due")
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _json(raw: bytes, what: str) -> dict[str, Any]:
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise BadSignature(f"{what} is not JSON") from None
+    if not isinstance(body, dict) or rfc8785.dumps(body) != raw:
+        raise BadSignature(f"{what} is not in canonical form")
+    return body
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def _decode(text: object, what: str) -> bytes:
+    if not isinstance(text, str) or not text.isascii() or "=" in text:
+        raise BadSignature(f"{what}: base64url without padding is due")
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        raise BadSignature(f"{what}: base64url without padding is due") from None
+    if _encode(raw) != text:
+        raise BadSignature(f"{what}: base64url in its one spelling is due")
+    return raw

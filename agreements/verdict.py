@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 
-from agreements.agreement import Duty, GrantRef
+from agreements.agreement import Agreement, Duty, Grant, GrantRef
 from agreements.request import Facts, Request
 from agreements.vocabulary import Mode
 
@@ -55,3 +55,50 @@ class Decision:
     def mode(self, category: str) -> Mode:
         """The mode of one category; one that wasn't asked for is at none."""
         return self.modes.get(category, Mode.NONE)
+
+
+def outcome_of(modes: Mapping[str, Mode]) -> Outcome:
+    """What the modes of one record amount to."""
+    highest = max(modes.values(), default=Mode.NONE)
+    if highest is Mode.DETAIL:
+        return Outcome.REFER
+    if highest > Mode.EXISTENCE:
+        return Outcome.DISCLOSED
+    return Outcome.EXISTENCE if highest else Outcome.SILENT
+
+
+def owed(witnesses: Iterable[Grant]) -> tuple[Duty, ...]:
+    """The duties of the clauses relied on, each once; of two times to delete the shorter; of an emergency clause
+    also whom it tells and by when it is reviewed."""
+    duties: dict[tuple[str, str | None, tuple[str, ...]], Duty] = {}
+    for grant in witnesses:
+        for duty in (*grant.duties, *_of_emergency(grant)):
+            key = (duty.do, duty.after, duty.notify)
+            known = duties.get(key)
+            if known is None or _sooner(duty, known):
+                duties[key] = duty
+    return tuple(sorted(duties.values(), key=lambda duty: (duty.do, duty.after or "", duty.notify)))
+
+
+def review_warnings(witnesses: Iterable[Agreement], at: datetime) -> tuple[str, ...]:
+    """The agreements relied on whose review is overdue, each as "review overdue: id@version"."""
+    overdue = {agreement.ref for agreement in witnesses if agreement.review is not None and at >= agreement.review}
+    return tuple(f"review overdue: {ref}" for ref in sorted(overdue))
+
+
+def _of_emergency(grant: Grant) -> tuple[Duty, ...]:
+    terms = grant.break_glass
+    if terms is None:
+        return ()
+    review = Duty(do="REVIEW", working_days=terms.review_within_working_days)
+    return (Duty(do="NOTIFY", notify=tuple(sorted(terms.notify))), review)
+
+
+def _sooner(duty: Duty, known: Duty) -> bool:
+    def urgency(one: Duty) -> tuple[float, float]:
+        return (
+            one.within.minutes if one.within else float("inf"),
+            one.working_days if one.working_days is not None else float("inf"),
+        )
+
+    return urgency(duty) < urgency(known)

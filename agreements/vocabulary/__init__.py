@@ -171,6 +171,11 @@ class Vocabulary:
         return tuple(name for name, category in self.categories.items() if not category.never_ingest)
 
     @cached_property
+    def askable(self) -> frozenset[str]:
+        """What a request may name: the shareable categories and the bare `record`."""
+        return frozenset({RECORD, *self.shareable})
+
+    @cached_property
     def _narrower(self) -> Mapping[str, frozenset[str]]:
         children: dict[str, set[str]] = {code: set() for code in self.purposes}
         for purpose in self.purposes.values():
