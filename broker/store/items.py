@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 
-from sqlalchemy import Index, UniqueConstraint
+from sqlalchemy import Index, UniqueConstraint, delete, insert
 from sqlmodel import Field, col, select
 
 from agreements import Item
 from broker.keys import DataKey, Keys
 from broker.store.batches import BatchRow
 from broker.store.columns import Row, octets
-from broker.store.transaction import Reading
+from broker.store.transaction import Reading, Transaction
 
 SEALED: Final = (
     "code_system", "code", "number", "ended_on", "role", "regime", "opinion", "outcome_code", "contact_ref", "origin",
 )  # fmt: skip
 """What of an item is sealed; the rest are columns, by which items are found and expire."""
+
+_AT_ONCE: Final = 5_000
 
 
 class ItemRow(Row, table=True):
@@ -48,6 +50,31 @@ def payload(item: Mapping[str, Any]) -> bytes:
     """The sealed part of a wire item, as JSON in UTF-8; dates in ISO 8601."""
     sealed = {name: item[name] for name in SEALED if item[name] is not None}
     return json.dumps(sealed, default=date.isoformat, separators=(",", ":"), sort_keys=True).encode()
+
+
+def insert_items(tx: Transaction, rows: Sequence[Mapping[str, Any]], *, agency: str, flow: str, batch: str) -> None:
+    """Items of one batch: `rows` have the columns of ItemRow but those given here."""
+    tx.flush()
+    common = {"agency": agency, "flow": flow, "batch": batch}
+    for start in range(0, len(rows), _AT_ONCE):
+        tx.session.connection().execute(insert(ItemRow), [{**row, **common} for row in rows[start : start + _AT_ONCE]])
+
+
+def delete_items(
+    tx: Transaction,
+    agency: str,
+    flow: str,
+    *,
+    item_refs: Sequence[str] | None = None,
+    record_refs: Sequence[str] | None = None,
+) -> None:
+    """Delete a flow's items: those of these refs, those on these records, or without either all of them."""
+    of_flow = delete(ItemRow).where(col(ItemRow.agency) == agency, col(ItemRow.flow) == flow)
+    if item_refs is None and record_refs is None:
+        tx.session.exec(of_flow)
+    for column, refs in ((ItemRow.item_ref, item_refs or ()), (ItemRow.record_ref, record_refs or ())):
+        for start in range(0, len(refs), _AT_ONCE):
+            tx.session.exec(of_flow.where(col(column).in_(refs[start : start + _AT_ONCE])))
 
 
 def held_on(tx: Reading, record: tuple[str, str, str], *, keys: Keys) -> list[tuple[Item, str | None]]:

@@ -397,6 +397,7 @@ def _items_rules(manifest: Manifest, day: date) -> Iterator[_Rule]:
     yield _Rule("number", "missing", "coalesce(takes_number and not k.listed, false) and number is null")
     yield _Rule("number", "bad_number", "number is not null and (not isfinite(number) or number not between 0 and 1e9)")
     yield _Rule("occurred_on", "missing", "occurred_on is null")
+    yield _Rule("recorded_on", "missing", "recorded_on is null")
     yield _Rule("recorded_on", "bad_date", _bad_date("recorded_on", day + timedelta(days=1)))
     yield from _period_rules("occurred_on", "ended_on", day)
     yield _Rule("role", "unknown_value", f"role is not null and {_not_in('role', ITEM_ROLES)}")

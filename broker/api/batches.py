@@ -1,0 +1,187 @@
+"""`/v1/flows/{flow}/batches`: how an agency's machine hands in a night."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from broker import submissions
+from broker.dependencies import AgencyDep, Broker, BrokerDep, NowDep
+from broker.errors import BadDigest, UnsupportedMedia
+from broker.submissions import Reception, Status, Worker
+from linkage.records import MANIFEST_MEDIA_TYPE, TABLE_MEDIA_TYPE
+
+router = APIRouter(prefix="/v1/flows/{flow}/batches", tags=["submit"])
+NDJSON = "application/x-ndjson"
+
+
+class Commit(BaseModel):
+    """Which manifest the sender believes it is committing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    manifest_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class MissingChunk(BaseModel):
+    """A chunk that has not arrived."""
+
+    table: str
+    chunk: int
+
+
+class BatchStatus(BaseModel):
+    """Where a batch stands.  `reason` is a code, where there is one."""
+
+    batch: str
+    state: str
+    missing: list[MissingChunk]
+    counts: dict[str, int]
+    reason: str | None
+
+    @classmethod
+    def of(cls, status: Status) -> BatchStatus:
+        missing = [MissingChunk(table=table, chunk=number) for table, number in status.missing]
+        return cls(
+            batch=status.batch, state=status.state, missing=missing, counts=dict(status.counts), reason=status.reason
+        )
+
+
+def reception_of(broker: Broker) -> Reception:
+    """The broker's reception, made once."""
+    found = broker.parts.get("reception")
+    if not isinstance(found, Reception):
+        found = Reception.of(broker.settings, broker.store, broker.keys, broker.trail)
+        broker.parts["reception"] = found
+    return found
+
+
+def worker(broker: Broker) -> Callable[[], None]:
+    """Start validating what is sealed, beside the requests; returns how to stop it."""
+    started = Worker(reception_of(broker))
+    broker.parts["intake"] = started
+    started.start()
+    return started.stop
+
+
+def _reception(broker: BrokerDep) -> Reception:
+    return reception_of(broker)
+
+
+ReceptionDep = Annotated[Reception, Depends(_reception)]
+
+
+@router.post("", status_code=201)
+async def open_batch(
+    flow: str,
+    request: Request,
+    caller: AgencyDep,
+    reception: ReceptionDep,
+    now: NowDep,
+    idempotency_key: Annotated[str | None, Header()] = None,
+    manifest_signature: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Open a batch for a signed manifest; the same manifest again gets the first answer."""
+    _media(request, MANIFEST_MEDIA_TYPE, "application/json")
+    raw = await request.body()
+    answer = await run_in_threadpool(
+        submissions.open_batch, reception, caller.organisation, flow, raw,
+        key=idempotency_key, signature=manifest_signature, at=now,
+    )  # fmt: skip
+    headers = {"Idempotency-Replayed": "true"} if answer.replayed else {}
+    return Response(answer.body, answer.status, headers, "application/json")
+
+
+@router.put("/{batch}/{table}/chunks/{number}", status_code=204)
+async def put_chunk(
+    flow: str,
+    batch: str,
+    table: str,
+    number: int,
+    request: Request,
+    caller: AgencyDep,
+    reception: ReceptionDep,
+    now: NowDep,
+    content_digest: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Take one chunk, streamed to the spool; it is on disk before this answers."""
+    _media(request, TABLE_MEDIA_TYPE, "application/octet-stream")
+    awaited = await run_in_threadpool(
+        submissions.await_chunk, reception, caller.organisation, flow, batch, table, number,
+        digest=content_digest, at=now,
+    )  # fmt: skip
+    writer = awaited.writer
+    if writer is None:  # here already: read what is sent, so that the connection can go on
+        async for _ in request.stream():
+            pass
+        return Response(status_code=204)
+    with writer:
+        async for part in request.stream():
+            if writer.size + len(part) > awaited.size:
+                raise BadDigest(f"{awaited.place}: more than the {awaited.size} bytes that are due")
+            await run_in_threadpool(writer.write, part)
+        await run_in_threadpool(submissions.keep_chunk, reception, awaited, at=now)
+    return Response(status_code=204)
+
+
+@router.get("/{batch}")
+def show(flow: str, batch: str, caller: AgencyDep, reception: ReceptionDep) -> BatchStatus:
+    """State, what is missing, counts: where to resume."""
+    return BatchStatus.of(submissions.status(reception, caller.organisation, flow, batch))
+
+
+@router.post("/{batch}/commit", status_code=202)
+def commit(
+    flow: str, batch: str, body: Commit, caller: AgencyDep, reception: ReceptionDep, broker: BrokerDep, now: NowDep
+) -> BatchStatus:
+    """Seal a batch of which everything is here.  From now on it is not lost."""
+    status = submissions.commit(
+        reception, caller.organisation, flow, batch, manifest_sha256=body.manifest_sha256, at=now
+    )
+    beside = broker.parts.get("intake")
+    if isinstance(beside, Worker):
+        beside.wake()
+    return BatchStatus.of(status)
+
+
+@router.get("/{batch}/receipt")
+def receipt(
+    flow: str,
+    batch: str,
+    caller: AgencyDep,
+    reception: ReceptionDep,
+    kind: Literal["received", "verdict"] | None = None,
+) -> JSONResponse:
+    """The signed receipt, with its proof of inclusion in the log: `received` from `sealed` on, then `verdict`."""
+    return JSONResponse(submissions.receipt(reception, caller.organisation, flow, batch, kind))
+
+
+@router.get("/{batch}/rejections", response_class=StreamingResponse)
+def rejections(flow: str, batch: str, caller: AgencyDep, reception: ReceptionDep) -> Response:
+    """What is wrong with the batch, a JSON object a line: totals, then rows by table, number and code."""
+    found = list(submissions.rejections(reception, caller.organisation, flow, batch))
+    return StreamingResponse(_lines(found), media_type=NDJSON)
+
+
+@router.delete("/{batch}", status_code=204)
+def withdraw(flow: str, batch: str, caller: AgencyDep, reception: ReceptionDep, now: NowDep) -> Response:
+    """Withdraw a batch that was not committed."""
+    submissions.withdraw(reception, caller.organisation, flow, batch, at=now)
+    return Response(status_code=204)
+
+
+def _lines(found: list[dict[str, Any]]) -> Iterator[bytes]:
+    for entry in found:
+        yield json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+
+
+def _media(request: Request, *allowed: str) -> None:
+    sent = request.headers.get("content-type", allowed[0]).partition(";")[0].strip().lower()
+    if sent not in allowed:
+        raise UnsupportedMedia(f"header Content-Type: {allowed[0]} is due")
