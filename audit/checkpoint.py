@@ -303,7 +303,7 @@ class Signer:
             whole = state["origin"] == self.origin and _unb64(state["root"]) == kept.root
         except FileNotFoundError:
             raise SignerRefused("the signer's state file is missing; a log is not opened twice") from None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise SignerRefused("the signer's state file can't be read") from None
         if not whole:
             raise SignerRefused("the signer's state file is of another log, or was changed")
