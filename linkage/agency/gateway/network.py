@@ -39,19 +39,25 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A line from a relative's box to the child's: dashed where only stated, barred where it has ended."""
+    """A line between a relative's box and the child's: dashed where only stated, barred where it has ended."""
 
-    x1: int
-    y1: int
-    x2: int
-    y2: int
+    points: tuple[tuple[int, int], ...]
     verified: bool
     ended: bool
 
     @property
+    def path(self) -> str:
+        """The points as SVG takes them."""
+        return " ".join(f"{x},{y}" for x, y in self.points)
+
+    @property
     def bar(self) -> tuple[int, int]:
-        """The middle of the line, where an ended one is crossed."""
-        return (self.x1 + self.x2) // 2, (self.y1 + self.y2) // 2
+        """The middle of the longest stretch, where an ended line is crossed."""
+        stretches = zip(self.points, self.points[1:], strict=False)
+        (x1, y1), (x2, y2) = max(
+            stretches, key=lambda ends: abs(ends[0][0] - ends[1][0]) + abs(ends[0][1] - ends[1][1])
+        )
+        return (x1 + x2) // 2, (y1 + y2) // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +82,8 @@ def draw(child: Person, family: Sequence[Relative]) -> Drawing | None:
     rows: list[list[tuple[int, Relative | None]]] = [
         list(older[at : at + PER_ROW]) for at in range(0, len(older), PER_ROW)
     ]
-    rows.append([(0, None), *beside[: PER_ROW - 1]])
-    rest = beside[PER_ROW - 1 :]
+    near, rest = beside[: PER_ROW - 1], beside[PER_ROW - 1 :]
+    rows.append([*near[: len(near) // 2], (0, None), *near[len(near) // 2 :]])
     rows += [list(rest[at : at + PER_ROW]) for at in range(0, len(rest), PER_ROW)]
     width = max(len(row) for row in rows) * (BOX_WIDTH + GAP_X) - GAP_X + 2 * MARGIN
     nodes = {}
@@ -86,11 +92,13 @@ def draw(child: Person, family: Sequence[Relative]) -> Drawing | None:
         for place, (number, one) in enumerate(row):
             x, y = left + place * (BOX_WIDTH + GAP_X), MARGIN + line * (BOX_HEIGHT + GAP_Y)
             nodes[number] = _node(number, one, child, x, y)
+    depths = {row: depth for depth, (row, _) in enumerate(near, start=1)}
+    under = 8 + 8 * len(near) if near and not rest else 0
     return Drawing(
         width=width,
-        height=2 * MARGIN + len(rows) * (BOX_HEIGHT + GAP_Y) - GAP_Y,
+        height=2 * MARGIN + len(rows) * (BOX_HEIGHT + GAP_Y) - GAP_Y + under,
         nodes=tuple(nodes[number] for number in sorted(nodes)),
-        lines=tuple(_line(nodes[number], nodes[0], one) for number, one in numbered),
+        lines=tuple(_line(nodes[row], nodes[0], one, depths.get(row, 0)) for row, one in numbered),
     )
 
 
@@ -108,15 +116,21 @@ def _node(number: int, one: Relative | None, child: Person, x: int, y: int) -> N
     )
 
 
-def _line(relative: Node, child: Node, one: Relative) -> Line:
+def _line(relative: Node, child: Node, one: Relative, depth: int) -> Line:
+    points: tuple[tuple[int, int], ...]
     if relative.y < child.y:
-        ends = (relative.middle, relative.y + BOX_HEIGHT, child.middle, child.y)
+        points = ((relative.middle, relative.y + BOX_HEIGHT), (child.middle, child.y))
     elif relative.y > child.y:
-        ends = (child.middle, child.y + BOX_HEIGHT, relative.middle, relative.y)
-    else:  # beside: an elbow under the row would cross boxes, so the line runs from edge to edge
-        ends = (child.x + BOX_WIDTH, child.y + BOX_HEIGHT // 2, relative.x, relative.y + BOX_HEIGHT // 2)
-    x1, y1, x2, y2 = ends
-    return Line(x1=x1, y1=y1, x2=x2, y2=y2, verified=one.verified, ended=one.until is not None)
+        points = ((child.middle, child.y + BOX_HEIGHT), (relative.middle, relative.y))
+    else:  # beside: round under the row, each at its own depth, so that no line runs behind a box
+        bottom = child.y + BOX_HEIGHT
+        points = (
+            (child.middle + 8 * depth, bottom),
+            (child.middle + 8 * depth, bottom + 8 + 8 * depth),
+            (relative.middle, bottom + 8 + 8 * depth),
+            (relative.middle, bottom),
+        )
+    return Line(points=points, verified=one.verified, ended=one.until is not None)
 
 
 def _born(year: int | None) -> str:

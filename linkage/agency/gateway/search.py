@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
+from linkage.agency import clock
 from linkage.agency.gateway import typed as forms
 from linkage.agency.gateway.answers import Candidate, FamilyView, SearchAnswer
 from linkage.agency.gateway.broker_client import Actor
@@ -22,7 +23,7 @@ from linkage.agency.gateway.pages import Gateway, GatewayDep
 from linkage.agency.gateway.sessions import NotSignedIn, SearcherDep, Session, check_form
 from linkage.agency.gateway.store import Box
 from linkage.agency.gateway.typed import Typed
-from linkage.agency.gateway.words import LONDON, PURPOSES
+from linkage.agency.gateway.words import PURPOSES
 
 router = APIRouter()
 
@@ -213,7 +214,7 @@ def keep_draft(gateway: Gateway, session: Session, typed: Typed, *, tried: bool 
 
 def _search(gateway: Gateway, session: Session, typed: Typed) -> Response:
     now = gateway.now()
-    body = gateway.encoder.search(typed, today=_today(now))
+    body = gateway.encoder.search(typed, today=clock.today(now))
     answer, raw = gateway.broker.search(body, actor(session))
     if typed.purpose not in session.acknowledged:
         gateway.sessions.confirm_purpose(session, typed.purpose)
@@ -268,16 +269,12 @@ def _note_in_contact(gateway: Gateway, contact: str, search: str, candidate: str
 
 def _faults(gateway: Gateway, session: Session, typed: Typed) -> dict[str, str]:
     confirmed = typed.purpose in session.acknowledged
-    return forms.faults(typed, confirmed=confirmed, today=_today(gateway.now()))
+    return forms.faults(typed, confirmed=confirmed, today=clock.today(gateway.now()))
 
 
 def _confirmed_at(session: Session, purpose: str) -> datetime | None:
     at = session.acknowledged.get(purpose)
     return datetime.fromisoformat(at) if at else None
-
-
-def _today(now: datetime) -> date:
-    return now.astimezone(LONDON).date()
 
 
 def as_file(content: Any, name: str) -> Response:

@@ -128,6 +128,7 @@ SECTORS: Final = MappingProxyType(
 )
 FAMILY_WORDS: Final = MappingProxyType(
     {
+        "subject_child": "The child",
         "birth_parent": "Parent",
         "step_parent": "Step-parent",
         "carer": "Carer",
