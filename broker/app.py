@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
+import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +17,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from audit.events import Event
 from broker import clock, problems, register
 from broker.api import audit_log, health, oauth
 from broker.dependencies import Broker
@@ -23,7 +26,7 @@ from broker.keys import Keys
 from broker.settings import Settings
 from broker.store import Store, migrate
 from broker.tokens import Tokens
-from broker.trail import Trail, open_for_writing
+from broker.trail import Trail, new_event_id, open_for_writing
 from broker.vault import Vault
 
 log = structlog.get_logger()
@@ -50,6 +53,14 @@ PUBLIC: Final = frozenset(
     }
 )
 """The routes that need no caller; a test holds every other to one."""
+
+LOG_KEYS: Final = frozenset(
+    {
+        "event", "level", "timestamp", "request_id", "fault", "route", "reason", "agency", "flow", "batch", "table",
+        "rows", "run", "state", "stage", "seconds", "schema", "agreement", "counts", "size", "code",
+    }
+)  # fmt: skip
+"""All that a log line may say: names of ours and numbers, nobody's data."""
 
 CHUNK: Final = re.compile(r"/v1/flows/[^/]+/batches/[^/]+/(persons|relationships|items)/chunks/\d+")
 CSP: Final = (
@@ -124,6 +135,44 @@ def wire(settings: Settings) -> Broker:
         ),
         trail=Trail(store, keys, signer, seconds=settings.receipt_seconds, linger_ms=settings.linger_ms),
     )  # fmt: skip
+
+
+def open_installation(settings: Settings) -> None:
+    """Bring the schema to this version, mark what the database is for, and open the log.  Twice does no harm."""
+    keys = Keys.load(settings.data_dir / "keys")
+    store = Store(settings.database_url.get_secret_value())
+    migrate.upgrade(store)
+    register.claim_installation(store, settings.environment, at=clock.now())
+    signer = open_for_writing(store, keys, settings.data_dir / "signer" / "state.json", settings.origin)
+    trail = Trail(store, keys, signer)
+    with store.transaction() as tx:
+        if not trail.opened(tx):
+            trail.record(
+                tx,
+                Event(
+                    id=new_event_id(), type="log.opened", who={"organisation": settings.partnership},
+                    what={"origin": settings.origin}, why={}, detail={},
+                ),
+            )  # fmt: skip
+    trail.advance_pending()
+    store.close()
+
+
+def configure_logging() -> None:
+    """JSON lines with the keys of `LOG_KEYS` and no other: a line that carries somebody's data can't be written."""
+
+    def allowed(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {key: value for key, value in line.items() if key in LOG_KEYS}
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), allowed,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )  # fmt: skip
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)

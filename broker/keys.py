@@ -21,9 +21,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import rfc8785
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -106,11 +107,9 @@ class Keys:
         hexed = {name: _read(folder / f"{name}.key") for name in SECRETS}
         try:
             opened = {name: bytes.fromhex(text.decode().strip()) for name, text in hexed.items()}
-            receipts = load_pem_private_key(_read(folder / "receipts.pem"), None)
-            log = load_pem_private_key(_read(folder / "log.pem"), None)
-            token = load_pem_private_key(_read(folder / "token.pem"), None)
         except ValueError:
             raise KeyUnavailable(f"a key file in {folder.name}/ is malformed") from None
+        receipts, log, token = (private_key(folder / f"{name}.pem") for name in ("receipts", "log", "token"))
         if any(len(key) != KEY_BYTES for key in opened.values()):
             raise KeyUnavailable(f"a key file in {folder.name}/ has another length than {KEY_BYTES} bytes")
         if not isinstance(receipts, Ed25519PrivateKey) or not isinstance(log, Ed25519PrivateKey):
@@ -230,6 +229,14 @@ def unb64url(text: str) -> bytes:
     return raw
 
 
+def private_key(path: Path) -> PrivateKeyTypes:
+    """The private key of a PEM file of mode 0600.  Raises KeyUnavailable."""
+    try:
+        return load_pem_private_key(_read(path), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyUnavailable(f"{path.name} holds no private key in PEM without a password") from None
+
+
 def _place(*parts: str) -> bytes:
     return rfc8785.dumps(list(parts))
 
@@ -241,7 +248,7 @@ def _read(path: Path) -> bytes:
             raise KeyUnavailable(f"{path.name} can be read by others: its mode must be 0600")
         return path.read_bytes()
     except OSError:
-        raise KeyUnavailable(f"{path.name} can't be read: `broker keys init` makes it") from None
+        raise KeyUnavailable(f"{path.name} can't be read; the broker's own are made by `broker keys init`") from None
 
 
 def _write_new(path: Path, content: bytes) -> None:

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from hashlib import sha256
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from agreements import Agreement, PartyKey, Snapshot, check, digest, read, verify
+from agreements import Agreement, PartyKey, Signature, Snapshot, check, read, verify
 from agreements.agreement import Document, Restriction
 from agreements.document import DocumentRefused, Finding
 from agreements.signing import BadSignature as SignatureRefused
@@ -150,7 +151,7 @@ def enrol(store: Store, trail: Trail, enrolment: Enrolment, *, partnership: str,
         if row is not None and row.state == "revoked":
             raise WrongState("a revoked agency is enrolled under a new name only")
         known = row is not None
-        registered = {
+        registered: dict[str, Any] = {
             "name": enrolment.name,
             "party_type": enrolment.party_type,
             "sector": enrolment.sector,
@@ -308,7 +309,7 @@ def import_document(store: Store, trail: Trail, source: bytes, *, who: Who, at: 
         document = _read(tx, source)
         row = tx.one(AgreementRow, ref=document.ref)
         if row is not None:
-            if row.digest != digest(document):
+            if row.digest != document.digest:
                 raise Conflict(f"{document.ref} is here with another text: give the new one a new version")
             return row.ref
         restriction = isinstance(document, Restriction)
@@ -318,12 +319,12 @@ def import_document(store: Store, trail: Trail, source: bytes, *, who: Who, at: 
             AgreementRow(
                 ref=document.ref, kind=kind, id=document.id, version=document.version, under=under,
                 owner=document.owner if isinstance(document, Restriction) else None,
-                digest=digest(document), document=source, status="draft", imported_at=at, changed_at=at,
+                digest=document.digest, document=source, status="draft", imported_at=at, changed_at=at,
             )
         )  # fmt: skip
         tx.flush()
         _status(tx, document.ref, "draft", "imported", who, at)
-        _recorded(tx, trail, "agreement.imported", who, at, agreement=document.ref, digest=digest(document), kind=kind)
+        _recorded(tx, trail, "agreement.imported", who, at, agreement=document.ref, digest=document.digest, kind=kind)
         return document.ref
 
 
@@ -356,6 +357,22 @@ def add_signatures(
             raise BadSignature("there is no signature in this JWS")
         _recorded(tx, trail, "agreement.signed", who, at, agreement=ref, digest=row.digest, parties=sorted(parties))
         return tuple(parties)
+
+
+def ref_signed(store: Store, jws: Mapping[str, Any]) -> str:
+    """The ref of the registered document whose digest a JWS says it signs; nothing is verified.
+
+    Raises NotFound, BadSignature if the JWS can't be read.
+    """
+    try:
+        signed = sha256(unb64url(jws["payload"])).hexdigest()
+    except (KeyError, TypeError, ValueError):
+        raise BadSignature("a JWS in JSON serialisation, with its payload, is due") from None
+    with store.reading() as reading:
+        row = reading.one(AgreementRow, digest=signed)
+    if row is None:
+        raise NotFound("the document that was signed is not in the register")
+    return row.ref
 
 
 def add_party_event(store: Store, trail: Trail, ref: str, jws: Mapping[str, Any], *, who: Who, at: datetime) -> str:

@@ -229,6 +229,11 @@ class Trail:
             self._wake.set()
             thread.join(timeout=10)
 
+    def opened(self, reading: Reading) -> bool:
+        """Whether the log has its first entry, or has it waiting."""
+        head = head_of(reading, self.origin)
+        return bool(head and head.size) or waiting(reading) > 0
+
     def wake(self) -> None:
         """Have what was recorded sequenced soon, though nobody waits for its receipt."""
         self._wake.set()

@@ -1,0 +1,417 @@
+"""The `broker` command: what the hosting partnership types.
+
+Exit codes are the same everywhere: 0 fine; 1 a finding (refused, not in force, differs); 2 wrong usage or settings; 3
+could not tell (the database, a key or the log can't be reached).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from broker.dependencies import Broker
+    from broker.settings import Settings
+
+FINDING, USAGE, UNKNOWN = 1, 2, 3
+
+app = typer.Typer(
+    name="broker",
+    help=__doc__,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
+)
+agencies = typer.Typer(help="Who takes part.", no_args_is_help=True)
+agreements = typer.Typer(help="Agreements and restrictions: check, sign, import, put in force.", no_args_is_help=True)
+keys = typer.Typer(help="The broker's own keys.", no_args_is_help=True)
+app.add_typer(agencies, name="agencies")
+app.add_typer(agreements, name="agreements")
+app.add_typer(keys, name="keys")
+
+Config = Annotated[
+    Path | None, typer.Option("--config", envvar="BROKER_CONFIG", help="broker.toml; BROKER_ variables win over it.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")]
+
+
+@app.command()
+def init(config: Config = None, as_json: AsJson = False) -> None:
+    """Make the keys that are missing, bring the schema up to date and open the log.  Twice does no harm."""
+    with _answering(as_json):
+        settings = _settings(config)
+        _make_keys(settings)
+        _migrate(settings)
+        _say(as_json, {"data_dir": str(settings.data_dir), "origin": settings.origin}, "The broker is ready to serve.")
+
+
+@keys.command("init")
+def keys_init(config: Config = None, as_json: AsJson = False) -> None:
+    """Make the keys that are missing, mode 0600, in the data folder's keys/.  Never replaces one."""
+    with _answering(as_json):
+        settings = _settings(config)
+        public = _make_keys(settings)
+        _say(as_json, public, "\n".join(f"{name}: {value}" for name, value in public.items()))
+
+
+@keys.command("show")
+def keys_show(config: Config = None, as_json: AsJson = False) -> None:
+    """Print the public halves: the log's key for policies, and the key that signs receipts."""
+    with _answering(as_json):
+        from broker.keys import Keys
+
+        settings = _settings(config)
+        public = _public(settings, Keys.load(settings.data_dir / "keys"))
+        _say(as_json, public, "\n".join(f"{name}: {value}" for name, value in public.items()))
+
+
+@app.command()
+def migrate(config: Config = None, as_json: AsJson = False) -> None:
+    """Bring the database's schema to this version, and open the log if there is none."""
+    with _answering(as_json):
+        _migrate(_settings(config))
+        _say(as_json, {"migrated": True}, "The schema is up to date.")
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Serve the API, the public log and the pages until stopped."""
+    with _answering(False):
+        import uvicorn
+
+        from broker.app import configure_logging, create_app
+
+        settings = _settings(config)
+        configure_logging()
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(settings), host=settings.host, port=settings.port, access_log=False, server_header=False,
+                log_level="warning", timeout_graceful_shutdown=5,
+            )
+        )  # fmt: skip
+        print(f"broker: {settings.base_url} ({settings.environment})", flush=True)
+        server.run()
+
+
+@app.command()
+def nightly(
+    config: Config = None,
+    night: Annotated[str | None, typer.Option("--date", help="The night, ISO 8601; default: today in London.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Validate what is sealed, link what is accepted, publish by one pointer flip.  Resumes where it was killed."""
+    with _answering(as_json), _broker(config) as broker:
+        from broker import clock
+        from broker import nightly as night_run
+        from broker.register import LONDON
+
+        at = clock.now()
+        done = night_run.run(broker, night=date.fromisoformat(night) if night else at.astimezone(LONDON).date(), at=at)
+        _say(as_json, done, json.dumps(done, indent=1, default=str))
+
+
+@agencies.command()
+def enrol(
+    public: Annotated[Path, typer.Argument(help="The agency's public.json.")],
+    details: Annotated[
+        Path, typer.Option("--details", help="TOML: name, party_type, sector, roles, [contacts.<ref>], [flows.<flow>].")
+    ],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enrol an agency, or change what is registered of it.
+
+    `details` is the host's: name, party_type, sector, roles its gateway may vouch for; [contacts.<ref>] name, phone,
+    out_of_hours; [flows.<flow>] expected_by ("06:00", London) and contact.
+    """
+    with _answering(as_json), _broker(config) as broker:
+        import tomllib
+
+        from broker import clock, register
+
+        enrolment = register.Enrolment.parse(json.loads(public.read_bytes()), tomllib.loads(details.read_text("utf-8")))
+        entry = register.enrol(
+            broker.store, broker.trail, enrolment, partnership=broker.settings.partnership, who=_who(broker),
+            at=clock.now(),
+        )  # fmt: skip
+        broker.trail.receipt(entry)
+        _say(as_json, {"agency": enrolment.agency, "event": entry.event_id}, f"{enrolment.agency} is enrolled.")
+
+
+@agencies.command()
+def revoke(
+    agency: Annotated[str, typer.Argument(help="The agency's id.")],
+    suspend_only: Annotated[bool, typer.Option("--suspend", help="Until `resume`, and keep its keys.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shut an agency out, in force with its next request: for good, with all its keys, or until resumed."""
+    _set_state(config, agency, "suspended" if suspend_only else "revoked", as_json)
+
+
+@agencies.command()
+def resume(
+    agency: Annotated[str, typer.Argument(help="The agency's id.")], config: Config = None, as_json: AsJson = False
+) -> None:
+    """Let a suspended agency in again."""
+    _set_state(config, agency, "active", as_json)
+
+
+@agencies.command("list")
+def list_agencies(config: Config = None, as_json: AsJson = False) -> None:
+    """List agencies, their state, and how recent each of their feeds is."""
+    with _answering(as_json), _broker(config) as broker:
+        from broker import clock, register
+        from broker.store.agencies import AgencyRow
+
+        with broker.store.reading() as reading:
+            rows = reading.all(AgencyRow, order=("id",))
+            feeds = register.feeds(reading, at=clock.now())
+        flows = {row.id: {feed.flow: feed.state for feed in feeds if feed.organisation == row.id} for row in rows}
+        listed = [{"agency": row.id, "name": row.name, "state": row.state, "flows": flows[row.id]} for row in rows]
+        words = "\n".join(
+            f"{row.id}  {row.state}  {', '.join(f'{flow} {state}' for flow, state in flows[row.id].items())}"
+            for row in rows
+        )
+        _say(as_json, listed, words or "No agency is enrolled.")
+
+
+Document = Annotated[Path, typer.Argument(help="The agreement or restriction, TOML.")]
+Umbrellas = Annotated[list[Path] | None, typer.Option("--umbrella", help="The TOML of an umbrella it stands under.")]
+Ref = Annotated[str, typer.Argument(help="<id>@<version>")]
+
+
+@agreements.command("check")
+def check_document(document: Document, umbrella: Umbrellas = None, as_json: AsJson = False) -> None:
+    """Say all that is wrong with a document, and what to write instead.  Needs no database.
+
+    Exit codes: 0 it loads (warnings may be printed); 1 it does not.
+    """
+    with _answering(as_json):
+        from broker import register
+
+        found = register.findings(document.read_bytes(), [path.read_bytes() for path in umbrella or ()])
+        listed = [
+            {"path": f.path, "message": f.message, "fix": f.fix, "severity": f.severity} for f in found
+        ]  # fmt: skip
+        _say(as_json, listed, "\n".join(f"{f.severity}: {f.path}: {f.message}; {f.fix}" for f in found) or "It loads.")
+        if any(f.severity == "refused" for f in found):
+            raise typer.Exit(FINDING)
+
+
+@agreements.command("sign")
+def sign_document(
+    document: Document,
+    key: Annotated[Path, typer.Option(help="Its signatory's Ed25519 key, PEM, mode 0600.")],
+    kid: Annotated[str, typer.Option(help="The key's registered name, <agency>/<n>: it says which party signs.")],
+    out: Annotated[Path, typer.Option(help="Where the signature (JSON) goes.")],
+    umbrella: Umbrellas = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a document for a party, on the signatory's own machine.  Needs no database."""
+    with _answering(as_json):
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        from agreements import BadSignature, sign
+        from broker import clock, register
+        from broker.keys import private_key
+
+        loaded = register.read_alone(document.read_bytes(), [path.read_bytes() for path in umbrella or ()])
+        private = private_key(key)
+        if not isinstance(private, Ed25519PrivateKey):
+            _fail("the key is not an Ed25519 key", USAGE, as_json)
+        try:
+            jws = sign(loaded, kid=kid, key=private, at=clock.now().replace(microsecond=0))
+        except BadSignature as refused:
+            _fail(str(refused), FINDING, as_json)
+        out.write_text(json.dumps(jws, indent=1) + "\n", "utf-8")
+        _say(as_json, {"document": loaded.ref, "kid": kid, "out": str(out)}, f"{kid} signs {loaded.ref}: {out}")
+
+
+@agreements.command("import")
+def import_documents(
+    documents: Annotated[list[Path], typer.Argument(help="Agreements or restrictions, TOML; umbrellas first.")],
+    signature: Annotated[list[Path] | None, typer.Option(help="Signatures (JSON) over them.")] = None,
+    activate: Annotated[bool, typer.Option("--activate", help="Put each in force as well.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take documents and signatures into the register.  Twice the same changes nothing."""
+    with _answering(as_json), _broker(config) as broker:
+        from broker import clock, register
+
+        who, at = _who(broker), clock.now()
+        refs = [
+            register.import_document(broker.store, broker.trail, path.read_bytes(), who=who, at=at)
+            for path in documents
+        ]
+        signed: dict[str, list[str]] = {ref: [] for ref in refs}
+        for path in signature or ():
+            jws = json.loads(path.read_bytes())
+            ref = register.ref_signed(broker.store, jws)
+            signed.setdefault(ref, []).extend(
+                register.add_signatures(broker.store, broker.trail, ref, jws, who=who, at=at)
+            )
+        if activate:
+            for ref in refs:
+                register.activate(broker.store, broker.trail, ref, who=who, at=at)
+        broker.trail.advance_pending()
+        _say(
+            as_json, signed, "\n".join(f"{ref}: signed by {', '.join(p) or 'nobody yet'}" for ref, p in signed.items())
+        )
+
+
+@agreements.command()
+def activate(ref: Ref, config: Config = None, as_json: AsJson = False) -> None:
+    """Put a document in force at this host; every party must have signed it."""
+    _change(config, ref, as_json, "is in force", lambda register: register.activate)
+
+
+@agreements.command()
+def suspend(ref: Ref, config: Config = None, as_json: AsJson = False) -> None:
+    """Take an agreement out of force at this host, from the next decision on; `activate` puts it back."""
+    _change(config, ref, as_json, "is suspended", lambda register: register.suspend)
+
+
+@agreements.command("event")
+def party_event(
+    ref: Ref,
+    event: Annotated[Path, typer.Argument(help="The party's signed event, JSON.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take in a party's own signed event: it suspends, resumes, withdraws or replaces its part."""
+    with _answering(as_json), _broker(config) as broker:
+        from broker import clock, register
+
+        jws = json.loads(event.read_bytes())
+        done = register.add_party_event(broker.store, broker.trail, ref, jws, who=_who(broker), at=clock.now())
+        broker.trail.advance_pending()
+        _say(as_json, {"agreement": ref, "event": done}, f"{ref}: {done}")
+
+
+@agreements.command("list")
+def list_documents(config: Config = None, as_json: AsJson = False) -> None:
+    """List the documents of the register, which are in force, and where each party stands."""
+    with _answering(as_json), _broker(config) as broker:
+        from broker import clock, register
+
+        with broker.store.reading() as reading:
+            rows = register.documents(reading, at=clock.now())
+        listed = [
+            {"ref": r.ref, "kind": r.kind, "status": r.status, "digest": r.digest, "parties": dict(r.parties)}
+            for r in rows
+        ]
+        words = "\n".join(
+            f"{r.ref}  {r.kind}  {r.status}  {', '.join(f'{p} {s}' for p, s in sorted(r.parties.items()))}"
+            for r in rows
+        )
+        _say(as_json, listed, words or "The register is empty.")
+
+
+def main() -> None:
+    """The entry point.  What it writes is for its own user only, and a crash leaves no core file with keys in it."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    app()
+
+
+@contextmanager
+def _answering(as_json: bool) -> Iterator[None]:
+    """Turn what went wrong into one line and an exit code."""
+    from broker import errors
+
+    unreachable = (errors.StoreUnavailable, errors.LogUnavailable, errors.KeyUnavailable, errors.UnsafeDatabase)
+    try:
+        yield
+    except (errors.BadSettings, errors.Malformed) as wrong:
+        _fail(str(wrong), USAGE, as_json)
+    except unreachable as wrong:
+        _fail(str(wrong), UNKNOWN, as_json)
+    except errors.BrokerError as wrong:
+        _fail(str(wrong), FINDING, as_json)
+    except FileNotFoundError as wrong:
+        _fail(f"there is no file {wrong.filename}", USAGE, as_json)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        _fail("a file is not JSON in UTF-8", USAGE, as_json)
+
+
+@contextmanager
+def _broker(config: Path | None) -> Iterator[Broker]:
+    from broker.app import configure_logging, wire
+
+    configure_logging()
+    broker = wire(_settings(config))
+    try:
+        yield broker
+    finally:
+        broker.store.close()
+
+
+def _settings(config: Path | None) -> Settings:
+    from broker.settings import read
+
+    return read(config)
+
+
+def _make_keys(settings: Settings) -> dict[str, str]:
+    from broker.keys import Keys
+
+    return _public(settings, Keys.make(settings.data_dir / "keys"))
+
+
+def _public(settings: Settings, made: Any) -> dict[str, str]:
+    from audit.checkpoint import VerifierKey
+    from broker.keys import b64url
+
+    return {
+        "log": str(VerifierKey.of(made.log_key, settings.origin)),
+        "receipts_kid": made.receipt_kid,
+        "receipts": b64url(made.receipt_public()),
+    }
+
+
+def _migrate(settings: Settings) -> None:
+    from broker.app import open_installation
+
+    open_installation(settings)
+
+
+def _set_state(config: Path | None, agency: str, state: Any, as_json: bool) -> None:
+    with _answering(as_json), _broker(config) as broker:
+        from broker import clock, register
+
+        entry = register.set_state(broker.store, broker.trail, agency, state, who=_who(broker), at=clock.now())
+        broker.trail.receipt(entry)
+        _say(as_json, {"agency": agency, "state": state, "event": entry.event_id}, f"{agency} is {state}.")
+
+
+def _change(config: Path | None, ref: str, as_json: bool, words: str, act: Callable[[Any], Any]) -> None:
+    with _answering(as_json), _broker(config) as broker:
+        from broker import clock, register
+
+        entry = act(register)(broker.store, broker.trail, ref, who=_who(broker), at=clock.now())
+        broker.trail.receipt(entry)
+        _say(as_json, {"agreement": ref, "event": entry.event_id}, f"{ref} {words}.")
+
+
+def _who(broker: Broker) -> dict[str, str]:
+    return {"organisation": broker.settings.partnership, "role": "OPERATOR", "method": "command"}
+
+
+def _say(as_json: bool, value: Any, words: str) -> None:
+    print(json.dumps(value, default=str) if as_json else words)
+
+
+def _fail(message: str, code: int, as_json: bool) -> NoReturn:
+    print(json.dumps({"error": message}) if as_json else f"broker: {message}", file=sys.stderr)
+    raise typer.Exit(code)
