@@ -1,14 +1,13 @@
 """Six flows of three organisations: how each writes an extract, and how often it gets something wrong.
 
-The rates are base rates for a settled, majority family; `records` multiplies them for others, as studies of linkage
-error find it: minority names x 1.6, moved within two years x 1.4, looked after x 1.7,
-most deprived fifth x 1.2 (Harron et
-al. 2017 on hospital records; Bohensky et al. 2010; Grath-Lone et al. on looked-after children in SAIL and ECHILD;
-domain.md section 6).  Sources of the levels: HES-PDS (domain.md section 6: sex or date of birth wrong or missing in
-.1 %
-of hospital records, postcode differing in 53 % over many years: ours hold about a tenth outdated over some two);
-CP-IS's gate of 95 % valid NHS numbers; DfE's count of pupils with a UPN (above 99 %).  Police, housing and early-help
-levels are assumptions: worse than health for every field, as those are typed at a doorstep and no number checks them.
+The rates are averages; `records` scales them from 1 / 1.2 for a settled, majority family upwards, as studies of linkage
+error find it: minority names x 1.6, moved within two years x 1.4, looked after x 1.7, most deprived fifth x 1.2 (after
+Harron et al. 2017 on hospital records, Bohensky et al. 2010, and SAIL and ECHILD on looked-after children; the factors
+themselves are assumptions).  Sources of the levels: HES-PDS (domain.md section 6: sex or date of birth wrong or missing
+in .1 % of hospital records, postcode differing in 53 % over many years: ours hold about a tenth outdated over some
+two); CP-IS's gate of 95 % valid NHS numbers; DfE's count of pupils with a UPN (above 99 %).  Police, housing,
+social-care and early-help levels are assumptions: worse than health for every field, as those are typed at a doorstep
+or over a telephone and no number checks them.  That half of schools' contacts have no date of birth is one, too.
 """
 
 from __future__ import annotations

@@ -211,8 +211,7 @@ def _mapping(flow: Flow, items: Mapping[str, pa.Table], communal: list[str]) -> 
     return "\n".join(lines) + "\n"
 
 
-LABELLED_MAPPING: Final = """# All flows in one file,
-for `linkage.evaluation quality`: --truth person_id --dataset dataset
+LABELLED_MAPPING: Final = """# For `linkage.evaluation quality`, with --truth person_id --dataset dataset
 [persons]
 duplicates = false
 default_date = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +43,10 @@ _NEAR: Final = {
     "u": "io",
     "v": "bf", "w": "e", "x": "z", "y": "ti", "z": "sx",
 }  # fmt: skip
+
+
+Chance = Callable[..., Flags]
+"""Whether something befalls each row, at a rate; worse for those whom errors befall more, unless `fair`."""
 
 
 @dataclass(slots=True)
@@ -136,62 +141,83 @@ def _arrests(suspects: Flags, area: Area, rng: Rng, *, cro: bool) -> pa.Array:
 def known_to(flow: Flow, area: Area, rng: Rng, suspects: Flags) -> Longs:
     """Whom a flow knows, as indices of people in no telling order."""
     people = area.people
-    total = len(people)
-    draw, family_draw = rng.random(total), rng.random(len(area.structure))[people.family]
-    need = area.need[people.family]
-    age = (area.on - people.born).astype(np.int64) / 365.2425
-    child, born = people.role == CHILD, ~people.unborn
-    resident = people.home == np.where(people.mother >= 0, people.home, people.home)
-    kids_home = area.people.home[
-        np.searchsorted(people.family[: area.children], people.family, side="left").clip(max=area.children - 1)
-    ]
-    resident = people.home == kids_home
-    odds = np.zeros(total)
+    draw, family_draw = rng.random(len(people)), rng.random(len(area.structure))[people.family]
+    if flow.flow in ("health", "education"):
+        odds = _universal(flow, area)
+    else:
+        odds = _targeted(flow, area, family_draw, suspects)
+    if flow.flow not in ("health", "social_care"):
+        odds[people.unnamed] = 0.0
+    canary = people.family <= 1
+    if flow.flow in ("education", "health", "social_care", "police"):
+        odds[canary & (odds > 0)] = 1.0
+        odds[canary & ~people.unborn & (flow.flow in ("social_care", "police"))] = 1.0
+    return rng.permutation(np.flatnonzero(draw < odds))
+
+
+def _age(area: Area) -> npt.NDArray[np.float64]:
+    age: npt.NDArray[np.float64] = (area.on - area.people.born).astype(np.int64) / 365.2425
+    return age
+
+
+def _resident(area: Area) -> Flags:
+    """Those who live where the family's eldest child does."""
+    eldest = np.searchsorted(area.people.family[: area.children - int(area.people.old_life.sum())], area.people.family)
+    resident: Flags = area.people.home == area.people.home[eldest]
+    return resident
+
+
+def _universal(flow: Flow, area: Area) -> npt.NDArray[np.float64]:
+    """Nearly every child, and most parents: 92 % of pupils are at state schools (DfE); GPs know nearly all."""
+    people, age = area.people, _age(area)
+    child, odds = people.role == CHILD, np.zeros(len(people))
     if flow.flow == "health":
-        odds[child & born] = 0.985
-        odds[people.role == MOTHER] = 0.97
-        odds[people.role == FATHER] = 0.86
-        odds[people.role >= STEP] = 0.88
-    elif flow.flow == "education":
+        odds[child & ~people.unborn] = 0.985
+        for role, share in ((MOTHER, 0.97), (FATHER, 0.86), (STEP, 0.88), (CARER, 0.88)):
+            odds[people.role == role] = share
+    else:
         odds[child & (age >= 4.2)] = 0.925
         odds[child & (age >= 3) & (age < 4.2)] = 0.55
+        odds[people.old_life & (age < 6)] = 0.0
         odds[people.role == MOTHER] = 0.93
-        odds[people.role == FATHER] = np.where(resident, 0.72, 0.3)[people.role == FATHER]
+        fathers = people.role == FATHER
+        odds[fathers] = np.where(_resident(area), 0.72, 0.3)[fathers]
         odds[people.role >= STEP] = 0.75
         schooled = np.zeros(len(area.structure), bool)
         schooled[people.family[child & (age >= 3)]] = True
         odds[~child & ~schooled[people.family]] = 0.0
-        odds[people.old_life & (age < 6)] = 0.0
-    elif flow.flow == "social_care":
+    odds[people.unaccompanied] = 0.95
+    return odds
+
+
+def _targeted(flow: Flow, area: Area, family_draw: npt.NDArray[np.float64], suspects: Flags) -> npt.NDArray[np.float64]:
+    """Families by need: about a tenth of children are referred within two years (DfE, *Children in need*)."""
+    people, need = area.people, area.need[area.people.family]
+    child, mother = people.role == CHILD, people.role == MOTHER
+    if flow.flow == "social_care":
         known = family_draw < 0.95 * (1 - np.exp(-1.25 * need))
-        odds = np.where(known, np.where(child, 0.88, np.where(people.role == MOTHER, 0.85, 0.55)), 0.0)
-        odds[people.looked_after | people.old_life] = 1.0
-        odds[people.shield > NO_SHIELD] = 1.0
+        odds = np.where(known, np.where(child, 0.88, np.where(mother, 0.85, 0.55)), 0.0)
+        odds[people.looked_after | people.old_life | (people.shield > NO_SHIELD)] = 1.0
         odds[people.severed >= 0] = 0.35
         odds[people.unborn] = np.where(need > 0.08, 0.5, 0.02)[people.unborn]
-    elif flow.flow == "early_help":
+        return odds
+    if flow.flow == "early_help":
         known = family_draw < np.clip(2.0 * need * np.exp(-2.2 * need), 0, 0.6) * 0.75
-        odds = np.where(known, np.where(child, 0.85, np.where(people.role == MOTHER, 0.9, 0.45)), 0.0) * born
+        odds = np.where(known, np.where(child, 0.85, np.where(mother, 0.9, 0.45)), 0.0)
     elif flow.flow == "police":
         known = family_draw < 0.05 + 0.9 * (1 - np.exp(-1.6 * need))
-        odds = np.where(known, np.where(child, 0.45, 0.6), np.where(child, 0.004, 0.035)) * born
+        odds = np.where(known, np.where(child, 0.45, 0.6), np.where(child, 0.004, 0.035))
         odds[suspects] = 1.0
         odds[people.shield > NO_SHIELD] = 0.8
-    elif flow.flow == "housing":
-        tenant = family_draw < 0.04 + 0.045 * (10 - area.decile[area.hood])[people.family] * 0.9 + 0.25 * need
-        odds = np.where(tenant & resident, np.where(child, 0.93, 0.97), 0.0) * born
+    else:
+        poor = (10 - area.decile[area.hood])[people.family]
+        tenant = family_draw < 0.04 + 0.04 * poor + 0.25 * need
+        odds = np.where(tenant & _resident(area), np.where(child, 0.93, 0.97), 0.0)
         odds[people.shield > NO_SHIELD] = 0.0
-    if flow.flow not in ("health", "social_care"):
-        odds[people.unnamed] = 0.0
-    if flow.flow in ("early_help", "housing"):
+    if flow.flow != "police":
         odds[people.old_life] = 0.0
-    odds[people.unaccompanied & (flow.flow in ("education", "health"))] = 0.95
-    if flow.flow == "education":
-        odds[people.family <= 1] = 1.0  # the canaries
-        odds[(people.family <= 1) & child & (age < 3)] = 0.0
-    elif flow.flow in ("health", "social_care", "police"):
-        odds[(people.family <= 1) & born] = 1.0
-    return rng.permutation(np.flatnonzero(draw < odds))
+    odds[people.unborn] = 0.0
+    return odds
 
 
 def write_rows(flow: Flow, area: Area, numbers: Numbers, who: Longs, rng: Rng, blank: float) -> Rows:
@@ -261,9 +287,8 @@ def _local_ids(flow: Flow, count: int, rng: Rng) -> pa.Array:
     return pc.binary_join_element_wise(flow.id_prefix, pa.array(numbers).cast(pa.string()), "")
 
 
-def _names(flow: Flow, area: Area, who: Longs, some: object, rng: Rng) -> tuple[pa.Array, pa.Array, pa.Array]:
+def _names(flow: Flow, area: Area, who: Longs, some: Chance, rng: Rng) -> tuple[pa.Array, pa.Array, pa.Array]:
     people, book, faults = area.people, area.book, flow.errors
-    assert callable(some)
     count = len(who)
     given, family, second, joint = (
         column[who].copy() for column in (people.given, people.surname, people.surname2, people.joint)
@@ -317,8 +342,7 @@ def _names(flow: Flow, area: Area, who: Longs, some: object, rng: Rng) -> tuple[
     return first, last, known_as
 
 
-def _former(flow: Flow, area: Area, who: Longs, some: object) -> pa.Array:
-    assert callable(some)
+def _former(flow: Flow, area: Area, who: Longs, some: Chance) -> pa.Array:
     former = area.people.former[who]
     told = (former >= 0) & some(0.5) & ("former_family_name" in flow.columns)
     return pc.if_else(
@@ -371,9 +395,8 @@ def _slip(text: str, kind: float, where: float, which: float) -> str:
     return text[:place] + letter + text[place:]
 
 
-def _birth_dates(flow: Flow, area: Area, who: Longs, some: object, rng: Rng, blank: float) -> tuple[pa.Array, pa.Array]:
+def _birth_dates(flow: Flow, area: Area, who: Longs, some: Chance, rng: Rng, blank: float) -> tuple[pa.Array, pa.Array]:
     """Dates of birth as held, and whether each is known in full or a default."""
-    assert callable(some)
     people, faults = area.people, flow.errors
     born = people.born[who].copy()
     quality = np.full(len(who), "full", object)
@@ -389,9 +412,8 @@ def _birth_dates(flow: Flow, area: Area, who: Longs, some: object, rng: Rng, bla
 
 
 def _bend_dates(
-    born: npt.NDArray[np.datetime64], some: object, digit: float, swapped: float, on: np.datetime64, rng: Rng
+    born: npt.NDArray[np.datetime64], some: Chance, digit: float, swapped: float, on: np.datetime64, rng: Rng
 ) -> None:
-    assert callable(some)
     count = len(born)
     off = some(digit)
     kind, sign = rng.random(count), np.where(rng.random(count) < 0.5, -1, 1)
@@ -417,9 +439,8 @@ def _bend_dates(
     born[turn] = other[turn]
 
 
-def _addresses(flow: Flow, area: Area, who: Longs, some: object, rng: Rng, blank: float) -> tuple[Ints, pa.Array]:
+def _addresses(flow: Flow, area: Area, who: Longs, some: Chance, rng: Rng, blank: float) -> tuple[Ints, pa.Array]:
     """The home this flow thinks they live in, and its postcode."""
-    assert callable(some)
     people, faults, count = area.people, flow.errors, len(who)
     years = (area.on - people.moved_on[who]).astype(np.float64) / 365.0
     rate = np.where(
@@ -453,8 +474,7 @@ def _mistyped(code: str, which: float, letter: float) -> str:
     return code[:-3] + str(int(letter * 10)) + code[-2:]
 
 
-def _nhs_numbers(flow: Flow, area: Area, who: Longs, some: object, rng: Rng) -> tuple[pa.Array, pa.Array]:
-    assert callable(some)
+def _nhs_numbers(flow: Flow, area: Area, who: Longs, some: Chance, rng: Rng) -> tuple[pa.Array, pa.Array]:
     people, faults = area.people, flow.errors
     numbers, before = people.nhs[who].copy(), people.nhs_before[who]
     held = (rng.random(len(who)) < faults.nhs_held) & ~people.unborn[who]
@@ -470,16 +490,14 @@ def _nhs_numbers(flow: Flow, area: Area, who: Longs, some: object, rng: Rng) -> 
     )
 
 
-def _sexes(flow: Flow, area: Area, who: Longs, some: object) -> pa.Array:
-    assert callable(some)
+def _sexes(flow: Flow, area: Area, who: Longs, some: Chance) -> pa.Array:
     sexes = np.array(["M", "F"], object)[area.people.sex[who] ^ some(flow.errors.sex_wrong)]
     sexes[some(flow.errors.sex_missing) | area.people.unborn[who]] = None
     return pa.array(sexes, pa.string())
 
 
-def _uprns(flow: Flow, area: Area, home: Ints, some: object) -> pa.Array:
+def _uprns(flow: Flow, area: Area, home: Ints, some: Chance) -> pa.Array:
     """The home's own UPRN, or for some flats the block's."""
-    assert callable(some)
     homes = area.homes
     block = (homes.parent_uprn[home] > 0) & some(0.3, fair=True)
     uprn = pa.array(np.where(block, homes.parent_uprn[home], homes.uprn[home])).cast(pa.string())
