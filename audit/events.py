@@ -305,8 +305,6 @@ def event_commitment(sections: Mapping[SectionName, bytes]) -> bytes:
 
 def canonical(value: Json) -> bytes:
     """RFC 8785 bytes.  Raises InvalidEvent for floats, whole numbers past 2^53 - 1, lone surrogates, other types."""
-    if _has_float(value):
-        raise InvalidEvent("an event holds no floating-point number")
     try:
         return rfc8785.dumps(cast("Any", _plain(value)))
     except (rfc8785.CanonicalizationError, UnicodeError, RecursionError):
@@ -335,19 +333,15 @@ def _refuse_number(_: str) -> Json:
     raise InvalidEvent("an event holds no floating-point number")
 
 
-def _has_float(value: Json) -> bool:
-    if isinstance(value, Mapping):
-        return any(_has_float(inner) for inner in value.values())
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return any(_has_float(inner) for inner in value)
-    return isinstance(value, float)
-
-
 def _plain(value: Json) -> Json:
-    """Mappings as dicts and sequences as lists, which is what rfc8785 takes."""
-    if isinstance(value, Mapping):
+    """Mappings as dicts and sequences as lists, which is what rfc8785 takes.  Raises InvalidEvent for a float."""
+    if isinstance(value, str | int | None):
+        return value
+    if isinstance(value, float):
+        raise InvalidEvent("an event holds no floating-point number")
+    if isinstance(value, dict | Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+    if isinstance(value, list | Sequence) and not isinstance(value, bytes):
         return [_plain(inner) for inner in value]
     return value
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -52,6 +53,13 @@ def an_event(number: int = 0, **changes: object) -> Event:
     return Event(**(facts | changes))  # type: ignore[arg-type]
 
 
+@cache
+def a_sealed_event(number: int, first_salt: int = 0) -> Sealed:
+    """Event `number`, under salts that differ with `first_salt`."""
+    given = salts(first_salt + number * 6)
+    return seal(an_event(number), at_ms=START_MS + number * 1000, salts=lambda: next(given))
+
+
 class MemoryTiles:
     """Tiles as the SQL table holds them: the widest at each place; a narrower one is its prefix."""
 
@@ -82,8 +90,7 @@ class ALog:
     def add(self, count: int) -> ALog:
         """The same log with so many more events, a second apart."""
         for number in range(len(self.leaves), len(self.leaves) + count):
-            given = salts(self.first_salt + number * 6)
-            sealed = seal(an_event(number), at_ms=START_MS + number * 1000, salts=lambda given=given: next(given))
+            sealed = a_sealed_event(number, self.first_salt)
             self.events.append(sealed)
             self.leaves.append(sealed.leaf)
         return self

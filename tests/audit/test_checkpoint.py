@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import multiprocessing
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -62,9 +61,8 @@ def test_openssl_alone_verifies_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "text").write_text(signed.checkpoint.text)
     line = signed.note.splitlines()[-1].split(" ")[-1]
     (tmp_path / "signature").write_bytes(base64.b64decode(line)[4:])
-    command = (
-        "openssl pkeyutl -verify -pubin -keyform DER -inkey key.der -rawin -in text -sigfile signature".split()
-    )
+    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-keyform", "DER", "-inkey", "key.der"]
+    command += ["-rawin", "-in", "text", "-sigfile", "signature"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
     (tmp_path / "text").write_text(signed.checkpoint.text.replace("\n5\n", "\n6\n"))
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 1
@@ -153,7 +151,12 @@ def test_the_signer_signs_each_growth_and_the_same_tree_again(tmp_path: Path) ->
 def test_the_signer_refuses_to_shrink_fork_or_grow_without_proof_and_keeps_its_state(tmp_path: Path) -> None:
     signer = a_signer(tmp_path, 20)
     state = (tmp_path / "signer.json").read_bytes()
-    shorter, fork, regrown, grown = ALog().add(15), ALog(first_salt=9).add(20), ALog(first_salt=9).add(25), ALog().add(25)
+    shorter, fork, regrown, grown = (
+        ALog().add(15),
+        ALog(first_salt=9).add(20),
+        ALog(first_salt=9).add(25),
+        ALog().add(25),
+    )
     for log, given in [
         (shorter, ()),
         (fork, ()),
@@ -162,7 +165,7 @@ def test_the_signer_refuses_to_shrink_fork_or_grow_without_proof_and_keeps_its_s
         (grown, proof(grown, 19)),
         (grown, (*proof(grown, 20), b"\0" * 32)),
     ]:
-        with pytest.raises(SignerRefused, match="shrink|does not begin"):
+        with pytest.raises(SignerRefused, match=r"shrink|does not begin"):
             signer.sign(log.grown()[0].frontier, given)
         assert (tmp_path / "signer.json").read_bytes() == state
     signer.sign(grown.grown()[0].frontier, proof(grown, 20))
@@ -204,7 +207,7 @@ def test_a_crash_between_state_and_rename_leaves_the_old_state(tmp_path: Path, m
         with pytest.raises(OSError, match="power cut"):
             signer.sign(ALog().add(5).grown()[0].frontier, proof(ALog().add(5), 3))
     assert signer.size == 3
-    assert os.stat(tmp_path / "signer.json").st_mode & 0o777 == 0o600
+    assert (tmp_path / "signer.json").stat().st_mode & 0o777 == 0o600
 
 
 def _sign_many(folder: str, rounds: int) -> None:

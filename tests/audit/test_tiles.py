@@ -49,7 +49,7 @@ def test_a_path_and_its_tile_say_the_same_property(tile: Tile) -> None:
     ],
 )  # fmt: skip
 def test_any_other_path_is_refused(path: str) -> None:
-    with pytest.raises(ValueError, match="path|such tile"):
+    with pytest.raises(ValueError, match=r"path|such tile"):
         Tile.parse(path)
 
 
@@ -62,7 +62,9 @@ def test_the_tiles_of_70000_entries_are_those_the_specification_counts() -> None
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=20), st.data())
-def test_a_bundle_holds_what_was_put_in_and_its_prefix_the_first_of_it(leaves: list[bytes], data: st.DataObject) -> None:
+def test_a_bundle_holds_what_was_put_in_and_its_prefix_the_first_of_it(
+    leaves: list[bytes], data: st.DataObject
+) -> None:
     width = data.draw(st.integers(1, len(leaves)))
     bundle = encode_bundle(leaves)
     assert decode_bundle(Tile(ENTRIES, 0, len(leaves)), bundle) == leaves
