@@ -1,0 +1,321 @@
+"""The `agency` command: what a partner's data team types, on the partner's own network.
+
+A night in two lines:
+
+    agency encode mapping.toml --home HOME --out BATCH
+    agency submit BATCH --home HOME
+
+Exit codes are the same everywhere: 0 fine; 1 a finding (bad rows over the limit, refused, rejected); 2 wrong usage,
+mapping, settings or keys; 3 could not tell (the broker or a file can't be reached, which proves nothing).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from linkage.agency.client import Broker, Submission
+    from linkage.agency.settings import Home
+
+FINDING, USAGE, UNKNOWN = 1, 2, 3
+
+app = typer.Typer(
+    name="agency",
+    help=__doc__,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
+)
+
+HomeFolder = Annotated[
+    Path, typer.Option("--home", envvar="AGENCY_HOME", help="The agency's home: settings, keys, crosswalk, receipts.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of words, and no progress.")]
+
+
+@app.command()
+def keygen(
+    home: HomeFolder,
+    agency: Annotated[str, typer.Option(help="The agency's id, such as northshire-council.")],
+    partnership: Annotated[str, typer.Option(help="The partnership's id, such as northshire.")],
+    epoch: Annotated[str, typer.Option(help="The key epoch, such as 2026-1.")],
+    link_key: Annotated[
+        Path | None,
+        typer.Option("--link-key", help="The partnership's linkage key (hex, mode 0600). Without it: fresh."),
+    ] = None,
+    profile: Annotated[str, typer.Option(help="guarded-1, or accurate-1 by written exception.")] = "guarded-1",
+    broker: Annotated[str, typer.Option(help="The broker's address.")] = "http://127.0.0.1:8400",
+    as_json: AsJson = False,
+) -> None:
+    """Make an agency's home: its keys (mode 0600), agency.toml, and public.json, by which a broker enrols it.
+
+    The linkage key must be the same in every agency of the partnership and never reach the broker: the first agency
+    makes it, the others are handed its keys/link.key and name it with --link-key.  No key is ever overwritten.
+    """
+    with _answering(as_json):
+        from typing import cast
+
+        from linkage.agency.keygen import make_home
+        from linkage.agency.settings import BadHome
+        from linkage.records import PROFILES, Profile
+
+        if profile not in PROFILES:
+            raise BadHome(f"--profile: one of {', '.join(PROFILES)} is due")
+        made = make_home(
+            home, agency=agency, partnership=partnership, epoch=epoch, profile=cast("Profile", profile), link_key=link_key,
+            broker=broker,
+        )  # fmt: skip
+        told = {
+            "home": str(home), "agency": agency, "key_epoch": epoch, "public": str(home / "public.json"),
+            "key_fingerprint": made.public["key_fingerprint"],
+        }  # fmt: skip
+        _say(
+            as_json, told,
+            f"{home} is ready.  Send {home / 'public.json'} to the broker's host; the linkage key's fingerprint is "
+            f"{told['key_fingerprint']}, the same in every agency of {partnership}.",
+        )  # fmt: skip
+
+
+@app.command()
+def encode(
+    mapping: Annotated[Path, typer.Argument(help="mapping.toml: which file and column is what.")],
+    home: HomeFolder,
+    out: Annotated[Path, typer.Option("--out", help="The folder to make; an earlier batch there is replaced.")],
+    max_bad: Annotated[
+        float | None,
+        typer.Option("--max-bad", min=0, max=1, help="Share of bad rows that is let pass, instead of the mapping's."),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Send everything that is held (the only kind there is yet).")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Turn an extract into a pseudonymised batch: no name, address or number in clear is in it.
+
+    Bad rows are left out and listed in <out>.rejects.csv (file, row, field, code, hint, severity; never the value).
+    If more than 1% are bad (max_bad_share in the mapping, or --max-bad) no batch is made.  The batch appears whole or
+    not at all.
+
+    Exit codes: 0 a batch was made; 1 too many bad rows, or an extract that can't be used; 2 the mapping, the home or a
+    key is wrong; 3 a file could not be read.
+    """
+    with _answering(as_json):
+        from linkage.agency import batch, clock, codes
+
+        with _progress(as_json) as progress:
+            made = batch.encode_extract(
+                mapping, _home(home), out, codes=codes.load(), now=clock.now(), max_bad_share=max_bad, progress=progress
+            )
+        summary = made.summary()
+        rows = ", ".join(f"{count} {table}" for table, count in summary["rows"].items())
+        words = [f"{out}: {rows}; sequence {summary['sequence']} of {summary['flow']}."]
+        if summary["found"]:
+            words.append(f"{summary['bad_rows']} of {summary['read_rows']} rows left out; see {summary['rejects']}:")
+            words += [f"  {count:>7}  {what}" for what, count in summary["found"].items()]
+        if any("never_ingest" in what for what in summary["found"]):
+            words.append("Codes that must never be sent were in the extract: tell your data steward.")
+        _say(as_json, summary, "\n".join(words))
+
+
+@app.command()
+def submit(
+    batch: Annotated[Path, typer.Argument(help="A folder that `agency encode` made.")],
+    home: HomeFolder,
+    wait: Annotated[
+        float, typer.Option("--wait", min=0, help="Seconds to wait for the verdict; 0: only the receipt.")
+    ] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Send a batch to the broker, and keep its receipts in the home.
+
+    Run again, it goes on where it broke off, and does nothing twice.
+
+    Exit codes: 0 the batch was accepted, or arrived and has no verdict yet; 1 refused, rejected or quarantined; 2 the
+    folder or the home is wrong; 3 the broker could not be reached: try again.
+    """
+    with _answering(as_json):
+        from linkage.agency import client
+
+        known = _home(home)
+        broker = _broker(known)
+        with _progress(as_json) as progress:
+            sent = client.submit(batch, known, broker, progress=progress)
+        if sent.state not in client.DECIDED and wait:
+            sent = client.wait(known, broker, sent.batch, seconds=wait)
+        _tell(as_json, sent, broker)
+
+
+@app.command()
+def status(
+    home: HomeFolder,
+    batch: Annotated[
+        str | None, typer.Argument(help="A batch's id; without it, every batch without a verdict.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask how batches stand, and keep their verdicts.
+
+    Exit codes: 0 nothing is wrong; 1 a batch was rejected or quarantined; 2 no such batch; 3 the broker can't say.
+    """
+    with _answering(as_json):
+        from linkage.agency import client
+
+        known = _home(home)
+        broker = _broker(known)
+        if batch is not None:
+            _tell(as_json, client.settle(known, broker, batch), broker)
+            return
+        open_ones = [name for name, kept in client.receipts(known).items() if "verdict" not in kept]
+        settled = [client.settle(known, broker, name) for name in open_ones]
+        lines = [f"{one.flow} {one.sequence}: {one.state} ({one.batch})" for one in settled]
+        _say(as_json, [one.summary() for one in settled], "\n".join(lines) or "Every batch has its verdict.")
+        if any(one.state in ("rejected", "quarantined") for one in settled):
+            raise typer.Exit(FINDING)
+
+
+@app.command()
+def crosswalk(
+    reference: Annotated[
+        str | None, typer.Argument(help="A record_ref, or with --case a case number; without it: counts.")
+    ] = None,
+    home: HomeFolder = Path(),
+    case: Annotated[bool, typer.Option("--case", help="REFERENCE is a case number: show its record_refs.")] = False,
+    identifiers: Annotated[
+        bool, typer.Option("--identifiers", help="Show what is held of its identifiers too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """From the broker's name for a record to the agency's own number, or back.  What it prints is personal data.
+
+    Exit codes: 0 found; 1 not one of this agency's; 2 the home is wrong.
+    """
+    with _answering(as_json):
+        from linkage.agency import crosswalk as known
+
+        with known.opened(_home(home).crosswalk_path) as held:
+            if reference is None:
+                counts = dict(held.counts())
+                _say(as_json, counts, "\n".join(f"{count:>9}  {flow}" for flow, count in counts.items()) or "empty")
+                return
+            if case:
+                found = held.records(reference)
+            else:
+                record = held.local_id(reference)
+                found = [] if record is None else [{"flow": record[0], "local_id": record[1], "record_ref": reference}]
+            if identifiers:
+                for one in found:
+                    one["identifiers"] = held.identifiers(one["record_ref"])
+            _say(as_json, found, "\n".join(_line(one) for one in found) or "not one of this agency's")
+            if not found:
+                raise typer.Exit(FINDING)
+
+
+def main() -> None:
+    """The console script.  The gateway's pages bring their own framework: loaded only when asked for."""
+    if sys.argv[1:2] in (["gateway"], ["--help"], []):
+        importlib.import_module("linkage.agency.gateway.cli").register(app)
+    app()
+
+
+def _line(found: dict[str, Any]) -> str:
+    lines = ["  ".join(str(value) for name, value in found.items() if name != "identifiers")]
+    for held in found.get("identifiers", ()):
+        lines.append("    " + "  ".join(f"{name}={value}" for name, value in held.items() if value is not None))
+    return "\n".join(lines)
+
+
+def _tell(as_json: bool, sent: Submission, broker: Broker) -> None:
+    """Say how a batch stands; exits 1 if it is not going to be used as it is."""
+    summary = sent.summary()
+    words = f"{sent.flow} {sent.sequence}: {sent.state}; receipt {sent.receipt}"
+    if sent.state == "rejected":
+        summary["rejections"] = broker.rejections(sent.flow, sent.batch)
+        words += "".join(f"\n  {json.dumps(line)}" for line in summary["rejections"][:20])
+    _say(as_json, summary, words)
+    if sent.state in ("rejected", "quarantined"):
+        raise typer.Exit(FINDING)
+
+
+def _home(folder: Path) -> Home:
+    from linkage.agency.settings import Home
+
+    return Home(folder)
+
+
+def _broker(home: Home) -> Broker:
+    from linkage.agency import clock
+    from linkage.agency.client import Broker
+
+    return Broker(home, now=clock.now)
+
+
+@contextmanager
+def _progress(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal; nothing for a machine."""
+    if as_json or not sys.stderr.isatty():
+        yield lambda step, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done, total=total)
+
+        yield show
+
+
+def _say(as_json: bool, told: object, words: str) -> None:
+    print(json.dumps(told, indent=2, sort_keys=True) if as_json else words)
+
+
+@contextmanager
+def _answering(as_json: bool) -> Iterator[None]:
+    """Turn what went wrong into one line on standard error and the promised exit code."""
+    try:
+        yield
+    except Exception as problem:
+        code = _exit_code(problem)
+        if code is None:
+            raise
+        if as_json:
+            print(json.dumps({"error": type(problem).__name__, "detail": str(problem)}, indent=2, sort_keys=True))
+        else:
+            print(f"agency: {problem}", file=sys.stderr)
+        raise typer.Exit(code) from None
+
+
+def _exit_code(problem: Exception) -> int | None:
+    from linkage.agency.batch import BatchExists, TooManyBad
+    from linkage.agency.client import BadBatch, Refused, Unreachable
+    from linkage.agency.codes import BadCodes
+    from linkage.agency.crosswalk import BadCrosswalk
+    from linkage.agency.extract import BadExtract
+    from linkage.agency.keys import BadKey
+    from linkage.agency.mapping import BadMapping
+    from linkage.agency.settings import BadHome
+    from linkage.agency.standardise import AmbiguousDates
+
+    codes: dict[int, tuple[type[Exception], ...]] = {
+        FINDING: (TooManyBad, BadExtract, AmbiguousDates, Refused),
+        USAGE: (BadMapping, BadHome, BadKey, BadBatch, BatchExists, BadCodes, BadCrosswalk),
+        UNKNOWN: (Unreachable, OSError),
+    }
+    return next((code for code, kinds in codes.items() if isinstance(problem, kinds)), None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,384 @@
+"""An agency's calls to the broker: a batch in, chunk by chunk, and its receipts back.
+
+Every step may be repeated: the batch is opened under a key that is made of its own digest, chunks have their places,
+and what was sealed stays sealed.  So a submission that broke off is simply run again.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from linkage.agency.settings import Home, write_whole
+from linkage.records import MANIFEST_MEDIA_TYPE, TABLE_MEDIA_TYPE, TABLES, BadManifest, Manifest, Table
+
+ASSERTION_SECONDS: Final = 60
+TOKEN_MARGIN: Final = 30  # seconds before its end at which a token is replaced
+TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
+LONGEST_WAIT: Final = 60.0
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+DECIDED: Final = frozenset({"accepted", "linked", "superseded", "rejected", "quarantined"})
+TAKEN: Final = frozenset({"accepted", "linked"})
+
+
+class Unreachable(Exception):
+    """The broker could not be reached, or could not say: nothing is proved, and all may be tried again."""
+
+
+class Refused(Exception):
+    """The broker said no, in its own words, which name nobody."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(f"the broker answered {status}: {title}{f': {detail}' if detail else ''}")
+        self.status = status
+
+
+class BadBatch(ValueError):
+    """A folder does not hold a batch as it was encoded; the message names the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """Where a batch stands at the broker."""
+
+    batch: str
+    flow: str
+    sequence: int
+    state: str
+    counts: Mapping[str, int]
+    receipt: Path | None
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return {
+            "batch": self.batch, "flow": self.flow, "sequence": self.sequence, "state": self.state,
+            "counts": dict(self.counts), "receipt": None if self.receipt is None else str(self.receipt),
+        }  # fmt: skip
+
+
+class Tokens:
+    """Machine tokens of one agency: call it for one that is valid now.
+
+    Signs a fresh assertion (RFC 7523, ES256, one minute) with the home's client key whenever the last token runs out.
+    """
+
+    def __init__(
+        self, home: Home, http: httpx2.Client, *, now: Callable[[], datetime], broker: str | None = None
+    ) -> None:
+        self._home = home
+        self._http = http
+        self._now = now
+        self._url = f"{(broker or home.settings.broker).rstrip('/')}/oauth2/token"
+        self._token = ""
+        self._ends = 0.0
+
+    def __call__(self) -> str:
+        """Raises Unreachable or Refused."""
+        at = self._now().timestamp()
+        if at >= self._ends - TOKEN_MARGIN:
+            answer = self._ask(int(at))
+            self._token = str(answer["access_token"])
+            self._ends = at + float(answer["expires_in"])
+        return self._token
+
+    def forget(self) -> None:
+        """The token was refused: get another one next time."""
+        self._ends = 0.0
+
+    def _ask(self, at: int) -> dict[str, Any]:
+        try:
+            response = self._http.post(
+                self._url,
+                data={
+                    "grant_type": "client_credentials",
+                    "client_assertion_type": ASSERTION_TYPE,
+                    "client_assertion": self.assertion(at),
+                },
+            )
+        except httpx2.HTTPError:
+            raise Unreachable(f"the broker can't be reached at {self._url}") from None
+        if response.status_code >= 500 or response.status_code == 429:
+            raise Unreachable(f"the broker's token endpoint answered {response.status_code}; try again")
+        body = _object(response)
+        if response.status_code != 200:
+            detail = str(body.get("error_description") or "is this agency enrolled, with the keys of this home?")
+            raise Refused(response.status_code, str(body.get("error") or "no token"), detail)
+        if not {"access_token", "expires_in"} <= body.keys():
+            raise Unreachable("the broker's token endpoint gave no token")
+        return body
+
+    def assertion(self, at: int) -> str:
+        """A single-use statement that this is the agency's client."""
+        claims = {
+            "iss": self._home.agency,
+            "sub": self._home.agency,
+            "aud": self._url,
+            "jti": secrets.token_urlsafe(18),
+            "iat": at,
+            "exp": at + ASSERTION_SECONDS,
+        }
+        header = {"alg": "ES256", "typ": "JWT", "kid": self._home.client_kid}
+        return jwt.encode(header, claims, client_jwk(self._home), algorithms=["ES256"])
+
+
+def client_jwk(home: Home) -> ECKey:
+    """The home's client key as joserfc takes it."""
+    pem = home.client_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return ECKey.import_key(pem)
+
+
+class Broker:
+    """The submission routes of one broker, as one agency.  Repeats what may be repeated, with growing pauses."""
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        now: Callable[[], datetime],
+        http: httpx2.Client | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._base = home.settings.broker.rstrip("/")
+        self._attempts = home.settings.timeouts.attempts
+        self._http = http or httpx2.Client(timeout=home.settings.timeouts.seconds, follow_redirects=False)
+        self._sleep = sleep
+        self._tokens = Tokens(home, self._http, now=now)
+
+    def open(self, flow: str, payload: bytes, signature: str) -> dict[str, Any]:
+        """Open a batch, or find the one that was opened with the same manifest."""
+        headers = {
+            "Content-Type": MANIFEST_MEDIA_TYPE,
+            "Idempotency-Key": hashlib.sha256(payload).hexdigest(),
+            "Manifest-Signature": signature,
+        }
+        return _object(self._send("POST", f"/v1/flows/{flow}/batches", content=payload, headers=headers))
+
+    def put(self, flow: str, batch: str, table: str, chunk: int, content: bytes) -> None:
+        """Send one chunk with its digest (RFC 9530)."""
+        digest = base64.b64encode(hashlib.sha256(content).digest()).decode("ascii")
+        headers = {"Content-Type": TABLE_MEDIA_TYPE, "Content-Digest": f"sha-256=:{digest}:"}
+        path = f"/v1/flows/{flow}/batches/{batch}/{table}/chunks/{chunk}"
+        self._send("PUT", path, content=content, headers=headers)
+
+    def status(self, flow: str, batch: str) -> dict[str, Any]:
+        return _object(self._send("GET", f"/v1/flows/{flow}/batches/{batch}"))
+
+    def commit(self, flow: str, batch: str, manifest_sha256: str) -> dict[str, Any]:
+        content = json.dumps({"manifest_sha256": manifest_sha256}).encode()
+        headers = {"Content-Type": "application/json"}
+        path = f"/v1/flows/{flow}/batches/{batch}/commit"
+        return _object(self._send("POST", path, content=content, headers=headers))
+
+    def receipt(self, flow: str, batch: str, kind: str) -> dict[str, Any] | None:
+        """A receipt, or None if there is none of this kind yet."""
+        try:
+            return _object(self._send("GET", f"/v1/flows/{flow}/batches/{batch}/receipt?kind={kind}"))
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def rejections(self, flow: str, batch: str) -> list[dict[str, Any]]:
+        """What is wrong with a rejected batch, by table, row and code."""
+        response = self._send("GET", f"/v1/flows/{flow}/batches/{batch}/rejections")
+        return [json.loads(line) for line in response.text.splitlines() if line.strip()]
+
+    def _send(
+        self, method: str, path: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
+        problem, pause, renewed = "it did not answer", 0.0, False
+        for attempt in range(self._attempts):
+            if attempt:
+                self._sleep(pause)
+            pause = _pause(attempt)
+            try:
+                authorised = {**(headers or {}), "Authorization": f"Bearer {self._tokens()}"}
+                response = self._http.request(method, self._base + path, content=content, headers=authorised)
+            except (httpx2.HTTPError, Unreachable) as failure:
+                problem = str(failure) if isinstance(failure, Unreachable) else type(failure).__name__
+                continue
+            if response.status_code == 401 and not renewed:
+                renewed = True
+                self._tokens.forget()
+                continue
+            if response.status_code in TRY_AGAIN:
+                problem = f"it answered {response.status_code}"
+                pause = max(pause, _retry_after(response))
+                continue
+            if response.status_code >= 500:
+                raise Unreachable(f"the broker failed with {response.status_code}; nothing is known, try again")
+            if response.status_code >= 400:
+                raise _refusal(response)
+            return response
+        raise Unreachable(f"the broker at {self._base} could not be asked, {self._attempts} times: {problem}")
+
+
+def submit(
+    folder: Path,
+    home: Home,
+    broker: Broker,
+    *,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> Submission:
+    """Send a batch and keep the receipt of its arrival.  Run again, it goes on where it broke off.
+
+    Raises BadBatch, Refused or Unreachable.
+    """
+    payload, signature, manifest = read_batch(folder)
+    if manifest.agency != home.agency:
+        raise BadBatch(f"{folder}: the batch is of {manifest.agency!r}, the home of {home.agency!r}")
+    sha256 = hashlib.sha256(payload).hexdigest()
+    opened = broker.open(manifest.flow, payload, signature)
+    batch = str(opened["batch"])
+    now = broker.status(manifest.flow, batch)  # what an earlier run has sent is not missing any more
+    if now["state"] == "open":
+        missing = now["missing"]
+        for done, one in enumerate(missing):
+            progress("chunks", done, len(missing))
+            content = _chunk(folder, manifest, one["table"], int(one["chunk"]))
+            broker.put(manifest.flow, batch, str(one["table"]), int(one["chunk"]), content)
+        progress("chunks", len(missing), len(missing))
+        now = broker.commit(manifest.flow, batch, sha256)
+    kept = {
+        "batch": batch, "flow": manifest.flow, "sequence": manifest.sequence, "manifest_sha256": sha256,
+        "state": now["state"],
+    }  # fmt: skip
+    received = broker.receipt(manifest.flow, batch, "received")
+    if received is not None:
+        kept["received"] = received
+    _keep(home, batch, kept)
+    home.remember(manifest.flow, pending={"batch": batch, "sequence": manifest.sequence, "manifest_sha256": sha256})
+    return settle(home, broker, batch)
+
+
+def settle(home: Home, broker: Broker, batch: str) -> Submission:
+    """Ask how a batch stands, and keep its verdict once there is one.  Raises BadBatch, Refused or Unreachable."""
+    kept = receipts(home).get(batch)
+    if kept is None:
+        raise BadBatch(f"no receipt of batch {batch} is in {home.receipts}; submit it first")
+    flow = str(kept["flow"])
+    now = broker.status(flow, batch)
+    kept["state"] = now["state"]
+    if now["state"] in DECIDED and "verdict" not in kept:
+        verdict = broker.receipt(flow, batch, "verdict")
+        if verdict is not None:
+            kept["verdict"] = verdict
+    path = _keep(home, batch, kept)
+    held = home.state(flow)
+    if now["state"] in TAKEN and int(kept["sequence"]) > int(held["sequence"]):
+        home.remember(flow, sequence=kept["sequence"], manifest_sha256=kept["manifest_sha256"], pending=None)
+    elif now["state"] == "rejected" and (held.get("pending") or {}).get("batch") == batch:
+        home.remember(flow, pending=None)  # its number is free again
+    return Submission(
+        batch=batch, flow=flow, sequence=int(kept["sequence"]), state=str(now["state"]),
+        counts=now.get("counts") or {}, receipt=path,
+    )  # fmt: skip
+
+
+def wait(
+    home: Home, broker: Broker, batch: str, *, seconds: float, sleep: Callable[[float], None] = time.sleep
+) -> Submission:
+    """Settle, again and again until there is a verdict or the time is over."""
+    waited, pause = 0.0, 0.25
+    submission = settle(home, broker, batch)
+    while submission.state not in DECIDED and waited < seconds:
+        sleep(pause)
+        waited += pause
+        pause = min(pause * 1.5, 5.0)
+        submission = settle(home, broker, batch)
+    return submission
+
+
+def receipts(home: Home) -> dict[str, dict[str, Any]]:
+    """Every receipt of the home, by batch."""
+    found = {}
+    for path in sorted(home.receipts.glob("*.json")):
+        try:
+            kept = json.loads(path.read_bytes())
+            found[str(kept["batch"])] = kept
+        except (OSError, ValueError, KeyError, TypeError):
+            raise BadBatch(f"{path} is not a receipt; put it aside") from None
+    return found
+
+
+def read_batch(folder: Path) -> tuple[bytes, str, Manifest]:
+    """Manifest bytes, signature and manifest of a folder.  Raises BadBatch."""
+    try:
+        payload = (folder / "manifest.json").read_bytes()
+        signature = (folder / "manifest.jws").read_text(encoding="ascii").strip()
+        manifest = Manifest.parse(payload)
+        for name in TABLES:
+            if (size := (folder / f"{name}.parquet").stat().st_size) != manifest.tables[name].size:
+                raise BadBatch(f"{folder / name}.parquet has {size} bytes, not those that were signed; encode again")
+    except OSError as problem:
+        raise BadBatch(f"{problem.filename}: {problem.strerror}; `agency encode` makes a batch") from None
+    except (BadManifest, UnicodeDecodeError) as problem:
+        raise BadBatch(f"{folder / 'manifest.json'}: {problem}; encode again") from None
+    return payload, signature, manifest
+
+
+def _chunk(folder: Path, manifest: Manifest, table: Table, number: int) -> bytes:
+    """One chunk of a table.  Raises BadBatch if its bytes are not those that were signed."""
+    if table not in TABLES or not 0 <= number < len(manifest.tables[table].chunks):
+        raise Unreachable("the broker asks for a chunk that this batch does not have")
+    entry = manifest.tables[table]
+    path = folder / f"{table}.parquet"
+    with path.open("rb") as file:
+        file.seek(number * manifest.chunk_size)
+        content = file.read(manifest.chunk_size)
+    if hashlib.sha256(content).hexdigest() != entry.chunks[number]:
+        raise BadBatch(f"{path}: it has changed since it was signed; encode again")
+    return content
+
+
+def _keep(home: Home, batch: str, kept: Mapping[str, Any]) -> Path:
+    if not batch or not all(sign.isalnum() or sign in "-_" for sign in batch):
+        raise Unreachable("the broker named the batch in a form that is not known here")
+    path = home.receipts / f"{batch}.json"
+    write_whole(path, json.dumps(kept, indent=2, sort_keys=True).encode() + b"\n")
+    return path
+
+
+def _object(response: httpx2.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Unreachable(f"the broker's answer ({response.status_code}) can't be read: is the address right?")
+    return body
+
+
+def _refusal(response: httpx2.Response) -> Refused:
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict):
+        body = {}
+    return Refused(response.status_code, str(body.get("title") or "refused"), str(body.get("detail") or ""))
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), LONGEST_WAIT) if text.isascii() and text.isdigit() else 0.0
+
+
+def _pause(attempt: int) -> float:
+    """Half a second, doubled each time, with up to as much again by chance, so that agencies don't come in step."""
+    base = float(min(0.5 * 2**attempt, LONGEST_WAIT / 2))
+    return base + base * secrets.randbelow(1000) / 1000
