@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import product
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
@@ -675,27 +676,24 @@ def _assurance_findings(where: str, grant: _GrantText, assured: _AssuranceText, 
 def _emergency_findings(
     where: str, grant: _GrantText, terms: _BreakGlassText, text: _AgreementText
 ) -> Iterator[Finding]:
+    """An emergency clause lasts an hour at most and adds one mode at most to what the same parties share otherwise."""
     if not terms.ends_after.startswith("PT") or _span(terms.ends_after).minutes > 60:
         yield Finding(f"{where}.break_glass.ends_after", "longer than an hour", "write PT60M or less")
-    ordinary = [one for one in text.grants if one.break_glass is None]
+    parties = {party.id: party for party in text.parties}
+    usual: dict[tuple[str, str, str], Mode] = {}
+    for one in text.grants:
+        if one.break_glass is None:
+            for pair in product(one.from_, one.to.orgs):
+                for mode, names in _disclosed(one):
+                    for name in names if mode is not Mode.AGGREGATE else ():
+                        usual[*pair, name] = max(mode, usual.get((*pair, name), Mode.NONE))
     for mode, names in _disclosed(grant):
-        for name in names:
-            for source in grant.from_:
-                for org in grant.to.orgs:
-                    usual = max(
-                        (
-                            step
-                            for one in ordinary
-                            if source in one.from_ and org in one.to.orgs
-                            for step, given in _disclosed(one)
-                            if name in given and step is not Mode.AGGREGATE
-                        ),
-                        default=Mode.NONE,
-                    )
-                    if mode > usual + 1:
-                        place = f"{where}.disclose.{mode.word}"
-                        message = f"{name} is over one mode above what {source} gives {org} otherwise"
-                        yield Finding(place, message, "an emergency adds one mode at most")
+        for name, source in product(names, grant.from_):
+            if name != RECORD and name.partition(".")[0] not in parties[source].discloses:
+                continue
+            if any(mode > usual.get((source, org, name), Mode.NONE) + 1 for org in grant.to.orgs):
+                message = f"{name} is over one mode above what {source} gives a recipient named otherwise"
+                yield Finding(f"{where}.disclose.{mode.word}", message, "an emergency adds one mode at most")
 
 
 def _lint(agreement: Agreement, lists: Vocabulary) -> Iterator[Finding]:

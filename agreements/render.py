@@ -217,7 +217,8 @@ def _latest(_: Category, items: Sequence[Item], __: date) -> str | None:
 def _highest(body: Category, items: Sequence[Item], _: date) -> str | None:
     """The last in the order of the vocabulary's words."""
     found = {item.code for item in items}
-    return next((code for code in reversed(body.status.labels) if code in found), None) if body.status else None
+    order = list(body.status.labels) if body.status else []
+    return next((code for code in reversed(order) if code in found), None)
 
 
 def _count(_: Category, items: Sequence[Item], on: date) -> str:
