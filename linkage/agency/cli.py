@@ -12,6 +12,7 @@ mapping, settings or keys; 3 could not tell (the broker or a file can't be reach
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -62,18 +63,15 @@ def keygen(
     makes it, the others are handed its keys/link.key and name it with --link-key.  No key is ever overwritten.
     """
     with _answering(as_json):
-        from typing import cast
-
         from linkage.agency.keygen import make_home
         from linkage.agency.settings import BadHome
-        from linkage.records import PROFILES, Profile
+        from linkage.records import PROFILES
 
         if profile not in PROFILES:
             raise BadHome(f"--profile: one of {', '.join(PROFILES)} is due")
         made = make_home(
-            home, agency=agency, partnership=partnership, epoch=epoch, profile=cast("Profile", profile), link_key=link_key,
-            broker=broker,
-        )  # fmt: skip
+            home, agency=agency, partnership=partnership, epoch=epoch, profile=profile, link_key=link_key, broker=broker
+        )
         told = {
             "home": str(home), "agency": agency, "key_epoch": epoch, "public": str(home / "public.json"),
             "key_fingerprint": made.public["key_fingerprint"],
@@ -221,7 +219,7 @@ def crosswalk(
 
 def main() -> None:
     """The console script.  The gateway's pages bring their own framework: loaded only when asked for."""
-    if sys.argv[1:2] in (["gateway"], ["--help"], []):
+    if sys.argv[1:2] in (["gateway"], ["--help"], []) and importlib.util.find_spec("linkage.agency.gateway.cli"):
         importlib.import_module("linkage.agency.gateway.cli").register(app)
     app()
 
@@ -303,16 +301,16 @@ def _exit_code(problem: Exception) -> int | None:
     from linkage.agency.client import BadBatch, Refused, Unreachable
     from linkage.agency.codes import BadCodes
     from linkage.agency.crosswalk import BadCrosswalk
-    from linkage.agency.extract import BadExtract
+    from linkage.agency.extract import BadExtract, UnreadableExtract
     from linkage.agency.keys import BadKey
     from linkage.agency.mapping import BadMapping
     from linkage.agency.settings import BadHome
     from linkage.agency.standardise import AmbiguousDates
 
     codes: dict[int, tuple[type[Exception], ...]] = {
+        UNKNOWN: (Unreachable, UnreadableExtract, OSError),
         FINDING: (TooManyBad, BadExtract, AmbiguousDates, Refused),
         USAGE: (BadMapping, BadHome, BadKey, BadBatch, BatchExists, BadCodes, BadCrosswalk),
-        UNKNOWN: (Unreachable, OSError),
     }
     return next((code for code, kinds in codes.items() if isinstance(problem, kinds)), None)
 

@@ -26,6 +26,10 @@ class BadExtract(ValueError):
     """A file can't be read as an extract: the message names file, line or column and the fix, never a value."""
 
 
+class UnreadableExtract(BadExtract):
+    """A file can't be opened at all, which says nothing about what is in it."""
+
+
 def read(path: Path) -> pa.Table:
     """All columns of a CSV (UTF-8, header line) or Parquet file; those of a CSV are text.  Raises BadExtract."""
     kind = path.suffix.lower()
@@ -36,7 +40,7 @@ def read(path: Path) -> pa.Table:
     except OSError as problem:
         if isinstance(problem, pa.ArrowException):
             raise BadExtract(f"{path.name}: it can't be read as {kind[1:]}") from None
-        raise BadExtract(f"{path}: {problem.strerror or 'it can not be opened'}") from None
+        raise UnreadableExtract(f"{path}: {problem.strerror or 'it can not be opened'}") from None
 
 
 def fields(source: Source, *, file: Path | None = None) -> pa.Table:
