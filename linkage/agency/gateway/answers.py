@@ -69,6 +69,7 @@ class Feed(Answer):
     """One organisation's flow, and how fresh it is."""
 
     organisation: str
+    name: str = ""  # as people call it
     flow: str
     state: State
     as_of: datetime | None = None
@@ -83,6 +84,7 @@ class SearchAnswer(Answer):
     candidates: tuple[Candidate, ...] = ()
     organisations: tuple[Feed, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    too_many: str | None = None
     banner: str
     receipt: Receipt | None = None
 
@@ -149,6 +151,7 @@ class Shown(Answer):
     items: tuple[dict[str, Any], ...] = ()
     may_ask_holder: bool = False
     unconfirmed: bool = False
+    about: str = "subject_child"
     under: tuple[Clause, ...] = ()
 
 

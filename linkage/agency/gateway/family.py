@@ -74,6 +74,7 @@ def context(gateway: Gateway, box: Box, view: FamilyView) -> dict[str, Any]:
     first, later = _split(events)
     return {
         "box": box,
+        "organisation": gateway.names((*view.tiles, *view.others)),
         "view": view,
         "typed": typed,
         "contact": contact_of(gateway, box.content.get("contact", "")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, PrefixLoader
 
 from linkage.agency.gateway import words
+from linkage.agency.gateway.answers import Feed
 from linkage.agency.gateway.broker_client import BrokerClient
 from linkage.agency.gateway.encoder import SearchEncoder
 from linkage.agency.gateway.sessions import Session, Sessions
@@ -66,25 +67,23 @@ class Gateway:
     pages: Environment
     now: Callable[[], datetime]
 
-    def organisation(self, agency: str | None) -> str:
-        """How people call an organisation."""
-        if not agency:
-            return ""
-        return self.settings.organisations.get(agency, words.plain(agency))
+    def names(self, feeds: Iterable[Feed] = ()) -> Callable[[str | None], str]:
+        """How people call an organisation: as the settings say, else as the broker's answer does."""
+        known = {feed.organisation: feed.name for feed in feeds if feed.name} | self.settings.organisations
+        return lambda agency: known.get(agency, words.plain(agency)) if agency else ""
 
     def page(
         self, request: Request, template: str, session: Session | None, *, status: int = 200, **context: Any
     ) -> HTMLResponse:
         """A page, with everything that all of them carry."""
         html = self.pages.get_template(template).render(
+            {"organisation": self.names()} | context,
             cspNonce=request.state.nonce,
             assetPath="/static",
             settings=self.settings,
             session=session,
-            organisation=self.organisation,
             now=self.now(),
             path=request.url.path,
-            **context,
         )
         return HTMLResponse(html, status_code=status)
 

@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from linkage.agency import clock
 from linkage.agency.gateway import typed as forms
-from linkage.agency.gateway.answers import Candidate, FamilyView, SearchAnswer
+from linkage.agency.gateway.answers import Candidate, SearchAnswer
 from linkage.agency.gateway.broker_client import Actor
 from linkage.agency.gateway.forms import FormDep
 from linkage.agency.gateway.pages import Gateway, GatewayDep
@@ -60,6 +60,8 @@ def form(request: Request, session: SearcherDep, gateway: GatewayDep) -> Respons
     draft = drafts[0].content if drafts else {}
     typed = Typed.from_json(draft["typed"]) if draft else Typed()
     faults = _faults(gateway, session, typed) if draft.get("tried", False) else {}
+    if draft.get("too_many"):
+        faults = {"child-postcode": draft["too_many"]} | faults
     return gateway.page(
         request,
         "search.html",
@@ -120,6 +122,7 @@ def results(search: str, request: Request, session: SearcherDep, gateway: Gatewa
         "results.html",
         session,
         box=box,
+        organisation=gateway.names(answer.organisations),
         answer=answer,
         candidates=ordered,
         typed=Typed.from_json(box.content["typed"]),
@@ -183,7 +186,11 @@ def disclose(gateway: Gateway, session: Session, search: Box, candidate: Candida
         now=now,
         lasts=min(view.ends_at - now, timedelta(minutes=gateway.settings.typed_minutes)),
     )
-    _note_in_contact(gateway, content.get("contact", ""), content["answer"]["search"], candidate.candidate, view)
+    box = contact_of(gateway, content.get("contact", ""))
+    if box is not None:
+        opened = {session.person.id: {"search": content["answer"]["search"], "candidate": candidate.candidate}}
+        known = {"opened": box.content["opened"] | opened, "birth_year": view.person.birth_year}
+        gateway.store.replace("contact", ORGANISATION, box.id, box.content | known, now=now)
     return RedirectResponse(f"/views/{view_id}", 303)
 
 
@@ -200,13 +207,15 @@ def open_contact(gateway: Gateway, contact: str) -> Box:
     return box
 
 
-def keep_draft(gateway: Gateway, session: Session, typed: Typed, *, tried: bool = False, focus: str = "") -> None:
+def keep_draft(
+    gateway: Gateway, session: Session, typed: Typed, *, tried: bool = False, focus: str = "", too_many: str = ""
+) -> None:
     """Keep what is typed, sealed, for this person alone and for an hour at most."""
     gateway.store.drop("draft", session.person.id)
     gateway.store.put(
         "draft",
         session.person.id,
-        {"typed": typed.as_json(), "tried": tried, "focus": focus},
+        {"typed": typed.as_json(), "tried": tried, "focus": focus, "too_many": too_many},
         now=gateway.now(),
         lasts=timedelta(minutes=gateway.settings.typed_minutes),
     )
@@ -216,6 +225,9 @@ def _search(gateway: Gateway, session: Session, typed: Typed) -> Response:
     now = gateway.now()
     body = gateway.encoder.search(typed, today=clock.today(now))
     answer, raw = gateway.broker.search(body, actor(session))
+    if answer.too_many:
+        keep_draft(gateway, session, typed, tried=True, too_many=answer.too_many)
+        return RedirectResponse("/searches/new", 303)
     if typed.purpose not in session.acknowledged:
         gateway.sessions.confirm_purpose(session, typed.purpose)
     contact = _contact_for(gateway, typed, body["case"])
@@ -252,19 +264,11 @@ def _contact_for(gateway: Gateway, typed: Typed, case: str) -> str:
         "case_reference": typed.case_reference,
         "purpose": typed.purpose,
         "birth_year": None,
-        "search": "",
-        "candidate": "",
+        "opened": {},  # person id -> their own search and candidate, which is what they may decide on
         "asked": False,
         "threshold": None,
     }
     return gateway.store.put("contact", ORGANISATION, content, now=gateway.now(), lasts=CONTACT_LASTS)
-
-
-def _note_in_contact(gateway: Gateway, contact: str, search: str, candidate: str, view: FamilyView) -> None:
-    box = contact_of(gateway, contact)
-    if box is not None:
-        known = {"search": search, "candidate": candidate, "birth_year": view.person.birth_year}
-        gateway.store.replace("contact", ORGANISATION, box.id, box.content | known, now=gateway.now())
 
 
 def _faults(gateway: Gateway, session: Session, typed: Typed) -> dict[str, str]:

@@ -38,7 +38,7 @@ def decide(contact: str, request: Request, form: FormDep, session: SearcherDep, 
         raise RoleNotPermitted
     elif form.text("grounds") not in GROUNDS:
         return _page(request, gateway, session, box, fault="Choose the ground for this decision")
-    elif not content["candidate"]:
+    elif session.person.id not in content["opened"]:
         return _page(
             request, gateway, session, box, fault="Search for the child in this contact and open the match first"
         )
@@ -62,10 +62,10 @@ def decide(contact: str, request: Request, form: FormDep, session: SearcherDep, 
 
 def _record(gateway: Gateway, session: Session, contact: dict[str, Any], grounds: str) -> str:
     """Have the broker record level 4; empty if it did, else the sentence that says why not."""
-    body = {name: contact[name] for name in ("case", "search", "candidate")} | {"level": LEVEL, "grounds": grounds}
+    body = {"case": contact["case"], **contact["opened"][session.person.id], "level": LEVEL, "grounds": grounds}
     answer = gateway.broker.set_threshold(body, actor(session))
-    refusals = [one for one in answer.get("refusals") or [answer.get("refusal")] if isinstance(one, dict)]
-    return str(refusals[0].get("sentence", "")) if refusals else ""
+    refusal = answer.get("refusal")
+    return str(refusal.get("sentence", "")) if isinstance(refusal, dict) else ""
 
 
 def _page(request: Request, gateway: Gateway, session: Session, contact: Box, *, fault: str = "") -> Response:

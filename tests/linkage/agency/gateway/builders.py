@@ -356,8 +356,7 @@ def a_contact(running: Running, **changes: Any) -> str:
         "case_reference": "SAMPLE-0412",
         "purpose": "MASH_SCREEN",
         "birth_year": 2017,
-        "search": "s-1",
-        "candidate": "c-1",
+        "opened": {},
         "asked": False,
         "threshold": None,
     }
