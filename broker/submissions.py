@@ -72,6 +72,7 @@ DELETES_BAND: Final = 0.02
 SMALL: Final = 20  # rows: a difference below this is no sign of anything
 ENCODERS: Final = ("encoder-1",)
 LIVE: Final = ("accepted", "linked")
+UNDECIDED: Final = "undecided"
 
 ReceiptKind = Literal["received", "verdict"]
 
@@ -565,19 +566,24 @@ def validate_sealed(reception: Reception, *, stop: threading.Event | None = None
     reception.spool.sweep()
     _expire(reception)
     decided: dict[str, str] = {}
-    while True:
+    again = True
+    while again:
+        again = False
         with reception.store.reading() as tx:
             rows = tx.all(BatchRow, order=("agency", "flow", "sequence", "id"), state=("sealed", "validating"))
-        waiting = [row.id for row in rows if decided.get(row.id) != "sealed"]
-        if not waiting or (stop is not None and stop.is_set()):
-            return decided
-        for batch in waiting:
+        for row in rows:
             if stop is not None and stop.is_set():
                 return decided
-            state = validate(reception, batch)
-            if state != "sealed":  # one that waited for this one may go on now
-                decided = {known: was for known, was in decided.items() if was != "sealed"}
-            decided[batch] = state
+            if decided.get(row.id) == UNDECIDED:
+                continue
+            try:
+                decided[row.id] = validate(reception, row.id)
+            except Exception as wrong:  # one batch must not keep the others out; it stays sealed, for the next time
+                log.error("batch undecided", batch=row.id, agency=row.agency, flow=row.flow, fault=type(wrong).__name__)
+                decided[row.id] = UNDECIDED
+            # a batch that was let in may be what another one waits for
+            again = again or decided[row.id] == "accepted"
+    return decided
 
 
 def _expire(reception: Reception) -> None:
@@ -627,13 +633,15 @@ def validate(reception: Reception, batch: str, *, released_by: str | None = None
     at = clock.now()
     with reception.store.transaction() as tx:
         held = tx.one(BatchRow, id=batch)
-        if held is None or held.state not in ("validating", "quarantined"):
-            return held.state if held else "rejected"
+        if held is None or held.state != ("validating" if released_by is None else "quarantined"):
+            return held.state if held else "rejected"  # decided meanwhile, by another process
         _apply(reception, tx, held, judged, at=at, by=released_by or "")
     if judged.state in ("rejected", "superseded"):
         reception.spool.drop(batch)
     reception.trail.wake()
-    log.info("batch decided", agency=row.agency, flow=row.flow, sequence=row.sequence, state=judged.state)
+    if judged.code == "gap":
+        log.warning("batch waits for an earlier night", agency=row.agency, flow=row.flow, batch=row.id)
+    log.info("batch decided", agency=row.agency, flow=row.flow, batch=row.id, state=judged.state)
     return judged.state
 
 
