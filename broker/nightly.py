@@ -290,9 +290,17 @@ def _one_run(
 
 def _claim(site: Site, inputs: _Inputs, before: LinkRunRow | None, *, night: date, at: datetime) -> LinkRunRow:
     row = LinkRunRow(
-        id=new_event_id(), night=night, state="running", stage="gather", previous=before.id if before else None, segments={},
-        counts={"inputs": inputs.fingerprint}, holder=_holder(), lease_until=clock.now() + LEASE, started_at=at,
-    )  # fmt: skip
+        id=new_event_id(),
+        night=night,
+        state="running",
+        stage="gather",
+        previous=before.id if before else None,
+        segments={},
+        counts={"inputs": inputs.fingerprint},
+        holder=_holder(),
+        lease_until=clock.now() + LEASE,
+        started_at=at,
+    )
     with site.store.transaction() as tx:
         tx.add(row)
         _record(site, tx, "linkage.run_started", row, outcome="running", batches=[b.id for b in inputs.batches][:50])
