@@ -124,6 +124,7 @@ class Store:
             )
         try:
             with Session(engine, expire_on_commit=False) as session:
+                session.connection()  # begin now: a lock taken late is a lost race
                 yield session
         except IntegrityError:
             raise Conflict("a row with this key is there already") from None

@@ -381,6 +381,7 @@ def upgrade() -> None:
         sa.Column("purpose", sa.String(), nullable=False),
         sa.Column("basis", PlainJSON(), nullable=False),
         sa.Column("case_hmac", sa.String(), nullable=False),
+        sa.Column("household", PlainJSON(), nullable=False),
         sa.Column("family_informed", sa.String(), nullable=False),
         sa.Column("run", sa.String(), nullable=True),
         sa.Column("event_id", sa.String(), nullable=False),

@@ -1,0 +1,30 @@
+"""The schema goes forward and back, and is that of the tables, on both databases."""
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from broker.store import Store, migrate
+
+
+def test_upgrade_check_downgrade_upgrade(url: str) -> None:
+    store = Store(url)
+    migrate.upgrade(store)
+    assert migrate.at_head(store)
+    assert migrate.differences(store) == []
+    migrate.downgrade(store, "base")
+    assert not migrate.at_head(store)
+    migrate.upgrade(store)
+    assert migrate.at_head(store)
+    store.close()
+
+
+def test_the_logs_rows_are_only_added_to(store: Store) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO audit_entry (log_id, seq, leaf, leaf_hash, event_id) VALUES ('l', 0, :b, :b, 'e')"),
+            {"b": b"x"},
+        )
+    for change in ("DELETE FROM audit_entry", "UPDATE audit_entry SET seq = 7"):
+        with pytest.raises(DBAPIError, match="only added to"), store.engine.begin() as connection:
+            connection.execute(text(change))
