@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.events import Event
 from broker import clock, problems, register
-from broker.api import audit_log, health, oauth
+from broker.api import audit_log, batches, health, oauth
 from broker.dependencies import Broker
 from broker.errors import BrokerError, TooLarge, UnsafeDatabase, UnsupportedMedia
 from broker.keys import Keys
@@ -36,11 +36,12 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     audit_log.public,
     audit_log.router,
+    batches.router,
 )
 """Every router.  A new one is added here, and nowhere else."""
 
 Stop = Callable[[], None]
-WORKERS: Final[tuple[Callable[[Broker], Stop], ...]] = ()
+WORKERS: Final[tuple[Callable[[Broker], Stop], ...]] = (batches.worker,)
 """What runs beside the requests of `broker serve`: each is started with the broker and gives back how to stop it."""
 
 PUBLIC: Final = frozenset(
