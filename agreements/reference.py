@@ -120,8 +120,8 @@ def clause_mode(
     """What one clause gives of a category for one item, own limits included; none unless every test holds."""
     if failed(q, agreement, grant, category, held):
         return Mode.NONE
-    mode = _without_condition(q, grant, category)
-    return mode if facts is None else min(mode, own(q, facts, agreement, category))
+    known = facts or Facts(source=q.source)  # without facts, the limits that need none
+    return min(_without_condition(q, grant, category), own(q, known, agreement, category))
 
 
 def failed(q: Question, agreement: Agreement, grant: Grant, category: str, held: Held | None) -> tuple[str, ...]:

@@ -213,6 +213,12 @@ class Vocabulary:
             return Mode.EXISTENCE if any(self._ceilings[purpose, name] for name in self.shareable) else Mode.NONE
         return self._ceilings[purpose, category]
 
+    def everything(self, purpose: str) -> Mapping[str, Mode]:
+        """What to ask for to see all that a purpose could ever show: each category at the purpose's ceiling."""
+        ceilings = {name: self.ceiling(purpose, name) for name in (*self.shareable, RECORD)}
+        aggregate = self.purposes[purpose].aggregate
+        return {name: cap for name, cap in ceilings.items() if cap and (cap is Mode.AGGREGATE) is aggregate}
+
 
 def load() -> Vocabulary:
     """Read the lists shipped with this package.  Raises ValueError if one contradicts another."""
