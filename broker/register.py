@@ -77,6 +77,7 @@ class Enrolment:
     flows: tuple[FlowTerms, ...]
     signing_kid: str
     signing_public: str
+    signatory: tuple[str, str] | None  # kid and public half of whoever signs agreements; None: not yet named
     client_jwk: Mapping[str, Any]
     key_epoch: str
     key_fingerprint: str
@@ -101,6 +102,7 @@ class Enrolment:
                 agency=public["agency"], name=details["name"], party_type=details["party_type"],
                 sector=details["sector"], roles=tuple(details.get("roles", ())), contacts=contacts, flows=flows,
                 signing_kid=public["signing"]["kid"], signing_public=public["signing"]["public"],
+                signatory=_signatory(public.get("signatory")),
                 client_jwk=public["client"], key_epoch=public["key_epoch"],
                 key_fingerprint=public["key_fingerprint"], canaries=tuple(public["canaries"]),
             )  # fmt: skip
@@ -117,11 +119,23 @@ class Enrolment:
             raise Malformed("signing.kid: <agency>/<number>")
         if len(unb64url(self.signing_public)) != 32:
             raise Malformed("signing.public: 32 bytes of an Ed25519 key in base64url")
+        if self.signatory is not None:
+            kid, signs = self.signatory
+            if not kid.startswith(f"{self.agency}/") or kid == self.signing_kid or signs == self.signing_public:
+                raise Malformed(
+                    "signatory: a key of its own, <agency>/<name>: who sends batches does not sign agreements"
+                )
+            if len(unb64url(signs)) != 32:
+                raise Malformed("signatory.public: 32 bytes of an Ed25519 key in base64url")
         ClientKey.of(self.client_jwk, owner=self.agency)
         if not all(_FLOW.fullmatch(terms.flow) and _TIME.fullmatch(terms.expected_by) for terms in self.flows):
             raise Malformed("flows: a name in lower case, expected_by as HH:MM")
         if unknown := {t.contact for t in self.flows if t.contact} - set(self.contacts):
             raise Malformed(f"flows: {len(unknown)} contact is not among the contacts")
+
+
+def _signatory(body: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    return None if body is None else (body["kid"], body["public"])
 
 
 def claim_installation(store: Store, environment: str, *, at: datetime) -> None:
@@ -170,6 +184,8 @@ def enrol(store: Store, trail: Trail, enrolment: Enrolment, *, partnership: str,
         tx.add(row)
         tx.flush()
         _add_key(tx, enrolment.agency, enrolment.signing_kid, "signing", enrolment.signing_public, at)
+        if enrolment.signatory is not None:
+            _add_key(tx, enrolment.agency, enrolment.signatory[0], "signatory", enrolment.signatory[1], at)
         client = json.dumps(dict(enrolment.client_jwk), sort_keys=True)
         _add_key(tx, enrolment.agency, str(enrolment.client_jwk["kid"]), "client", client, at)
         for terms in enrolment.flows:
@@ -285,7 +301,7 @@ def snapshot(reading: Reading) -> Snapshot:
     refs = tuple(row.ref for row in rows)
     signatures = reading.all(AgreementSignatureRow, agreement=refs, order=("agreement", "party"))
     events = [row for row in reading.all(AgreementStatusRow, agreement=refs, order=("number",)) if row.jws]
-    keys = reading.all(AgencyKeyRow, use="signing", order=("kid",))
+    keys = reading.all(AgencyKeyRow, use="signatory", order=("kid",))
     state = (
         tuple((row.ref, row.digest) for row in rows),
         tuple((row.agreement, row.party, row.jws) for row in signatures),
@@ -338,7 +354,7 @@ def add_signatures(
     with store.transaction() as tx:
         row = _document_row(tx, ref)
         document = _documents_of(tx, [row])[0]
-        registered = _party_keys(tx.all(AgencyKeyRow, use="signing"))
+        registered = _party_keys(tx.all(AgencyKeyRow, use="signatory"))
         parties = []
         for one in jws.get("signatures", ()):
             alone = {"payload": jws.get("payload"), "signatures": [one]}
@@ -384,7 +400,7 @@ def add_party_event(store: Store, trail: Trail, ref: str, jws: Mapping[str, Any]
     with store.transaction() as tx:
         row = _document_row(tx, ref)
         try:
-            event = verify_event(jws, _party_keys(tx.all(AgencyKeyRow, use="signing")))
+            event = verify_event(jws, _party_keys(tx.all(AgencyKeyRow, use="signatory")))
         except (SignatureRefused, ValueError) as wrong:
             raise BadSignature(str(wrong)) from None
         if event.digest != row.digest:
@@ -399,13 +415,16 @@ def add_party_event(store: Store, trail: Trail, ref: str, jws: Mapping[str, Any]
 
 
 def activate(store: Store, trail: Trail, ref: str, *, who: Who, at: datetime) -> EntryRef:
-    """Put a document in force at this host.  Raises NotFound, BadAgreement if a party has not signed it."""
+    """Put a document in force at this host.  Raises NotFound, BadAgreement if no party has signed it.
+
+    A party that has not signed yet stops its own flows only: a clause is live between two that both have.
+    """
     with store.transaction() as tx:
         row = _document_row(tx, ref)
         document = _documents_of(tx, [row])[0]
         states = _party_states(tx, document, at)
-        if unsigned := sorted(party for party, state in states.items() if state == "unsigned"):
-            raise BadAgreement(f"{ref} is not signed by {', '.join(unsigned)}")
+        if not any(state != "unsigned" for state in states.values()):
+            raise BadAgreement(f"{ref} is signed by nobody yet: it takes its source and its recipient, at least")
         row.status, row.changed_at = "active", at
         tx.add(row)
         _status(tx, ref, "active", "activated", who, at)
@@ -536,7 +555,7 @@ def _party_keys(rows: Sequence[AgencyKeyRow]) -> dict[str, PartyKey]:
 
 
 def _party_states(reading: Reading, document: Document, at: datetime) -> Mapping[str, str]:
-    registered = _party_keys(reading.all(AgencyKeyRow, use="signing"))
+    registered = _party_keys(reading.all(AgencyKeyRow, use="signatory"))
     signatures = [
         signature
         for row in reading.all(AgreementSignatureRow, agreement=document.ref)

@@ -30,7 +30,7 @@ class AgencyRow(Row, table=True):
 
 
 class AgencyKeyRow(Row, table=True):
-    """A public key.  `use`: signing (`public` = base64url of raw Ed25519) or client (`public` = the JWK, P-256)."""
+    """A public key.  `use`: signing (batches) or signatory (agreements), raw Ed25519 in base64url; client, a JWK."""
 
     __tablename__ = "agency_key"
 

@@ -217,6 +217,30 @@ def crosswalk(
                 raise typer.Exit(FINDING)
 
 
+@app.command()
+def log(
+    home: HomeFolder,
+    out: Annotated[Path, typer.Option("--out", help="The folder to bring up to date.")],
+    shard: Annotated[str | None, typer.Option("--shard", help="The log's year; default: this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the broker's public log to a folder.  Then `auditor` checks it there, without a network.
+
+    Only what is new is fetched.  The log says that things happened and when; never what, or about whom.
+
+    Exit codes: 0 the folder is up to date; 1 the broker's checkpoint can't be read; 2 the home is wrong; 3 the broker
+    can't be reached.
+    """
+    with _answering(as_json):
+        from linkage.agency import clock
+        from linkage.agency.log import copy_log
+
+        asked, year = _broker(_home(home)), shard or str(clock.now().year)
+        size, fetched = copy_log(lambda path: asked.log_file(year, path), out)
+        told = {"size": size, "fetched": fetched, "out": str(out)}
+        _say(as_json, told, f"{out}: {size} entries, {fetched} files fetched.")
+
+
 def main() -> None:
     """The console script.  The gateway's pages bring their own framework: loaded only when asked for."""
     if sys.argv[1:2] in (["gateway"], ["--help"], []) and importlib.util.find_spec("linkage.agency.gateway.cli"):
@@ -303,13 +327,14 @@ def _exit_code(problem: Exception) -> int | None:
     from linkage.agency.crosswalk import BadCrosswalk
     from linkage.agency.extract import BadExtract, UnreadableExtract
     from linkage.agency.keys import BadKey
+    from linkage.agency.log import BadCheckpoint
     from linkage.agency.mapping import BadMapping
     from linkage.agency.settings import BadHome
     from linkage.agency.standardise import AmbiguousDates
 
     codes: dict[int, tuple[type[Exception], ...]] = {
         UNKNOWN: (Unreachable, UnreadableExtract, OSError),
-        FINDING: (TooManyBad, BadExtract, AmbiguousDates, Refused),
+        FINDING: (TooManyBad, BadExtract, BadCheckpoint, AmbiguousDates, Refused),
         USAGE: (BadMapping, BadHome, BadKey, BadBatch, BatchExists, BadCodes, BadCrosswalk),
     }
     return next((code for code, kinds in codes.items() if isinstance(problem, kinds)), None)

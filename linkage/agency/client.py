@@ -197,6 +197,10 @@ class Broker:
         response = self._send("GET", f"/v1/flows/{flow}/batches/{batch}/rejections")
         return [json.loads(line) for line in response.text.splitlines() if line.strip()]
 
+    def log_file(self, shard: str, path: str) -> bytes:
+        """A file of the public log's shard of one year."""
+        return self._send("GET", f"/audit/log/{shard}/{path}").content
+
     def _send(
         self, method: str, path: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> httpx2.Response:

@@ -33,6 +33,8 @@ def make_home(
 ) -> Home:
     """Make all keys of an agency, its `agency.toml` and its `public.json`.
 
+    `signing.pem` signs batches, unattended; `signatory.pem` signs agreements, and belongs with the person who may.
+
     The linkage key is that of the file `link_key`, as partners hand it to each other, or a fresh one.  What is in
     `agency.toml` beforehand (a `[gateway]` table, say) stays.  Raises BadHome or BadKey, and overwrites no key.
     """
@@ -48,11 +50,12 @@ def make_home(
     shared = secrets.token_bytes(KEY_BYTES) if link_key is None else read_hex_key(link_key)
     linkage = LinkageKeys(shared, partnership=partnership, epoch=epoch)
     signing, client = Ed25519PrivateKey.generate(), generate_private_key(SECP256R1())
+    signatory = Ed25519PrivateKey.generate()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys = folder / "keys"
     write_secret(keys / "link.key", shared.hex().encode() + b"\n")
     write_secret(keys / "record.key", secrets.token_hex(KEY_BYTES).encode() + b"\n")
-    for name, key in (("signing.pem", signing), ("client.pem", client)):
+    for name, key in (("signing.pem", signing), ("signatory.pem", signatory), ("client.pem", client)):
         write_secret(keys / name, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     settings = folder / "agency.toml"
     before = settings.read_text(encoding="utf-8") if settings.exists() else ""
@@ -61,10 +64,8 @@ def make_home(
     write_whole(settings, ("".join(lines) + ("\n" if before else "") + before).encode())
     public: dict[str, Any] = {
         "agency": agency,
-        "signing": {
-            "kid": f"{agency}/1",
-            "public": _base64url(signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)),
-        },
+        "signing": _enrolled(signing, f"{agency}/1"),
+        "signatory": _enrolled(signatory, f"{agency}/signatory-1"),
         "client": public_jwk(client.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), agency),
         "key_epoch": epoch,
         "key_fingerprint": linkage.fingerprint(profile),
@@ -83,6 +84,10 @@ def public_jwk(public_pem: bytes, agency: str) -> dict[str, Any]:
         "alg": "ES256",
         "kid": f"{agency}/client-1",
     }
+
+
+def _enrolled(key: Ed25519PrivateKey, kid: str) -> dict[str, str]:
+    return {"kid": kid, "public": _base64url(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))}
 
 
 def _base64url(content: bytes) -> str:

@@ -2,7 +2,7 @@
 
 agency.toml         agency, partnership, key_epoch, profile, broker (and [gateway], read by the gateway)
 public.json         what the broker is given to enrol it: public halves, key fingerprint, canaries
-keys/               link.key, record.key, signing.pem, client.pem: mode 0600, checked on every reading
+keys/               link.key, record.key, signing.pem, signatory.pem, client.pem: mode 0600, checked on every reading
 crosswalk.sqlite    record_ref <-> case number
 state.json          per flow: the last sequence the broker sealed, and the hash of its manifest
 receipts/           what the broker signed

@@ -16,6 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 from pydantic import ValidationError
 
+from linkage.agency.client import Refused, Unreachable
 from linkage.agency.gateway.answers import Answer, FamilyView, SearchAnswer
 
 ASSERTION_SECONDS: Final = 45
@@ -96,7 +97,7 @@ class BrokerClient:
                     "Gateway-Assertion": self.assertion(actor, "POST", self._prefix + path, content),
                 },
             )
-        except httpx2.HTTPError:
+        except (httpx2.HTTPError, Unreachable, Refused):
             raise BrokerUnavailable("the broker could not be reached") from None
         if response.status_code >= 500:
             raise BrokerUnavailable(f"the broker answered {response.status_code}")

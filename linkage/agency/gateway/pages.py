@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
 
 
+@cache
 def environment() -> Environment:
     """Jinja with GOV.UK's macros and our filters; everything is escaped."""
     env = Environment(

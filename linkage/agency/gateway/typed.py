@@ -92,9 +92,9 @@ class TypedPerson:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Typed:
-    """The whole form."""
+    """The whole form.  Its `repr` shows nothing that was typed."""
 
     child: TypedPerson = TypedPerson()
     household: tuple[TypedPerson, ...] = ()
@@ -103,6 +103,9 @@ class Typed:
     told: str = ""  # "yes" or "no"
     reason_not_told: str = ""
     acknowledged: bool = False
+
+    def __repr__(self) -> str:
+        return f"Typed(purpose={self.purpose!r}, household={len(self.household)})"
 
     def as_json(self) -> dict[str, Any]:
         """For the sealed store, and back by `from_json`."""
@@ -213,8 +216,8 @@ def _faults_of(person: TypedPerson, prefix: str, today: date) -> dict[str, str]:
         )
         dateless = replace(person, day="", month="", year="")
     for finding in check_person(dateless.as_person(), today=today):
-        if finding.severity != "error":
-            continue
+        if finding.severity != "error" and finding.field not in (*NUMBERS, "postcode"):
+            continue  # a common first name or a doubtful date is no reason not to search
         name = "day" if finding.field == "date_of_birth" else finding.field
         found.setdefault(f"{prefix}-{name}", _message(finding.field, finding.code, finding.hint))
     return found
