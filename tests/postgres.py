@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -60,13 +61,22 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def postgres(postgres_server: str) -> Iterator[str]:
     """The SQLAlchemy URL of an empty database, dropped afterwards."""
+    with a_database(postgres_server) as url:
+        yield url
+
+
+@contextmanager
+def a_database(server: str, *, template: str = "template1", keep: bool = False) -> Iterator[str]:
+    """The SQLAlchemy URL of a new database, a copy of `template`; dropped on leaving unless kept."""
     name = f"t{secrets.token_hex(6)}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    parts = psycopg.conninfo.conninfo_to_dict(postgres_server)
-    yield f"postgresql+psycopg://{parts['user']}@/{name}?host={parts['host']}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    parts = psycopg.conninfo.conninfo_to_dict(server)
+    where = "&".join(f"{key}={parts[key]}" for key in ("host", "port") if parts.get(key))
+    yield f"postgresql+psycopg://{parts['user']}@/{name}?{where}"
+    if not keep:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:

@@ -1,15 +1,18 @@
 """A migrated store of each kind, and what stands on it."""
 
 import secrets
+import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from broker.keys import Keys
 from broker.store import Store, migrate
 from broker.trail import Trail, open_for_writing
-from tests.postgres import postgres, postgres_server
+from tests.postgres import a_database, postgres, postgres_server
 
 __all__ = ["postgres", "postgres_server"]
 ORIGIN = "broker.example/audit/2026"
@@ -24,12 +27,40 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return given
 
 
-@pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    """A migrated store."""
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite database, to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "migrated.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: str) -> str:
+    """The name of a migrated PostgreSQL database, to be a template."""
+    with a_database(postgres_server, keep=True) as url:
+        _migrate(url)
+    return make_url(url).database or ""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A migrated store of each kind."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            copy = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "broker.db")
+            url = f"sqlite:///{copy}"
+        else:
+            template = request.getfixturevalue("migrated_postgres")
+            url = stack.enter_context(a_database(request.getfixturevalue("postgres_server"), template=template))
+        made = Store(url)
+        stack.callback(made.close)
+        yield made
+
+
+def _migrate(url: str) -> None:
     made = Store(url)
     migrate.upgrade(made)
-    yield made
     made.close()
 
 

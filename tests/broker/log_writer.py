@@ -1,0 +1,54 @@
+"""A process that records as fast as it can, to be killed: prints each event's id once its receipt is held.
+
+python -m tests.broker.log_writer URL DATA_DIR ORIGIN
+"""
+
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+from audit.events import Event
+from broker.errors import LogUnavailable, StoreUnavailable
+from broker.keys import Keys
+from broker.store import Store
+from broker.store.sessions import SpentTokenRow
+from broker.trail import Trail, new_event_id, open_for_writing
+
+THREADS = 4
+AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
+
+
+def write(store: Store, trail: Trail, out: threading.Lock) -> None:
+    """Business row and event in one transaction, then the receipt, then the acknowledgement."""
+    while True:
+        event = Event(
+            id=new_event_id(), type="config.changed", who={"organisation": "northshire"}, what={}, why={}, detail={}
+        )
+        try:
+            with store.transaction() as tx:
+                tx.add(SpentTokenRow(issuer="writer", use="work", jti_sha256=event.id, expires_at=AT))
+                entry = trail.record(tx, event)
+            trail.receipt(entry).verify_itself()
+        except (LogUnavailable, StoreUnavailable) as wrong:
+            print(f"refused {wrong}", file=sys.stderr, flush=True)
+            continue
+        with out:
+            print(event.id, flush=True)
+
+
+def main(url: str, data_dir: Path, origin: str) -> None:
+    store, keys = Store(url), Keys.load(data_dir / "keys")
+    trail = Trail(store, keys, open_for_writing(store, keys, data_dir / "signer" / "state.json", origin))
+    trail.start()
+    print("ready", flush=True)
+    out = threading.Lock()
+    threads = [threading.Thread(target=write, args=(store, trail, out)) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,343 @@
+"""Nothing leaves before its entry is under a signed checkpoint, and nothing acknowledged is ever lost."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from audit.checkpoint import SignedCheckpoint, VerifierKey
+from audit.events import SHOWN_TO_ASKER, Event
+from audit.merkle import consistency_proof, verify_consistency
+from audit.policy import Policy
+from audit.tiles import TileHashes, bundles_of, tiles_of
+from audit.verify import LogFolder, fsck
+from broker.errors import Conflict, EventTooLarge, LogUnavailable, NotFound, Undecipherable
+from broker.keys import Keys
+from broker.store import Store
+from broker.store.log import CheckpointRow, EntryRow, EventRow, HeadRow, OutboxRow, SubjectRow
+from broker.store.sequence import SqlTiles, head_of, newest_checkpoint
+from broker.store.sessions import SpentTokenRow
+from broker.trail import EntryRef, Trail, new_event_id, open_for_writing
+
+ORIGIN = "broker.example/audit/2026"
+AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
+ROOT = Path(__file__).parents[2]
+
+
+def an_event(**changes: object) -> Event:
+    parts: dict[str, object] = {
+        "id": new_event_id(),
+        "type": "search.authorised",
+        "who": {"organisation": "northshire-council", "person": "p-17", "role": "MASH_ANALYST"},
+        "what": {"outcome": "shown"},
+        "why": {"purpose": "S47", "case": "c" * 64},
+        "subjects": ["person-1"],
+        "detail": {"hidden": ["person-2"]},
+    }
+    return Event(**(parts | changes))  # type: ignore[arg-type]
+
+
+def recorded(store: Store, trail: Trail, event: Event | None = None, **more: object) -> EntryRef:
+    with store.transaction() as tx:
+        return trail.record(tx, event or an_event(), **more)  # type: ignore[arg-type]
+
+
+def policy_of(keys: Keys) -> Policy:
+    return Policy.parse(f"log {VerifierKey.of(keys.log_key, ORIGIN)}\nquorum none\n".encode())
+
+
+def published(store: Store, folder: Path) -> LogFolder:
+    """The public log written out as an agency would fetch it."""
+    with store.reading() as reading:
+        newest = newest_checkpoint(reading, ORIGIN)
+        assert newest is not None
+        folder.mkdir()
+        (folder / "checkpoint").write_bytes(newest.note)
+        for tile in (*tiles_of(newest.size), *bundles_of(newest.size)):
+            path = folder / tile.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(SqlTiles(reading, ORIGIN).read(tile))
+    return LogFolder(folder)
+
+
+def test_a_receipt_proves_the_event_and_never_opens_what_was_hidden(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    entry = recorded(store, trail, about=["person-1", "person-2"])
+    receipt = trail.receipt(entry)
+    receipt.verify(policy_of(keys))
+    assert receipt.opening.withheld == ("detail",)
+    assert "person-2" not in json.dumps(receipt.to_json())
+    seen = fsck(published(store, tmp_path / "log"), policy_of(keys))
+    assert seen.facts["entries"] == 1
+
+
+def test_what_is_stored_beside_the_leaf_is_searchable_by_code_and_otherwise_sealed(
+    store: Store, trail: Trail, keys: Keys
+) -> None:
+    event = an_event(detail={"reason": "canary-reason"})
+    trail.receipt(recorded(store, trail, event, about=["person-1"], blobs={"decision/icb": b"canary-blob"}))
+    with store.reading() as reading:
+        row = reading.one(EventRow, event_id=event.id)
+        subject = reading.one(SubjectRow)
+    assert row is not None
+    assert (row.org, row.actor_ref, row.purpose, row.outcome) == ("northshire-council", "p-17", "S47", "shown")
+    assert subject is not None
+    assert subject.idx_hmac == keys.subject_index("person-1") != "person-1"
+    assert b"canary" not in (row.detail or b"") + (row.sections or b"")
+    assert trail.blob(event.id, "decision/icb") == b"canary-blob"
+    assert trail.opening(event.id, show=("detail",)).body("detail") == {"reason": "canary-reason"}
+    with pytest.raises(NotFound):
+        trail.opening(new_event_id(), show=SHOWN_TO_ASKER)
+
+
+def test_a_rollback_leaves_no_entry(store: Store, trail: Trail) -> None:
+    with pytest.raises(RuntimeError), store.transaction() as tx:
+        trail.record(tx, an_event())
+        raise RuntimeError
+    assert trail.unsequenced() == 0
+    assert trail.advance_pending() == 0
+
+
+def test_the_act_and_its_event_are_kept_together(store: Store, trail: Trail) -> None:
+    with store.transaction() as tx:
+        tx.add(SpentTokenRow(issuer="a", use="work", jti_sha256="x", expires_at=AT))
+        entry = trail.record(tx, an_event())
+    with store.reading() as reading:
+        assert reading.one(SpentTokenRow, jti_sha256="x") is not None
+        assert reading.one(OutboxRow, event_id=entry.event_id) is not None
+    assert trail.receipt(entry).proof.index == 0
+    assert trail.unsequenced() == 0
+
+
+def test_one_idempotency_key_logs_once(store: Store, trail: Trail) -> None:
+    recorded(store, trail, idempotency_key="k")
+    with pytest.raises(Conflict):
+        recorded(store, trail, idempotency_key="k")
+    assert trail.advance_pending() == 1
+
+
+def test_an_event_over_8_kib_is_refused_when_it_is_made(store: Store, trail: Trail) -> None:
+    with pytest.raises((EventTooLarge, ValueError)):
+        recorded(store, trail, an_event(detail={"much": "x" * 9000}))
+
+
+def test_time_in_the_log_never_runs_back(store: Store, trail: Trail) -> None:
+    for hour in (12, 9, 15):
+        recorded(store, trail, at=AT.replace(hour=hour))
+    trail.advance_pending()
+    with store.reading() as reading:
+        times = [row.t_ms for row in reading.all(EventRow, order=("seq",))]
+    assert times == sorted(times)
+    assert times[0] == times[1] < times[2]
+
+
+def test_each_checkpoint_is_a_growth_of_the_last(store: Store, trail: Trail, keys: Keys) -> None:
+    for count in (1, 3, 300, 7):
+        for _ in range(count):
+            recorded(store, trail)
+        trail.advance_pending()
+    with store.reading() as reading:
+        rows = reading.all(CheckpointRow, order=("size",))
+        notes = [SignedCheckpoint.parse(row.note.decode()) for row in rows]
+        hashes = TileHashes(SqlTiles(reading, ORIGIN), 311)
+        proofs = {
+            (old.checkpoint.size, new.checkpoint.size): consistency_proof(
+                hashes, old.checkpoint.size, new.checkpoint.size
+            )
+            for old, new in pairwise(notes)
+        }
+    assert [note.checkpoint.size for note in notes][-4:] == [1, 4, 304, 311]
+    for old, new in pairwise(notes):
+        sizes = (old.checkpoint.size, new.checkpoint.size)
+        verify_consistency(*sizes, old.checkpoint.root, new.checkpoint.root, proofs[sizes])
+        assert new.signed_by(VerifierKey.of(keys.log_key, ORIGIN))
+
+
+def test_sixteen_writers_with_rollbacks_leave_a_dense_log(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    trail.start()
+    acknowledged: list[str] = []
+
+    def write(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(6):
+            try:
+                with store.transaction() as tx:
+                    entry = trail.record(tx, an_event())
+                    tx.add(SpentTokenRow(issuer="a", use="work", jti_sha256=entry.event_id, expires_at=AT))
+                    if chance.random() < 0.3:
+                        raise RuntimeError
+            except RuntimeError:
+                continue
+            trail.receipt(entry, timeout=30)
+            acknowledged.append(entry.event_id)
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    trail.stop()
+    with store.reading() as reading:
+        entries = reading.all(EntryRow, order=("seq",))
+        rows = reading.all(SpentTokenRow)
+    assert [entry.seq for entry in entries] == list(range(len(acknowledged)))
+    assert {entry.event_id for entry in entries} == set(acknowledged) == {row.jti_sha256 for row in rows}
+    fsck(published(store, tmp_path / "log"), policy_of(keys))
+
+
+def test_of_two_sequencers_one_writes_and_the_other_finds_nothing_or_is_stopped(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    other = Trail(store, keys, open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN))
+    for _ in range(60):
+        recorded(store, trail)
+    threads = [threading.Thread(target=each.advance_pending) for each in (trail, other) * 4]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        recorded(store, other)
+    for thread in threads:
+        thread.join()
+    assert other.advance_pending() == 80
+    assert trail.broken() is None
+    assert other.broken() is None
+    seen = fsck(published(store, tmp_path / "log"), policy_of(keys))
+    assert seen.facts["entries"] == 80
+
+
+def test_a_sequencer_that_slept_while_another_took_over_writes_nothing(store: Store, trail: Trail) -> None:
+    recorded(store, trail)
+    with store.transaction() as tx:  # another has taken over: the epoch is on
+        head = tx.one(HeadRow, log_id=ORIGIN)
+        assert head is not None
+        head.epoch += 1
+        tx.add(head)
+    with store.reading() as reading:
+        now = head_of(reading, ORIGIN)
+    assert now is not None
+    assert now.epoch == 1
+    assert trail.advance_pending() == 1
+    with store.engine.begin() as connection:
+        stale = connection.execute(text("UPDATE audit_head SET size = 9 WHERE size = 1 AND epoch = 0"))
+    assert stale.rowcount == 0
+
+
+def test_no_signature_no_answer(store: Store, trail: Trail, keys: Keys, tmp_path: Path) -> None:
+    trail.receipt(recorded(store, trail))
+    (tmp_path / "signer" / "state.json").unlink()
+    entry = recorded(store, trail)
+    with pytest.raises(LogUnavailable):
+        trail.receipt(entry, timeout=0.5)
+    assert trail.broken() == "SignerRefused"
+    with pytest.raises(LogUnavailable):  # and from now on nothing is even begun
+        recorded(store, trail)
+    with pytest.raises(LogUnavailable):
+        open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN)
+
+
+def test_a_log_that_was_cut_gets_no_signature(store: Store, trail: Trail, keys: Keys, tmp_path: Path) -> None:
+    for _ in range(3):
+        recorded(store, trail)
+    trail.advance_pending()
+    triggers = ("audit_entry_no_delete", "audit_tile_no_delete", "audit_checkpoint_no_delete", "audit_head_no_delete")
+    with store.engine.begin() as connection:  # somebody who owns the database
+        for trigger in triggers:
+            table = trigger.removesuffix("_no_delete")
+            connection.execute(text(f"DROP TRIGGER {trigger}" + ("" if store.sqlite else f" ON {table}")))
+            connection.execute(text(f"DELETE FROM {table}"))
+    with pytest.raises(LogUnavailable):
+        open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN)
+
+
+def test_a_forged_tile_stops_the_log_for_good(store: Store, trail: Trail) -> None:
+    recorded(store, trail)
+    trail.advance_pending()
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE audit_tile SET data = :forged"), {"forged": b"\x07" * 32})
+    entry = recorded(store, trail)
+    with pytest.raises(LogUnavailable):
+        trail.receipt(entry, timeout=0.5)
+    assert trail.broken() == "HeadDisagrees"
+
+
+def test_a_signer_that_comes_back_lets_answers_go_again(store: Store, keys: Keys, tmp_path: Path) -> None:
+    state = tmp_path / "signer" / "state.json"
+    trail = Trail(store, keys, open_for_writing(store, keys, state, ORIGIN), linger_ms=0)
+    recorded(store, trail)
+    (tmp_path / "signer").rename(tmp_path / "away")
+    with pytest.raises(LogUnavailable):
+        trail.advance_pending()
+    assert trail.broken() is not None
+    (tmp_path / "away").rename(tmp_path / "signer")
+    assert trail.advance_pending() == 1
+    assert trail.broken() is None
+    trail.receipt(recorded(store, trail))
+
+
+def test_bodies_can_not_be_swapped_between_events(store: Store, trail: Trail) -> None:
+    first, second = recorded(store, trail), recorded(store, trail)
+    trail.advance_pending()
+    with store.transaction() as tx:
+        one, other = (tx.one(EventRow, event_id=entry.event_id) for entry in (first, second))
+        assert one is not None
+        assert other is not None
+        one.detail, one.sections = other.detail, other.sections
+        tx.add(one)
+    with pytest.raises(Undecipherable):
+        trail.opening(first.event_id, show=SHOWN_TO_ASKER)
+
+
+@pytest.mark.faults
+def test_kill_9_at_any_moment_loses_nothing_acknowledged(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Two writers, each with its own sequencer, killed again and again; about five seconds of writing."""
+    Keys.make(tmp_path / "keys")
+    (tmp_path / "signer" / "state.json").unlink()  # the children's keys are their own: open the log with those
+    keys = Keys.load(tmp_path / "keys")
+    open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN)
+    url = store.engine.url.render_as_string(hide_password=False)
+    chance, acknowledged = random.Random(7), set[str]()
+    command = [sys.executable, "-m", "tests.broker.log_writer", url, str(tmp_path), ORIGIN]
+    for _ in range(3):
+        writers = [
+            subprocess.Popen(
+                command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."}
+            )
+            for _ in range(2)
+        ]
+        for writer in writers:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "ready\n"
+        for writer in writers:
+            time.sleep(chance.uniform(0.1, 0.9))
+            writer.send_signal(signal.SIGKILL)
+        for writer in writers:
+            said, _ = writer.communicate(timeout=30)
+            acknowledged |= {line for line in said.splitlines() if len(line) == 32}
+    assert len(acknowledged) > 20
+    survivor = Trail(store, keys, open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN))
+    size = survivor.advance_pending()
+    with store.reading() as reading:
+        entries = reading.all(EntryRow, order=("seq",))
+        acts = {row.jti_sha256 for row in reading.all(SpentTokenRow)}
+    assert [entry.seq for entry in entries] == list(range(size))
+    assert acknowledged <= {entry.event_id for entry in entries}
+    assert {entry.event_id for entry in entries} == acts
+    seen = fsck(published(store, tmp_path / "log"), policy_of(keys))
+    assert seen.facts["entries"] == size
+    for event_id in random.Random(1).sample(sorted(acknowledged), 10):
+        survivor.receipt(EntryRef(event_id)).verify(policy_of(keys))
