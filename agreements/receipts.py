@@ -78,7 +78,7 @@ def make_receipt(
         raise ValueError("a receipt is of one request, one source and one instant")
     named = snapshot.between(source, request.organisation)
     umbrellas = [umbrella for agreement in named if (umbrella := snapshot.umbrella(agreement))]
-    body = {
+    body: dict[str, Any] = {
         "semantics": SEMANTICS,
         "engine": ENGINE,
         "engine_error": engine_error,
