@@ -24,7 +24,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -136,6 +136,7 @@ class Event:
     subjects: Sequence[Json] = ()
     recipients: Sequence[Json] = ()
     detail: Mapping[str, Json]
+    canonical_bodies: Mapping[SectionName, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.type not in OPS:
@@ -144,7 +145,9 @@ class Event:
             raise InvalidEvent("an event id is 8 to 64 letters, digits, - and _")
         if taken := {"v", "id", "type", "op"} & self.what.keys():
             raise InvalidEvent(f"`what` may not set {', '.join(sorted(taken))}: the event does")
-        size = sum(len(canonical(body)) for body in self.bodies().values())
+        bodies = {name: canonical(body) for name, body in self.bodies().items()}
+        object.__setattr__(self, "canonical_bodies", bodies)
+        size = sum(map(len, bodies.values()))
         if size > MAX_EVENT_BYTES:
             raise InvalidEvent(f"an event is at most {MAX_EVENT_BYTES} bytes, not {size}: move large detail to a blob")
 
@@ -180,8 +183,7 @@ class Section:
     @property
     def commitment(self) -> bytes:
         """32 bytes that fix name, salt and body and give none of them away."""
-        data = b"\x00".join((b"sg-audit/section/v1", self.name.encode(), self.salt + canonical(self.body)))
-        return hashlib.sha256(data).digest()
+        return section_commitment(self.name, self.salt, canonical(self.body))
 
     def to_json(self) -> dict[str, Json]:
         """`{"body", "salt"}`, as stored and as shown."""
@@ -285,7 +287,8 @@ class Sealed:
 def seal(event: Event, *, at_ms: int, salts: Callable[[], bytes] = fresh_salt) -> Sealed:
     """The event under its commitment, each section with a fresh salt.  `at_ms` is unix milliseconds."""
     sections = {name: Section(name, body, salts()) for name, body in event.bodies().items()}
-    commitment = event_commitment({name: section.commitment for name, section in sections.items()})
+    commitments = {n: section_commitment(n, sections[n].salt, body) for n, body in event.canonical_bodies.items()}
+    commitment = event_commitment(commitments)
     return Sealed(event.id, Leaf(at_ms, commitment).at_ms, sections, commitment)
 
 
@@ -295,6 +298,11 @@ def leaf_ms(text: bytes) -> int:
     if not found:
         raise InvalidEvent("not a leaf of sg-audit/v1")
     return int(found[1])
+
+
+def section_commitment(name: SectionName, salt: bytes, body: bytes) -> bytes:
+    """SHA-256("sg-audit/section/v1" 00 name 00 salt body), the salt 32 bytes and the body canonical."""
+    return hashlib.sha256(b"sg-audit/section/v1\x00" + name.encode() + b"\x00" + salt + body).digest()
 
 
 def event_commitment(sections: Mapping[SectionName, bytes]) -> bytes:
@@ -312,13 +320,14 @@ def canonical(value: Json) -> bytes:
 
 
 def loads(text: str | bytes) -> Json:
-    """JSON that has one meaning only.  Raises InvalidEvent for duplicate keys, floats, NaN, or no JSON."""
+    """JSON that has one meaning only.  Raises InvalidEvent for duplicate keys, NaN, infinity, or no JSON.
+
+    A float is let through, as an answer around a receipt may hold one; in an event's section `canonical` refuses it.
+    """
     try:
-        value = json.loads(
-            text, object_pairs_hook=_no_duplicates, parse_float=_refuse_number, parse_constant=_refuse_number
-        )
+        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise InvalidEvent("not JSON with one meaning (duplicate key, float, NaN, or no JSON at all)") from None
+        raise InvalidEvent("not JSON with one meaning (duplicate key, NaN, or no JSON at all)") from None
     return cast("Json", value)
 
 
@@ -329,8 +338,8 @@ def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return found
 
 
-def _refuse_number(_: str) -> Json:
-    raise InvalidEvent("an event holds no floating-point number")
+def _refuse_constant(_: str) -> Json:
+    raise InvalidEvent("not a number that JSON knows")
 
 
 def _plain(value: Json) -> Json:

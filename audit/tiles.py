@@ -79,7 +79,7 @@ class TileReader(Protocol):
 
 
 class TileHashes:
-    """A `merkle.HashReader` over the tiles of a log of `size` leaves; each tile is read once.
+    """A `merkle.HashReader` over the tiles of a log of `size` leaves; each tile is read, and each node made, once.
 
     Raises ValueError for a subtree that is not complete at this size.  What it returns is as true as the tiles are:
     whoever verifies ends in a proof check against a signed root.
@@ -89,16 +89,20 @@ class TileHashes:
         self._tiles = tiles
         self._size = size
         self._read: dict[tuple[int, int], bytes] = {}
+        self._nodes: dict[tuple[int, int], bytes] = {}
 
     def hash(self, level: int, index: int) -> bytes:
         """The hash over the leaves [index * 2^level, (index + 1) * 2^level)."""
         if (index + 1) << level > self._size:
             raise ValueError("that subtree is not complete")
-        tile_level, height = divmod(level, TILE_HEIGHT)
-        first = index << height
-        data = self._tile(tile_level, first // TILE_WIDTH)
-        at = first % TILE_WIDTH * HASH_BYTES
-        return _reduce(split_hashes(data[at : at + (HASH_BYTES << height)]))
+        node = self._nodes.get((level, index))
+        if node is None:
+            tile_level, height = divmod(level, TILE_HEIGHT)
+            first = index << height
+            data = self._tile(tile_level, first // TILE_WIDTH)
+            at = first % TILE_WIDTH * HASH_BYTES
+            node = self._nodes[level, index] = _reduce(split_hashes(data[at : at + (HASH_BYTES << height)]))
+        return node
 
     def _tile(self, level: int, index: int) -> bytes:
         data = self._read.get((level, index))

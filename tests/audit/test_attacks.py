@@ -411,6 +411,13 @@ def test_a_receipt_stands_alone_and_its_proof_may_be_a_file_of_its_own(who: Audi
     assert CliRunner().invoke(auditor, [*given, "--proof", str(who.home / "e.tlog-proof")]).exit_code == FINE
 
 
+def test_a_whole_answer_kept_as_a_file_is_taken_for_the_receipt_in_it(who: Auditor) -> None:
+    receipt = json.loads(who.receipt.read_text())
+    put(who.receipt, json.dumps({"view": "v-1", "number": 83.5, "receipt": receipt | {"decisions": []}}).encode())
+    for command in ("inclusion", "receipts"):
+        assert who.run(command).exit_code == FINE
+
+
 def test_the_first_consistency_keeps_the_state_and_json_says_what_was_seen(who: Auditor) -> None:
     who.state.unlink()
     result = who.run("consistency", "--json")

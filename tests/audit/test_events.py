@@ -142,13 +142,20 @@ def test_a_section_can_not_be_moved_under_another_name() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        '{"a":1,"a":2}', '{"a":{"b":1,"b":1}}', '{"a":1.0}', '{"a":NaN}', '{"a":Infinity}', "{", "", '{"a":1e3}',
+        '{"a":1,"a":2}', '{"a":{"b":1,"b":1}}', '{"a":NaN}', '{"a":Infinity}', "{", "",
         "[" * 100_000,
     ],
 )  # fmt: skip
 def test_json_with_two_meanings_is_refused(text: str) -> None:
     with pytest.raises(InvalidEvent):
         loads(text)
+
+
+def test_a_float_in_a_section_is_refused_however_whole_it_looks() -> None:
+    opening = sealed().opening(SECTIONS).to_json()
+    opening["what"]["body"]["v"] = 1.0
+    with pytest.raises(InvalidEvent, match="floating"):
+        _ = Opening.from_json(loads(json.dumps(opening))).commitment
 
 
 def test_keys_are_sorted_as_rfc_8785_does_by_utf_16_not_by_code_point() -> None:
