@@ -74,12 +74,16 @@ class Visitor:
         self.wrong: list[str] = []
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.wrong.append(f"script error: {error}"))
-        self.page.on("requestfailed", lambda request: self.wrong.append(f"request failed: {request.url}"))
+        self.page.on("requestfailed", self._failed)
         self.page.on("response", self._response)
 
     def _console(self, message: Any) -> None:  # a breach of the policy is reported here, too
         if message.type == "error" and "the server responded with a status of" not in message.text:
             self.wrong.append(f"console: {message.text}")
+
+    def _failed(self, request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the browser's own: a download, or a page left early
+            self.wrong.append(f"request failed: {request.url}: {request.failure}")
 
     def _response(self, response: Any) -> None:
         if response.status >= 400 and response.request.resource_type != "document":
