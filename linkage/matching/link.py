@@ -113,14 +113,14 @@ def link(
     """
     connection = open_workspace(memory_limit=memory_limit, threads=threads)
     try:
-        run = _Run(connection, persons, duplicates, overrides or Overrides(), households)
+        run = Run(connection, persons, duplicates, overrides or Overrides(), households)
         return run.finish(model or run.trained(seed), previous, new_id)
     finally:
         connection.close()
 
 
-class _Run:
-    """One link run in one workspace: prepare, score, then band and cluster until no number is spread too widely."""
+class Run:
+    """One link run in one workspace, stage by stage; `link` takes all of them, evaluation measures each."""
 
     def __init__(
         self,
@@ -156,8 +156,9 @@ class _Run:
         """Score, settle, name the persons, and say what happened.  Raises BadModel if it is of another profile."""
         if model.profile != self.profile:
             raise BadModel(f"profile: {self.profile} is due")
-        candidate_pairs = self._score(model)
-        partition = self._settle()
+        candidate_pairs = self.block(model)
+        self.score(model)
+        partition = self.settle()
         clusters = [sorted(members) for members in partition.clusters()]
         touched = {rec for members in clusters for rec in members}
         clusters += [[rec] for rec in range(1, len(self.keys) + 1) if rec not in touched]
@@ -213,15 +214,18 @@ class _Run:
         """)
         self.db.unregister("households_in")
 
-    def _score(self, model: Model) -> int:
-        """Make `scored`: a row a pair of records, by its best pair of rows.  Returns the number of pairs of rows."""
-        blocked = linker(self.db, self.profile, model).inference.compute_blocked_pairs_for_predict()
-        pairs = _count(self.db, blocked.physical_name)
-        rows = scored(
-            model,
-            f"(SELECT join_key_l AS id_l, join_key_r AS id_r FROM {blocked.physical_name})",
-            keep=("rec", "birth_year"),
-        )
+    def block(self, model: Model) -> int:
+        """Make `blocked` (id_l, id_r), the pairs of rows that share a key.  Returns how many."""
+        pairs = linker(self.db, self.profile, model).inference.compute_blocked_pairs_for_predict()
+        self.db.execute(f"""
+            CREATE TABLE blocked AS SELECT join_key_l AS id_l, join_key_r AS id_r FROM {pairs.physical_name}
+        """)
+        pairs.drop_table_from_database_and_remove_from_cache()
+        return _count(self.db, "blocked")
+
+    def score(self, model: Model) -> None:
+        """Make `scored`: a row a pair of records, by its best pair of rows; those set apart by people are left out."""
+        rows = scored(model, "blocked", keep=("rec", "birth_year"))
         self.db.execute(f"""
             CREATE TABLE scored AS
             SELECT rec_l, rec_r, weight, probability, {", ".join(f"gamma_{field}" for field in FIELDS)},
@@ -233,18 +237,16 @@ class _Run:
             )
             LEFT JOIN homes l ON l.rec = rec_l LEFT JOIN homes r ON r.rec = rec_r
         """)
-        blocked.drop_table_from_database_and_remove_from_cache()
         if self.apart:
             self._register_pairs("apart", self.apart)
             self.db.execute("DELETE FROM scored USING apart a WHERE scored.rec_l = a.rec_l AND scored.rec_r = a.rec_r")
-        return pairs
 
-    def _settle(self) -> Partition:
-        """Band and cluster; a number that more than SPREAD persons then hold carries no weight, so do it without."""
+    def settle(self) -> Partition:
+        """Band (`judged`) and cluster; a number that more than SPREAD persons then hold carries no weight, so do it without."""
         while True:
             compare_numbers(self.db)
             self._judge()
-            numbers = self._numbers()
+            numbers = self.numbers()
             partition = self._cluster(numbers)
             holders: dict[tuple[str, int], set[int]] = defaultdict(set)
             for rec, schemes in numbers.items():
@@ -296,7 +298,7 @@ class _Run:
             FROM (SELECT *, (rec_l, rec_r) IN (SELECT (rec_l, rec_r) FROM swapped) AS hold FROM banded)
         """)
 
-    def _numbers(self) -> dict[int, dict[str, frozenset[int]]]:
+    def numbers(self) -> dict[int, dict[str, frozenset[int]]]:
         """The strong identifiers of each record, by scheme."""
         numbers: dict[int, dict[str, frozenset[int]]] = defaultdict(dict)
         for rec, scheme, tokens in self.db.execute(

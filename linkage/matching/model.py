@@ -19,15 +19,15 @@ from splink.blocking_rule_library import CustomRule
 
 from linkage.matching.blocking import APART, blocking_rules
 from linkage.matching.comparisons import FieldComparison, comparisons
-from linkage.matching.identifiers import SCHEMES
 from linkage.records import Profile
 
 VERSION: Final = "levels-1"
 SALTED: Final = ("given_name", "family_name")
 LEAST_PAIRS: Final = 1_000  # fewer pairs than this under an EM block or in a sample teach nothing: the default stands
-CERTAIN_RECALL: Final = 0.7  # share of true pairs that the certain rules are believed to find
+LEAST_EQUAL: Final = 0.3  # a model in which fewer true pairs than this are equal in a field has learnt something else
 FLOOR: Final = 1e-6  # no level is impossible
 SAMPLE: Final = 2_000_000
+STRANGERS: Final = 1_000_000  # pairs of two records of one flow, at least, to count coincidences in
 NAME_SAMPLE: Final = 400_000
 
 Levels = tuple[tuple[float, float], ...]
@@ -120,18 +120,20 @@ def train(connection: duckdb.DuckDBPyConnection, profile: Profile, *, seed: int,
     compared = comparisons(profile)
     origin: dict[str, str] = {}
     us: dict[str, tuple[float, ...]] = {}
-    sampled = _random_u(connection, profile, seed) if _row_count(connection) ** 2 / 2 >= LEAST_PAIRS * 100 else {}
+    sampled = _random_u(connection, profile, seed) if _count(connection, "rows") ** 2 / 2 >= LEAST_PAIRS * 100 else {}
+    sampled = {field: _with_strangers(connection, field, levels) for field, levels in sampled.items()}
     if profile == "guarded-1":
         # Random pairs share no salt, so names can't be compared on them: see _name_u.
-        sampled = {**sampled, **_name_u(connection, compared)}
+        sampled = {**sampled, **_name_u(connection, compared, fallback)}
     for comparison in compared:
         us[comparison.field], origin[f"{comparison.field}.u"] = _or_default(sampled, comparison, fallback, 1)
-    prior, origin["prior"] = _prior(connection, profile, fallback)
-    learnt = _expectation_maximisation(connection, profile, us, prior)
+    learnt = _expectation_maximisation(connection, profile, us)
     levels: dict[str, Levels] = {}
     for comparison in compared:
         ms, origin[f"{comparison.field}.m"] = _or_default(learnt, comparison, fallback, 0)
         levels[comparison.field] = tuple(zip(ms, us[comparison.field], strict=True))
+    recall = math.prod(levels[field][0][0] for field in ("given_name", "family_name", "date_of_birth"))
+    prior, origin["prior"] = _prior(connection, profile, max(recall, LEAST_EQUAL), fallback)
     return Model(profile=profile, version=VERSION, prior=prior, levels=levels, origin=origin)
 
 
@@ -150,8 +152,29 @@ def _smoothed(probabilities: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(round(p / sum(floored), 9) for p in floored)
 
 
-def _row_count(connection: duckdb.DuckDBPyConnection) -> int:
-    return int(connection.execute("SELECT count(*) FROM rows").fetchall()[0][0])
+def _count(connection: duckdb.DuckDBPyConnection, source: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {source}").fetchall()[0][0])
+
+
+def _with_strangers(connection: duckdb.DuckDBPyConnection, field: str, levels: tuple[float, ...]) -> tuple[float, ...]:
+    """u of a field with its equal level counted exactly, where that can be done without matches among the pairs.
+
+    A random sample holds matches, which for a date of birth may be as many as the coincidences.  Two records of one
+    flow that holds each person once are two people, so all of those pairs are counted instead.
+    """
+    token = {"date_of_birth": "k_dob", "postcode": "k_postcode"}.get(field)
+    if token is None:
+        return levels
+    equal, pairs = connection.execute(f"""
+        WITH held AS (SELECT DISTINCT src, rec, {token} AS token FROM rows WHERE NOT dup AND {token} IS NOT NULL)
+        SELECT (SELECT coalesce(sum(n * (n - 1) / 2), 0) FROM (SELECT count(*) AS n FROM held GROUP BY src, token)),
+               (SELECT coalesce(sum(n * (n - 1) / 2), 0) FROM (SELECT count(*) AS n FROM held GROUP BY src))
+    """).fetchall()[0]
+    if pairs < STRANGERS:
+        return levels
+    counted = max(float(equal) / float(pairs), FLOOR)
+    rest = sum(levels[1:])
+    return (counted, *(level * (1 - counted) / rest for level in levels[1:]))
 
 
 def _trained(splink: Linker, name: str) -> dict[str, dict[int, float]]:
@@ -178,7 +201,7 @@ def _random_u(connection: duckdb.DuckDBPyConnection, profile: Profile, seed: int
 
 
 def _name_u(
-    connection: duckdb.DuckDBPyConnection, compared: tuple[FieldComparison, ...]
+    connection: duckdb.DuckDBPyConnection, compared: tuple[FieldComparison, ...], fallback: Model | None
 ) -> dict[str, tuple[float, ...]]:
     """u of salted names: two records of one flow that holds each person once are two people, whatever they share.
 
@@ -216,61 +239,90 @@ def _name_u(
                 SELECT {comparison.field}, count(*) FROM stranger_levels WHERE {comparison.field} >= 0 GROUP BY 1
             """).fetchall()
         )
+        if counts and fallback is not None:  # a few pairs move the default, many replace it
+            for n, (_, u) in enumerate(fallback.levels[comparison.field]):
+                counts[comparison.size - 1 - n] = counts.get(comparison.size - 1 - n, 0) + u * LEAST_PAIRS
         if (total := sum(counts.values())) >= LEAST_PAIRS:
             found[comparison.field] = _best_first({level: n / total for level, n in counts.items()}, comparison)
     return found
 
 
-def _prior(connection: duckdb.DuckDBPyConnection, profile: Profile, fallback: Model | None) -> tuple[float, str]:
+def _prior(
+    connection: duckdb.DuckDBPyConnection, profile: Profile, recall: float, fallback: Model | None
+) -> tuple[float, str]:
+    """How often two rows that may be one person are: by a rule that is hardly ever wrong, and finds `recall` of them.
+
+    Splink counts all pairs, also those of one flow that holds each person once: they are taken out again.
+    """
     splink = linker(connection, profile, None)
-    names = {
+    certain = {
         "guarded-1": "l.t_given_name_d = r.t_given_name_d AND l.t_family_name_d = r.t_family_name_d",
         "accurate-1": "l.t_given_name = r.t_given_name AND l.t_family_name = r.t_family_name AND l.t_dob = r.t_dob",
     }[profile]
-    certain = [names, *(f"l.c_{scheme} = r.c_{scheme} AND l.t_dob = r.t_dob" for scheme in SCHEMES)]
-    rules: list[Any] = [CustomRule(f"{rule} AND {APART}", sql_dialect="duckdb") for rule in certain]
-    splink.training.estimate_probability_two_random_records_match(rules, recall=CERTAIN_RECALL)
+    rules: list[Any] = [CustomRule(f"{certain} AND {APART}", sql_dialect="duckdb")]
+    splink.training.estimate_probability_two_random_records_match(rules, recall=recall)
     prior = float(splink.misc.save_model_to_json()["probability_two_random_records_match"])
+    every, comparable = connection.execute("""
+        WITH counts AS (SELECT any_value(dup) AS dup, count(*) AS n FROM rows GROUP BY src)
+        SELECT sum(n) * (sum(n) - 1) / 2,
+               (sum(n) * sum(n) - sum(n * n)) / 2 + coalesce(sum(n * (n - 1) / 2) FILTER (dup), 0)
+        FROM counts
+    """).fetchall()[0]
+    prior *= float(every) / float(comparable) if comparable else 0.0
     if 0 < prior < 0.5:
         return prior, "trained"
     if fallback is None:
-        raise BadModel("prior: the certain rules find no pair, and there is no model to fall back on")
+        raise BadModel("prior: the certain rule finds no pair, and there is no model to fall back on")
     return fallback.prior, "default"
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """One round of EM: the columns whose equality blocks, and the fields that it teaches."""
+
+    blocked_on: tuple[str, ...]
+    teaches: tuple[str, ...]
+
+
+def _sessions(profile: Profile) -> tuple[_Session, _Session]:
+    # Under a postcode alone EM takes families for matches; with the given name too it sees one person, or nearly.
+    given = {"guarded-1": "t_given_name_p", "accurate-1": "t_given_name"}[profile]
+    return (
+        _Session(("k_dob",), ("given_name", "family_name", "postcode", "sex")),
+        _Session(("k_postcode", given), ("date_of_birth",)),
+    )
+
+
 def _expectation_maximisation(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, us: Mapping[str, tuple[float, ...]], prior: float
+    connection: duckdb.DuckDBPyConnection, profile: Profile, us: Mapping[str, tuple[float, ...]]
 ) -> dict[str, tuple[float, ...]]:
-    """m of each field, averaged over two sessions: blocked on date of birth, and on postcode."""
-    learnt: dict[str, list[tuple[float, ...]]] = {}
-    for key in ("k_dob", "k_postcode"):
+    """m of each field, from two sessions: blocked on date of birth, and on postcode."""
+    learnt: dict[str, tuple[float, ...]] = {}
+    for session in _sessions(profile):
+        columns = ", ".join(session.blocked_on)
+        held = " AND ".join(f"{column} IS NOT NULL" for column in session.blocked_on)
         pairs = connection.execute(f"""
-            SELECT coalesce(sum(n * (n - 1) / 2), 0) FROM (
-                SELECT count(*) AS n FROM rows WHERE {key} IS NOT NULL GROUP BY {key})
+            SELECT coalesce(sum(n * (n - 1) / 2), 0)
+            FROM (SELECT count(*) AS n FROM rows WHERE {held} GROUP BY {columns})
         """).fetchall()[0][0]
         if pairs < LEAST_PAIRS:
             continue
-        splink = _with_u(connection, profile, us, prior)
+        rule = " AND ".join(f"l.{column} = r.{column}" for column in session.blocked_on)
+        splink = _with_u(connection, profile, us)
         splink.training.estimate_parameters_using_expectation_maximisation(
-            CustomRule(f"l.{key} = r.{key} AND {APART}", sql_dialect="duckdb"), fix_u_probabilities=True
+            CustomRule(f"{rule} AND {APART}", sql_dialect="duckdb"), fix_u_probabilities=True
         )
         found = _trained(splink, "m_probability")
         for comparison in comparisons(profile):
-            read = {"k_dob": "date_of_birth", "k_postcode": "postcode"}[key]
             levels = found[comparison.field]
-            if comparison.field != read and len(levels) == comparison.size and levels[comparison.size - 1] > 0.3:
-                learnt.setdefault(comparison.field, []).append(_best_first(levels, comparison))
-    return {
-        field: tuple(sum(level) / len(level) for level in zip(*sessions, strict=True))
-        for field, sessions in learnt.items()
-    }
+            taught = comparison.field in session.teaches and len(levels) == comparison.size
+            if taught and levels[comparison.size - 1] > LEAST_EQUAL:
+                learnt[comparison.field] = _best_first(levels, comparison)
+    return learnt
 
 
-def _with_u(
-    connection: duckdb.DuckDBPyConnection, profile: Profile, us: Mapping[str, tuple[float, ...]], prior: float
-) -> Linker:
+def _with_u(connection: duckdb.DuckDBPyConnection, profile: Profile, us: Mapping[str, tuple[float, ...]]) -> Linker:
     settings: dict[str, Any] = linker(connection, profile, None).misc.save_model_to_json()
-    settings["probability_two_random_records_match"] = prior
     for comparison in settings["comparisons"]:
         levels = [level for level in comparison["comparison_levels"] if not level.get("is_null_level")]
         for level, u in zip(levels, us[comparison["output_column_name"]], strict=True):

@@ -44,7 +44,7 @@ def scored(model: Model, pairs: str, *, left: str = "rows", right: str = "rows",
         SELECT *, 1 / (1 + pow(2.0, -weight)) AS probability
         FROM (
             SELECT {kept}, {", ".join(f"gamma_{field}" for field in FIELDS)},
-                   {model.prior_weight!r} + {weights} AS weight
+                   {model.prior_weight!r}::DOUBLE + {weights} AS weight
             FROM (
                 SELECT {kept}, {levels}{frequencies}
                 FROM (SELECT {sides} FROM {pairs} p
@@ -57,13 +57,14 @@ def scored(model: Model, pairs: str, *, left: str = "rows", right: str = "rows",
 def _weight(model: Model, comparison: FieldComparison) -> str:
     level = f"gamma_{comparison.field}"
     whens = [
-        f"WHEN {comparison.size - 1 - n} THEN {weight!r}" for n, weight in enumerate(model.weights(comparison.field))
+        f"WHEN {comparison.size - 1 - n} THEN {weight!r}::DOUBLE"
+        for n, weight in enumerate(model.weights(comparison.field))
     ]
-    sql = f"CASE {level} {' '.join(whens)} ELSE 0.0 END"
+    sql = f"CASE {level} {' '.join(whens)} ELSE 0::DOUBLE END"
     if comparison.tf_column:
         # A rare name says more than a common one: the frequency takes the place of u at the equal level.
         u = model.levels[comparison.field][0][1]
-        adjusted = f"coalesce(log2({u!r} / tf_{comparison.field}), 0)"
+        adjusted = f"coalesce(log2({u!r}::DOUBLE / tf_{comparison.field}), 0)"
         sql += f" + CASE WHEN {level} = {comparison.size - 1} THEN {adjusted} ELSE 0 END"
     return f"({sql})"
 
