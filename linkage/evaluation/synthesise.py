@@ -16,6 +16,12 @@ What it writes under `out`:
 
 Agencies and flows: northshire-council {education, social_care, early_help, housing}, northshire-icb {health},
 northshire-police {police}.
+
+Measured on one busy core: 20,000 children (97,000 rows of people, 180,000 items) take 3 s, 100,000 take 11 s of
+processor time and 240 MB of files; all steps are linear, so a million takes a few minutes.
+
+A `sever_ref` is the flow's own: the old and the new row of one adoptee in one flow bear the same, no two flows share
+one.  So wherever both rows are, they say so themselves, and no reference joins the flows.
 """
 
 from __future__ import annotations
@@ -34,7 +40,7 @@ from linkage.evaluation.area.agencies import FLOWS
 from linkage.evaluation.area.extracts import write_contacts, write_flow, write_labelled
 from linkage.evaluation.area.families import CHILD, Area, make_area
 from linkage.evaluation.area.items import draw_lives, items_of
-from linkage.evaluation.area.names import CUSTOMS
+from linkage.evaluation.area.names import CANARY_STREET, CUSTOMS
 from linkage.evaluation.area.records import Rows, give_numbers, known_to, write_rows
 
 TODAY: Final = date(2026, 9, 30)
@@ -53,7 +59,8 @@ def synthesise(
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     area = make_area(children, _rng(seed, 0), on)
-    area.homes.streets[int(area.homes.postcode[area.people.home[0]])] = "Zzyxcanary Mews"
+    for home in area.people.home[(area.people.family <= 1) & (area.people.role == CHILD)].tolist():
+        area.homes.streets[int(area.homes.postcode[home])] = CANARY_STREET
     numbers = give_numbers(area, _rng(seed, 1))
     known = {
         flow.flow: known_to(flow, area, _rng(seed, 10 + place), numbers.suspects) for place, flow in enumerate(FLOWS)
@@ -72,7 +79,7 @@ def synthesise(
     summary = _summary(area, seed, on) | pairs | {"flows": counts, "labelled_rows": labelled}
     truth.write_json(out / "truth" / "summary.json", summary)
     truth.write_json(out / "truth" / "showcase.json", truth.showcase(area, lives, every))
-    truth.write_json(out / "truth" / "canaries.json", truth.canaries(area, numbers, every))
+    truth.write_json(out / "truth" / "canaries.json", truth.canaries(area, every))
     return summary
 
 

@@ -15,7 +15,7 @@ written anywhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
@@ -39,10 +39,9 @@ STREETS: Final = """
 """.split()  # noqa: SIM905
 WAYS: Final = "Street Road Lane Avenue Close Terrace Grove Drive Court Way Crescent Gardens".split()  # noqa: SIM905
 
-CHILD, MOTHER, FATHER, STEP, CARER, FOSTER = range(6)
-ROLE_NAMES: Final = ("child", "parent", "parent", "parent", "carer", "carer")
+CHILD, MOTHER, FATHER, STEP, CARER = range(5)
+ROLE_NAMES: Final = ("child", "parent", "parent", "parent", "carer")
 COUPLE, LONE_MOTHER, LONE_FATHER, STEP_FATHER, STEP_MOTHER, KINSHIP = range(6)
-STRUCTURES: Final = ("couple", "lone_mother", "lone_father", "step_father", "step_mother", "kinship")
 NO_SHIELD, SHIELD_ADDRESS, SHIELD_FULL = range(3)
 
 
@@ -92,7 +91,6 @@ class People:
     mother: Ints
     nhs: Longs
     nhs_before: Longs  # superseded; 0: none
-    columns: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.family)

@@ -193,6 +193,7 @@ _KNOWN_AS: Final = (
 GIVEN_SENTINELS: Final = ("Baby", "Unborn", "Infant", "Twin1", "Twin2", "Baby Boy", "Baby Girl")
 CANARY: Final = ("Zzyxcanaryella", "Zzyxcanarybert", "Zzyxcanarydotter", "Zzyxcanaryson")
 """Words that nobody bears; the second half are surnames."""
+CANARY_STREET: Final = "Zzyxcanary Mews"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,6 @@ from linkage.evaluation.area.families import (
 from linkage.evaluation.area.names import CUSTOMS, MINORITY
 
 SHIELD_NAMES: Final = ("none", "address", "full")
-CANONICAL: Final = (
-    "local_id", "local_nominal", "person_role", "given_name", "known_as", "family_name", "former_family_name",
-    "date_of_birth", "dob_quality", "sex", "postcode", "uprn", "nhs_number", "superseded_nhs_number", "upn",
-    "former_upn", "uln", "pnc_id", "cro", "shield", "sever_ref", "valid_from",
-)  # fmt: skip
 _NOWHERE: Final = "ZZ99 3VZ"  # no fixed abode
 _NEAR: Final = {
     "a": "sqe", "b": "vn", "c": "xks", "d": "sf", "e": "rai", "f": "dg", "g": "fh", "h": "gj", "i": "eyo", "j": "hk",
@@ -71,7 +66,7 @@ class Rows:
     again: Flags
     home: Ints  # where the flow thinks they live
     local_id: pa.Array
-    table: pa.Table  # CANONICAL columns as text, dates as date32
+    table: pa.Table  # columns by canonical name, as text, dates as date32
 
 
 def give_numbers(area: Area, rng: Rng) -> Numbers:
@@ -515,6 +510,3 @@ def _severance(flow: Flow, area: Area, who: Longs) -> pa.Array:
             if old in place:
                 refs[row] = refs[place[old]] = f"{flow.flow[:2].upper()}-SEV-{old:07d}"
     return pa.array(refs, pa.string())
-
-
-__all__ = ["CANONICAL", "CARER", "Numbers", "Rows", "give_numbers", "known_to", "write_rows"]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from linkage.evaluation.area.families import CHILD, ROLE_NAMES, SHIELD_FULL, Area, Longs
 from linkage.evaluation.area.items import LEADS, Lives
 from linkage.evaluation.area.names import CANARY, CUSTOMS
-from linkage.evaluation.area.records import SHIELD_NAMES, Numbers, Rows
+from linkage.evaluation.area.records import SHIELD_NAMES, Rows
 
 _SHOWN = ("given_name", "family_name", "date_of_birth", "postcode", "sex")
 
@@ -200,7 +200,7 @@ def showcase(area: Area, lives: Lives, every: list[tuple[Rows, pa.Array]]) -> li
     return found
 
 
-def canaries(area: Area, numbers: Numbers, every: list[tuple[Rows, pa.Array]]) -> dict[str, list[str]]:
+def canaries(area: Area, every: list[tuple[Rows, pa.Array]]) -> dict[str, list[str]]:
     """Strings of the first two families that stand in the extracts and may stand nowhere at a broker."""
     people, homes = area.people, area.homes
     members = set(np.flatnonzero((people.family <= 1) & ~people.old_life).tolist())
@@ -223,6 +223,3 @@ def write_json(path: Path, body: object) -> None:
     """JSON with sorted keys: the same bytes for the same body."""
     text = json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
-
-
-__all__ = ["canaries", "person_ids", "showcase", "write_json", "write_truth"]
