@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.events import Event
 from broker import clock, problems, register
-from broker.api import audit_log, batches, health, oauth
+from broker.api import audit_log, batches, health, oauth, searches
 from broker.dependencies import Broker
 from broker.errors import BrokerError, TooLarge, UnsafeDatabase, UnsupportedMedia
 from broker.keys import Keys
@@ -37,6 +37,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     audit_log.public,
     audit_log.router,
     batches.router,
+    searches.router,
 )
 """Every router.  A new one is added here, and nowhere else."""
 
