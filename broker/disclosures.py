@@ -198,8 +198,15 @@ def _decide_and_record(
     )
     receipts = {
         source: make_receipt(
-            snapshot, VOCABULARY, [record.decision for record in seen if record.source == source],
-            source=source, kid=keys.receipt_kid, key=keys.receipt_key, salt=secrets.token_bytes(32),
+            snapshot,
+            VOCABULARY,
+            request,
+            [record.decision for record in seen if record.source == source],
+            source=source,
+            at=at,
+            salt=secrets.token_bytes(32),
+            kid=keys.receipt_kid,
+            key=keys.receipt_key,
         )
         for source in sorted({feed.organisation for feed in feeds})
     }  # fmt: skip

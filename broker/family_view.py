@@ -111,7 +111,7 @@ class CategoryShown:
     category: str
     label: str
     mode: str
-    last_active: str
+    last_active: str | None
     status: StatusShown | None
     items: tuple[ItemShown, ...]
     contact: Contact | None
