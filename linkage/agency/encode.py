@@ -334,15 +334,27 @@ def _positions(digests: bytes) -> Ints:
 
 def _diffused(owners: Ints, positions: Ints, rows: int, table: Ints) -> Ints:
     """Words (rows x 8) of the diffused filters.  Bit p is bit p mod 64 of word p div 64."""
-    base = np.zeros((FILTER_BITS, rows), np.uint8)
+    base = np.zeros((FILTER_BITS, -(-rows // 8) * 8), np.uint8)
     base[positions.ravel(), np.repeat(owners, positions.shape[1])] = 1
-    slices = np.packbits(base, axis=1)
+    slices = np.packbits(base, axis=1, bitorder="little")  # 512 rows of one bit a person
     output = slices[table[:, 0]]
     for at in range(1, table.shape[1]):
         output ^= slices[table[:, at]]
-    bits = np.unpackbits(output, axis=1, count=rows)
-    packed = np.packbits(bits, axis=0, bitorder="little")  # 64 bytes a person, one below the other
-    return np.ascontiguousarray(packed.T).view("<i8").astype(np.int64)
+    return _transposed(output)[:rows]
+
+
+def _transposed(slices: npt.NDArray[np.uint8]) -> Ints:
+    """From 512 rows of one bit a person to eight words a person, by blocks of 8 x 8 bits.
+
+    Source: Warren, Hacker's Delight, 2nd edition, section 7-3.
+    """
+    eights = slices.shape[1]
+    blocks = np.ascontiguousarray(slices.reshape(FILTER_BITS // 8, 8, eights).transpose(2, 0, 1)).view("<u8")[:, :, 0]
+    for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0)):
+        moved = (blocks ^ (blocks >> np.uint64(shift))) & np.uint64(mask)
+        blocks = blocks ^ moved ^ (moved << np.uint64(shift))
+    people = np.ascontiguousarray(blocks[:, :, np.newaxis].view(np.uint8).transpose(0, 2, 1))
+    return people.reshape(eights * 8, FILTER_BITS // 8).view("<i8").astype(np.int64)
 
 
 @lru_cache(maxsize=32)
