@@ -39,7 +39,7 @@ ICB: Final = "northshire-icb"
 POLICE: Final = "northshire-police"
 PARTNERSHIP: Final = "northshire"
 EPOCH: Final = "2026-1"
-FINGERPRINT: Final = hashlib.sha256(b"a linkage key of the tests").hexdigest()
+FINGERPRINT: Final = hashlib.sha256(b"a linkage key of the tests").hexdigest()[:16]
 CANARIES: Final = (101, -202, 303)
 ENCODER: Final = "encoder-1"
 CODES_SHA256: Final = "0" * 64
@@ -54,8 +54,8 @@ def _category(**changes: Any) -> dict[str, Any]:
 CODES: Final[Any] = {
     "version": "test-1",
     "categories": {
-        "education.attendance": _category(codes={"band": ["above_90", "severe"]}, number=True),
-        "education.enrolment": _category(codes={"status": ["enrolled", "left"]}, outcomes=["R", "1", "2"]),
+        "education.attendance": _category(codes={"attendance_band": ["ABOVE_90", "SEVERE"]}, number=True),
+        "education.enrolment": _category(codes={"enrolment": ["ENROLLED", "LEFT"]}, outcomes=["R", "1", "2"]),
         "health.not_brought": _category(number=True),
         "health.registration": _category(codes={"trace": ["traced"]}, outcome_pattern="^[A-Z][0-9]{5}$"),
         "health.sealed": _category(never_ingest=True),
@@ -65,7 +65,7 @@ CODES: Final[Any] = {
     },
     "denied": {"hiv": [], "placement": ["A3"], "ceased": ["E11"]},
 }
-"""A few code lists in the shape of `agreements.vocabulary.codes_for_agencies()`."""
+"""A few code lists, some of them as the vocabulary has them, in the shape of `agreements.vocabulary.codes_for_agencies()`."""
 
 
 def b64url(raw: bytes) -> str:
@@ -170,7 +170,7 @@ def a_relationship(ref_a: str, ref_b: str | None, type_: str = "sibling", **chan
 def an_item(ref: str, record: str, category: str = "education.enrolment", **changes: Any) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(schema_of("items", "guarded-1").names)
     row |= {"op": "upsert", "item_ref": ref, "record_ref": record, "category": category, "role": "subject"}
-    row |= {"code_system": "status", "code": "enrolled", "regime": "GENERAL", "opinion": False}
+    row |= {"code_system": "enrolment", "code": "ENROLLED", "regime": "GENERAL", "opinion": False}
     row |= {"occurred_on": date(2025, 9, 2), "recorded_on": date(2025, 9, 3), "contact_ref": "safeguarding-desk"}
     return {**row, **changes}
 

@@ -1,0 +1,331 @@
+"""The night: linked and published whole, or not at all; what was good stays in service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from broker import clock, nightly, register, submissions
+from broker.dependencies import Broker
+from broker.errors import WrongState
+from broker.settings import Settings
+from broker.store.batches import BatchRow
+from broker.store.log import EventRow
+from broker.store.runs import LinkRunRow, PublishedRow
+from broker.submissions import Reception
+from broker.vault import SegmentId
+from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_relationship
+from tests.builders_broker import Caller, a_copy, agreed, an_installation, reception, serving
+
+NIGHT = date(2026, 3, 2)
+NAMES = ("alice", "benjamin", "chloe", "dominic", "eleanor", "frederick")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("installed")
+    an_installation(folder, agencies={COUNCIL: ("education", "social_care"), ICB: ("health",)})
+    return folder
+
+
+@pytest.fixture
+def settings(installed: Path, tmp_path: Path) -> Settings:
+    return a_copy(installed, tmp_path)
+
+
+@pytest.fixture
+def http(settings: Settings) -> Iterator[TestClient]:
+    with serving(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def broker(http: TestClient) -> Broker:
+    found: Broker = http.app.state.broker  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.fixture
+def desk(http: TestClient) -> Reception:
+    return reception(http)
+
+
+def ref(agency: str, flow: str, name: str) -> str:
+    return a_ref(agency, flow, name)
+
+
+def a_night(agency: str, flow: str, names: tuple[str, ...] = NAMES, **said: Any) -> Batch:
+    """The same children as every other flow has, each under this flow's own refs, siblings in a row."""
+    people = [
+        a_person(
+            ref(agency, flow, name), given=name, family=f"archer{at}", dob=f"20{10 + at}-0{at + 1}-1{at}",
+            postcode=f"NS{at} {at}AA", id_nhs_number=f"nhs {name}",
+        )
+        for at, name in enumerate(NAMES) if name in names
+    ]  # fmt: skip
+    refs = [person["record_ref"] for person in people]
+    siblings = [a_relationship(one, other) for one, other in pairwise(refs)]
+    return agreed(a_batch(agency=agency, flow=flow, persons=people, relationships=siblings, **said))
+
+
+def hand_in(http: TestClient, *nights: Batch) -> list[str]:
+    return [Caller(http, night.manifest.agency).hand_in(night) for night in nights]
+
+
+def run(broker: Broker, **options: Any) -> dict[str, Any]:
+    return nightly.run(broker, night=NIGHT, at=clock.now(), **options)
+
+
+def in_service(broker: Broker) -> LinkRunRow:
+    with broker.store.reading() as tx:
+        pointer = tx.one(PublishedRow)
+        assert pointer is not None
+        row = tx.one(LinkRunRow, id=pointer.run)
+        assert row is not None
+        return row
+
+
+def segment(broker: Broker, name: str) -> Any:
+    return broker.vault.read(SegmentId(in_service(broker).segments[name]))
+
+
+def person_of(broker: Broker) -> dict[tuple[str, str, str], str]:
+    rows = segment(broker, "clusters").to_pylist()
+    return {(row["agency"], row["flow"], row["record_ref"]): row["person_id"] for row in rows}
+
+
+def events(broker: Broker) -> list[str]:
+    with broker.store.reading() as tx:
+        return [row.type for row in tx.all(EventRow, order=("seq",))]
+
+
+def states(broker: Broker) -> dict[str, str]:
+    with broker.store.reading() as tx:
+        return {row.id: row.state for row in tx.all(BatchRow)}
+
+
+def test_three_flows_of_the_same_children_become_one_person_each(http: TestClient, broker: Broker) -> None:
+    ids = hand_in(http, a_night(COUNCIL, "education"), a_night(COUNCIL, "social_care"), a_night(ICB, "health"))
+    done = run(broker)
+    assert done["state"] == "published"
+    assert done["batches"] == {"accepted": 3}
+    assert (done["counts"]["records"], done["counts"]["persons"], done["counts"]["children"]) == (18, 6, 6)
+    people = person_of(broker)
+    for name in NAMES:
+        flows = ((COUNCIL, "education"), (COUNCIL, "social_care"), (ICB, "health"))
+        assert len({people[agency, flow, ref(agency, flow, name)] for agency, flow in flows}) == 1
+    family = segment(broker, "family").to_pylist()
+    assert {row["type"] for row in family} == {"sibling"}
+    assert states(broker) == dict.fromkeys(ids, "linked")
+    assert events(broker)[-2:] == ["linkage.run_started", "linkage.published"]
+
+
+def test_tokens_in_the_vault_are_peppered_and_segments_sealed(http: TestClient, broker: Broker) -> None:
+    night = a_night(COUNCIL, "education")
+    hand_in(http, night)
+    run(broker)
+    sent = a_person("", given=NAMES[0], id_nhs_number=f"nhs {NAMES[0]}")["id_nhs_number"]
+    held = set(segment(broker, "persons")["id_nhs_number"].to_pylist())
+    assert sent not in held
+    assert broker.keys.pepper_one(sent) in held
+    assert not any(b"PAR1" in path.read_bytes() for path in broker.vault.folder.iterdir())
+
+
+def test_a_second_run_of_the_same_night_has_nothing_to_do(http: TestClient, broker: Broker) -> None:
+    hand_in(http, a_night(COUNCIL, "education"))
+    first = run(broker)
+    before = (in_service(broker).id, broker.vault.segments(), len(events(broker)))
+    again = run(broker)
+    assert (again["state"], again["run"]) == ("unchanged", first["run"])
+    assert (in_service(broker).id, broker.vault.segments(), len(events(broker))) == before
+
+
+def test_without_a_batch_there_is_nothing_to_link(broker: Broker) -> None:
+    assert run(broker)["state"] == "nothing"
+
+
+def test_persons_keep_their_ids_and_a_flow_that_sent_nothing_stays(http: TestClient, broker: Broker) -> None:
+    hand_in(http, a_night(COUNCIL, "education"), a_night(ICB, "health"))
+    run(broker)
+    before = person_of(broker)
+    hand_in(http, a_night(COUNCIL, "education", NAMES[:4], sequence=2))
+    run(broker)
+    after = person_of(broker)
+    gone = {(COUNCIL, "education", ref(COUNCIL, "education", name)) for name in NAMES[4:]}
+    assert after == {record: person for record, person in before.items() if record not in gone}
+
+
+def test_a_delta_replaces_deletes_and_keeps(http: TestClient, broker: Broker) -> None:
+    first = a_night(COUNCIL, "education")
+    hand_in(http, first)
+    run(broker)
+    changed = a_night(COUNCIL, "education", ("alice",))
+    alice = ref(COUNCIL, "education", "alice")
+    gone = dict.fromkeys(a_person("")) | {"op": "delete", "record_ref": ref(COUNCIL, "education", "chloe")}
+    people = [{**a_person(alice, given="alicia"), "sex": "M"}, gone]
+    delta = agreed(a_batch(persons=people, flow="education", kind="delta", sequence=2, previous=first.sha256, items=[]))
+    assert changed.manifest.flow == delta.manifest.flow
+    hand_in(http, delta)
+    run(broker)
+    people_now = {row["record_ref"]: row for row in segment(broker, "persons").to_pylist()}
+    assert len(people_now) == len(NAMES) - 1
+    assert people_now[alice]["sex"] == "M"
+    ends = {row["ref_a"] for row in segment(broker, "relationships").to_pylist()}
+    assert gone["record_ref"] not in ends
+
+
+def test_tables_stay_in_the_spool_until_their_segments_are_in_service(
+    http: TestClient, broker: Broker, desk: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [id_] = hand_in(http, a_night(COUNCIL, "education"))
+    submissions.validate_sealed(desk)
+    assert desk.spool.batches() == {id_}
+
+    def out_of_order(*_: Any, **__: Any) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nightly, "_publish", out_of_order)
+        with pytest.raises(OSError, match="no space"):
+            run(broker)
+    assert desk.spool.batches() == {id_}
+    assert states(broker)[id_] == "accepted"
+    run(broker)
+    assert desk.spool.batches() == frozenset()
+    assert states(broker)[id_] == "linked"
+
+
+def test_segments_of_the_run_in_service_and_the_one_before_are_kept(http: TestClient, broker: Broker) -> None:
+    runs = []
+    for sequence in (1, 2, 3):
+        hand_in(http, a_night(COUNCIL, "education", NAMES[: 3 + sequence], sequence=sequence))
+        runs.append(run(broker)["run"])
+    with broker.store.reading() as tx:
+        rows = {row.id: row for row in tx.all(LinkRunRow)}
+    assert [rows[run_id].state for run_id in runs] == ["retired", "published", "published"]
+    kept = {segment for run_id in runs[1:] for segment in rows[run_id].segments.values()}
+    assert broker.vault.segments() == kept
+
+
+def test_a_run_that_was_killed_is_discarded_with_its_segments(http: TestClient, broker: Broker) -> None:
+    hand_in(http, a_night(COUNCIL, "education"))
+    first = run(broker)["run"]
+    hand_in(http, a_night(ICB, "health"))
+    with broker.store.transaction() as tx:
+        tx.add(
+            LinkRunRow(
+                id="killed", night=NIGHT, state="running", stage="build", previous=first, segments={}, counts={},
+                holder=nightly._holder(), lease_until=clock.now(), started_at=clock.now(),
+            )
+        )  # fmt: skip
+    orphan = broker.vault.write("persons-killed", segment(broker, "persons"))
+    done = run(broker)
+    assert done["state"] == "published"
+    assert orphan not in broker.vault.segments()
+    with broker.store.reading() as tx:
+        killed = tx.one(LinkRunRow, id="killed")
+    assert killed is not None
+    assert (killed.state, killed.failure) == ("failed", "killed")
+    assert "linkage.run_failed" in events(broker)
+
+
+def test_another_machines_run_is_left_alone_while_its_lease_lasts(http: TestClient, broker: Broker) -> None:
+    hand_in(http, a_night(COUNCIL, "education"))
+    with broker.store.transaction() as tx:
+        tx.add(
+            LinkRunRow(
+                id="elsewhere", night=NIGHT, state="running", segments={}, counts={}, holder="another-host:1",
+                lease_until=clock.now() + nightly.LEASE, started_at=clock.now(),
+            )
+        )  # fmt: skip
+    with pytest.raises(WrongState):
+        run(broker)
+
+
+def test_a_paused_run_that_lost_its_place_publishes_nothing(
+    http: TestClient, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_in(http, a_night(COUNCIL, "education"))
+    publish = nightly._publish
+
+    def overtaken(site: Any, row: LinkRunRow, *rest: Any, **more: Any) -> None:
+        with broker.store.transaction() as tx:
+            held = tx.one(LinkRunRow, id=row.id)
+            assert held is not None
+            held.fence += 1
+            tx.add(held)
+        publish(site, row, *rest, **more)
+
+    monkeypatch.setattr(nightly, "_publish", overtaken)
+    with pytest.raises(nightly.Conflict):
+        run(broker)
+    with broker.store.reading() as tx:
+        assert tx.one(PublishedRow) is None
+
+
+def test_only_one_run_is_at_work_on_a_machine(broker: Broker) -> None:
+    with nightly._alone(broker), pytest.raises(WrongState):
+        run(broker)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda counts: counts | {"linked_records": 0}, "link_rate"),
+        (lambda counts: counts | {"records": counts["records"] * 2, "linked_records": 0}, "incomplete"),
+        (lambda counts: counts | {"children": 200_001}, "population"),
+    ],
+)
+def test_a_gate_refuses_the_run_and_the_one_before_stays_in_service(
+    spoil: Callable[[dict[str, Any]], dict[str, Any]], code: str, http: TestClient, broker: Broker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(nightly, "ENOUGH", 1)
+    hand_in(http, a_night(COUNCIL, "education"), a_night(ICB, "health"))
+    good = run(broker)["run"]
+    [id_] = hand_in(http, a_night(ICB, "health", sequence=2))
+    counts = nightly._counts
+    monkeypatch.setattr(nightly, "_counts", lambda *given: spoil(counts(*given)))
+    with pytest.raises(nightly.RunRefused) as refused:
+        run(broker)
+    assert refused.value.code == code
+    assert in_service(broker).id == good
+    assert states(broker)[id_] == "accepted"
+    monkeypatch.setattr(nightly, "_counts", counts)
+    assert run(broker)["state"] == "published"
+    assert states(broker)[id_] == "linked"
+
+
+def test_a_revoked_agencys_records_leave_with_the_next_run(http: TestClient, broker: Broker) -> None:
+    hand_in(http, a_night(COUNCIL, "education"), a_night(ICB, "health"))
+    run(broker)
+    register.set_state(broker.store, broker.trail, ICB, "revoked", who={"person": "test"}, at=clock.now())
+    assert run(broker)["state"] == "published"
+    assert {agency for agency, _, _ in person_of(broker)} == {COUNCIL}
+
+
+def test_a_batch_that_comes_in_while_linking_waits_for_the_next_run(
+    http: TestClient, broker: Broker, desk: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [first] = hand_in(http, a_night(COUNCIL, "education"))
+    late: list[str] = []
+    link = nightly.link
+
+    def meanwhile(*given: Any, **more: Any) -> Any:
+        late.extend(hand_in(http, a_night(COUNCIL, "education", NAMES[:5], sequence=2)))
+        submissions.validate_sealed(desk)
+        return link(*given, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nightly, "link", meanwhile)
+        assert run(broker)["state"] == "published"
+    assert states(broker) == {first: "superseded", late[0]: "accepted"}
+    assert desk.spool.batches() == {late[0]}
+    assert run(broker)["counts"]["records"] == 5
+    assert states(broker)[late[0]] == "linked"
