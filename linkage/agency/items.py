@@ -91,8 +91,10 @@ def items(
         if not sheet.good[row]:
             continue
         local_id = ids[row] or ""
+        # A source that keeps no such date: the day it occurred, so that the same row is the same item every night.
+        recorded_on = recorded[row] or min(occurred[row] or today, today)
         said = (
-            source.category, systems[row], values[row], number, occurred[row], recorded[row], ended[row], roles[row],
+            source.category, systems[row], values[row], number, occurred[row], recorded_on, ended[row], roles[row],
             regimes[row], opinions[row], outcomes[row], contacts[row], origins[row], last_day,
         )  # fmt: skip
         if (local_id, item_ids[row], *said) in seen:

@@ -11,7 +11,8 @@ Beyond the example there, a mapping may say:
     communal_over = 12                      # more people than this at one UPRN: communal, left out
     communal = ["100023336956"]             # UPRNs left out whatever their number
 
-`items."<category>"` may be a list of blocks, each with a file of its own.
+`items."<category>"` may be a list of blocks, each with a file of its own.  An item without `recorded_on` was recorded
+on the day it occurred.
 """
 
 from __future__ import annotations

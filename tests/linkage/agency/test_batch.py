@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import shutil
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from cryptography.exceptions import InvalidSignature
 
 from linkage.agency import batch, crosswalk
 from linkage.agency.batch import BatchExists, TooManyBad
+from linkage.agency.codes import SHIPPED
 from linkage.agency.encode import household_token
 from linkage.agency.extract import BadExtract
 from linkage.agency.mapping import BadMapping
 from linkage.agency.settings import Home
 from linkage.agency.standardise import AmbiguousDates
-from linkage.records import FILTERS, TOKENS, Manifest, schema_of
+from linkage.matching import intake
+from linkage.records import FILTERS, TABLES, TOKENS, Manifest, schema_of
 from tests.linkage.agency.builders import BAND, CODES, CONTACT, MAPPING, MOTHER, NOW, PUPIL, a_batch, a_home, an_extract
 
 
@@ -379,3 +382,18 @@ def test_parquet_with_typed_dates_gives_the_same_people(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(typed), path.with_name("pupils.parquet"))
     again = batch.encode_extract(path, home, tmp_path / "typed-batch", codes=CODES, now=NOW)
     assert rows(again.folder, "persons") == rows(made.folder, "persons")
+
+
+def test_the_brokers_intake_finds_nothing_wrong_with_a_batch(tmp_path: Path) -> None:
+    pupil = {**PUPIL, "KnownAs": "Zed", "FormerSurname": "Jones"}
+    made = a_batch(
+        tmp_path, pupils=[pupil, {**PUPIL, "Postcode": "M1 1AE"}, MOTHER, {**PUPIL, "PupilID": "P7", "Protected": "Y"}]
+    )
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    for name in TABLES:
+        shutil.copy(made.folder / f"{name}.parquet", folder)
+    lists = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    verdict = intake.check(folder, made.manifest, lists)
+    assert verdict.accepted, verdict.totals
+    assert verdict.counts == {name: entry.rows for name, entry in made.manifest.tables.items()}
