@@ -400,8 +400,9 @@ def _change(config: Path | None, ref: str, as_json: bool, words: str, act: Calla
         from broker import clock, register
 
         entry = act(register)(broker.store, broker.trail, ref, who=_who(broker), at=clock.now())
-        broker.trail.receipt(entry)
-        _say(as_json, {"agreement": ref, "event": entry.event_id}, f"{ref} {words}.")
+        if entry is not None:
+            broker.trail.receipt(entry)
+        _say(as_json, {"agreement": ref, "event": entry.event_id if entry else None}, f"{ref} {words}.")
 
 
 def _who(broker: Broker) -> dict[str, str]:

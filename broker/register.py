@@ -355,7 +355,7 @@ def add_signatures(
         row = _document_row(tx, ref)
         document = _documents_of(tx, [row])[0]
         registered = _party_keys(tx.all(AgencyKeyRow, use="signatory"))
-        parties = []
+        parties, new = [], []
         for one in jws.get("signatures", ()):
             alone = {"payload": jws.get("payload"), "signatures": [one]}
             try:
@@ -364,6 +364,7 @@ def add_signatures(
                 raise BadSignature(str(wrong)) from None
             parties.append(signature.party)
             if tx.one(AgreementSignatureRow, agreement=ref, party=signature.party) is None:
+                new.append(signature.party)
                 tx.add(
                     AgreementSignatureRow(
                         agreement=ref, party=signature.party, kid=signature.kid, jws=json.dumps(alone), received_at=at
@@ -371,7 +372,8 @@ def add_signatures(
                 )
         if not parties:
             raise BadSignature("there is no signature in this JWS")
-        _recorded(tx, trail, "agreement.signed", who, at, agreement=ref, digest=row.digest, parties=sorted(parties))
+        if new:
+            _recorded(tx, trail, "agreement.signed", who, at, agreement=ref, digest=row.digest, parties=sorted(new))
         return tuple(parties)
 
 
@@ -414,14 +416,16 @@ def add_party_event(store: Store, trail: Trail, ref: str, jws: Mapping[str, Any]
         return event.do
 
 
-def activate(store: Store, trail: Trail, ref: str, *, who: Who, at: datetime) -> EntryRef:
-    """Put a document in force at this host.  Raises NotFound, BadAgreement if no party has signed it.
+def activate(store: Store, trail: Trail, ref: str, *, who: Who, at: datetime) -> EntryRef | None:
+    """Put a document in force at this host; None if it is already.  Raises NotFound, BadAgreement if nobody signed it.
 
     A party that has not signed yet stops its own flows only: a clause is live between two that both have.
     """
     with store.transaction() as tx:
         row = _document_row(tx, ref)
         document = _documents_of(tx, [row])[0]
+        if row.status == "active":
+            return None
         states = _party_states(tx, document, at)
         if not any(state != "unsigned" for state in states.values()):
             raise BadAgreement(f"{ref} is signed by nobody yet: it takes its source and its recipient, at least")
