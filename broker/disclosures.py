@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
@@ -377,14 +377,26 @@ def case_of(tx: Reading, area: LinkedArea, caller: Caller, case_hmac: str, perso
 
 
 def refusals(snapshot: Snapshot, request: Request, feeds: Sequence[Feed], *, at: datetime) -> list[Refusal]:
-    """What can't be shown from each organisation, from request and agreements alone: equal for every child."""
+    """What can't be shown from each organisation, from request and agreements alone: equal for every child.
+
+    An organisation is asked only for the sectors that it discloses under some agreement.
+    """
     names = {feed.organisation: feed.name for feed in feeds}
     desks = {feed.organisation: _desk(feed) for feed in feeds}
-    return [
-        family_view.refusal_of(reason)
-        for source in sorted(names)
-        for reason in explain_for_asker(snapshot, VOCABULARY, request, source, at, names=names, desks=desks)
-    ]
+    found = []
+    for source in sorted(names):
+        sectors = {
+            sector
+            for agreement in snapshot.agreements
+            if source in agreement.parties
+            for sector in agreement.parties[source].discloses
+        }
+        asked = {name: mode for name, mode in request.asked.items() if VOCABULARY.categories[name].sector in sectors}
+        if asked:
+            own = replace(request, asked=asked)
+            reasons = explain_for_asker(snapshot, VOCABULARY, own, source, at, names=names, desks=desks)
+            found += [family_view.refusal_of(reason) for reason in reasons]
+    return found
 
 
 def _desk(feed: Feed) -> str:

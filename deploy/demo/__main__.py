@@ -354,10 +354,10 @@ def once(demo: Demo) -> None:
     if len(known) < 3:
         raise Stopped("the child should be known to three organisations: something is wrong")
     print("\nThe same analyst asks for a section 47 enquiry, without a manager's decision.\n")
-    _, refused = analyst.view(child, purpose="S47")
-    if not refused["withheld"]:
+    refused = analyst.search(child, purpose="S47")
+    if refused["candidates"] or not refused["refusals"]:
         raise Stopped("the request should have been refused: something is wrong")
-    show.refusals(refused)
+    show.refusals(refused["refusals"])
     verify(demo, view["receipt"])
 
 

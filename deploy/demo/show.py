@@ -46,18 +46,21 @@ def family_view(view: dict[str, Any]) -> None:
             print(f"  {entry['date']}  {entry['name']}: {entry['label']} ({entry['about'].replace('_', ' ')})")
 
 
-def refusals(view: dict[str, Any]) -> None:
-    """What was not shown, and what would unlock it."""
+def refusals(listed: list[dict[str, Any]]) -> None:
+    """What was not shown, and what would unlock it: each reason of an organisation once."""
     rule()
     print("Not shown to you")
-    said = set()
-    for refusal in view["withheld"]:
-        words = (refusal["organisation"], refusal["code"], refusal["sentence"])
-        if words in said:
-            continue
-        said.add(words)
-        unlock = f"  To unlock: {refusal['unlock']}." if refusal["unlock"] else ""
-        print(textwrap.fill(f"{refusal['organisation']}: {refusal['sentence']} [{refusal['code']}]{unlock}", WIDTH))
+    kinds: dict[tuple[str, str, str, str], list[str]] = {}
+    for refusal in listed:
+        said = (refusal["organisation"], refusal["code"], refusal["sentence"], refusal["unlock"] or "")
+        kinds.setdefault(said, []).append(refusal["category"] or "everything")
+    for (organisation, code, sentence, unlock), categories in kinds.items():
+        print(textwrap.fill(f"{organisation}: {sentence} [{code}]", WIDTH, subsequent_indent="    "))
+        print(textwrap.fill(", ".join(categories), WIDTH, initial_indent="    for ", subsequent_indent="        "))
+        if unlock:
+            print(
+                textwrap.fill(f"Would be unlocked by {unlock}.", WIDTH, initial_indent="    ", subsequent_indent="    ")
+            )
 
 
 def rule() -> None:
