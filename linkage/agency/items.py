@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from linkage.agency.codes import Codes
+from linkage.agency.codes import CategoryCodes, Codes
 from linkage.agency.keys import keyed_hex
 from linkage.agency.mapping import Items
 from linkage.agency.people import Finding
@@ -79,10 +79,7 @@ def items(
         number, last_day = numbers[row], retain[row]
         if occurred[row] is None:
             sheet.error(row, "occurred_on", "missing", "every item needs the date on which it occurred")
-        if number is not None and not lists.number:
-            sheet.error(row, "number", "number_not_expected", "this category has no number")
-        if number is None and lists.number and lists.codes is None:
-            sheet.error(row, "number", "missing", "this category needs a number")
+        _check_number(sheet, row, number, lists)
         if roles[row] is None:
             sheet.error(row, "role", "missing", "this category is never sent without the person's role in it")
         if last_day is not None and last_day < today:
@@ -114,6 +111,13 @@ def items(
 def items_table(rows: Iterable[tuple[Any, ...]]) -> pa.Table:
     """Rows as the wire's table, in an order that says nothing."""
     return wire_table(sorted(rows, key=lambda row: row[1]), ITEMS_SCHEMA)
+
+
+def _check_number(sheet: Sheet, row: int, number: float | None, lists: CategoryCodes) -> None:
+    if number is not None and not lists.number:
+        sheet.error(row, "number", "number_not_expected", "this category has no number")
+    if number is None and lists.number and lists.codes is None:
+        sheet.error(row, "number", "missing", "this category needs a number")
 
 
 def _codes(sheet: Sheet, source: Items, codes: Codes) -> tuple[list[str | None], list[str | None]]:
