@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.events import Event
@@ -28,6 +29,9 @@ from broker.store import Store, migrate
 from broker.tokens import Tokens
 from broker.trail import Trail, new_event_id, open_for_writing
 from broker.vault import Vault
+from broker.web import front
+from broker.web import log as log_pages
+from broker.web.pages import STATIC
 
 log = structlog.get_logger()
 
@@ -38,6 +42,8 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     audit_log.router,
     batches.router,
     searches.router,
+    front.router,
+    log_pages.router,
 )
 """Every router.  A new one is added here, and nowhere else."""
 
@@ -52,6 +58,8 @@ PUBLIC: Final = frozenset(
         "/health/ready",
         "/audit/log/{shard}/checkpoint",
         "/audit/log/{shard}/tile/{path:path}",
+        "/",
+        "/sign-in",
     }
 )
 """The routes that need no caller; a test holds every other to one."""
@@ -114,6 +122,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    app.mount("/static", StaticFiles(directory=STATIC))
     app.add_middleware(Edge, body=settings.max_body_bytes, chunk=settings.max_chunk_bytes)
     return app
 

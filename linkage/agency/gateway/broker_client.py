@@ -108,7 +108,7 @@ class BrokerClient:
         if not isinstance(answer, dict):
             raise BrokerUnavailable("the broker's answer could not be read")
         if response.status_code >= 400:
-            kind = str(answer.get("code") or answer.get("type") or "").rsplit("/", 1)[-1]
+            kind = str(answer.get("type") or "").rsplit(":", 1)[-1]
             raise BrokerRefused(response.status_code, kind, str(answer.get("detail") or answer.get("title") or ""))
         return answer
 

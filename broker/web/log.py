@@ -1,0 +1,109 @@
+"""The log, for information governance: say why, search, open an event, prove it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+
+from agreements import VOCABULARY
+from audit.events import Op
+from broker import reports
+from broker.dependencies import BrokerDep, NowDep, OfficerDep
+from broker.reports import REASONS, LogFilter
+from broker.web.pages import OfficerFormDep, PageRoute, page
+
+router = APIRouter(prefix="/log", route_class=PageRoute, include_in_schema=False)
+EventId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+
+
+@router.get("")
+def form(request: Request, caller: OfficerDep, broker: BrokerDep) -> Response:
+    """Why, then what: no event is shown before the search itself is in the log."""
+    return _form(request, caller, broker)
+
+
+@router.post("")
+def search(request: Request, form: OfficerFormDep, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
+    """Record the search, then go to what fits."""
+    if form.get("reason") not in REASONS:
+        return _form(request, caller, broker, fault="Choose why you are searching the log", typed=form)
+    wanted = LogFilter(**{name: form.get(name, "") for name in ("organisation", "op", "person", "purpose")})
+    ticket = reports.search_log(broker.store, broker.trail, caller, reason=form["reason"], wanted=wanted, at=now)
+    return RedirectResponse(f"/log/searches/{ticket}", 303)
+
+
+@router.get("/searches/{search}")
+def results(search: EventId, request: Request, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
+    """The newest events that fit."""
+    found = reports.found(broker.store, broker.trail, caller, search=search, at=now)
+    return page(
+        request,
+        "log_results.html",
+        caller,
+        found=found,
+        reasons=REASONS,
+        names=reports.organisations(broker.store),
+        limit=reports.LISTED,
+    )
+
+
+@router.get("/{event}")
+def event(event: EventId, request: Request, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
+    """One event: what happened, who, why, about whom, to whom; and how to prove it without us."""
+    shown = reports.event_page(broker.store, broker.trail, caller, event_id=event, at=now)
+    return page(request, "log_event.html", caller, shown=shown, names=reports.organisations(broker.store))
+
+
+@router.post("/{event}/detail")
+def detail(
+    event: EventId, request: Request, form: OfficerFormDep, caller: OfficerDep, broker: BrokerDep, now: NowDep
+) -> Response:
+    """The same with its detail, where what was hidden and why is kept: recorded as that."""
+    shown = reports.event_page(broker.store, broker.trail, caller, event_id=event, open_detail=True, at=now)
+    return page(request, "log_event.html", caller, shown=shown, names=reports.organisations(broker.store))
+
+
+@router.get("/{event}/proof")
+def proof(event: EventId, caller: OfficerDep, broker: BrokerDep) -> Response:
+    """The event's tlog-proof, as a file."""
+    receipt = reports.proof_of(broker.trail, caller, event)
+    return PlainTextResponse(receipt.proof.text, headers=_attachment(f"{event}.tlog-proof"))
+
+
+@router.get("/{event}/opening")
+def opening(event: EventId, caller: OfficerDep, broker: BrokerDep) -> Response:
+    """The event as opened here, `detail` withheld, with its proof: what `auditor inclusion --event` reads."""
+    receipt = reports.proof_of(broker.trail, caller, event)
+    return JSONResponse(receipt.to_json(), headers=_attachment(f"opening-{event}.json"))
+
+
+def _form(
+    request: Request,
+    caller: OfficerDep,
+    broker: BrokerDep,
+    *,
+    fault: str = "",
+    typed: dict[str, str] | None = None,
+) -> Response:
+    return page(
+        request,
+        "log_search.html",
+        caller,
+        status=422 if fault else 200,
+        fault=fault,
+        typed=typed or {},
+        reasons=[{"value": code, "text": label} for code, label in REASONS.items()],
+        organisations=_options(reports.organisations(broker.store)),
+        ops=_options({op.value: op.value.capitalize() for op in Op}),
+        purposes=_options({code: one.label for code, one in VOCABULARY.purposes.items() if not one.group}),
+    )
+
+
+def _options(labels: dict[str, str]) -> list[dict[str, str]]:
+    return [{"value": "", "text": "Any"}, *({"value": code, "text": label} for code, label in labels.items())]
+
+
+def _attachment(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}

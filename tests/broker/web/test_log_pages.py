@@ -1,0 +1,163 @@
+"""The IG officer's way through the log: say why, search, open an event, prove it; and every look is in the log."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from audit.receipts import LogReceipt
+from broker import signin
+from broker.dependencies import Broker
+from broker.settings import DemoPerson
+from broker.store.log import EventRow
+from tests.broker.platform import an_app
+
+SITE = "https://testserver"
+IG = DemoPerson(person="ig-1", label="IG officer", role="IG_OFFICER")
+LINKS = DemoPerson(person="links-1", label="Link reviewer", role="LINK_REVIEWER")
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> TestClient:
+    """A browser that has not signed in."""
+    app = an_app(tmp_path, base_url=SITE, demo_people=(IG, LINKS))
+    client = TestClient(app, base_url=SITE, follow_redirects=False)
+    client.headers |= {"Origin": "null", "Sec-Fetch-Site": "same-origin"}
+    return client
+
+
+def signed_in(client: TestClient, person: DemoPerson = IG) -> TestClient:
+    assert client.post("/sign-in", data={"person": person.person}).headers["location"] == "/log"
+    return client
+
+
+def csrf_of(html: str) -> str:
+    return html.split('name="csrf" value="', 1)[1].split('"', 1)[0]
+
+
+def searched(client: TestClient, **fields: str) -> str:
+    """The address of the results of a search."""
+    form = {"csrf": csrf_of(client.get("/log").text), "reason": "lawfulness"} | fields
+    answer = client.post("/log", data=form)
+    assert answer.status_code == 303, answer.text
+    return str(answer.headers["location"])
+
+
+def events(client: TestClient, kind: str) -> list[EventRow]:
+    broker: Broker = client.app.state.broker  # type: ignore[attr-defined]
+    broker.trail.advance_pending()
+    with broker.store.reading() as reading:
+        return reading.all(EventRow, type=kind, order=["seq"])
+
+
+@pytest.mark.parametrize("path", ["/log", "/log/searches/abcdefgh", "/log/abcdefgh", "/log/abcdefgh/proof"])
+def test_the_log_is_for_whoever_is_signed_in(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+def test_another_role_sees_no_event(client: TestClient) -> None:
+    signed_in(client, LINKS)
+    form = {"csrf": csrf_of(client.get("/log").text), "reason": "lawfulness"}
+    answer = client.post("/log", data=form)
+    assert answer.status_code == 403
+    assert "Your role cannot see this" in answer.text
+
+
+def test_signing_in_is_in_the_log(client: TestClient) -> None:
+    signed_in(client)
+    (event,) = events(client, "auth.login")
+    assert (event.actor_ref, event.role) == ("ig-1", "IG_OFFICER")
+
+
+def test_nothing_is_listed_before_a_reason_from_the_list_is_given_and_recorded(client: TestClient) -> None:
+    signed_in(client)
+    answer = client.post("/log", data={"csrf": csrf_of(client.get("/log").text), "reason": "curiosity"})
+    assert answer.status_code == 422
+    assert "Choose why you are searching the log" in answer.text
+    assert events(client, "audit.searched") == []
+    results = searched(client, op="system")
+    (event,) = events(client, "audit.searched")
+    assert results == f"/log/searches/{event.event_id}"
+    page = client.get(results).text
+    assert "To check that processing was lawful" in page
+    assert "Log opened" in page
+    assert "Audit searched" not in page  # a consultation: the filter asked for system events
+
+
+def test_a_search_is_its_own_persons_and_ends_after_a_quarter_of_an_hour(client: TestClient) -> None:
+    signed_in(client)
+    results = searched(client)
+    assert client.get(results).status_code == 200
+    assert client.get(results.replace(results[-4:], "0000")).status_code == 404
+    (login,) = events(client, "auth.login")
+    assert client.get(f"/log/searches/{login.event_id}").status_code == 404
+
+
+def test_an_event_says_who_what_and_why_and_keeps_its_detail_until_that_is_opened_and_recorded(
+    client: TestClient,
+) -> None:
+    signed_in(client)
+    (login,) = events(client, "auth.login")
+    page = client.get(f"/log/{login.event_id}")
+    assert "Auth login on" in page.text
+    assert "ig-1" in page.text
+    assert "Withheld. The proof still holds." in page.text
+    opened = client.post(f"/log/{login.event_id}/detail", data={"csrf": csrf_of(page.text)})
+    assert "Withheld" not in opened.text
+    looks = events(client, "audit.searched")
+    assert len(looks) == 2
+
+
+def test_the_opening_comes_with_a_proof_that_names_the_same_event_and_withholds_the_detail(client: TestClient) -> None:
+    signed_in(client)
+    (login,) = events(client, "auth.login")
+    answer = client.get(f"/log/{login.event_id}/opening")
+    assert answer.headers["content-disposition"] == f'attachment; filename="opening-{login.event_id}.json"'
+    receipt = LogReceipt.from_json(json.loads(answer.text))
+    assert receipt.event_id == login.event_id
+    assert set(answer.json()["opening"]["detail"]) == {"commitment"}
+    proof = client.get(f"/log/{login.event_id}/proof")
+    assert proof.text == receipt.proof.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://elsewhere.example", "Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+def test_a_form_from_elsewhere_is_not_taken(client: TestClient, headers: dict[str, str]) -> None:
+    signed_in(client)
+    form = {"csrf": csrf_of(client.get("/log").text), "reason": "lawfulness"}
+    assert client.post("/log", data=form, headers=headers).status_code == 403
+    assert client.post("/log", data=form | {"csrf": "made-up"}).status_code == 403
+    assert events(client, "audit.searched") == []
+
+
+def test_signing_out_revokes_the_session(client: TestClient) -> None:
+    signed_in(client)
+    cookie = client.cookies[signin.COOKIE]
+    answer = client.post("/sign-out", data={"csrf": csrf_of(client.get("/log").text)})
+    assert answer.headers["clear-site-data"] == '"cache", "cookies", "storage"'
+    client.cookies.set(signin.COOKIE, cookie)
+    assert client.get("/log").status_code == 303
+
+
+def test_pages_carry_the_policy_and_its_nonce(client: TestClient) -> None:
+    answer = signed_in(client).get("/log")
+    nonce = re.search(r"'nonce-([\w-]+)'", answer.headers["content-security-policy"])
+    assert nonce
+    assert f'nonce="{nonce[1]}"' in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_no_page_has_a_field_for_a_name(client: TestClient) -> None:
+    fields = re.findall(r'<(?:input|select|textarea)[^>]* name="([^"]*)"', signed_in(client).get("/log").text)
+    assert set(fields) == {"csrf", "reason", "organisation", "op", "purpose", "person"}
