@@ -106,16 +106,27 @@ def serve(config: Config = None) -> None:
 def nightly(
     config: Config = None,
     night: Annotated[str | None, typer.Option("--date", help="The night, ISO 8601; default: today in London.")] = None,
+    exception: Annotated[
+        bool, typer.Option("--exception", help="It is agreed in writing to hold over 200,000 children under one key.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Validate what is sealed, link what is accepted, publish by one pointer flip.  Resumes where it was killed."""
+    """Validate what is sealed, link what is accepted, publish by one pointer flip.  Resumes where it was killed.
+
+    Exit codes: 0 published, or nothing new; 1 a gate refused the result, or another run is at work; the last good run
+    stays in service either way.
+    """
     with _answering(as_json), _broker(config) as broker:
         from broker import clock
         from broker import nightly as night_run
         from broker.register import LONDON
 
         at = clock.now()
-        done = night_run.run(broker, night=date.fromisoformat(night) if night else at.astimezone(LONDON).date(), at=at)
+        try:
+            day = date.fromisoformat(night) if night else at.astimezone(LONDON).date()
+        except ValueError:
+            _fail("--date is a day such as 2026-11-02", USAGE, as_json)
+        done = night_run.run(broker, night=day, at=at, exception=exception)
         _say(as_json, done, json.dumps(done, indent=1, default=str))
 
 

@@ -117,7 +117,7 @@ class Enrolment:
             raise Malformed("agency: lower-case letters, digits and hyphens")
         if not self.signing_kid.startswith(f"{self.agency}/"):
             raise Malformed("signing.kid: <agency>/<number>")
-        if len(unb64url(self.signing_public)) != 32:
+        if not _is_raw_key(self.signing_public):
             raise Malformed("signing.public: 32 bytes of an Ed25519 key in base64url")
         if self.signatory is not None:
             kid, signs = self.signatory
@@ -125,13 +125,20 @@ class Enrolment:
                 raise Malformed(
                     "signatory: a key of its own, <agency>/<name>: who sends batches does not sign agreements"
                 )
-            if len(unb64url(signs)) != 32:
+            if not _is_raw_key(signs):
                 raise Malformed("signatory.public: 32 bytes of an Ed25519 key in base64url")
         ClientKey.of(self.client_jwk, owner=self.agency)
         if not all(_FLOW.fullmatch(terms.flow) and _TIME.fullmatch(terms.expected_by) for terms in self.flows):
             raise Malformed("flows: a name in lower case, expected_by as HH:MM")
         if unknown := {t.contact for t in self.flows if t.contact} - set(self.contacts):
             raise Malformed(f"flows: {len(unknown)} contact is not among the contacts")
+
+
+def _is_raw_key(text: str) -> bool:
+    try:
+        return len(unb64url(text)) == 32
+    except ValueError:
+        return False
 
 
 def _signatory(body: Mapping[str, Any] | None) -> tuple[str, str] | None:

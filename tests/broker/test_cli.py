@@ -1,0 +1,111 @@
+"""The host's command: what it prints, and its exit codes, which are a promise."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from typer.testing import CliRunner
+
+from broker.cli import app
+from broker.keys import b64url
+from tests.broker.platform import AnAgency
+from tests.broker.test_register import AGREEMENTS
+
+UMBRELLA, MASH = AGREEMENTS / "northshire-tier1.toml", AGREEMENTS / "northshire-mash.toml"
+DETAILS = """
+name = "Northshire ICB"
+party_type = "nhs"
+sector = "health"
+roles = ["MASH_ANALYST"]
+[contacts.desk]
+name = "Safeguarding desk"
+phone = "01632 960001"
+[flows.health]
+expected_by = "06:00"
+contact = "desk"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "broker.toml"
+    path.write_text(
+        'environment = "demo"\npartnership = "northshire"\nbase_url = "http://127.0.0.1:8400"\n'
+        'database_url = "sqlite:///broker.db"\ndata_dir = "data"\n'
+    )
+    return path
+
+
+def typed(*arguments: object, code: int = 0) -> Any:
+    """What `broker ... --json` prints; the exit code is held."""
+    done = CliRunner().invoke(app, [str(each) for each in arguments] + ["--json"])
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout or done.stderr)
+
+
+def test_a_host_sets_up_enrols_signs_imports_and_suspends(config: Path, tmp_path: Path) -> None:
+    at = ("--config", config)
+    assert typed("init", *at)["origin"] == "127.0.0.1:8400/audit/2026"
+    assert typed("init", *at)
+    shown = typed("keys", "show", *at)
+    assert shown["log"].startswith("127.0.0.1:8400/audit/2026+")
+
+    agency, signatory = AnAgency(), Ed25519PrivateKey.generate()
+    public = agency.public() | {
+        "signatory": {"kid": f"{agency.id}/s-1", "public": b64url(signatory.public_key().public_bytes_raw())}
+    }
+    (tmp_path / "public.json").write_text(json.dumps(public))
+    (tmp_path / "details.toml").write_text(DETAILS)
+    typed("agencies", "enrol", tmp_path / "public.json", "--details", tmp_path / "details.toml", *at)
+    assert typed("agencies", "list", *at)[0]["flows"] == {"health": "NOT_CONNECTED"}
+
+    pem = tmp_path / "signatory.pem"
+    pem.write_bytes(signatory.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    pem.chmod(0o600)
+    signatures = []
+    for document in (UMBRELLA, MASH):
+        out = tmp_path / f"{document.stem}.json"
+        under = () if document == UMBRELLA else ("--umbrella", UMBRELLA)
+        typed("agreements", "sign", document, "--key", pem, "--kid", f"{agency.id}/s-1", "--out", out, *under)
+        signatures += ["--signature", out]
+    for _ in range(2):
+        signed = typed("agreements", "import", UMBRELLA, MASH, *signatures, "--activate", *at)
+    assert all(parties == [agency.id] for parties in signed.values())
+    (mash,) = [ref for ref in signed if ref.startswith("northshire-mash@")]
+    typed("agreements", "suspend", mash, *at)
+    statuses = {each["ref"]: each["status"] for each in typed("agreements", "list", *at)}
+    assert statuses[mash] == "suspended"
+    typed("agreements", "suspend", mash, *at, code=1)
+    typed("agreements", "activate", mash, *at)
+
+    typed("agencies", "revoke", agency.id, "--suspend", *at)
+    typed("agencies", "resume", agency.id, *at)
+    typed("agencies", "revoke", agency.id, *at)
+    typed("agencies", "resume", agency.id, *at, code=1)
+    typed("agencies", "revoke", "nobody", *at, code=1)
+
+
+def test_checking_a_document_needs_no_database(tmp_path: Path) -> None:
+    assert isinstance(typed("agreements", "check", MASH, "--umbrella", UMBRELLA), list)
+    spoilt = tmp_path / "spoilt.toml"
+    spoilt.write_text(MASH.read_text().replace('"existence"', '"canary"').replace("disclose.", "disclos."))
+    found = typed("agreements", "check", spoilt, "--umbrella", UMBRELLA, code=1)
+    assert any(each["severity"] == "refused" and each["fix"] for each in found)
+
+
+def test_exit_codes_tell_usage_from_could_not_tell(config: Path, tmp_path: Path) -> None:
+    typed("agencies", "list", "--config", tmp_path / "none.toml", code=2)
+    typed("agencies", "list", "--config", config, code=3)  # no keys yet: proves nothing
+    typed("agreements", "check", tmp_path / "none.toml", code=2)
+    config.write_text(config.read_text() + 'unknown = "canary"\n')
+    assert "canary" not in json.dumps(typed("init", "--config", config, code=2))
+
+
+def test_every_command_has_a_manual() -> None:
+    for words in ([], ["serve"], ["migrate"], ["nightly"], ["init"], ["agencies"], ["agreements"], ["keys"]):
+        done = CliRunner().invoke(app, [*words, "--help"])
+        assert done.exit_code == 0
+        assert len(done.output) > 100

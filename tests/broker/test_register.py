@@ -1,0 +1,332 @@
+"""Who takes part, what was signed, and what of it is in force."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agreements import sign, sign_event
+from broker import register
+from broker.errors import (
+    AgencyNotActive,
+    BadAgreement,
+    BadSignature,
+    Conflict,
+    Malformed,
+    NotFound,
+    UnknownAgency,
+    UnknownFlow,
+    WrongState,
+)
+from broker.keys import b64url
+from broker.store import Store
+from broker.store.agencies import AgencyFlowRow, AgencyKeyRow
+from broker.store.log import EventRow
+from broker.tokens import BadKey
+from broker.trail import Trail
+from tests.broker.platform import DETAILS, OPERATOR, AnAgency
+
+AGREEMENTS = Path(__file__).parents[2] / "deploy" / "demo" / "agreements"
+UMBRELLA = (AGREEMENTS / "northshire-tier1.toml").read_bytes()
+MASH = (AGREEMENTS / "northshire-mash.toml").read_bytes()
+AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
+COUNCIL, ICB = "northshire-council", "northshire-icb"
+WHO: Mapping[str, Any] = OPERATOR
+
+
+def enrolled(store: Store, trail: Trail, agency: AnAgency, **more: Any) -> Ed25519PrivateKey:
+    """Enrol an agency with a signatory; the signatory's key."""
+    signatory = Ed25519PrivateKey.generate()
+    public = agency.public() | {
+        "signatory": {
+            "kid": f"{agency.id}/signatory-1",
+            "public": b64url(signatory.public_key().public_bytes_raw()),
+        }
+    }
+    enrolment = register.Enrolment.parse(public, {**DETAILS, **more})
+    register.enrol(store, trail, enrolment, partnership="northshire", who=WHO, at=AT)
+    return signatory
+
+
+@pytest.fixture
+def signatories(store: Store, trail: Trail) -> dict[str, Ed25519PrivateKey]:
+    return {agency: enrolled(store, trail, AnAgency(agency)) for agency in (COUNCIL, ICB)}
+
+
+def signed(source: bytes, party: str, key: Ed25519PrivateKey, *, at: datetime = AT) -> dict[str, Any]:
+    umbrellas = [UMBRELLA] if source is not UMBRELLA else []
+    return sign(register.read_alone(source, umbrellas), kid=f"{party}/signatory-1", key=key, at=at)
+
+
+def in_force(store: Store, trail: Trail, signatories: Mapping[str, Ed25519PrivateKey]) -> list[str]:
+    """The umbrella and the hub's agreement, signed by both, and active."""
+    refs = []
+    for source in (UMBRELLA, MASH):
+        ref = register.import_document(store, trail, source, who=WHO, at=AT)
+        for party, key in signatories.items():
+            register.add_signatures(store, trail, ref, signed(source, party, key), who=WHO, at=AT)
+        register.activate(store, trail, ref, who=WHO, at=AT)
+        refs.append(ref)
+    return refs
+
+
+def live(store: Store) -> set[str]:
+    with store.reading() as reading:
+        return {agreement.ref for agreement in register.snapshot(reading).agreements}
+
+
+def test_enrolling_twice_changes_nothing_but_what_changed(store: Store, trail: Trail) -> None:
+    agency = AnAgency()
+    enrolled(store, trail, agency)
+    register.enrol(
+        store, trail, register.Enrolment.parse(agency.public(), {**DETAILS, "name": "Renamed"}),
+        partnership="northshire", who=WHO, at=AT,
+    )  # fmt: skip
+    trail.advance_pending()
+    with store.reading() as reading:
+        assert register.active_agency(reading, ICB).name == "Renamed"
+        assert len(reading.all(AgencyKeyRow, agency=ICB)) == 3
+        types = [row.type for row in reading.all(EventRow, order=("seq",))]
+    assert types == ["agency.enrolled", "agency.changed"]
+
+
+def test_a_key_s_name_is_never_given_to_another_key(store: Store, trail: Trail) -> None:
+    enrolled(store, trail, AnAgency())
+    with pytest.raises(Conflict):
+        enrolled(store, trail, AnAgency())
+
+
+@pytest.mark.parametrize(
+    ("public", "details"),
+    [
+        ({"agency": "Not An Id"}, {}),
+        ({"signing": {"kid": "northshire-police/1", "public": "A" * 43}}, {}),
+        ({"signing": {"kid": f"{ICB}/1", "public": "AAAA"}}, {}),
+        ({"signing": {"kid": f"{ICB}/1", "public": "not base64!"}}, {}),
+        ({"signatory": {"kid": f"{ICB}/1", "public": "A" * 43}}, {}),
+        ({"canaries": ...}, {}),
+        ({}, {"flows": {"health": {"expected_by": "25:00"}}}),
+        ({}, {"flows": {"Health": {}}}),
+        ({}, {"flows": {"health": {"contact": "nobody"}}}),
+        ({}, {"name": ...}),
+    ],
+)
+def test_what_can_not_be_enrolled(public: dict[str, Any], details: dict[str, Any]) -> None:
+    whole = {name: value for name, value in (AnAgency().public() | public).items() if value is not ...}
+    terms = {name: value for name, value in {**DETAILS, **details}.items() if value is not ...}
+    with pytest.raises(Malformed):
+        register.Enrolment.parse(whole, terms)
+
+
+def test_a_private_client_key_is_not_taken() -> None:
+    public = AnAgency().public()
+    with pytest.raises(BadKey):
+        register.Enrolment.parse(public | {"client": public["client"] | {"d": "AAAA"}}, DETAILS)
+
+
+def test_a_revoked_agency_is_out_with_all_its_keys(store: Store, trail: Trail) -> None:
+    enrolled(store, trail, AnAgency())
+    with store.reading() as reading:
+        assert len(register.signing_key(reading, ICB, f"{ICB}/1")) == 32
+        with pytest.raises(BadSignature):
+            register.signing_key(reading, COUNCIL, f"{ICB}/1")
+    register.set_state(store, trail, ICB, "revoked", who=WHO, at=AT)
+    with store.reading() as reading:
+        with pytest.raises(AgencyNotActive):
+            register.active_agency(reading, ICB)
+        with pytest.raises(BadSignature):
+            register.signing_key(reading, ICB, f"{ICB}/1")
+        with pytest.raises(UnknownAgency):
+            register.active_agency(reading, COUNCIL)
+        with pytest.raises(UnknownFlow):
+            register.flow_of(reading, ICB, "police")
+        assert register.flow_of(reading, ICB, "health").expected_by == "06:00"
+    with pytest.raises(WrongState):
+        register.set_state(store, trail, ICB, "active", who=WHO, at=AT)
+
+
+def test_one_key_is_revoked_and_the_others_stay(store: Store, trail: Trail) -> None:
+    enrolled(store, trail, AnAgency())
+    register.revoke_key(store, trail, f"{ICB}/1", who=WHO, at=AT)
+    with store.reading() as reading:
+        assert len(reading.all(AgencyKeyRow, revoked_at=None)) == 2
+    with pytest.raises(NotFound):
+        register.revoke_key(store, trail, f"{ICB}/1", who=WHO, at=AT)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "at", "state"),
+    [
+        (None, "2026-11-02T09:30Z", "NOT_CONNECTED"),
+        ("2026-11-02T01:00Z", "2026-11-02T09:30Z", "CURRENT"),
+        ("2026-11-01T01:00Z", "2026-11-02T05:59Z", "CURRENT"),  # tonight's is not due yet
+        ("2026-11-01T01:00Z", "2026-11-02T06:01Z", "STALE"),  # London is on UTC in November
+        ("2026-07-01T01:00Z", "2026-07-02T05:01Z", "STALE"),  # and an hour ahead in July
+        ("2026-07-01T01:00Z", "2026-07-02T04:59Z", "CURRENT"),
+        ("2026-10-30T12:00Z", "2026-11-02T09:30Z", "STALE"),
+    ],
+)
+def test_a_feed_past_its_time_is_stale_and_never_no_record(
+    store: Store, trail: Trail, as_of: str | None, at: str, state: str
+) -> None:
+    enrolled(store, trail, AnAgency())
+    with store.transaction() as tx:
+        row = tx.one(AgencyFlowRow, agency=ICB)
+        assert row is not None
+        row.as_of = datetime.fromisoformat(as_of) if as_of else None
+        tx.add(row)
+    with store.reading() as reading:
+        (feed,) = register.feeds(reading, at=datetime.fromisoformat(at))
+    assert feed.state == state
+    assert feed.contact is not None
+    assert feed.contact.out_of_hours == "01632 960002"
+
+
+def test_a_suspended_agency_s_feed_is_paused_and_a_revoked_one_s_is_gone(store: Store, trail: Trail) -> None:
+    enrolled(store, trail, AnAgency())
+    register.set_state(store, trail, ICB, "suspended", who=WHO, at=AT)
+    with store.reading() as reading:
+        assert [feed.state for feed in register.feeds(reading, at=AT)] == ["PAUSED"]
+    register.set_state(store, trail, ICB, "revoked", who=WHO, at=AT)
+    with store.reading() as reading:
+        assert register.feeds(reading, at=AT) == ()
+
+
+def test_signed_and_active_is_in_force_and_each_step_is_in_the_log(
+    store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
+) -> None:
+    refs = in_force(store, trail, signatories)
+    assert live(store) == set(refs)
+    trail.advance_pending()
+    with store.reading() as reading:
+        types = [row.type for row in reading.all(EventRow, order=("seq",)) if row.type.startswith("agreement.")]
+        listed = register.documents(reading, at=AT + timedelta(seconds=1))
+    step = ["agreement.imported", "agreement.signed", "agreement.signed", "agreement.activated"]
+    assert types == step * 2
+    assert {each.ref: each.status for each in listed} == dict.fromkeys(refs, "active")
+    assert listed[0].parties[ICB] == "signed"
+
+
+def test_twice_the_same_document_changes_nothing_and_another_text_under_its_ref_is_refused(
+    store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
+) -> None:
+    register.import_document(store, trail, UMBRELLA, who=WHO, at=AT)
+    ref = register.import_document(store, trail, MASH, who=WHO, at=AT)
+    assert register.import_document(store, trail, MASH, who=WHO, at=AT) == ref
+    changed = MASH.replace(b"6.1 Where", b"6.1 If", 1)
+    assert changed != MASH
+    with pytest.raises(Conflict):
+        register.import_document(store, trail, changed, who=WHO, at=AT)
+    jws = signed(MASH, ICB, signatories[ICB])
+    for _ in range(2):
+        register.add_signatures(store, trail, ref, jws, who=WHO, at=AT)
+    trail.advance_pending()
+    with store.reading() as reading:
+        assert len(reading.all(EventRow, type="agreement.signed")) == 1
+
+
+def test_nothing_is_in_force_unsigned_or_as_a_draft(
+    store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
+) -> None:
+    ref = register.import_document(store, trail, UMBRELLA, who=WHO, at=AT)
+    assert live(store) == set()
+    with pytest.raises(BadAgreement):
+        register.activate(store, trail, ref, who=WHO, at=AT)
+    with pytest.raises(NotFound):
+        register.activate(store, trail, "none@1.0.0", who=WHO, at=AT)
+
+
+def test_suspending_takes_it_out_with_the_next_decision_and_activating_puts_it_back(
+    store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
+) -> None:
+    umbrella, mash = in_force(store, trail, signatories)
+    register.suspend(store, trail, mash, who=WHO, at=AT)
+    assert live(store) == {umbrella}
+    with pytest.raises(WrongState):
+        register.suspend(store, trail, mash, who=WHO, at=AT)
+    register.activate(store, trail, mash, who=WHO, at=AT)
+    assert live(store) == {umbrella, mash}
+
+
+def test_what_stands_under_an_umbrella_falls_with_it(
+    store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
+) -> None:
+    umbrella, _ = in_force(store, trail, signatories)
+    register.suspend(store, trail, umbrella, who=WHO, at=AT)
+    assert live(store) == set()
+
+
+def test_a_signature_over_another_text_by_another_key_or_another_party_is_refused(
+    store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
+) -> None:
+    register.import_document(store, trail, UMBRELLA, who=WHO, at=AT)
+    ref = register.import_document(store, trail, MASH, who=WHO, at=AT)
+    good = signed(MASH, ICB, signatories[ICB])
+    for wrong in (
+        signed(UMBRELLA, ICB, signatories[ICB]),
+        signed(MASH, ICB, signatories[COUNCIL]),
+        good | {"payload": good["payload"][:-4] + "AAAA"},
+        {"payload": good["payload"], "signatures": []},
+        {},
+    ):
+        with pytest.raises(BadSignature):
+            register.add_signatures(store, trail, ref, wrong, who=WHO, at=AT)
+    assert register.ref_signed(store, good) == ref
+    with pytest.raises(BadSignature):
+        register.ref_signed(store, {})
+
+
+def test_a_revoked_signatory_s_old_signature_still_counts_and_the_batch_key_never_does(
+    store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
+) -> None:
+    refs = in_force(store, trail, signatories)
+    register.revoke_key(store, trail, f"{ICB}/signatory-1", who=WHO, at=AT + timedelta(days=1))
+    with store.reading() as reading:
+        assert {signature.party for signature in register.snapshot(reading).signatures} == {COUNCIL, ICB}
+    assert live(store) == set(refs)
+    with pytest.raises(Conflict):  # enrolling the batch key as signatory's
+        agency = AnAgency(COUNCIL)
+        register.enrol(
+            store, trail, register.Enrolment.parse(agency.public(), DETAILS), partnership="northshire", who=WHO, at=AT
+        )
+
+
+def test_a_party_s_own_event_is_kept_and_read_by_decisions(
+    store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
+) -> None:
+    _, mash = in_force(store, trail, signatories)
+    document = register.read_alone(MASH, [UMBRELLA])
+    kid, at = f"{ICB}/signatory-1", AT + timedelta(hours=1)
+    event = sign_event(document, "suspend", kid=kid, key=signatories[ICB], at=at)
+    assert register.add_party_event(store, trail, mash, event, who=WHO, at=AT) == "suspend"
+    with store.reading() as reading:
+        assert [(one.party, one.do) for one in register.snapshot(reading).events] == [(ICB, "suspend")]
+        states = {each.ref: each.parties for each in register.documents(reading, at=at + timedelta(seconds=1))}
+    assert states[mash][ICB] == "suspended"
+    forged = sign_event(document, "resume", kid=kid, key=signatories[COUNCIL], at=at)
+    with pytest.raises(BadSignature):
+        register.add_party_event(store, trail, mash, forged, who=WHO, at=AT)
+
+
+def test_the_snapshot_is_compiled_once_for_one_state_of_the_register(
+    store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
+) -> None:
+    in_force(store, trail, signatories)
+    with store.reading() as reading:
+        first = register.snapshot(reading)
+        assert register.snapshot(reading) is first
+    register.revoke_key(store, trail, f"{ICB}/signatory-1", who=WHO, at=AT + timedelta(days=1))
+    with store.reading() as reading:
+        assert register.snapshot(reading) is not first
+
+
+def test_what_can_not_be_read_says_every_finding(store: Store, trail: Trail) -> None:
+    with pytest.raises(BadAgreement):
+        register.import_document(store, trail, b"format = 1", who=WHO, at=AT)
+    with pytest.raises(BadAgreement):  # its umbrella is not here
+        register.import_document(store, trail, MASH, who=WHO, at=AT)
+    assert any(finding.severity == "refused" for finding in register.findings(b"kind = 1"))
+    assert not any(finding.severity == "refused" for finding in register.findings(MASH, [UMBRELLA]))
