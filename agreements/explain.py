@@ -224,9 +224,11 @@ def _lists(q: Question, agreement: Agreement, grant: Grant, category: str) -> bo
 
 
 def _mode(q: Question, agreement: Agreement, grant: Grant, category: str) -> Mode:
-    """What the clause gives if it covers (less where a condition is missing), else what it would give."""
-    given = max(clause_mode(q, q.facts, agreement, grant, category, held) for held in _items(q, category))
-    return given or grant.modes[category]
+    """What the clause gives if it covers (less where a limit or a missing condition says so), else what it names."""
+    covering = [held for held in _items(q, category) if not failed(q, agreement, grant, category, held)]
+    if not covering:
+        return grant.modes[category]
+    return max(clause_mode(q, q.facts, agreement, grant, category, held) for held in covering)
 
 
 def _items(q: Question, category: str) -> Sequence[Held | None]:

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,11 @@ def world(case: Mapping[str, Any]) -> World:
         bodies["standing"] = _standing(case["restriction"])
     if case.get("court_order"):
         bodies["northshire-icb-r12"] = fixture("northshire-icb-r12")
-    umbrella = read(text_of(bodies["northshire-tier1"]))
-    assert isinstance(umbrella, Agreement)
     texts = {name: text_of(body) for name, body in bodies.items()}
-    documents = (umbrella, *(read(text, umbrellas=[umbrella]) for name, text in texts.items() if name != umbrella.id))
+    umbrella = _read(texts["northshire-tier1"])
+    assert isinstance(umbrella, Agreement)
+    under = texts["northshire-tier1"]
+    documents = (umbrella, *(_read(text, under) for text in texts.values() if text != under))
     unsigned = {(party, name) for party, name in case.get("unsigned", ())}
     signatures = [
         Signature(party, document.digest, f"{party}/1", SIGNED)
@@ -123,6 +125,12 @@ def world(case: Mapping[str, Any]) -> World:
     return World(documents, Snapshot.of(documents, signatures, events), texts, at)
 
 
+@cache
+def _read(text: str, under: str | None = None) -> Document:
+    umbrella = _read(under) if under is not None else None
+    return read(text, umbrellas=[umbrella] if isinstance(umbrella, Agreement) else [])
+
+
 def request(case: Mapping[str, Any]) -> Request:
     """The question of a case."""
     said = TABLE["world"]["request"] | case.get("request", {})
@@ -135,9 +143,7 @@ def request(case: Mapping[str, Any]) -> Request:
         organisation=said["organisation"],
         role=said["role"],
         purpose=said["purpose"],
-        basis=Basis(
-            art6=said["art6"], conditions=frozenset(said["conditions"]), gateways=frozenset(said["gateways"])
-        ),
+        basis=Basis(art6=said["art6"], conditions=frozenset(said["conditions"]), gateways=frozenset(said["gateways"])),
         case=said["case"] or None,
         threshold=Threshold(level=said["threshold"], decided_by=said["threshold_by"]) if said["threshold"] else None,
         break_glass=BreakGlass(reason=said.get("reason", "IMMEDIATE_DANGER"), started=instant(session))
@@ -159,7 +165,7 @@ def facts(case: Mapping[str, Any]) -> Facts:
         link=Link[said["link"].upper()],
         tags=frozenset(said.get("tags", ())),
         tags_unknown=frozenset(said.get("tags_unknown", ())),
-        held={name: held for name in VOCABULARY.shareable},
+        held=dict.fromkeys(VOCABULARY.shareable, held),
     )
 
 

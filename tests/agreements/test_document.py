@@ -1,0 +1,135 @@
+"""Reading agreements: strict, whole or not at all, canonical."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agreements import Agreement, DocumentRefused, Mode, Restriction, check, from_canonical, json_schema, read
+from tests.spec import table
+
+HERE = Path(__file__).resolve().parents[1] / "spec"
+BAD: list[dict[str, Any]] = tomllib.loads((HERE / "bad_documents.toml").read_text(encoding="utf-8"))["bad"]
+TEXT = (HERE / "northshire-mash.toml").read_text(encoding="utf-8")
+UMBRELLA = read((HERE / "northshire-tier1.toml").read_bytes())
+assert isinstance(UMBRELLA, Agreement)
+
+
+def mash(text: str | bytes = TEXT) -> Agreement:
+    document = read(text, umbrellas=[UMBRELLA])
+    assert isinstance(document, Agreement)
+    return document
+
+
+def test_the_example_of_the_specification_loads() -> None:
+    agreement = mash()
+    assert agreement.ref == "northshire-mash@3.0.0"
+    assert [grant.id for grant in agreement.grants] == ["screen-index", "health-cp", "police-s47", "health-emergency"]
+    assert agreement.grant("police-s47").modes["police.custody"] is Mode.DETAIL
+    assert agreement.under is not None and agreement.under.digest == UMBRELLA.digest
+
+
+def test_a_restriction_is_its_own_file() -> None:
+    restriction = read((HERE / "northshire-icb-r12.toml").read_bytes())
+    assert isinstance(restriction, Restriction)
+    assert restriction.record == "r_7Q2M4XK9TD" and restriction.at_most is Mode.STATUS
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad["what"])
+def test_a_bad_document_is_refused_with_its_place_and_its_fix(bad: Mapping[str, Any]) -> None:
+    if "replace" in bad:
+        old, new = bad["replace"]
+        assert old in TEXT
+        text = TEXT.replace(old, new, 1)
+    else:
+        body = copy.deepcopy(tomllib.loads(TEXT))
+        for path, value in bad["edit"]:
+            table.edited(body, path, value)
+        text = table.text_of(body)
+    with pytest.raises(DocumentRefused) as refused:
+        read(text, umbrellas=[UMBRELLA])
+    assert any(finding.path.startswith(bad["path"]) for finding in refused.value.findings), refused.value
+    assert all(finding.fix and finding.message for finding in refused.value.findings)
+    assert {finding.severity for finding in check(text, umbrellas=[UMBRELLA])} == {"refused"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        (b"\xef\xbb\xbf" + TEXT.encode(), "line 1"),
+        (TEXT.encode().replace(b"Northshire MASH", b"Northshire \xff", 1), "line 5"),
+        (b"a = " + b"[" * 3000 + b"]" * 3000, "document"),
+        (TEXT.encode() + b"# " + b"x" * (256 * 1024), "document"),
+        (b"", "kind"),
+    ],
+    ids=["byte order mark", "not UTF-8", "3,000 nested arrays", "too large", "empty"],
+)
+def test_bytes_that_are_no_document_are_refused(raw: bytes, path: str) -> None:
+    with pytest.raises(DocumentRefused) as refused:
+        read(raw, umbrellas=[UMBRELLA])
+    assert refused.value.findings[0].path == path
+
+
+def test_all_that_is_wrong_is_found_at_once() -> None:
+    body = tomllib.loads(TEXT)
+    table.edited(body, "grants.0.for", ["CURIOSITY"])
+    table.edited(body, "grants.1.for", ["NOSINESS"])
+    with pytest.raises(DocumentRefused) as refused:
+        read(table.text_of(body), umbrellas=[UMBRELLA])
+    assert {finding.path for finding in refused.value.findings} == {"grants[0].for", "grants[1].for"}
+
+
+def test_the_canonical_form_is_rfc_8785_and_pins_vocabulary_and_umbrella() -> None:
+    agreement = mash()
+    body = json.loads(agreement.canonical)
+    assert rfc8785.dumps(body) == agreement.canonical
+    assert body["vocabulary"] == {"ref": agreement.vocabulary.ref, "sha256": agreement.vocabulary.digest}
+    assert body["under"]["sha256"] == UMBRELLA.digest
+    assert from_canonical(agreement.canonical, umbrellas=[UMBRELLA]) == agreement
+
+
+def test_layout_and_comments_do_not_change_the_digest_and_a_word_does() -> None:
+    assert mash(table.text_of(tomllib.loads(TEXT))).digest == mash().digest
+    assert mash(TEXT.replace("which of its services know", "which services know")).digest != mash().digest
+
+
+@given(st.data())
+def test_a_byte_flipped_in_the_canonical_form_is_refused_or_another_document(data: st.DataObject) -> None:
+    agreement = mash()
+    raw = bytearray(agreement.canonical)
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 127))
+    try:
+        other = from_canonical(bytes(raw), umbrellas=[UMBRELLA])
+    except DocumentRefused:
+        return
+    assert other.digest != agreement.digest
+
+
+def test_descriptive_clauses_are_signed_and_listed_and_never_evaluated() -> None:
+    agreement = mash(TEXT + '\n[rights]\nlead = "Northshire"\nsubject_access = "One month."\n')
+    assert agreement.body["rights"]["lead"] == "Northshire"
+    assert agreement.grants == mash().grants and agreement.digest != mash().digest
+
+
+def test_both_kinds_have_a_json_schema_that_forbids_unknown_keys() -> None:
+    schemas = json_schema()
+    assert schemas["agreement"]["additionalProperties"] is False
+    assert "from" in schemas["agreement"]["$defs"]["_GrantText"]["properties"]
+    assert schemas["restriction"]["properties"]["at_most"]
+
+
+@pytest.mark.parametrize("name", ["northshire-mash", "northshire-early-help", "northshire-planning"])
+def test_the_demonstrations_agreements_load_without_a_finding(name: str) -> None:
+    folder = Path(__file__).resolve().parents[2] / "deploy" / "demo" / "agreements"
+    umbrella = read((folder / "northshire-tier1.toml").read_bytes())
+    assert isinstance(umbrella, Agreement)
+    assert check((folder / f"{name}.toml").read_bytes(), umbrellas=[umbrella]) == ()

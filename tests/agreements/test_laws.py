@@ -1,0 +1,271 @@
+"""Laws of decision, on worlds that disclose something."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agreements import (
+    VOCABULARY,
+    Agreement,
+    Decision,
+    Facts,
+    Held,
+    Link,
+    Mode,
+    Request,
+    Snapshot,
+    decide,
+    decision,
+    reference,
+)
+from agreements.agreement import Document
+from agreements.restrictions import LONGEST_SESSION
+from tests.agreements.worlds import PURPOSES, TAGS, World, a_restriction, world
+
+SEEDS = st.integers(0, 2**32 - 1)
+quick = settings(max_examples=100, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def decided(w: World, **other: object) -> Decision:
+    snapshot = other.get("snapshot", w.snapshot)
+    request = other.get("request", w.request)
+    facts = other.get("facts", w.facts)
+    assert isinstance(snapshot, Snapshot) and isinstance(request, Request) and isinstance(facts, Facts)
+    return decide(snapshot, VOCABULARY, request, facts, w.at)
+
+
+def no_wider(narrow: Mapping[str, Mode], wide: Mapping[str, Mode]) -> bool:
+    return all(mode <= wide[category] for category, mode in narrow.items())
+
+
+def test_the_worlds_disclose_something() -> None:
+    decisions = [decided(world(seed)) for seed in range(400)]
+    assert sum(bool(one.shown) for one in decisions) >= 120
+    modes = {mode for one in decisions for mode in one.modes.values()}
+    assert modes == set(Mode)
+
+
+@settings(quick, max_examples=300)
+@given(SEEDS)
+def test_p1_the_engine_equals_the_literal_evaluator(seed: int) -> None:
+    w = world(seed)
+    fast = decided(w)
+    slow = reference.decide(w.snapshot, VOCABULARY, w.request, w.facts, w.at)
+    assert fast == slow
+    for category, several in w.facts.held.items():
+        for held in several:
+            if held.recorded_on is not None and held.regime is not None:
+                item = (category, held.recorded_on, held.regime)
+                assert fast.reach(*item) == slow.reach(*item)
+
+
+@quick
+@given(SEEDS)
+def test_p2_taking_away_an_agreement_a_grant_or_a_signature_never_widens(seed: int) -> None:
+    w, draw = world(seed), Random(seed)
+    before = decided(w).modes
+    agreements = [document for document in w.documents if isinstance(document, Agreement)]
+    gone = draw.choice(agreements)
+    without = Snapshot.of([one for one in w.documents if one is not gone], w.signatures, w.events)
+    assert no_wider(decided(w, snapshot=without).modes, before)
+    unsigned = Snapshot.of(w.documents, [one for one in w.signatures if one.digest != gone.digest], w.events)
+    assert no_wider(decided(w, snapshot=unsigned).modes, before)
+    if gone.grants:
+        fewer = replace(gone, grants=gone.grants[1:])
+        assert no_wider(decided(w, snapshot=swapped(w, gone, fewer)).modes, before)
+
+
+def swapped(w: World, old: Document, new: Document) -> Snapshot:
+    """The same world with one document instead of another that has its canonical form, hence its signatures."""
+    return Snapshot.of([new if one is old else one for one in w.documents], w.signatures, w.events)
+
+
+@quick
+@given(SEEDS)
+def test_p3_adding_a_restriction_never_widens(seed: int) -> None:
+    w = world(seed)
+    rule = a_restriction(Random(seed), "another")
+    signature = replace(w.signatures[0], party=rule.owner, digest=rule.digest) if w.signatures else None
+    more = Snapshot.of([*w.documents, rule], [*w.signatures, *([signature] if signature else [])], w.events)
+    assert no_wider(decided(w, snapshot=more).modes, decided(w).modes)
+
+
+@quick
+@given(SEEDS)
+def test_p4_every_shown_category_has_one_covering_live_grant_of_the_records_source(seed: int) -> None:
+    w = world(seed)
+    for category, shown in decided(w).shown.items():
+        agreement, grant = reference.grant_of(w.snapshot, shown.under)
+        assert w.facts.source in grant.sources and grant.modes[category] >= shown.mode
+        assert w.snapshot.standing(agreement, w.facts.source, w.request.organisation, w.at).live
+
+
+@quick
+@given(SEEDS)
+def test_p5_order_and_repetition_make_no_difference(seed: int) -> None:
+    w, draw = world(seed), Random(seed)
+    documents = [*w.documents, draw.choice(w.documents)]
+    draw.shuffle(documents)
+    signatures, events = [*w.signatures, *w.signatures], list(w.events)
+    draw.shuffle(signatures)
+    draw.shuffle(events)
+    assert decided(w, snapshot=Snapshot.of(documents, signatures, events)) == decided(w)
+
+
+@quick
+@given(SEEDS)
+def test_p6_narrowing_a_grants_purposes_never_widens(seed: int) -> None:
+    w, draw = world(seed), Random(seed)
+    old = draw.choice([one for one in w.documents if isinstance(one, Agreement) and one.grants])
+    grant = draw.choice(old.grants)
+    purpose = draw.choice(sorted(grant.purposes))
+    narrower = grant.purposes - {purpose} | {draw.choice(sorted(VOCABULARY.down(purpose)))}
+    grants = tuple(replace(one, purposes=narrower) if one is grant else one for one in old.grants)
+    assert no_wider(decided(w, snapshot=swapped(w, old, replace(old, grants=grants))).modes, decided(w).modes)
+    shut = frozenset({draw.choice(PURPOSES[:6])}) | grant.not_purposes
+    grants = tuple(replace(one, not_purposes=shut) if one is grant else one for one in old.grants)
+    assert no_wider(decided(w, snapshot=swapped(w, old, replace(old, grants=grants))).modes, decided(w).modes)
+
+
+@quick
+@given(SEEDS)
+def test_p7_a_broader_purpose_never_gets_more(seed: int) -> None:
+    w = world(seed)
+    if w.request.purpose == "PLAN":
+        return
+    for broader in ("CHILD_PROTECTION", "SAFEGUARDING"):
+        if w.request.purpose in VOCABULARY.down(broader):
+            wide = decided(w, request=replace(w.request, purpose=broader)).modes
+            assert no_wider(wide, decided(w).modes)
+
+
+@quick
+@given(SEEDS)
+def test_p8_asking_for_less_never_widens(seed: int) -> None:
+    w, draw = world(seed), Random(seed)
+    if w.request.purpose == "PLAN":
+        return
+    less = {category: Mode(draw.randint(0, mode)) for category, mode in w.request.asked.items()}
+    assert no_wider(decided(w, request=replace(w.request, asked=less)).modes, decided(w).modes)
+
+
+@quick
+@given(SEEDS)
+def test_p9_without_break_glass_never_more_than_with(seed: int) -> None:
+    w = world(seed)
+    assert no_wider(decided(w, request=replace(w.request, break_glass=None)).modes, decided(w).modes)
+
+
+@quick
+@given(SEEDS)
+def test_p10_an_unknown_fact_shows_no_more_than_either_of_its_values(seed: int) -> None:
+    w, draw = world(seed), Random(seed)
+    tag = draw.choice(TAGS)
+    with_tag = replace(w.facts, tags=w.facts.tags | {tag}, tags_unknown=w.facts.tags_unknown - {tag})
+    without = replace(w.facts, tags=w.facts.tags - {tag}, tags_unknown=w.facts.tags_unknown - {tag})
+    unknown = replace(w.facts, tags=w.facts.tags - {tag}, tags_unknown=w.facts.tags_unknown | {tag})
+    for known in (with_tag, without):
+        assert no_wider(decided(w, facts=unknown).modes, decided(w, facts=known).modes)
+    lost: list[tuple[Facts, list[Facts]]] = [
+        (replace(w.facts, record=None), [replace(w.facts, record=one) for one in ("r1", "r2", "r3")]),
+        (replace(w.facts, relation=None), [w.facts, replace(w.facts, relation="sibling")]),
+        (replace(w.facts, case=None), [w.facts, replace(w.facts, case="C2")]),
+        (replace(w.facts, link=None), [replace(w.facts, link=one) for one in Link]),
+        (replace(w.facts, held=dict.fromkeys(w.facts.held, (Held(None, None),))), [w.facts]),
+    ]
+    for missing, values in lost:
+        for known in values:
+            assert no_wider(decided(w, facts=missing).modes, decided(w, facts=known).modes)
+
+
+@quick
+@given(SEEDS)
+def test_a_session_never_outlives_its_hour(seed: int) -> None:
+    w = world(seed)
+    session = w.request.break_glass
+    if session is None:
+        return
+    late = replace(w.request, break_glass=replace(session, started=w.at - LONGEST_SESSION))
+    assert decided(w, request=late) == replace(decided(w, request=replace(w.request, break_glass=None)), request=late)
+
+
+# --- mutants: each fault is planted in the engine, and the comparison with the literal evaluator must find it ---------
+
+FAULTS: dict[str, tuple[str, str]] = {
+    "skip role": ("request.role not in clause.roles", "False"),
+    "skip basis": ("or basis.art6 not in clause.art6", ""),
+    "skip gateway": ("or (clause.gateways and clause.gateways.isdisjoint(basis.gateways))", ""),
+    "skip case": ("or (clause.case_reference and not case)", ""),
+    "skip threshold": ("or level < clause.threshold", ""),
+    "skip about": ("or facts.relation not in clause.about", ""),
+    "skip link": ("or link < clause.link", ""),
+    "skip regime": ("clause.law_enforcement or held.regime == \"GENERAL\"", "True"),
+    "skip break-glass": ("and (session is None or not session.started <= at < session.started + clause.session)", "and False"),
+    "skip condition": ("rows = clause.bare if clause.conditions.isdisjoint(basis.conditions) else clause.rows", "rows = clause.rows"),
+    "skip own limits": ("if limit.applies(request.purpose, facts, live_session):", "if False:"),
+    "skip link ceiling": ("_LINK_ROWS[facts.link],", ""),
+    "skip purpose ceiling": ("compiled.purposes[request.purpose],", ""),
+    "inclusive end": ("period.start <= at < period.end for", "period.start <= at <= period.end for"),
+    "exact purpose only": ("purposes=inside - shut,", "purposes=grant.purposes - shut,"),
+    "broader purpose covers": ("purposes=inside - shut,", "purposes=(_overlapping(grant.purposes, vocabulary) or inside) - shut,"),
+    "exclusion by containment": ("purposes=inside - shut,", "purposes=inside - frozenset().union(*(vocabulary.down(p) for p in grant.not_purposes)),"),
+    "restriction by containment": ("if vocabulary.down(asked) & below)", "if vocabulary.down(asked) <= below)"),
+    "ignore lift": ("and not (self.liftable and live_session)", ""),
+    "ignore tag": ("self.tag is None or self.tag in facts.tags or", "self.tag is None or"),
+    "ignore unknown tag": ("or self.tag in facts.tags_unknown)", ")"),
+    "unknown record escapes": ("or facts.record is None or", "or"),
+    "join by and": ("one |= rows[1]", "one &= rows[1]"),
+    "ceiling by or": ("three &= rows[3]", "three |= rows[3]"),
+    "closed basis open": ("if not (public and", "if not (False and"),
+    "grants add up": ("able = [one.clause for one in covering if one.reached[mode] & bit]", "able = [one.clause for one in covering]"),
+    "suspension ignored": ("if event.do == \"suspend\" and since is None:", "if False:"),
+    "withdrawal ignored": ("end = min(end, event.at)", "pass"),
+    "umbrella ignored": ("if agreement.under is not None:", "if False:"),
+    "overdue review ignored": ("if agreement.if_review_overdue == \"suspend\" and", "if False and"),
+    "sector ignored": ("if category == RECORD or vocabulary.categories[category].sector in sectors", "if True"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def answers() -> list[tuple[World, Decision]]:
+    """Worlds and their literal answers, those that disclose something first: a fault dies there soonest."""
+    worlds = [world(seed) for seed in range(900)]
+    answered = [(w, reference.decide(w.snapshot, VOCABULARY, w.request, w.facts, w.at)) for w in worlds]
+    return sorted(answered, key=lambda one: not one[1].shown)
+
+
+def test_the_unmutated_engine_lives(answers: list[tuple[World, Decision]]) -> None:
+    control = _mutant("_FULL: Final = -1", "_FULL: Final = -1")
+    assert all(control(w.snapshot, VOCABULARY, w.request, w.facts, w.at) == due for w, due in answers)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_dies(fault: str, answers: list[tuple[World, Decision]]) -> None:
+    mutant = _mutant(*FAULTS[fault])
+    for w, due in answers:
+        try:
+            if mutant(w.snapshot, VOCABULARY, w.request, w.facts, w.at) != due:
+                return
+        except (ArithmeticError, LookupError, TypeError):
+            return
+    pytest.fail(f"the fault {fault!r} lives")
+
+
+def _mutant(old: str, new: str) -> Callable[..., Decision]:
+    """`decide` of the engine's own text with one piece changed."""
+    text = Path(str(decision.__file__)).read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times"
+    module = ModuleType("mutated_decision")
+    sys.modules[module.__name__] = module
+    exec(compile(text.replace(old, new), "mutated_decision.py", "exec"), module.__dict__)
+    mutated: Callable[..., Decision] = module.decide
+    return mutated
