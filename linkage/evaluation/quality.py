@@ -165,6 +165,7 @@ def read(records: Path, mapping_file: Path, *, truth: str, dataset: str | None) 
     for name, place in (("given_name", 1), ("family_name", 2)):
         column = pa.array([row[place] for row in rows], pa.string())
         taken = taken.set_column(taken.schema.get_field_index(name), name, column)
+    homes, severed = _cell(table, "uprn"), _cell(table, "sever_ref")
     unlabelled = iter(range(table.num_rows))
     named: dict[tuple[str, str, str], str] = {}
     for key, label in zip(keys, labels, strict=True):
@@ -174,8 +175,8 @@ def read(records: Path, mapping_file: Path, *, truth: str, dataset: str | None) 
         standard=taken,
         birth_year=standard.birth_year.take(index),
         sex=standard.sex.take(index),
-        homes=[_cell(table, "uprn")[row] for row, _, _ in rows],
-        sever=[_cell(table, "sever_ref")[row] for row, _, _ in rows],
+        homes=[homes[row] for row, _, _ in rows],
+        sever=[severed[row] for row, _, _ in rows],
         key=[keys[row] for row, _, _ in rows],
         truth=named,
         duplicates=frozenset(everyone) if dataset is None or persons.duplicates else frozenset(),

@@ -108,7 +108,7 @@ def linker(connection: duckdb.DuckDBPyConnection, profile: Profile, model: Model
         retain_intermediate_calculation_columns=False,
     )
     api = DuckDBAPI(connection)
-    return Linker(api.register("rows"), settings, log_level=None)
+    return Linker(api.register("rows"), settings, validate_settings=False, log_level=None)
 
 
 def train(connection: duckdb.DuckDBPyConnection, profile: Profile, *, seed: int, fallback: Model | None) -> Model:
@@ -327,7 +327,8 @@ def _with_u(connection: duckdb.DuckDBPyConnection, profile: Profile, us: Mapping
         levels = [level for level in comparison["comparison_levels"] if not level.get("is_null_level")]
         for level, u in zip(levels, us[comparison["output_column_name"]], strict=True):
             level["u_probability"] = u
-    return Linker(DuckDBAPI(connection).register("rows"), SettingsCreator.from_path_or_dict(settings), log_level=None)
+    learner = SettingsCreator.from_path_or_dict(settings)
+    return Linker(DuckDBAPI(connection).register("rows"), learner, validate_settings=False, log_level=None)
 
 
 def _best_first(levels: Mapping[int, float], comparison: FieldComparison) -> tuple[float, ...]:
