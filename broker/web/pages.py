@@ -37,6 +37,20 @@ ROLE_NAMES: Final = {
     "LINK_REVIEWER": "Link reviewer",
     "OPERATOR": "Operator",
 }
+HAPPENED: Final = {
+    "audit.searched": "Log consulted",
+    "auth.login": "Signed in",
+    "search.authorised": "Search",
+    "search.refused": "Search refused",
+    "disclosure.authorised": "Family view disclosed",
+    "disclosure.completed": "Family view delivered",
+    "threshold.set": "Threshold recorded",
+    "threshold.refused": "Threshold refused",
+    "submission.received": "Batch received",
+    "submission.accepted": "Batch accepted",
+    "submission.rejected": "Batch rejected",
+    "linkage.published": "Linked view published",
+}
 PROBLEMS: Final[dict[type[BrokerError], tuple[int, str]]] = {
     NotAllowed: (403, "Your role cannot see this"),
     NotFound: (404, "Page not found"),
@@ -61,7 +75,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"instant": instant, "clock": clock_time, "plain": plain}
+    env.filters |= {"instant": instant, "clock": clock_time, "plain": plain, "happened": happened}
     env.globals |= {"roles": ROLE_NAMES}
     return env
 
@@ -103,6 +117,15 @@ def plain(code: str) -> str:
         return code
     words = code.replace(".", " ").replace("_", " ").strip()
     return words[:1].upper() + words[1:]
+
+
+def happened(event: str) -> str:
+    """What a type of event means, in words.
+
+    >>> happened("search.refused"), happened("agency.enrolled")
+    ('Search refused', 'Agency enrolled')
+    """
+    return HAPPENED.get(event, plain(event))
 
 
 class PageRoute(APIRoute):

@@ -86,7 +86,7 @@ def test_nothing_is_listed_before_a_reason_from_the_list_is_given_and_recorded(c
     page = client.get(results).text
     assert "To check that processing was lawful" in page
     assert "Log opened" in page
-    assert "Audit searched" not in page  # a consultation: the filter asked for system events
+    assert "Log consulted" not in page  # a consultation: the filter asked for system events
 
 
 def test_a_search_is_its_own_persons_and_ends_after_a_quarter_of_an_hour(client: TestClient) -> None:
@@ -104,7 +104,7 @@ def test_an_event_says_who_what_and_why_and_keeps_its_detail_until_that_is_opene
     signed_in(client)
     (login,) = events(client, "auth.login")
     page = client.get(f"/log/{login.event_id}")
-    assert "Auth login on" in page.text
+    assert "Signed in on" in page.text
     assert "ig-1" in page.text
     assert "Withheld. The proof still holds." in page.text
     opened = client.post(f"/log/{login.event_id}/detail", data={"csrf": csrf_of(page.text)})
