@@ -242,7 +242,7 @@ class Run:
             self.db.execute("DELETE FROM scored USING apart a WHERE scored.rec_l = a.rec_l AND scored.rec_r = a.rec_r")
 
     def settle(self) -> Partition:
-        """Band (`judged`) and cluster; a number that more than SPREAD persons then hold carries no weight, so do it without."""
+        """Band (`judged`) and cluster, and again without the numbers that more than SPREAD persons then hold."""
         while True:
             compare_numbers(self.db)
             self._judge()

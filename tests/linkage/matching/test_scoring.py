@@ -103,5 +103,5 @@ def test_columns_of_no_profile_are_refused() -> None:
     "ATTACH 'x.db'",
 ])  # fmt: skip
 def test_the_workspace_reaches_nothing_outside_itself(statement: str) -> None:
-    with pytest.raises(Exception, match="(?i)disabled|locked|lock_configuration|permission|configuration"):
+    with pytest.raises(Exception, match=r"(?i)disabled|locked|lock_configuration|permission|configuration"):
         open_workspace(threads=1).execute(statement)

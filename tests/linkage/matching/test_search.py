@@ -47,7 +47,7 @@ def test_a_search_says_what_a_link_run_says_of_the_same_pair(profile: Profile, c
 
 def test_a_candidate_is_a_person_with_all_records_that_fit() -> None:
     there = ZOE.at(HEALTH)
-    index, run = index_of([ZOE, there, TOM])
+    index, _ = index_of([ZOE, there, TOM])
     (candidate,) = index.candidates(asked(ZOE))
     assert candidate.band == "match"
     assert candidate.upper
