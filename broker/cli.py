@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,14 +93,15 @@ def serve(config: Config = None) -> None:
 
         settings = _settings(config)
         configure_logging()
+        listening = _listen(settings.host, settings.port)
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(settings), host=settings.host, port=settings.port, access_log=False, server_header=False,
-                log_level="warning", timeout_graceful_shutdown=5,
+                create_app(settings), access_log=False, server_header=False, log_level="warning",
+                timeout_graceful_shutdown=5,
             )
         )  # fmt: skip
         print(f"broker: {settings.base_url} ({settings.environment})", flush=True)
-        server.run()
+        server.run(sockets=[listening])
 
 
 @app.command()
@@ -117,7 +119,7 @@ def nightly(
     stays in service either way.
     """
     with _answering(as_json), _broker(config) as broker:
-        from broker import clock
+        from broker import callers, clock, signin
         from broker import nightly as night_run
         from broker.register import LONDON
 
@@ -126,6 +128,9 @@ def nightly(
             day = date.fromisoformat(night) if night else at.astimezone(LONDON).date()
         except ValueError:
             _fail("--date is a day such as 2026-11-02", USAGE, as_json)
+        with broker.store.transaction() as tx:
+            callers.forget_spent(tx, at=at)
+            signin.forget_ended(tx, at=at)
         done = night_run.run(broker, night=day, at=at, exception=exception)
         _say(as_json, done, json.dumps(done, indent=1, default=str))
 
@@ -372,6 +377,17 @@ def _settings(config: Path | None) -> Settings:
     from broker.settings import read
 
     return read(config)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as wrong:
+        _fail(f"can't listen on {host} port {port}: {wrong.strerror}", USAGE, False)
+    return listening
 
 
 def _make_keys(settings: Settings) -> dict[str, str]:

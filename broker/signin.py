@@ -15,7 +15,7 @@ from typing import Final
 
 from broker.errors import NotAllowed, NotSignedIn
 from broker.settings import DemoPerson, Settings
-from broker.store import Store
+from broker.store import Store, Transaction
 from broker.store.sessions import SessionRow
 
 COOKIE: Final = "__Host-broker-session"
@@ -87,6 +87,11 @@ def end(store: Store, cookie: str, *, at: datetime) -> None:
         if row is not None and row.revoked_at is None:
             row.revoked_at = at
             tx.add(row)
+
+
+def forget_ended(tx: Transaction, *, at: datetime) -> int:
+    """Drop the sessions that have ended: the log keeps who signed in.  How many went."""
+    return tx.delete_before(SessionRow, "ends_at", at)
 
 
 def check_csrf(session_token: str, sent: str | None, *, origin: str | None, site: str | None, base_url: str) -> None:

@@ -16,6 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -109,8 +110,7 @@ class Trail:
         event (decision receipts), sealed beside it.  With an `idempotency_key` that was used before, raises Conflict.
         Raises LogUnavailable if the log is out of order, EventTooLarge over 8 KiB.
         """
-        if self._broken:
-            raise LogUnavailable("the log can't record just now")
+        self._refuse_if_broken()
         at_ms = clock.milliseconds(at or clock.now())
         try:
             sealed = seal(event, at_ms=at_ms)
@@ -267,6 +267,8 @@ class Trail:
                 time.sleep(0 if self._stopping else RETRY_SECONDS)
             except Exception as wrong:  # the thread must outlive any fault, and refuse meanwhile
                 self._latch(type(wrong).__name__)
+        with suppress(LogUnavailable):  # what still waits is safe in the outbox, and is taken in at the next start
+            self.advance_pending()
 
     def _tell_waiters(self) -> None:
         with self._covered:

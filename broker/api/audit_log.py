@@ -70,7 +70,7 @@ def proof(event_id: str, caller: CallerDep, broker: BrokerDep) -> Response:
 def opening(event_id: str, caller: CallerDep, broker: BrokerDep) -> dict[str, Any]:
     """The event's sections with their salts, as far as the caller may see; the others as commitments."""
     show = _entitled(broker, caller, event_id)
-    return broker.trail.opening(event_id, show=show).to_json()
+    return dict(broker.trail.receipt(EntryRef(event_id), show=show).opening.to_json())
 
 
 def _entitled(broker: BrokerDep, caller: Caller, event_id: str) -> tuple[SectionName, ...]:

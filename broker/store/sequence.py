@@ -87,7 +87,7 @@ def sequence(tx: Transaction, log_id: str, *, limit: int = BATCH) -> Advance | N
         return None
     pending = [Pending(row.event_id, Leaf(row.at_ms, row.commitment)) for row in waiting]
     step = advance(head, pending, SqlTiles(tx, log_id))
-    _write(tx, log_id, step, {row.event_id: row for row in waiting})
+    write(tx, log_id, step, {row.event_id: row for row in waiting})
     return step
 
 
@@ -113,7 +113,8 @@ def waiting(reading: Reading) -> int:
     return reading.session.exec(select(func.count()).select_from(OutboxRow)).one()
 
 
-def _write(tx: Transaction, log_id: str, step: Advance, rows: Mapping[str, OutboxRow]) -> None:
+def write(tx: Transaction, log_id: str, step: Advance, rows: Mapping[str, OutboxRow]) -> None:
+    """Store one step of the log.  Raises LogUnavailable or Conflict if the head is not the one it was computed from."""
     session, (size, epoch) = tx.session, step.expects
     entries, events, subjects = [], [], []
     for entry in step.entries:

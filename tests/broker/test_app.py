@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import text
 
 from audit.checkpoint import SignedCheckpoint, VerifierKey
-from audit.events import Opening
+from audit.events import Event, Opening
 from audit.receipts import TlogProof
 from audit.tiles import Tile, decode_bundle
 from broker import clock, errors, problems, register, signin
 from broker.app import PUBLIC, ROUTERS, create_app
 from broker.dependencies import CALLERS, AgencyDep, Broker, CallerDep, OfficerDep, PersonDep
 from broker.errors import BrokerError, UnsafeDatabase
+from broker.trail import new_event_id
 from tests.broker.platform import OPERATOR, AnAgency, an_app, some_settings
 
 probe = APIRouter(prefix="/probe")
@@ -257,9 +258,6 @@ def test_the_public_log_can_be_fetched_and_verified(http: TestClient, agency: An
 def test_an_event_is_opened_to_whom_it_concerns_and_to_an_ig_officer(
     http: TestClient, agency: AnAgency, broker: Broker
 ) -> None:
-    from audit.events import Event
-    from broker.trail import new_event_id
-
     event = Event(
         id=new_event_id(), type="submission.received", who={"organisation": agency.id}, what={}, why={},
         detail={"secret": "s"},
@@ -284,6 +282,26 @@ def test_an_event_is_opened_to_whom_it_concerns_and_to_an_ig_officer(
         assert (hidden.status_code, absent.status_code) == (404, 404)
         assert {**hidden.json(), "instance": ""} == {**absent.json(), "instance": ""}
         assert http.get(f"/audit/events/{event.id}/{part}").status_code == 401
+
+
+def test_without_a_signature_not_a_byte_of_evidence_leaves(
+    http: TestClient, agency: AnAgency, broker: Broker, tmp_path: Path
+) -> None:
+    mine = {"Authorization": f"Bearer {agency.token(http)}"}
+    with broker.store.transaction() as tx:
+        event = Event(
+            id=new_event_id(), type="submission.received", who={"organisation": agency.id}, what={"canary": "canary"},
+            why={}, detail={},
+        )  # fmt: skip
+        entry = broker.trail.record(tx, event)
+        (tmp_path / "signer" / "state.json").rename(tmp_path / "away.json")
+    with pytest.raises(errors.LogUnavailable):
+        broker.trail.receipt(entry)
+    for part in ("proof", "opening"):
+        answer = http.get(f"/audit/events/{event.id}/{part}", headers=mine)
+        assert (answer.status_code, answer.headers["content-type"]) == (503, problems.MEDIA_TYPE)
+        assert "canary" not in answer.text
+    assert http.get("/health/ready").status_code == 503
 
 
 def test_ready_says_what_is_not(http: TestClient, broker: Broker) -> None:

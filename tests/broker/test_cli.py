@@ -1,6 +1,7 @@
 """The host's command: what it prints, and its exit codes, which are a promise."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,18 @@ def test_exit_codes_tell_usage_from_could_not_tell(config: Path, tmp_path: Path)
     typed("agreements", "check", tmp_path / "none.toml", code=2)
     config.write_text(config.read_text() + 'unknown = "canary"\n')
     assert "canary" not in json.dumps(typed("init", "--config", config, code=2))
+
+
+def test_a_taken_port_is_one_clear_line(config: Path) -> None:
+    typed("init", "--config", config)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        config.write_text(config.read_text() + f"port = {port}\n")
+        done = CliRunner().invoke(app, ["serve", "--config", str(config)])
+    assert done.exit_code == 2
+    assert done.stderr == f"broker: can't listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
 def test_every_command_has_a_manual() -> None:

@@ -16,16 +16,17 @@ import pytest
 from sqlalchemy import text
 
 from audit.checkpoint import SignedCheckpoint, VerifierKey
-from audit.events import SHOWN_TO_ASKER, Event
+from audit.events import SHOWN_TO_ASKER, Event, Leaf
 from audit.merkle import consistency_proof, verify_consistency
 from audit.policy import Policy
+from audit.sequencer import Pending, advance, take_over
 from audit.tiles import TileHashes, bundles_of, tiles_of
 from audit.verify import LogFolder, fsck
 from broker.errors import Conflict, EventTooLarge, LogUnavailable, NotFound, Undecipherable
 from broker.keys import Keys
 from broker.store import Store
-from broker.store.log import CheckpointRow, EntryRow, EventRow, HeadRow, OutboxRow, SubjectRow
-from broker.store.sequence import SqlTiles, head_of, newest_checkpoint
+from broker.store.log import CheckpointRow, EntryRow, EventRow, OutboxRow, SubjectRow
+from broker.store.sequence import SqlTiles, head_of, newest_checkpoint, write
 from broker.store.sessions import SpentTokenRow
 from broker.trail import EntryRef, Trail, new_event_id, open_for_writing
 
@@ -218,21 +219,36 @@ def test_of_two_sequencers_one_writes_and_the_other_finds_nothing_or_is_stopped(
     assert seen.facts["entries"] == 80
 
 
-def test_a_sequencer_that_slept_while_another_took_over_writes_nothing(store: Store, trail: Trail) -> None:
-    recorded(store, trail)
-    with store.transaction() as tx:  # another has taken over: the epoch is on
-        head = tx.one(HeadRow, log_id=ORIGIN)
+def test_a_sequencer_that_slept_while_another_worked_writes_nothing(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    entry = recorded(store, trail)
+    with store.reading() as reading:  # what the sleeper had in hand
+        head, waiting = head_of(reading, ORIGIN), reading.all(OutboxRow)
         assert head is not None
-        head.epoch += 1
-        tx.add(head)
+        step = advance(
+            head, [Pending(row.event_id, Leaf(row.at_ms, row.commitment)) for row in waiting], SqlTiles(reading, ORIGIN)
+        )
+    trail.receipt(entry)
+    recorded(store, trail)
+    with pytest.raises((LogUnavailable, Conflict)), store.transaction() as tx:
+        write(tx, ORIGIN, step, {row.event_id: row for row in waiting})
+    assert trail.advance_pending() == 2
+    fsck(published(store, tmp_path / "log"), policy_of(keys))
+
+
+def test_a_head_that_another_has_taken_over_is_not_moved(store: Store, trail: Trail) -> None:
+    recorded(store, trail)
     with store.reading() as reading:
-        now = head_of(reading, ORIGIN)
-    assert now is not None
-    assert now.epoch == 1
+        head, waiting = head_of(reading, ORIGIN), reading.all(OutboxRow)
+        assert head is not None
+        stale = advance(
+            take_over(head), [Pending(row.event_id, Leaf(row.at_ms, row.commitment)) for row in waiting],
+            SqlTiles(reading, ORIGIN),
+        )  # fmt: skip
+    with pytest.raises(LogUnavailable), store.transaction() as tx:  # another epoch than the stored head's
+        write(tx, ORIGIN, stale, {row.event_id: row for row in waiting})
     assert trail.advance_pending() == 1
-    with store.engine.begin() as connection:
-        stale = connection.execute(text("UPDATE audit_head SET size = 9 WHERE size = 1 AND epoch = 0"))
-    assert stale.rowcount == 0
 
 
 def test_no_signature_no_answer(store: Store, trail: Trail, keys: Keys, tmp_path: Path) -> None:
