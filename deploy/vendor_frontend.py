@@ -10,7 +10,7 @@ pages use, takes out what only gov.uk may use (the GDS Transport font, crown, cr
 - `tests/vendor/axe-core/`: the accessibility checker, as it was published
 - `THIRD_PARTY_NOTICES`
 
-`deploy/frontend/` holds our own stylesheet and script, copied beside them.  tests/architecture/test_vendored.py holds all of this.
+`deploy/frontend/` holds our own stylesheet and script, copied beside them.  tests/architecture/test_vendored.py checks it.
 """
 
 from __future__ import annotations
