@@ -10,7 +10,7 @@ pages use, takes out what only gov.uk may use (the GDS Transport font, crown, cr
 - `tests/vendor/axe-core/`: the accessibility checker, as it was published
 - `THIRD_PARTY_NOTICES`
 
-`deploy/frontend/` holds our own stylesheet and script, copied beside them.  tests/architecture/test_vendored.py checks it.
+`deploy/frontend/` holds our own stylesheet and script, copied beside them.  A test holds every file to its digest.
 """
 
 from __future__ import annotations
