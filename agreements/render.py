@@ -119,7 +119,8 @@ def render(
             may_ask_holder=False,
         )
     body = vocabulary.categories[category]
-    held = sorted((item for item in items if item.category == category), key=_oldest_first)
+    told = [item for item in items if item.category == category and (item.role or not body.role_required)]
+    held = sorted(told, key=_oldest_first)
     reached = {item: reach(category, item.recorded_on, item.regime) if reach else Mode.DETAIL for item in held}
 
     def at_least(due: Mode) -> list[Item]:
@@ -154,7 +155,9 @@ def lowered(shown: Rendering, mode: Mode) -> Rendering | None:
 
 
 def _oldest_first(item: Item) -> tuple[object, ...]:
-    return (item.occurred_on, item.recorded_on, item.code_system, item.code or "", item.role or "", item.number or 0)
+    end = item.ended_on or date.max
+    rest = (item.role or "", item.outcome_code or "", item.contact or "", item.regime, item.opinion, item.number or 0)
+    return (item.occurred_on, item.recorded_on, end, item.code_system, item.code or "", *rest)
 
 
 def _last_active(items: Sequence[Item], on: date) -> str:

@@ -32,7 +32,7 @@ from agreements.restrictions import LONGEST_SESSION
 from tests.agreements.worlds import PURPOSES, TAGS, World, a_restriction, world
 
 SEEDS = st.integers(0, 2**32 - 1)
-quick = settings(max_examples=100, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def decided(w: World, **other: object) -> Decision:

@@ -120,7 +120,7 @@ def an_agreement(draw: Random, name: str, *, grants: int, under: Agreement | Non
         Limit(
             id=f"limit-{number}",
             text="A limit.",
-            tag=draw.choice((*TAGS, None)),
+            tag=draw.choice((*TAGS, *TAGS, None)),
             categories=some(draw, CATEGORIES, 3),
             at_most=Mode(draw.randint(0, 3)),
             purposes=some(draw, PURPOSES, 2) if draw.random() < 0.3 else None,
@@ -170,13 +170,13 @@ def a_grant(draw: Random, name: str) -> Grant:
             art6=some(draw, ART6, 2),
             conditions=some(draw, CONDITIONS, 2),
             gateways=some(draw, GATEWAYS, 2) if draw.random() < 0.6 else frozenset(),
-            le_authority=some(draw, GATEWAYS, 1) if draw.random() < 0.5 else frozenset(),
+            le_authority=some(draw, GATEWAYS, 1) if draw.random() < 0.7 else frozenset(),
         ),
         about=some(draw, RELATIONS, 3),
         case_reference=draw.random() < 0.5,
         threshold=draw.choice((None, None, "L3", "L4")),
         link=draw.choice((None, "possible", "match")),
-        recorded_within=draw.choice((None, Duration(2, "Y"), Duration(6, "M"), Duration(30, "D"))),
+        recorded_within=draw.choice((None, None, Duration(2, "Y"), Duration(6, "M"), Duration(30, "D"))),
         break_glass=BreakGlassTerms(
             ends_after=Duration(draw.choice((30, 60)), "TM"), notify=("ig",), review_within_working_days=1
         )
@@ -249,8 +249,8 @@ def a_question(draw: Random, grant: Grant) -> tuple[Request, Facts]:
         link=draw.choice((Link.CERTAIN, Link.CERTAIN, Link.MATCH)),
         held={
             category: tuple(
-                Held(AT.date() - timedelta(days=draw.choice((5, 29, 31, 150, 500, 900))), regime)
-                for regime in draw.choice((("GENERAL",), ("LE",), ("GENERAL", "LE")))
+                Held(AT.date() - timedelta(days=draw.choice((5, 5, 29, 31, 150, 900))), regime)
+                for regime in draw.choice((("GENERAL",), ("GENERAL",), ("LE",), ("GENERAL", "LE")))
             )
             for category in CATEGORIES
             if category != RECORD and draw.random() < 0.9

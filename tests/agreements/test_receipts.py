@@ -1,0 +1,136 @@
+"""Decision receipts: signed, replayed offline, and a copy for the asker that says no more than was shown."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import rfc8785
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agreements import (
+    VOCABULARY,
+    BadSignature,
+    DecisionReceipt,
+    PartyKey,
+    Snapshot,
+    StatusEvent,
+    decide,
+    make_receipt,
+    replay,
+)
+from agreements.receipts import AskerCopy
+from agreements.signing import sign_payload
+from tests.agreements.worlds import World, world
+from tests.spec import table
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
+KEYS = {"broker/1": PartyKey("broker/1", KEY.public_key())}
+CASES = [case for case in table.CASES if "expect" in case or "only" in case]
+
+
+def a_receipt(w: Any, request: Any, facts: Any, at: datetime, salt: bytes = bytes(32)) -> DecisionReceipt:
+    decision = decide(w.snapshot, VOCABULARY, request, facts, at)
+    return make_receipt(
+        w.snapshot, VOCABULARY, request, [decision], source=facts.source, at=at, salt=salt, kid="broker/1", key=KEY
+    )
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["compiled", "literal"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["n"])
+def test_p15_a_receipt_is_decided_again_with_an_equal_result(case: Any, slow: bool) -> None:
+    w = table.world(case)
+    receipt = a_receipt(w, table.request(case), table.facts(case), w.at)
+    assert replay(json.loads(json.dumps(receipt.jws)), w.snapshot, VOCABULARY, KEYS, slow=slow) == ()
+    assert AskerCopy(json.loads(json.dumps(receipt.asker.body))).belongs_to(receipt.jws, KEYS)
+
+
+@pytest.mark.parametrize("seed", range(0, 400, 10))
+def test_p15_holds_on_drawn_worlds(seed: int) -> None:
+    w: World = world(seed)
+    receipt = a_receipt(w, w.request, w.facts, w.at)
+    assert replay(receipt.jws, w.snapshot, VOCABULARY, KEYS) == ()
+
+
+def test_a_forged_mode_is_found_by_replay_and_a_changed_byte_by_the_signature() -> None:
+    case = table.CASES[0]
+    w = table.world(case)
+    receipt = a_receipt(w, table.request(case), table.facts(case), w.at)
+    payload = receipt.jws["payload"]
+    body = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    body["records"][0]["modes"]["health.mental_health_open"] = "summary"
+    forged = sign_payload(
+        rfc8785.dumps(body), typ="decision-receipt+json", kid="broker/1", key=KEY, at=datetime(2026, 6, 1, tzinfo=UTC)
+    )
+    assert replay(forged, w.snapshot, VOCABULARY, KEYS) == (
+        "records[0].modes: the receipt and the decision now differ",
+    )
+    spoilt: Any = copy.deepcopy(receipt.jws)
+    spoilt["payload"] = forged["payload"]
+    with pytest.raises(BadSignature):
+        replay(spoilt, w.snapshot, VOCABULARY, KEYS)
+
+
+def test_what_is_signed_or_suspended_later_changes_no_earlier_receipt() -> None:
+    case = table.CASES[0]
+    w = table.world(case)
+    receipt = a_receipt(w, table.request(case), table.facts(case), w.at)
+    mash = next(one for one in w.documents if one.id == "northshire-mash")
+    pause = StatusEvent("northshire-icb", mash.digest, "suspend", w.at + timedelta(seconds=1), "northshire-icb/1")
+    other = table.world({"second": {"grants": ["health-cp"]}})
+    later = Snapshot.of([*w.documents, *other.documents], [*w.snapshot.signatures, *other.snapshot.signatures], [pause])
+    assert replay(receipt.jws, later, VOCABULARY, KEYS) == ()
+
+
+def test_without_a_document_it_names_nothing_is_proved() -> None:
+    case = table.CASES[0]
+    w = table.world(case)
+    receipt = a_receipt(w, table.request(case), table.facts(case), w.at)
+    with pytest.raises(ValueError, match="not here"):
+        replay(receipt.jws, Snapshot.of(w.documents[:1], w.snapshot.signatures), VOCABULARY, KEYS)
+
+
+def test_the_askers_copy_says_no_more_than_was_shown() -> None:
+    case = table.CASES[0]
+    w = table.world(case)
+    facts = replace(table.facts(case), record="r_secret", tags=frozenset({"shield_address"}))
+    text = json.dumps(a_receipt(w, table.request(case), facts, w.at).asker.body)
+    for hidden in ("r_secret", "shield", "baseline", "recorded_on", 'emergency_attendance": "none'):
+        assert hidden not in text
+    assert '"health.not_brought": "summary"' in text
+
+
+def test_the_commitment_cannot_be_guessed_without_the_salt() -> None:
+    case = table.CASES[0]
+    w = table.world(case)
+    one = a_receipt(w, table.request(case), table.facts(case), w.at, salt=b"a" * 32)
+    two = a_receipt(w, table.request(case), table.facts(case), w.at, salt=b"b" * 32)
+    assert one.asker.body["commitment"] != two.asker.body["commitment"]
+    assert not one.asker.belongs_to(two.jws, KEYS)
+    with pytest.raises(ValueError, match="32 random bytes"):
+        a_receipt(w, table.request(case), table.facts(case), w.at, salt=b"short")
+
+
+def test_a_fault_of_the_engine_shows_nothing_and_says_so() -> None:
+    case = table.CASES[0]
+    w = table.world(case)
+    request = table.request(case)
+    receipt = make_receipt(
+        w.snapshot,
+        VOCABULARY,
+        request,
+        [],
+        source="northshire-icb",
+        at=w.at,
+        salt=bytes(32),
+        kid="broker/1",
+        key=KEY,
+        engine_error=True,
+    )
+    assert receipt.asker.body["records"] == []
+    assert replay(receipt.jws, w.snapshot, VOCABULARY, KEYS) == ()

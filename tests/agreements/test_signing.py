@@ -1,0 +1,136 @@
+"""Signatures over the exact digest, and what a single changed byte does to them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+from joserfc import jws as joserfc_jws
+from joserfc.jwk import OKPKey
+
+from agreements import (
+    VOCABULARY,
+    Agreement,
+    BadSignature,
+    PartyKey,
+    Snapshot,
+    decide,
+    join,
+    read,
+    sign,
+    sign_event,
+    status,
+    verify,
+    verify_event,
+)
+from tests.spec import table
+
+AT = datetime(2026, 3, 20, 9, tzinfo=UTC)
+PARTIES = ("northshire-la", "northshire-icb", "northshire-police")
+PRIVATE = {party: Ed25519PrivateKey.from_private_bytes(bytes([index]) * 32) for index, party in enumerate(PARTIES, 1)}
+KEYS = {f"{party}/1": PartyKey(f"{party}/1", key.public_key()) for party, key in PRIVATE.items()}
+UMBRELLA = read((Path(__file__).resolve().parents[1] / "spec" / "northshire-tier1.toml").read_bytes())
+assert isinstance(UMBRELLA, Agreement)
+MASH = read(table.text_of(table.fixture("northshire-mash")), umbrellas=[UMBRELLA])
+SIGNED = sign(MASH, kid="northshire-icb/1", key=PRIVATE["northshire-icb"], at=AT)
+
+
+def everyone(document: Any) -> dict[str, Any]:
+    return join(sign(document, kid=f"{party}/1", key=PRIVATE[party], at=AT) for party in PARTIES)
+
+
+def test_each_party_signs_the_exact_digest_and_one_jws_holds_them_all() -> None:
+    signatures = verify(MASH, everyone(MASH), KEYS)
+    assert {one.party for one in signatures} == set(PARTIES)
+    assert {one.digest for one in signatures} == {MASH.digest}
+    assert {one.signed_at for one in signatures} == {AT}
+
+
+def test_an_independent_library_verifies_the_signature() -> None:
+    public = PRIVATE["northshire-icb"].public_key().public_bytes_raw()
+    jwk = {"kty": "OKP", "crv": "Ed25519", "x": base64.urlsafe_b64encode(public).rstrip(b"=").decode()}
+    lenient = joserfc_jws.JWSRegistry(algorithms=["Ed25519"], strict_check_header=False)  # `signed_at` is our own
+    opened = joserfc_jws.deserialize_json(SIGNED, OKPKey.import_key(jwk), registry=lenient)  # type: ignore[arg-type]
+    assert opened.payload == MASH.canonical
+
+
+@given(st.data())
+def test_p14_a_changed_byte_anywhere_breaks_it(data: st.DataObject) -> None:
+    text = bytearray(json.dumps(SIGNED).encode())
+    place = data.draw(st.integers(0, len(text) - 1))
+    text[place] ^= data.draw(st.integers(1, 127))
+    try:
+        changed = json.loads(bytes(text))
+    except ValueError:
+        return
+    if not isinstance(changed, dict) or changed == SIGNED:
+        return
+    with pytest.raises(BadSignature):
+        verify(MASH, changed, KEYS)
+
+
+def test_a_signature_over_another_text_is_refused() -> None:
+    body = table.fixture("northshire-mash") | {"title": "Another title"}
+    other = read(table.text_of(body), umbrellas=[UMBRELLA])
+    with pytest.raises(BadSignature, match="another text"):
+        verify(other, SIGNED, KEYS)
+    with pytest.raises(BadSignature, match="different documents"):
+        join([SIGNED, sign(other, kid="northshire-la/1", key=PRIVATE["northshire-la"], at=AT)])
+
+
+def test_a_stranger_cannot_sign_and_an_unknown_or_lapsed_key_is_refused() -> None:
+    with pytest.raises(BadSignature, match="no party"):
+        sign(MASH, kid="elsewhere/1", key=PRIVATE["northshire-icb"], at=AT)
+    with pytest.raises(BadSignature, match="not registered"):
+        verify(MASH, SIGNED, {})
+    lapsed = PartyKey("northshire-icb/1", KEYS["northshire-icb/1"].public, valid_to=AT)
+    with pytest.raises(BadSignature, match="not valid"):
+        verify(MASH, SIGNED, {lapsed.kid: lapsed})
+    stolen = {"northshire-icb/1": PartyKey("northshire-icb/1", KEYS["northshire-la/1"].public)}
+    with pytest.raises(BadSignature, match="does not match"):
+        verify(MASH, SIGNED, stolen)
+
+
+def test_only_the_party_itself_can_pause_its_part() -> None:
+    paused = sign_event(MASH, "suspend", kid="northshire-icb/1", key=PRIVATE["northshire-icb"], at=AT)
+    event = verify_event(paused, KEYS)
+    assert (event.party, event.do, event.at, event.digest) == ("northshire-icb", "suspend", AT, MASH.digest)
+    with pytest.raises(BadSignature):
+        verify_event(SIGNED, KEYS)  # a signature on the document is no event
+    with pytest.raises(BadSignature):
+        verify(MASH, paused, KEYS)  # nor the reverse
+
+
+def test_status_follows_from_signatures_and_events() -> None:
+    signatures = verify(MASH, everyone(MASH), KEYS)[:2]
+    hours = [AT + timedelta(hours=hour) for hour in (1, 2, 3)]
+    events = [
+        verify_event(sign_event(MASH, do, kid="northshire-icb/1", key=PRIVATE["northshire-icb"], at=at), KEYS)
+        for do, at in zip(("suspend", "resume", "withdraw"), hours, strict=True)
+    ]
+    signed = {one.party for one in signatures}
+    states = [status(MASH, signatures, events, at)["northshire-icb"] for at in (AT, *hours)]
+    assert states == ["signed", "suspended", "signed", "withdrawn"]
+    (unsigned,) = set(PARTIES) - signed
+    assert status(MASH, signatures, events, hours[2])[unsigned] == "unsigned"
+
+
+def test_a_snapshot_takes_the_signed_json_itself_and_decides_on_it() -> None:
+    case = table.CASES[0]
+    jws = [everyone(UMBRELLA), everyone(MASH)]
+    pause = sign_event(MASH, "suspend", kid="northshire-icb/1", key=PRIVATE["northshire-icb"], at=AT)
+    at = datetime(2026, 6, 1, 9, tzinfo=UTC)
+    live = Snapshot.of([UMBRELLA, MASH], jws, [], KEYS)
+    paused = Snapshot.of([UMBRELLA, MASH], jws, [pause], KEYS)
+    request, facts = table.request(case), table.facts(case)
+    assert decide(live, VOCABULARY, request, facts, at).shown
+    assert not decide(paused, VOCABULARY, request, facts, at).shown
+    with pytest.raises(BadSignature):
+        Snapshot.of([UMBRELLA, MASH], jws, [], {})
