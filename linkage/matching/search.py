@@ -100,6 +100,7 @@ class Candidate:
     agreed: tuple[str, ...]
     differs: tuple[str, ...]
     records: tuple[RecordKey, ...]  # those of the person that reached the band, best first
+    certain: tuple[RecordKey, ...]  # those that clear the higher bar themselves, best first
     birth_year: int | None
     sex: str | None
 
@@ -212,6 +213,11 @@ class Index:
             WHERE r.rec IN (SELECT rec FROM numbers SEMI JOIN asked_numbers USING (scheme, number))
         """)
         self._db.execute(f"CREATE OR REPLACE TEMP TABLE asked_pairs AS {' UNION '.join(blocks)}")
+        # The few rows that share a key, by themselves: no join below then touches the many.
+        self._db.execute("""
+            CREATE OR REPLACE TEMP TABLE near AS
+            SELECT * FROM rows WHERE unique_id IN (SELECT id_l FROM asked_pairs)
+        """)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +259,7 @@ _HITS: Final = """
 
 def _banded(model: Model) -> str:
     """SQL: the records that share a key with what is asked, by their best row, with bands."""
-    rows = scored(model, "asked_pairs", right="asked", keep=("birth_year", "sex"))
+    rows = scored(model, "asked_pairs", left="near", right="asked", keep=("birth_year", "sex"))
     columns = ", ".join(f"l.n_{scheme} AS theirs_{scheme}, q.n_{scheme} AS asked_{scheme}" for scheme in ALL_SCHEMES)
     lists = ", ".join(f"list(number) FILTER (scheme = '{scheme}') AS n_{scheme}" for scheme in ALL_SCHEMES)
     return banded(f"""(
@@ -263,11 +269,10 @@ def _banded(model: Model) -> str:
             SELECT s.*, {columns}
             FROM (
                 SELECT *, row_number() OVER (PARTITION BY rec ORDER BY weight DESC, unique_id_l, unique_id_r) AS n
-                FROM ({rows}) JOIN (SELECT unique_id AS unique_id_l, rec FROM rows) USING (unique_id_l)
+                FROM ({rows}) JOIN (SELECT unique_id AS unique_id_l, rec FROM near) USING (unique_id_l)
             ) s
             LEFT JOIN (
-                SELECT rec, {lists} FROM numbers WHERE rec IN (
-                    SELECT rec FROM rows WHERE unique_id IN (SELECT id_l FROM asked_pairs)) GROUP BY rec
+                SELECT rec, {lists} FROM numbers WHERE rec IN (SELECT rec FROM near) GROUP BY rec
             ) l USING (rec)
             CROSS JOIN (SELECT {lists} FROM asked_numbers) q
             WHERE s.n = 1
@@ -286,6 +291,7 @@ def _candidate(person_id: str, hits: Sequence[_Hit]) -> tuple[Candidate, _Hit]:
         agreed=tuple(best.agreed),
         differs=(*best.differs, *clash),
         records=tuple((hit.agency, hit.flow, hit.record_ref) for hit in hits if hit.band == best.band),
+        certain=tuple((hit.agency, hit.flow, hit.record_ref) for hit in hits if hit.upper and not clash),
         birth_year=best.birth_year,
         sex=best.sex,
     )
