@@ -130,6 +130,8 @@ def explain_for_asker(
     reasons = []
     for category, asked in request.asked.items():
         near = _near(q, category)
+        if not near and not _owned(q, category):
+            continue  # nobody expects it of this source
         best = max((miss.mode for miss in near if not miss.failed), default=Mode.NONE)
         best = min(best, vocabulary.ceiling(request.purpose, category), asked)
         if best >= asked:
@@ -141,7 +143,7 @@ def explain_for_asker(
             continue
         code, nearest = _reason(q, near)
         unlock = _unlock([nearest]) if nearest else None
-        terms = _terms(q, grant_of(snapshot, nearest.grant)[1]) if nearest else {}
+        terms = _terms(q, grant_of(snapshot, nearest.grant)[1], nearest.failed) if nearest else {}
         reasons.append(_asker_reason(q, category, code, fill | terms, unlock))
     return reasons
 
@@ -213,7 +215,23 @@ def _near(q: Question, category: str) -> list[NearMiss]:
                 )
             )
     order = list(_CODES)
-    return sorted(misses, key=lambda miss: (len(miss.failed), [order.index(test) for test in miss.failed], miss.grant))
+    return sorted(
+        misses,
+        key=lambda miss: (
+            len(miss.failed),
+            "purpose" in miss.failed,  # of two as near, the one for the purpose that was chosen
+            [order.index(test) for test in miss.failed],
+            miss.grant,
+        ),
+    )
+
+
+def _owned(q: Question, category: str) -> bool:
+    """Whether an agreement says that the source discloses a category's sector."""
+    return category != RECORD and any(
+        q.vocabulary.categories[category].sector in agreement.parties[q.source].discloses
+        for agreement in q.snapshot.between(q.source, q.request.organisation)
+    )
 
 
 def _lists(q: Question, agreement: Agreement, grant: Grant, category: str) -> bool:
@@ -267,7 +285,7 @@ def _basis_closed(q: Question) -> bool:
 def _words(q: Question, grant: Grant, test: str) -> str:
     """What would pass a test, in words."""
     vocabulary = q.vocabulary
-    terms = _terms(q, grant)
+    terms = _terms(q, grant, (test,))
     words = {
         "case": "a case reference of this child",
         "purpose": f"the purpose {terms['purposes']}",
@@ -288,18 +306,20 @@ def _words(q: Question, grant: Grant, test: str) -> str:
     return words[test]
 
 
-def _terms(q: Question, grant: Grant) -> dict[str, str]:
-    """What a clause asks for, for the standard texts."""
+def _terms(q: Question, grant: Grant, tests: Sequence[str]) -> dict[str, str]:
+    """What a clause asks for, for the standard texts; of its lawful bases, the parts that failed."""
     vocabulary, basis = q.vocabulary, grant.basis
     purposes = (vocabulary.purposes[code].label for code in _leaves(vocabulary, grant))
-    bases = [vocabulary.art6[code].label for code in vocabulary.art6 if code in basis.art6]
-    statutes = [vocabulary.gateways[code].source for code in vocabulary.gateways if code in basis.gateways]
-    conditions = [vocabulary.conditions[code].source for code in vocabulary.conditions if code in basis.conditions]
+    bases = {
+        "basis": [vocabulary.art6[code].label for code in vocabulary.art6 if code in basis.art6],
+        "gateway": [vocabulary.gateways[code].source for code in vocabulary.gateways if code in basis.gateways],
+        "condition": [vocabulary.conditions[code].label for code in vocabulary.conditions if code in basis.conditions],
+    }
     threshold = vocabulary.thresholds[grant.threshold].label if grant.threshold else ""
     roles = vocabulary_roles(vocabulary, grant.roles)
     return {
         "purposes": _either(purposes),
-        "bases": "; ".join(filter(None, (_either(bases), _either(statutes), _either(conditions)))),
+        "bases": "; ".join(_either(words) for test, words in bases.items() if test in tests),
         "threshold": f"threshold {threshold}",
         "roles": roles,
         "role": roles,

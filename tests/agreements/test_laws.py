@@ -49,12 +49,12 @@ def no_wider(narrow: Mapping[str, Mode], wide: Mapping[str, Mode]) -> bool:
 
 def test_the_worlds_disclose_something() -> None:
     decisions = [decided(world(seed)) for seed in range(400)]
-    assert sum(bool(one.shown) for one in decisions) >= 120
+    assert sum(bool(one.shown) for one in decisions) >= 100
     modes = {mode for one in decisions for mode in one.modes.values()}
     assert modes == set(Mode)
 
 
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=200)
 @given(SEEDS)
 def test_p1_the_engine_equals_the_literal_evaluator(seed: int) -> None:
     w = world(seed)
@@ -238,7 +238,7 @@ FAULTS: dict[str, tuple[str, str]] = {
 @pytest.fixture(scope="module")
 def answers() -> list[tuple[World, Decision]]:
     """Worlds and their literal answers, those that disclose something first: a fault dies there soonest."""
-    worlds = [world(seed) for seed in range(900)]
+    worlds = [world(seed) for seed in range(700)]
     answered = [(w, reference.decide(w.snapshot, VOCABULARY, w.request, w.facts, w.at)) for w in worlds]
     return sorted(answered, key=lambda one: not one[1].shown)
 

@@ -97,7 +97,7 @@ def world(seed: int) -> World:
         an_agreement(draw, f"dsa-{number}", grants=draw.randint(1, 3), under=umbrella if draw.random() < 0.3 else None)
         for number in range(draw.randint(1, 3))
     ]
-    restrictions = [a_restriction(draw, f"rule-{number}") for number in range(draw.choice((0, 0, 0, 1, 2)))]
+    restrictions = [a_restriction(draw, f"rule-{number}") for number in range(draw.choice((0, 0, 1, 1, 2)))]
     documents: tuple[Document, ...] = (umbrella, *agreements, *restrictions)
     signatures = tuple(
         Signature(party, document.digest, f"{party}/1", AT if draw.random() < 0.05 else EARLY)
@@ -105,7 +105,7 @@ def world(seed: int) -> World:
         for party in (document.parties if isinstance(document, Agreement) else (document.owner,))
         if draw.random() < 0.97
     )
-    events = tuple(an_event(draw, draw.choice(documents)) for _ in range(draw.choice((0, 0, 0, 0, 1, 2))))
+    events = tuple(an_event(draw, draw.choice(documents[1:])) for _ in range(draw.choice((0, 0, 0, 1, 2))))
     grant = draw.choice([grant for agreement in agreements for grant in agreement.grants])
     request, facts = a_question(draw, grant)
     at = draw.choice(
@@ -202,10 +202,10 @@ def a_restriction(draw: Random, name: str) -> Restriction:
         authority="own_rule",
         text="A rule.",
         period=Period.of_days(date(2026, 5, 1), date(2027, 4, 30)),
-        record=draw.choice((None, "r1", "r2")),
-        tag=draw.choice((None, None, *TAGS)),
+        record=draw.choice((None, "r1", "r1", "r2", "r2")),
+        tag=draw.choice((None, None, None, *TAGS)),
         purposes=some(draw, PURPOSES, 2) if draw.random() < 0.5 else None,
-        categories=some(draw, CATEGORIES, 3),
+        categories=some(draw, CATEGORIES if draw.random() < 0.1 else CATEGORIES[:-1], 3),
         at_most=Mode(draw.randint(0, 3)),
         lift=draw.choice(("never", "break_glass")),
         canonical=f"{name} {draw.random()}".encode(),
@@ -216,7 +216,9 @@ def an_event(draw: Random, document: Document) -> StatusEvent:
     """A party pauses, restarts or leaves, shortly before or after AT."""
     party = draw.choice(tuple(document.parties)) if isinstance(document, Agreement) else document.owner
     at = AT + timedelta(hours=draw.choice((-3, -2, -1, 0, 1)))
-    return StatusEvent(party, document.digest, draw.choice(("suspend", "resume", "withdraw")), at, f"{party}/1")
+    return StatusEvent(
+        party, document.digest, draw.choice(("suspend", "suspend", "resume", "withdraw")), at, f"{party}/1"
+    )
 
 
 def a_question(draw: Random, grant: Grant) -> tuple[Request, Facts]:
@@ -246,7 +248,7 @@ def a_question(draw: Random, grant: Grant) -> tuple[Request, Facts]:
         record=draw.choice(("r1", "r2", "r1", "r2", "r1", "r2", None)),
         relation=draw.choice(sorted(grant.about)),
         case="C1",
-        link=draw.choice((Link.CERTAIN, Link.CERTAIN, Link.MATCH)),
+        link=draw.choice((Link.CERTAIN, Link.CERTAIN, Link.CERTAIN, Link.MATCH, Link.POSSIBLE)),
         held={
             category: tuple(
                 Held(AT.date() - timedelta(days=draw.choice((5, 5, 29, 31, 150, 900))), regime)
