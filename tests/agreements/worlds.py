@@ -120,13 +120,13 @@ def an_agreement(draw: Random, name: str, *, grants: int, under: Agreement | Non
         Limit(
             id=f"limit-{number}",
             text="A limit.",
-            tag=draw.choice((*TAGS, *TAGS, None)),
-            categories=some(draw, CATEGORIES, 3),
+            tag=draw.choice((*TAGS, None, None)),
+            categories=some(draw, CATEGORIES if draw.random() < 0.1 else CATEGORIES[:-1], 3),
             at_most=Mode(draw.randint(0, 3)),
             purposes=some(draw, PURPOSES, 2) if draw.random() < 0.3 else None,
             lift=draw.choice(("never", "break_glass")),
         )
-        for number in range(draw.choice((0, 0, 0, 1)))
+        for number in range(draw.choice((0, 0, 1, 2)))
     )
     return Agreement(
         id=name,
