@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date as Day  # `date` is a field's name here
 from datetime import datetime
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
 
 from agreements import AskerReason, Decision, Rendering, Snapshot
 from broker.linked import Relative, Stated
@@ -30,6 +32,9 @@ _OPEN_WORK: Final = (
     ("social_care.contact", frozenset({"OPEN"})),
 )
 _STEPPED_DOWN: Final = frozenset({"STEPPED_DOWN"})
+_WORDS: Final = {
+    "already_open": "Already open", "lead_practitioner": "Lead practitioner", "stepped_down": "Stepped down",
+}  # fmt: skip
 _LEAD: Final = ("early_help.episode", frozenset({"OPEN"}))
 
 
@@ -170,8 +175,8 @@ class FamilyMember:
     known_to: int
     sources: tuple[str, ...]
     verified: bool
-    since: Day | None
-    until: Day | None
+    since: Annotated[Day | None, Field(serialization_alias="from")]
+    until: Annotated[Day | None, Field(serialization_alias="to")]
     categories: tuple[CategoryShown, ...]
 
 
@@ -316,6 +321,11 @@ def _tiles(pages: Sequence[tuple[Seen, tuple[CategoryShown, ...]]], feeds: Seque
     return tuple(sorted(tiles, key=lambda tile: (not _has_open_work(tile), tile.organisation, tile.flow)))
 
 
+def desk_of(feed: Feed) -> str:
+    """Whom to ring about a flow, in words."""
+    return f"{feed.contact.name} on {feed.contact.phone}" if feed.contact else f"{feed.name}'s safeguarding desk"
+
+
 def clause_texts(snapshot: Snapshot) -> Mapping[tuple[str, str], str]:
     """The signed words of every grant, by agreement and clause."""
     return {(agreement.ref, grant.id): grant.text for agreement in snapshot.agreements for grant in agreement.grants}
@@ -356,7 +366,7 @@ def _category(rendering: Rendering, record: Seen, feed: Feed, texts: Mapping[tup
 
 
 def _other(feed: Feed) -> Other:
-    desk = f"{feed.contact.name} on {feed.contact.phone}" if feed.contact else "its safeguarding desk"
+    desk = desk_of(feed)
     until = f"{feed.as_of:%-d %b %Y}" if feed.as_of else None
     sentence = {
         "CURRENT": NOTHING,
@@ -376,30 +386,32 @@ def _other(feed: Feed) -> Other:
     )
 
 
-def _about_the_child(tile: Tile) -> dict[str, CategoryShown]:
-    return {shown.category: shown for shown in reversed(tile.categories)}
-
-
-def _status_in(shown: CategoryShown | None, codes: frozenset[str]) -> bool:
-    return shown is not None and shown.status is not None and shown.status.code in codes
+def _in_status(tile: Tile, category: str, codes: frozenset[str]) -> CategoryShown | None:
+    """The category of a tile's record of the child that has such a status; a flow may hold two records of one child."""
+    return next(
+        (
+            shown
+            for shown in tile.categories
+            if shown.category == category and shown.status and shown.status.code in codes
+        ),
+        None,
+    )
 
 
 def _has_open_work(tile: Tile) -> bool:
-    mine = _about_the_child(tile)
-    return any(_status_in(mine.get(category), codes) for category, codes in (*_OPEN_WORK, _LEAD))
+    return any(_in_status(tile, category, codes) for category, codes in (*_OPEN_WORK, _LEAD))
 
 
 def _first_call(tiles: Sequence[Tile]) -> FirstCall:
-    for kind, wanted in (
-        ("already_open", _OPEN_WORK),
-        ("lead_practitioner", (_LEAD,)),
-        ("stepped_down", tuple((category, _STEPPED_DOWN) for category, _ in _OPEN_WORK)),
-    ):
+    stepped_down = tuple((category, _STEPPED_DOWN) for category, _ in _OPEN_WORK)
+    kinds: tuple[tuple[FirstCallKind, Sequence[tuple[str, frozenset[str]]]], ...] = (
+        ("already_open", _OPEN_WORK), ("lead_practitioner", (_LEAD,)), ("stepped_down", stepped_down),
+    )  # fmt: skip
+    for kind, wanted in kinds:
         for category, codes in wanted:
             for tile in tiles:
-                mine = _about_the_child(tile)
-                if _status_in(mine.get(category), codes):
-                    return _call(kind, tile, mine[category], mine.get("social_care.allocated_worker"))
+                if (shown := _in_status(tile, category, codes)) is not None:
+                    return _call(kind, tile, shown)
     return FirstCall(
         kind="none",
         organisation=None,
@@ -411,26 +423,20 @@ def _first_call(tiles: Sequence[Tile]) -> FirstCall:
     )
 
 
-def _call(kind: str, tile: Tile, shown: CategoryShown, worker: CategoryShown | None) -> FirstCall:
-    status = shown.status.label if shown.status else shown.label
+def _call(kind: FirstCallKind, tile: Tile, shown: CategoryShown) -> FirstCall:
+    worker = next((each for each in tile.categories if each.category == "social_care.allocated_worker"), None)
     contact = (worker.contact if worker and kind == "already_open" else None) or shown.contact or tile.contact
-    heading: FirstCallKind
-    match kind:
-        case "already_open":
-            heading, words = "already_open", "Already open"
-        case "lead_practitioner":
-            heading, words = "lead_practitioner", "Lead practitioner"
-        case _:
-            heading, words = "stepped_down", "Stepped down"
     ring = f" Ring {contact.name} on {contact.phone}." if contact else ""
+    status = shown.status.label if shown.status else shown.label
+    running = [item.date for item in shown.items if item.ended_on is None]
     return FirstCall(
-        kind=heading,
+        kind=kind,
         organisation=tile.organisation,
         name=tile.name,
         sector=tile.flow,
-        since=min((item.date for item in shown.items), default=None),
+        since=min(running, default=None) if kind != "stepped_down" else None,
         contact=contact,
-        sentence=f"{words}: {shown.label.lower()}, {status.lower()}.{ring}",
+        sentence=f"{_WORDS[kind]}: {shown.label.lower()}, {status.lower()}.{ring}",
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +20,7 @@ from linkage.matching.model import Model
 from linkage.matching.overrides import RecordKey
 from linkage.matching.search import Index
 
+H = TypeVar("H", bound=Hashable)
 _KEPT: Final = ("agency", "flow", "record_ref", "birth_year", "sex", "person_role", "shield", "deceased")
 RELATION_OF: Final[Mapping[str, str]] = {
     # person_a is the <type> of person_b: what a is to b, in the words of agreements
@@ -28,6 +29,7 @@ RELATION_OF: Final[Mapping[str, str]] = {
 }  # fmt: skip
 _FROM_B: Final[Mapping[str, str]] = {"sibling": "sibling", "household": "household"}
 _RANK: Final = ("sibling", "parent", "carer", "household", "other")
+_FOR_GOOD: Final = ("birth_parent", "sibling")  # relations that do not end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +45,18 @@ class RecordFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stated:
-    """One statement of one agency on how two persons are related."""
+    """One statement of one agency's flow on how two persons are related."""
 
     type: str
     source: str
+    flow: str
     verified: bool
     since: date | None
     until: date | None
+
+    def holds(self, on: date) -> bool:
+        """Whether it still makes a relation on a day: a carer ceases to be one, a parent by birth does not."""
+        return self.type in _FOR_GOOD or self.until is None or self.until >= on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,7 @@ class Relative:
     person_id: str
     relation: str
     stated: tuple[Stated, ...]
+    flows: frozenset[tuple[str, str]]  # agency and flow of those that each state the whole relation, not half of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +77,7 @@ class LinkedArea:
     index: Index
     persons: pa.Table
     pairs: pa.Table
+    clusters: pa.Table
 
     @cached_property
     def _flags(self) -> Mapping[RecordKey, RecordFlags]:
@@ -89,86 +98,101 @@ class LinkedArea:
         return flags
 
     @cached_property
-    def _firm(self) -> frozenset[RecordKey]:
-        """Records that a pair over the higher bar ties to another record of their person."""
+    def _ties(self) -> Mapping[RecordKey, tuple[RecordKey, ...]]:
+        """The records of the same person that a pair over the higher bar ties to a record."""
+        owner = dict(zip(_keys(self.clusters), self.clusters["person_id"].to_pylist(), strict=True))
         upper = self.pairs.filter(pc.field("upper"))
-        return frozenset(
-            key
-            for side in ("l", "r")
-            for key in zip(*(upper[f"{name}_{side}"].to_pylist() for name in _KEPT[:3]), strict=True)
-        )
+        ties: dict[RecordKey, list[RecordKey]] = defaultdict(list)
+        for left, right in zip(_keys(upper, "_l"), _keys(upper, "_r"), strict=True):
+            if owner.get(left) is not None and owner.get(left) == owner.get(right):
+                ties[left].append(right)
+                ties[right].append(left)
+        return {record: tuple(others) for record, others in ties.items()}
 
-    def flags(self, record: RecordKey) -> RecordFlags:
-        """What is known of one record of this run.  Raises KeyError for a stranger."""
-        return self._flags[record]
+    def warm(self) -> LinkedArea:
+        """Itself, with what is derived from the tables derived, so that the first search does not wait for it."""
+        _ = self._flags, self._ties
+        return self
 
-    def firm(self, record: RecordKey) -> bool:
-        """Whether the record is tied to its person over the higher bar."""
-        return record in self._firm
+    def tied(self, sure: Iterable[RecordKey]) -> frozenset[RecordKey]:
+        """These records, and all that a chain of pairs over the higher bar ties to one of them."""
+        reached = set(sure)
+        queue = list(reached)
+        while queue:
+            new = [record for record in self._ties.get(queue.pop(), ()) if record not in reached]
+            reached.update(new)
+            queue += new
+        return frozenset(reached)
 
     def birth_year(self, person_id: str) -> int | None:
         """The year most of a person's records give; of equals the earliest."""
-        years = [flags.birth_year for flags in self._all(person_id) if flags.birth_year is not None]
-        return min(years, key=lambda year: (-years.count(year), year)) if years else None
+        return _most(flags.birth_year for flags in self._all(person_id) if flags.birth_year is not None)
+
+    def sex(self, person_id: str) -> str | None:
+        """What most of a person's records give; of equals the first in the alphabet."""
+        return _most(flags.sex for flags in self._all(person_id) if flags.sex is not None)
 
     def person_role(self, person_id: str) -> str:
         """What a person is in most records: child, parent, carer, other."""
-        roles = [flags.person_role for flags in self._all(person_id)]
-        return min(roles, key=lambda role: (-roles.count(role), role)) if roles else "other"
+        return _most(flags.person_role for flags in self._all(person_id)) or "other"
 
-    def family(self, person_id: str) -> tuple[Relative, ...]:
-        """Everyone stated to be family or household, and the other children of the same stated parents."""
-        found: dict[str, dict[str, list[Stated]]] = defaultdict(lambda: defaultdict(list))
-        parents = []
-        for other, relation, stated in self._edges(person_id):
-            found[other][relation].append(stated)
+    def family(self, person_id: str, told: Callable[[Stated], bool] = lambda _: True) -> tuple[Relative, ...]:
+        """Family and household as those statements have it that `told` lets through, and the other children of the
+        same stated parents: both halves of such a sibling must be let through."""
+        found: dict[str, list[tuple[str, Stated, bool]]] = defaultdict(list)
+        parents: dict[str, list[Stated]] = defaultdict(list)
+        for other, relation, stated in self._edges(person_id, told):
+            found[other].append((relation, stated, True))
             if relation == "parent":
-                parents.append((other, stated))
-        for parent, stated in parents:
-            for other, relation, theirs in self._edges(parent):
-                is_child = relation == "child" and theirs.type == stated.type
-                if is_child and other != person_id and "sibling" not in found[other]:
-                    found[other]["sibling"].append(theirs)
-        relatives = []
-        for other, by_relation in found.items():
-            nearest = min((r for r in by_relation if r in _RANK), key=_RANK.index, default=None)
-            relation = nearest if nearest not in (None, "household") else next(iter(by_relation))
-            stated_all = tuple(s for statements in by_relation.values() for s in statements)
-            relatives.append(Relative(person_id=other, relation=relation or "other", stated=stated_all))
-        return tuple(sorted(relatives, key=lambda relative: (relative.relation, relative.person_id)))
+                parents[other].append(stated)
+        for parent, ours in parents.items():
+            for other, relation, stated in self._edges(parent, told):
+                alike = [half for half in ours if half.type == stated.type]
+                if relation == "child" and other != person_id and alike:
+                    alone = any((half.source, half.flow) == (stated.source, stated.flow) for half in alike)
+                    found[other].append(("sibling", stated, alone))
+        return tuple(
+            Relative(
+                person_id=other,
+                relation=_nearest(relation for relation, _, _ in several),
+                stated=tuple(stated for _, stated, _ in several),
+                flows=frozenset((stated.source, stated.flow) for _, stated, alone in several if alone),
+            )
+            for other, several in sorted(found.items())
+        )
 
     def tags(self, person_id: str) -> frozenset[str]:
         """The tags that lie over every record of a person.
 
-        One source's flag covers the whole cluster.  A full shield covers the household too; a shielded address
-        covers household, parents, carers and siblings, since any of them may tell the place.
+        One source's flag covers the whole cluster.  A full shield covers the household too; a shielded address covers
+        everyone of the family and the household, since any of them may tell the place.  Who said so makes no
+        difference here, nor whether it has ended: the strictest wins.
         """
-        own = {flags.shield for flags in self._all(person_id)}
+        own = self._shields(person_id)
         tags = set()
-        relatives = self.family(person_id)
-        near = {shield for relative in relatives for shield in self._shields(relative.person_id)}
-        home = {
-            shield
-            for relative in relatives
-            if any(stated.type == "household" for stated in relative.stated)
-            for shield in self._shields(relative.person_id)
-        }
+        near, home = set[str](), set[str]()
+        for relative in self.family(person_id):
+            theirs = self._shields(relative.person_id)
+            near |= theirs
+            if any(stated.type == "household" for stated in relative.stated):
+                home |= theirs
         if "full" in own | home:
             tags.add("shield_full")
         if (own | near) & {"address", "full"}:
             tags.add("shield_address")
-        if all(flags.deceased for flags in self._all(person_id)) and own:
+        if own and all(flags.deceased for flags in self._all(person_id)):
             tags.add("deceased")
         return frozenset(tags)
 
-    def _edges(self, person_id: str) -> list[tuple[str, str, Stated]]:
-        edges = self.index.family_of(person_id).to_pylist()
+    def _edges(self, person_id: str, told: Callable[[Stated], bool]) -> list[tuple[str, str, Stated]]:
         listed = []
-        for edge in edges:
+        for edge in self.index.family_of(person_id).to_pylist():
             stated = Stated(
-                type=edge["type"], source=edge["agency"], verified=bool(edge["verified"]),
+                type=edge["type"], source=edge["agency"], flow=edge["flow"], verified=bool(edge["verified"]),
                 since=edge["valid_from"], until=edge["valid_to"],
             )  # fmt: skip
+            if not told(stated):
+                continue
             if edge["person_b"] == person_id:
                 listed.append((edge["person_a"], RELATION_OF.get(edge["type"], "other"), stated))
             else:
@@ -211,15 +235,27 @@ class InService:
             name: self._vault.read(SegmentId(run.segments[name])) for name in ("persons", "clusters", "family", "pairs")
         }
         model = Model.parse(self._vault.read(SegmentId(run.segments["model"]))["model"][0].as_py())
-        area = LinkedArea(
+        return LinkedArea(
             run=run.id,
             index=Index(tables["persons"], tables["clusters"], tables["family"], model),
             persons=tables["persons"].select(list(_KEPT)),
             pairs=tables["pairs"],
-        )
-        _ = area._flags, area._firm  # so that the first search does not wait for them
-        return area
+            clusters=tables["clusters"],
+        ).warm()
 
 
 def _strictness(shield: str) -> int:
     return ("none", "address", "full").index(shield)
+
+
+def _nearest(relations: Iterable[str]) -> str:
+    return min((each if each in _RANK else "other" for each in relations), key=_RANK.index)
+
+
+def _most(values: Iterable[H]) -> H | None:
+    several = sorted(values, key=str)
+    return max(several, key=several.count) if several else None
+
+
+def _keys(table: pa.Table, side: str = "") -> Iterable[RecordKey]:
+    return zip(*(table[f"{name}{side}"].to_pylist() for name in _KEPT[:3]), strict=True)

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
+
+import rfc8785
 
 from agreements import VOCABULARY, Basis, Request, RequestRefused
+from agreements.agreement import LONDON
 from audit.events import Event
 from broker import register
 from broker.callers import Caller
-from broker.disclosures import (
+from broker.deciding import (
     Deciding,
     Question,
     Released,
     case_of,
-    fresh_id,
-    link_of,
-    own_candidate,
+    hidden_code,
+    links_to_child,
+    named,
+    record_end,
     refusals,
     refused,
-    who,
+    unanswerable,
 )
 from broker.errors import Malformed
-from broker.family_view import BANNER, Feed, Refusal
+from broker.family_view import BANNER, Feed, Refusal, Seen
 from broker.keys import Keys
 from broker.linked import InService, LinkedArea
-from broker.store import Store, Transaction
+from broker.store import Reading, Store, Transaction
 from broker.store.agencies import AgencyRow
-from broker.store.searches import SearchCandidateRow, SearchRow, ThresholdRow, searches_since
-from broker.trail import Trail
-from linkage.matching.search import Candidate, EncodedRow, TooManyCandidates
+from broker.store.searches import SearchCandidateRow, SearchRow, searches_since
+from broker.trail import EntryRef, Trail, new_event_id
+from linkage.matching.search import BadRow, Candidate, EncodedRow, TooManyCandidates
 
 SEARCH_LASTS: Final = timedelta(hours=8)
 LISTED: Final = 5
 LOOKED_AT: Final = 25  # before the rules are applied, so that hidden children never count
 PER_HOUR: Final = 120  # searches of one person
+FAMILY_INFORMED: Final = ("yes", "no_risk_of_harm", "no_not_reachable", "no_crime", "no_safe_contact")
 ADD_DETAIL: Final = "Add one more detail: a date of birth, postcode or number. More than 5 children fit."
 
 
@@ -84,249 +90,323 @@ def search(
 ) -> Released[SearchAnswer]:
     """Whom the agencies know that fits, listed only where a record reaches existence for this asker and purpose.
 
-    One leaf, whatever was found, hidden or absent.  Raises Malformed for another key, epoch or profile than the
-    partnership's, LogUnavailable, having shown nothing, if it can't be recorded.
+    One leaf, whatever was found, hidden or absent; before the first link run nobody is found.  Raises Malformed for
+    another key, epoch or profile than the partnership's, LogUnavailable, having shown nothing, if it can't be recorded.
     """
+    with store.reading() as reading:
+        _of_this_partnership(reading, caller, asked)
+        request, refusal = _may_ask(reading, keys, caller, asked, at=at)
+    area = service.area()
+    looked = _Looked()
+    if refusal is None and area is not None:
+        looked = _look(area, keys, asked)  # before the transaction: others need not wait for it
     with store.transaction() as tx:
-        agency = tx.one(AgencyRow, id=caller.organisation)
-        if agency is None or (asked.key_epoch, asked.key_fingerprint) != (agency.key_epoch, agency.key_fingerprint):
-            raise Malformed("key_epoch, key_fingerprint: not those of this partnership's linkage key")
-        search_id = fresh_id()
-        case_hmac = keys.case_index(asked.case)
-        feeds = tuple(register.feeds(tx, at=at))
-        refusal, request = _may_ask(tx, caller, asked, case_hmac, at=at)
-        found: list[tuple[SearchCandidateRow, Candidate]] = []
-        considered: list[str] = []
-        too_many = None
-        area = service.area()
-        if refusal is None and request is not None and area is not None:
-            found, considered, overflow = _listed(
-                tx, keys, area, caller, asked, request, search=search_id, case_hmac=case_hmac, at=at
-            )
-            too_many = ADD_DETAIL if overflow else None
-            found = [] if overflow else found
-        reasons = (
-            [refusal]
-            if refusal
-            else refusals(register.snapshot(tx), request, feeds, at=at)
-            if request is not None and not found
-            else []
-        )
-        entry = trail.record(
-            tx,
-            Event(
-                id=fresh_id(),
-                type="search.refused" if refusal else "search.authorised",
-                who=who(caller),
-                what={
-                    "search": search_id,
-                    "outcome": refusal.code if refusal else f"{len(found)}_listed",
-                    "run": area.run if area else None,
-                },
-                why={
-                    "purpose": asked.purpose,
-                    "art6": asked.basis.art6,
-                    "case": case_hmac,
-                    "family_informed": asked.family_informed,
-                },
-                subjects=sorted({row.person_id for row, _ in found}),
-                recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
-                detail={
-                    "fields": _given(asked.subject),
-                    "hidden": len(considered) - len(found),
-                    "too_many": bool(too_many),
-                },
-            ),
-            about=considered,
-            at=at,
-        )
-        tx.add(
-            SearchRow(
-                id=search_id,
-                agency=caller.organisation,
-                person=caller.person,
-                role=caller.role,
-                session=caller.session,
-                purpose=asked.purpose,
-                basis={
-                    "art6": asked.basis.art6,
-                    "condition": sorted(asked.basis.conditions),
-                    "gateway": sorted(asked.basis.gateways),
-                },
-                case_hmac=case_hmac,
-                household=_household(keys, area, asked) if found and area is not None else [],
-                family_informed=asked.family_informed,
-                run=area.run if area else None,
-                event_id=entry.event_id,
-                outcome=refusal.code if refusal else "searched",
-                created_at=at,
-                expires_at=at + SEARCH_LASTS,
-            )
-        )
-        tx.flush()
-        tx.add(*(row for row, _ in found))
+        feeds = register.feeds(tx, at=at)
+        found = _Found()
+        if request is not None and area is not None:
+            found = _listed(tx, keys, area, caller, request, feeds, looked, at=at)
+        entry = _record(tx, trail, keys, caller, asked, area, looked, found, refusal, at=at)
+        reasons = [refusal] if refusal is not None else []
+        if request is not None and not found.listed:
+            reasons = refusals(register.snapshot(tx), request, feeds, at=at)
     answer = SearchAnswer(
-        search=search_id,
+        search=found.search,
         at=at,
-        candidates=tuple(
-            Listed(
-                candidate=row.candidate,
-                band=row.band,
-                agreed=tuple(row.agreed),
-                differs=tuple(row.differs),
-                birth_year=candidate.birth_year,
-                organisations=tuple(sorted({record[0] for record in row.records})),
-            )
-            for row, candidate in found
-        ),
+        candidates=tuple(one.answer for one in found.listed),
         organisations=feeds,
         refusals=tuple(reasons),
-        too_many=too_many,
+        too_many=ADD_DETAIL if found.too_many else None,
     )
     return Released(answer, trail.receipt(entry))
 
 
-def set_threshold(
-    store: Store, trail: Trail, caller: Caller, *, search: str, candidate: str, level: str, grounds: str, at: datetime
-) -> Released[Refusal | None]:
-    """Record a level for a candidate's case, or refuse: only a role that the vocabulary names may set one.
+def completed(store: Store, trail: Trail, caller: Caller, *, search: str, event_id: str) -> None:
+    """Record that the answer has left: called after its last byte."""
+    record_end(store, trail, caller, "search.completed", {"search": search, "authorised_by": event_id})
 
-    Categories widen from this moment; earlier answers stay as they were.  Raises NotFound, Malformed.
-    """
-    term = VOCABULARY.thresholds.get(level)
-    if term is None:
-        raise Malformed(f"level: one of {', '.join(VOCABULARY.thresholds)} is due")
-    with store.transaction() as tx:
-        found, chosen = own_candidate(tx, caller, search=search, candidate=candidate, at=at)
-        refusal = None
-        if caller.role not in term.set_by:
-            refusal = Refusal(
-                organisation=None,
-                category=None,
-                code="THRESHOLD_UNAUTHORISED",
-                sentence=f"Only a {' or '.join(term.set_by)} can set this. Ask them to decide.",
-                unlock=f"role {term.set_by[0]}" if term.set_by else None,
-            )
-        entry = trail.record(
-            tx,
-            Event(
-                id=fresh_id(),
-                type="threshold.refused" if refusal else "threshold.set",
-                who=who(caller),
-                what={"search": search, "level": level, "outcome": refusal.code if refusal else "set"},
-                why={"purpose": found.purpose, "case": found.case_hmac, "grounds": grounds},
-                subjects=[chosen.person_id],
-                detail={},
-            ),
-            about=[chosen.person_id],
-            at=at,
-        )
-        if refusal is None:
-            tx.add(
-                ThresholdRow(
-                    id=fresh_id(),
-                    agency=caller.organisation,
-                    case_hmac=found.case_hmac,
-                    person_id=chosen.person_id,
-                    search=search,
-                    level=level,
-                    grounds=grounds,
-                    set_by=caller.person,
-                    role=caller.role,
-                    event_id=entry.event_id,
-                    at=at,
-                )
-            )
-    return Released(refusal, trail.receipt(entry))
+
+# --- Before any child is looked up -----------------------------------------------------------------------------------
+
+
+def _of_this_partnership(reading: Reading, caller: Caller, asked: Asked) -> None:
+    agency = reading.one(AgencyRow, id=caller.organisation)
+    if agency is None or (asked.key_epoch, asked.key_fingerprint) != (agency.key_epoch, agency.key_fingerprint):
+        raise Malformed("key_epoch, key_fingerprint: not those of this partnership's linkage key")
+    if asked.family_informed not in FAMILY_INFORMED:
+        raise Malformed(f"family_informed: one of {', '.join(FAMILY_INFORMED)} is due")
 
 
 def _may_ask(
-    tx: Transaction, caller: Caller, asked: Asked, case_hmac: str, *, at: datetime
-) -> tuple[Refusal | None, Request | None]:
-    """A refusal that holds before any child is looked up, or the request as it may be decided."""
-    if searches_since(tx, agency=caller.organisation, person=caller.person, since=at - timedelta(hours=1)) >= PER_HOUR:
-        sentence = "You have searched a lot in a short time. Try again in an hour, or ask your manager."
-        return Refusal(organisation=None, category=None, code="RATE_LIMIT", sentence=sentence, unlock=None), None
-    question = Question(caller=caller, purpose=asked.purpose, basis=asked.basis, case_hmac=case_hmac, threshold=None)
+    reading: Reading, keys: Keys, caller: Caller, asked: Asked, *, at: datetime
+) -> tuple[Request | None, Refusal | None]:
+    """The request as it may be decided, or a refusal that holds for every child."""
+    since = at - timedelta(hours=1)
+    if searches_since(reading, agency=caller.organisation, person=caller.person, since=since) >= PER_HOUR:
+        again = (at + timedelta(hours=1)).astimezone(LONDON)
+        return None, refused("RATE_LIMIT", time=f"{again:%H:%M}", role="your manager")
+    question = Question(caller=caller, purpose=asked.purpose, basis=asked.basis, case_hmac=keys.case_index(asked.case))
     try:
-        return None, question.request()
-    except RequestRefused as unanswerable:
-        return refused(unanswerable), None
+        return question.request(), None
+    except RequestRefused as wrong:
+        return None, unanswerable(wrong)
 
 
-def _listed(
-    tx: Transaction,
-    keys: Keys,
-    area: LinkedArea,
-    caller: Caller,
-    asked: Asked,
-    request: Request,
-    *,
-    search: str,
-    case_hmac: str,
-    at: datetime,
-) -> tuple[list[tuple[SearchCandidateRow, Candidate]], list[str], bool]:
-    """Candidates that may be known of, the person ids of all that fit, and whether too many may be known of."""
+# --- Looking --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looked:
+    """Who fits, before any rule: candidates, those whose address is shielded as if no place had been given."""
+
+    candidates: tuple[Candidate, ...] = ()
+    too_many: bool = False
+    by_place_alone: tuple[str, ...] = ()  # shielded persons who fit only for the place that was typed
+    household: tuple[tuple[str, str], ...] = ()  # person id, and relation as typed
+
+
+def _look(area: LinkedArea, keys: Keys, asked: Asked) -> _Looked:
+    """Look twice, with the place that was typed and without: a shielded address is no way to find whom it shields, and
+    whether it agrees is not told.  Raises Malformed for a row of another profile."""
+    subject = _peppered(asked.subject, keys)
     try:
-        candidates = area.index.candidates(_peppered(asked.subject, keys), limit=LOOKED_AT)
+        placed, too_many = _fitting(area, subject)
+        placeless, _ = _fitting(area, _without_place(subject))
+        household = _household(area, [(relation, _peppered(row, keys)) for relation, row in asked.household])
+    except BadRow as wrong:
+        raise Malformed(str(wrong)) from None
+    shielded = {
+        person_id: "shield_address" in area.tags(person_id)
+        for person_id in dict.fromkeys(candidate.person_id for candidate in (*placed, *placeless))
+    }
+    candidates = (
+        *(candidate for candidate in placed if not shielded[candidate.person_id]),
+        *(candidate for candidate in placeless if shielded[candidate.person_id]),
+    )
+    kept = {candidate.person_id for candidate in candidates}
+    return _Looked(
+        candidates=candidates,
+        too_many=too_many,
+        by_place_alone=tuple(candidate.person_id for candidate in placed if candidate.person_id not in kept),
+        household=tuple(household),
+    )
+
+
+def _fitting(area: LinkedArea, row: EncodedRow) -> tuple[tuple[Candidate, ...], bool]:
+    try:
+        return area.index.candidates(row, limit=LOOKED_AT), False
     except TooManyCandidates:
-        return [], [], True
-    snapshot = register.snapshot(tx)
-    listed = []
-    for candidate in candidates:
-        row = SearchCandidateRow(
-            search=search,
-            candidate=fresh_id(),
-            person_id=candidate.person_id,
-            band=candidate.band,
-            upper=candidate.upper,
-            agreed=list(candidate.agreed),
-            differs=list(candidate.differs),
-            records=[],
-        )
-        deciding = Deciding(
-            tx=tx,
-            keys=keys,
-            area=area,
-            snapshot=snapshot,
-            request=request,
-            case=case_of(tx, area, caller, case_hmac, candidate.person_id),
-            at=at,
-        )
-        shown = [seen for seen in deciding.person(candidate.person_id, "subject_child", link_of(row)) if seen.shown]
-        if shown:
-            row.records = [list(seen.record) for seen in shown]
-            listed.append((row, candidate))
-    return listed, [candidate.person_id for candidate in candidates], len(listed) > LISTED
+        return (), True
 
 
-def _household(keys: Keys, area: LinkedArea, asked: Asked) -> list[list[str]]:
-    """Members of the household as typed who surely are one person each: [person id, relation]."""
-    members = []
-    for relation, row in asked.household:
-        try:
-            found = [each for each in area.index.candidates(_peppered(row, keys)) if each.band == "match"]
-        except TooManyCandidates:
-            continue
-        if len(found) == 1:
-            members.append([found[0].person_id, relation])
-    return members
+def _household(area: LinkedArea, members: Sequence[tuple[str, EncodedRow]]) -> list[tuple[str, str]]:
+    """Members as typed who surely are one person each; one whose address is shielded not by the place."""
+    found = []
+    for relation, row in members:
+        for typed, by_place in ((row, True), (_without_place(row), False)):
+            matches = [each.person_id for each in _fitting(area, typed)[0] if each.band == "match"]
+            if len(matches) == 1 and ("shield_address" in area.tags(matches[0])) is not by_place:
+                found.append((matches[0], relation))
+    return found
+
+
+def _without_place(row: EncodedRow) -> EncodedRow:
+    """The row as if no postcode had been typed."""
+
+    def tells(name: str) -> bool:
+        return "postcode" in name or name.endswith(("_p", "_sector"))
+
+    return replace(
+        row,
+        filters={name: None if tells(name) else words for name, words in row.filters.items()},
+        tokens={name: None if tells(name) else token for name, token in row.tokens.items()},
+    )
 
 
 def _peppered(row: EncodedRow, keys: Keys) -> EncodedRow:
     """The row with its tokens as the broker keeps them."""
 
-    def stored(token: int | None) -> int | None:
-        return None if token is None else keys.pepper_one(token)
+    def stored(tokens: Mapping[str, int | None]) -> dict[str, int | None]:
+        return {name: None if token is None else keys.pepper_one(token) for name, token in tokens.items()}
 
-    return replace(
-        row,
-        tokens={name: stored(token) for name, token in row.tokens.items()},
-        identifiers={name: stored(token) for name, token in row.identifiers.items()},
+    return replace(row, tokens=stored(row.tokens), identifiers=stored(row.identifiers))
+
+
+# --- Listing --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _ListedOne:
+    row: SearchCandidateRow
+    answer: Listed
+    records: tuple[Seen, ...]  # those that reach existence
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Who may be known of, and of everybody else who fits the true reason, for the log alone."""
+
+    search: str = ""
+    listed: tuple[_ListedOne, ...] = ()
+    hidden: tuple[tuple[str, str], ...] = ()  # person id, code
+    too_many: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.search:
+            object.__setattr__(self, "search", new_event_id())
+
+
+def _listed(
+    tx: Reading,
+    keys: Keys,
+    area: LinkedArea,
+    caller: Caller,
+    request: Request,
+    feeds: Sequence[Feed],
+    looked: _Looked,
+    *,
+    at: datetime,
+) -> _Found:
+    """Candidates of whom a record reaches existence: match first, and within a band by birth year, never by weight."""
+    snapshot = register.snapshot(tx)
+    deciding = Deciding(tx=tx, keys=keys, area=area, snapshot=snapshot, request=request, feeds=feeds, at=at)
+    search_id = new_event_id()
+    listed: list[_ListedOne] = []
+    hidden = [(person_id, "SHIELDED") for person_id in looked.by_place_alone]
+    for candidate in looked.candidates:
+        link = links_to_child(area, candidate.band, candidate.certain)
+        case = case_of(tx, area, caller, request.case or "", candidate.person_id)
+        records = deciding.person(candidate.person_id, "subject_child", link, case=case)
+        shown = tuple(record for record in records if record.shown)
+        if shown:
+            listed.append(_one(search_id, candidate, shown))
+        else:
+            codes = [hidden_code(snapshot, record.decision) for record in records]
+            hidden.append((candidate.person_id, codes[0] if codes else "DSA_SUSPENDED"))
+    listed.sort(key=lambda one: (one.row.band != "match", one.answer.birth_year or 0, one.row.candidate))
+    matches = sum(one.row.band == "match" for one in listed)
+    if looked.too_many or matches > LISTED or (not matches and len(listed) > LISTED):
+        return _Found(search_id, (), tuple(hidden), too_many=True)
+    return _Found(search_id, tuple(listed[:LISTED]), tuple(hidden))
+
+
+def _one(search_id: str, candidate: Candidate, shown: tuple[Seen, ...]) -> _ListedOne:
+    row = SearchCandidateRow(
+        search=search_id,
+        candidate=new_event_id(),
+        person_id=candidate.person_id,
+        band=candidate.band,
+        upper=candidate.upper,
+        agreed=list(candidate.agreed),
+        differs=list(candidate.differs),
+        records=[list(record) for record in candidate.certain],
     )
+    answer = Listed(
+        candidate=row.candidate,
+        band=candidate.band,
+        agreed=candidate.agreed,
+        differs=candidate.differs,
+        birth_year=candidate.birth_year,
+        organisations=tuple(sorted({record.record[0] for record in shown})),
+    )
+    return _ListedOne(row, answer, shown)
+
+
+# --- Recording ------------------------------------------------------------------------------------------------------
+
+
+def _record(
+    tx: Transaction,
+    trail: Trail,
+    keys: Keys,
+    caller: Caller,
+    asked: Asked,
+    area: LinkedArea | None,
+    looked: _Looked,
+    found: _Found,
+    refusal: Refusal | None,
+    *,
+    at: datetime,
+) -> EntryRef:
+    outcome = refusal.code if refusal is not None else f"{len(found.listed)}_listed"
+    case = keys.case_index(asked.case)
+    run = area.run if area is not None else None
+    known = refusal is None or asked.purpose in {*VOCABULARY.purposes, *VOCABULARY.prohibited}
+    purpose = asked.purpose if known else "UNKNOWN"  # what somebody typed instead is no code of ours
+    art6 = asked.basis.art6 if asked.basis.art6 in VOCABULARY.art6 else "UNKNOWN"
+    shown = {one.row.person_id for one in found.listed}
+    records = {named(record.record) for one in found.listed for record in one.records}
+    entry = trail.record(
+        tx,
+        Event(
+            id=new_event_id(),
+            type="search.refused" if refusal is not None else "search.authorised",
+            who=caller.who(),
+            what={"search": found.search, "outcome": outcome, "run": run},
+            why={"purpose": purpose, "art6": art6, "case": case, "family_informed": asked.family_informed},
+            subjects=sorted(shown | records) if len(records) <= 4 * LISTED else sorted(shown),
+            recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
+            detail={
+                "fields": _given(asked.subject),
+                "household": [_given(row) for _, row in asked.household],
+                "hidden": [list(one) for one in found.hidden],
+                "too_many": found.too_many,
+            },
+        ),
+        about={*(person_id for person_id, _ in found.hidden), *(c.person_id for c in looked.candidates), *records},
+        blobs={"query": rfc8785.dumps(_query(asked))},
+        at=at,
+    )
+    tx.add(
+        SearchRow(
+            id=found.search,
+            agency=caller.organisation,
+            person=caller.person,
+            role=caller.role,
+            session=caller.session,
+            purpose=purpose,
+            basis={
+                "art6": art6,
+                "condition": sorted(asked.basis.conditions & VOCABULARY.conditions.keys()),
+                "gateway": sorted(asked.basis.gateways & VOCABULARY.gateways.keys()),
+            },
+            case_hmac=case,
+            household=[list(member) for member in looked.household] if found.listed else [],
+            family_informed=asked.family_informed,
+            run=run,
+            event_id=entry.event_id,
+            outcome=refusal.code if refusal is not None else "searched",
+            created_at=at,
+            expires_at=at + SEARCH_LASTS,
+        )
+    )
+    tx.flush()
+    tx.add(*(one.row for one in found.listed))
+    return entry
 
 
 def _given(row: EncodedRow) -> list[str]:
     """Which fields were given; never what they held."""
     filters = [name for name, words in row.filters.items() if words is not None]
     return sorted([*filters, *(name for name, token in row.identifiers.items() if token is not None)])
+
+
+def _query(asked: Asked) -> dict[str, Any]:
+    """The search as it arrived, for the log alone: 64-bit words and tokens as text, since JSON has none so long."""
+    rows = [("subject", asked.subject), *asked.household]
+    return {
+        "profile": asked.profile,
+        "rows": [
+            {
+                "relation": relation,
+                "filters": {
+                    name: None if words is None else [str(word) for word in words]
+                    for name, words in row.filters.items()
+                },
+                "tokens": {name: str(token) for name, token in row.tokens.items() if token is not None},
+                "identifiers": {name: str(token) for name, token in row.identifiers.items() if token is not None},
+                "birth_year": row.birth_year,
+                "sex": row.sex,
+            }
+            for relation, row in rows
+        ],
+    }

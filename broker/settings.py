@@ -52,6 +52,9 @@ class Settings(BaseSettings):
         5.0, gt=0, description="How long an answer waits for its checkpoint before it is refused."
     )
     linger_ms: int = Field(5, ge=0, le=1000, description="How long the sequencer waits for company before it writes.")
+    pace_ms: int = Field(
+        250, ge=0, le=2000, description="Answers about people leave at multiples of this, so that time tells nothing."
+    )
     session_idle_minutes: int = Field(15, ge=1, le=15, description="A session ends after this long without a request.")
     session_hours: int = Field(8, ge=1, le=8, description="A session ends after this long in any case.")
     max_body_bytes: int = Field(1 * MIB, description="Largest request body but for a chunk.")

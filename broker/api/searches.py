@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from functools import partial
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, BackgroundTasks, Depends
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from agreements import Basis
-from broker import disclosures, searches
+from broker import disclosures, searches, thresholds
+from broker.api.leaving import Leaving, PaceDep
 from broker.dependencies import Broker, BrokerDep, KeysDep, NowDep, PersonDep, StoreDep, TrailDep
-from broker.disclosures import Released
 from broker.errors import Malformed
-from broker.family_view import FamilyView
+from broker.family_view import FamilyView, Refusal
 from broker.linked import InService
 from broker.searches import Asked, SearchAnswer
 from linkage.matching.search import BadRow, EncodedRow
@@ -28,6 +28,7 @@ FilterText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]
 
 _SEARCH_ANSWER: Final = TypeAdapter(SearchAnswer)
 _FAMILY_VIEW: Final = TypeAdapter(FamilyView)
+_REFUSAL: Final = TypeAdapter(Refusal)
 
 
 class Body(BaseModel):
@@ -118,9 +119,7 @@ def _service(broker: BrokerDep) -> InService:
 
 def in_service(broker: Broker) -> InService:
     """The published run, opened once a broker."""
-    service = broker.parts.get("in_service")
-    if not isinstance(service, InService):
-        service = broker.parts.setdefault("in_service", InService(broker.store, broker.vault))
+    service: InService = broker.parts.setdefault("in_service", InService(broker.store, broker.vault))
     return service
 
 
@@ -136,10 +135,15 @@ def ask(
     keys: KeysDep,
     service: ServiceDep,
     now: NowDep,
-) -> JSONResponse:
+    pace: PaceDep,
+) -> Response:
     """Who may be meant: candidates in bands, each organisation's freshness, or a refusal; with its receipt."""
-    released = searches.search(store, trail, keys, service, caller, body.parsed(), at=now)
-    return _answer(_SEARCH_ANSWER.dump_python(released.answer, mode="json"), released)
+    asked = body.parsed()
+    released = searches.search(store, trail, keys, service, caller, asked, at=now)
+    end = partial(
+        searches.completed, store, trail, caller, search=released.answer.search, event_id=released.receipt.event_id
+    )
+    return Leaving.of(_SEARCH_ANSWER.dump_python(released.answer, mode="json"), released, pace, completed=end)
 
 
 @router.post("/disclosures", status_code=201, responses={201: {"model": FamilyView}})
@@ -151,37 +155,40 @@ def disclose(
     keys: KeysDep,
     service: ServiceDep,
     now: NowDep,
-    after: BackgroundTasks,
-) -> JSONResponse:
+    pace: PaceDep,
+) -> Response:
     """What partners hold on one family: a decision per organisation and category, each with its reason."""
     released = disclosures.disclose(
         store, trail, keys, service, caller, search=body.search, candidate=body.candidate, at=now
     )
-    after.add_task(
-        disclosures.completed, store, trail, caller, view=released.answer.view, event_id=released.receipt.event_id
+    ids = {"view": released.answer.view, "event_id": released.receipt.event_id}
+    return Leaving.of(
+        _FAMILY_VIEW.dump_python(released.answer, mode="json", by_alias=True),
+        released,
+        pace,
+        completed=partial(disclosures.completed, store, trail, caller, **ids),
+        aborted=partial(disclosures.aborted, store, trail, caller, **ids),
     )
-    return _answer(_FAMILY_VIEW.dump_python(released.answer, mode="json"), released, after)
 
 
 @router.post("/thresholds", status_code=201)
 def set_threshold(
-    body: ThresholdBody, caller: PersonDep, store: StoreDep, trail: TrailDep, now: NowDep
-) -> JSONResponse:
+    body: ThresholdBody,
+    caller: PersonDep,
+    store: StoreDep,
+    trail: TrailDep,
+    keys: KeysDep,
+    now: NowDep,
+    pace: PaceDep,
+) -> Response:
     """Record a level of need, by a role that may; anyone else is told who can."""
-    released = searches.set_threshold(
-        store, trail, caller,
-        search=body.search, candidate=body.candidate, level=body.level, grounds=body.grounds, at=now,
+    released = thresholds.set_threshold(
+        store, trail, keys, caller,
+        case=body.case, search=body.search, candidate=body.candidate, level=body.level, grounds=body.grounds, at=now,
     )  # fmt: skip
     refusal = released.answer
-    content: dict[str, Any] = {"level": body.level, "set": refusal is None}
-    if refusal is not None:
-        content["refusal"] = TypeAdapter(type(refusal)).dump_python(refusal, mode="json")
-    return _answer(content, released)
-
-
-def _answer(content: dict[str, Any], released: Released[Any], after: BackgroundTasks | None = None) -> JSONResponse:
-    receipt = {**released.receipt.to_json(), "decisions": list(released.decisions)}
-    return JSONResponse({**content, "receipt": receipt}, status_code=201, background=after)
+    told = {} if refusal is None else {"refusal": _REFUSAL.dump_python(refusal, mode="json")}
+    return Leaving.of({"level": body.level, "set": refusal is None, **told}, released, pace)
 
 
 def _row(body: RowBody, where: str) -> EncodedRow:

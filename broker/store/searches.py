@@ -13,7 +13,7 @@ from broker.store.transaction import Reading
 
 
 class SearchRow(Row, table=True):
-    """One search.  The query itself is not kept here: it is in the log's encrypted `detail`."""
+    """One search.  The query itself is not kept here: it is sealed beside the event in the log."""
 
     __tablename__ = "search"
 
@@ -46,7 +46,7 @@ class SearchCandidateRow(Row, table=True):
     upper: bool  # passed the higher bar, for summary and detail
     agreed: list[str] = json_value()
     differs: list[str] = json_value()
-    records: list[list[str]] = json_value()  # [agency, flow, record_ref]
+    records: list[list[str]] = json_value()  # [agency, flow, record_ref] of those that passed the higher bar themselves
 
 
 class ViewRow(Row, table=True):
@@ -93,8 +93,11 @@ def searches_since(tx: Reading, *, agency: str, person: str, since: datetime) ->
     return int(tx.session.exec(query).one())
 
 
-def first_view_of_case(tx: Reading, *, agency: str, case_hmac: str) -> str | None:
-    """Whom an organisation first opened under a case: the person id, or None if nobody yet."""
+def first_match_of_case(tx: Reading, *, agency: str, case_hmac: str) -> str | None:
+    """Whom an organisation first opened under a case as a match: the person id, or None if nobody yet.
+
+    Opening a merely possible match binds no case: it may well be the wrong child.
+    """
     query = (
         select(SearchCandidateRow.person_id)
         .join(
@@ -103,8 +106,12 @@ def first_view_of_case(tx: Reading, *, agency: str, case_hmac: str) -> str | Non
             & (col(ViewRow.candidate) == SearchCandidateRow.candidate),
         )
         .join(SearchRow, col(SearchRow.id) == ViewRow.search)
-        .where(col(SearchRow.agency) == agency, col(SearchRow.case_hmac) == case_hmac)
-        .order_by(col(ViewRow.at))
+        .where(
+            col(SearchRow.agency) == agency,
+            col(SearchRow.case_hmac) == case_hmac,
+            col(SearchCandidateRow.band) == "match",
+        )
+        .order_by(col(ViewRow.at), col(ViewRow.id))
         .limit(1)
     )
     return tx.session.exec(query).first()

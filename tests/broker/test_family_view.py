@@ -136,7 +136,10 @@ def test_a_late_feed_that_knows_the_child_keeps_its_tile_and_says_it_is_stale() 
 def test_a_hidden_relative_leaves_no_line_and_no_count() -> None:
     mother = Relative(
         person_id="mother", relation="parent",
-        stated=(Stated(type="birth_parent", source=COUNCIL, verified=True, since=None, until=None),),
+        stated=(
+            Stated(type="birth_parent", source=COUNCIL, flow="education", verified=True, since=None, until=None),
+        ),
+        flows=frozenset({(COUNCIL, "education")}),
     )  # fmt: skip
     hidden = Seen(
         record=(ICB, "health", "r"), source=ICB, person_id="mother", relation="parent",
