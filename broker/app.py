@@ -180,7 +180,7 @@ def configure_logging() -> None:
             structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), allowed,
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whichever it is when a line is written
         cache_logger_on_first_use=False,
     )  # fmt: skip
     logging.getLogger("alembic").setLevel(logging.WARNING)
