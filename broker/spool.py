@@ -152,6 +152,7 @@ class ChunkWriter:
         self._digest = sha256()
         self._waiting = bytearray()
         self._blocks = 0
+        self._kept = False
         self.size = 0
 
     def write(self, data: bytes) -> None:
@@ -180,6 +181,7 @@ class ChunkWriter:
         try:
             self._file.close()
             self._part.rename(self._folder / self._name)
+            self._kept = True
             _sync(self._folder)
         except OSError as wrong:
             raise StoreUnavailable(f"the spool can't be written: {wrong.strerror}") from None
@@ -191,7 +193,8 @@ class ChunkWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._part.unlink(missing_ok=True)
+        if not self._kept:
+            self._part.unlink(missing_ok=True)
 
     def _seal(self, block: bytes) -> None:
         sealed = self._key.seal_chunk(block, batch=self._batch, table=self._place, number=self._blocks)
