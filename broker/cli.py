@@ -225,15 +225,15 @@ def check_document(document: Document, umbrella: Umbrellas = None, as_json: AsJs
 
 
 @agreements.command("sign")
-def sign_document(
-    document: Document,
+def sign_documents(
+    documents: Annotated[list[Path], typer.Argument(help="Agreements or restrictions, TOML.")],
     key: Annotated[Path, typer.Option(help="Its signatory's Ed25519 key, PEM, mode 0600.")],
     kid: Annotated[str, typer.Option(help="The key's registered name, <agency>/<n>: it says which party signs.")],
-    out: Annotated[Path, typer.Option(help="Where the signature (JSON) goes.")],
+    out: Annotated[Path, typer.Option(help="The folder where <id>.<party>.json goes, one a document.")],
     umbrella: Umbrellas = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sign a document for a party, on the signatory's own machine.  Needs no database."""
+    """Sign documents for a party, on the signatory's own machine.  Needs no database."""
     with _answering(as_json):
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -241,16 +241,23 @@ def sign_document(
         from broker import clock, register
         from broker.keys import private_key
 
-        loaded = register.read_alone(document.read_bytes(), [path.read_bytes() for path in umbrella or ()])
+        umbrellas = [path.read_bytes() for path in umbrella or ()]
+        loaded = [register.read_alone(document.read_bytes(), umbrellas) for document in documents]
         private = private_key(key)
         if not isinstance(private, Ed25519PrivateKey):
             _fail("the key is not an Ed25519 key", USAGE, as_json)
+        at = clock.now().replace(microsecond=0)
         try:
-            jws = sign(loaded, kid=kid, key=private, at=clock.now().replace(microsecond=0))
+            signed = [(document, sign(document, kid=kid, key=private, at=at)) for document in loaded]
         except BadSignature as refused:
             _fail(str(refused), FINDING, as_json)
-        out.write_text(json.dumps(jws, indent=1) + "\n", "utf-8")
-        _say(as_json, {"document": loaded.ref, "kid": kid, "out": str(out)}, f"{kid} signs {loaded.ref}: {out}")
+        out.mkdir(parents=True, exist_ok=True)
+        told = []
+        for document, jws in signed:
+            path = out / f"{document.id}.{kid.split('/')[0]}.json"
+            path.write_text(json.dumps(jws, indent=1) + "\n", "utf-8")
+            told.append({"document": document.ref, "kid": kid, "out": str(path)})
+        _say(as_json, told, "\n".join(f"{one['kid']} signs {one['document']}: {one['out']}" for one in told))
 
 
 @agreements.command("import")

@@ -202,26 +202,20 @@ class Demo:
 
     def sign_agreements(self) -> None:
         signed = self.folder / "agreements"
-        signed.mkdir()
-        umbrella = HERE / "agreements" / "northshire-tier1.toml"
-        parties = {organisation.id: organisation for organisation in ORGANISATIONS}
-        signatures, documents = [], []
-        for name in AGREEMENTS:
-            document = HERE / "agreements" / f"{name}.toml"
-            documents.append(str(document))
-            under = [] if document == umbrella else ["--umbrella", str(umbrella)]
-            for party in tomllib.loads(document.read_text("utf-8"))["parties"]:
-                organisation = parties.get(party["id"])
-                if organisation is None:  # a party that has not acceded yet: the others' flows are live without it
-                    continue
-                out = signed / f"{name}.{organisation.id}.json"
-                key = self.home(organisation) / "keys" / "signatory.pem"
-                self.broker(
-                    "agreements", "sign", str(document), "--key", str(key),
-                    "--kid", f"{organisation.id}/signatory-1", "--out", str(out), *under, configured=False,
-                )  # fmt: skip
-                signatures += ["--signature", str(out)]
-        self.broker("agreements", "import", *documents, *signatures, "--activate")
+        documents = [HERE / "agreements" / f"{name}.toml" for name in AGREEMENTS]
+        parties = {
+            path: {party["id"] for party in tomllib.loads(path.read_text("utf-8"))["parties"]} for path in documents
+        }
+        for (
+            organisation
+        ) in ORGANISATIONS:  # a party that is none of these has not acceded yet: the others' flows are live
+            own = [str(path) for path in documents if organisation.id in parties[path]]
+            self.broker(
+                "agreements", "sign", *own, "--key", str(self.home(organisation) / "keys" / "signatory.pem"),
+                "--kid", f"{organisation.id}/signatory-1", "--out", str(signed), "--umbrella", own[0], configured=False,
+            )  # fmt: skip
+        signatures = [part for path in sorted(signed.iterdir()) for part in ("--signature", str(path))]
+        self.broker("agreements", "import", *map(str, documents), *signatures, "--activate")
 
     def encode(self) -> None:
         for organisation in ORGANISATIONS:

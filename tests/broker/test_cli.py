@@ -66,12 +66,13 @@ def test_a_host_sets_up_enrols_signs_imports_and_suspends(config: Path, tmp_path
     pem = tmp_path / "signatory.pem"
     pem.write_bytes(signatory.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     pem.chmod(0o600)
-    signatures = []
-    for document in (UMBRELLA, MASH):
-        out = tmp_path / f"{document.stem}.json"
-        under = () if document == UMBRELLA else ("--umbrella", UMBRELLA)
-        typed("agreements", "sign", document, "--key", pem, "--kid", f"{agency.id}/s-1", "--out", out, *under)
-        signatures += ["--signature", out]
+    out = tmp_path / "signatures"
+    typed(
+        "agreements", "sign", UMBRELLA, MASH, "--key", pem, "--kid", f"{agency.id}/s-1", "--out", out,
+        "--umbrella", UMBRELLA,
+    )  # fmt: skip
+    signatures = [part for path in sorted(out.iterdir()) for part in ("--signature", path)]
+    assert len(signatures) == 4
     for _ in range(2):
         signed = typed("agreements", "import", UMBRELLA, MASH, *signatures, "--activate", *at)
     assert all(parties == [agency.id] for parties in signed.values())
