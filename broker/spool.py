@@ -3,7 +3,8 @@
     <folder>/<batch>/<table>.<number>    one chunk: blocks of 1 MiB, each sealed, in order
 
 A chunk is on disk, file and folder synced, before anyone is told it arrived.  The parser alone is given a decrypted
-copy, in memory where there is room, and that is gone with the parser.
+copy, in a memory-backed folder where there is room (else in `.work` here, which should then be on an encrypted disk),
+and that is gone with the parser.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import secrets
 import shutil
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -91,13 +92,16 @@ class Spool:
         """Remove decrypted copies that a killed process left behind; those in use are locked and stay.  How many."""
         swept = 0
         for parent in {self._memory(), self.folder / ".work"}:
-            for folder in parent.iterdir() if parent.is_dir() else ():
+            for folder in tuple(parent.iterdir()) if parent.is_dir() else ():
                 with suppress(OSError), _lock(folder.with_suffix(".lock") if folder.is_dir() else folder):
                     if folder.is_dir():
                         shutil.rmtree(folder, ignore_errors=True)
+                        folder.with_suffix(".lock").unlink(missing_ok=True)
                         swept += 1
                     elif not folder.with_suffix("").exists():
                         folder.unlink(missing_ok=True)
+            with suppress(OSError):
+                parent.rmdir()
         return swept
 
     def _assemble(self, folder: Path, batch: str, table: Table, manifest: Manifest, key: DataKey) -> bool:
@@ -126,15 +130,22 @@ class Spool:
             parent = self.folder / ".work"
             parent.mkdir(mode=0o700, exist_ok=True)
         folder = parent / f"{batch}-{secrets.token_hex(4)}"
-        with _lock(folder.with_suffix(".lock")):
-            folder.mkdir(mode=0o700)
+        with ExitStack() as held:
+            for _ in range(5):  # whoever is done removes the folder of folders, perhaps just now
+                parent.mkdir(mode=0o700, exist_ok=True)
+                with suppress(FileNotFoundError):
+                    held.enter_context(_lock(folder.with_suffix(".lock")))
+                    break
             try:
+                folder.mkdir(mode=0o700)
                 yield folder
             except OSError as wrong:
                 raise StoreUnavailable(f"a batch can't be opened: {wrong.strerror}") from None
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.with_suffix(".lock").unlink(missing_ok=True)
+                with suppress(OSError):
+                    parent.rmdir()
 
     def _memory(self) -> Path:
         # each spool its own, so that two brokers on one machine never sweep each other's
