@@ -13,6 +13,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -123,7 +124,9 @@ class Spool:
         parent = self._memory()
         try:
             parent.mkdir(mode=0o700, exist_ok=True)
-            room = shutil.disk_usage(parent).free
+            mine = parent.lstat()
+            ours = stat.S_ISDIR(mine.st_mode) and mine.st_uid == os.getuid() and not mine.st_mode & 0o077
+            room = shutil.disk_usage(parent).free if ours else 0  # anyone may make a folder there before us
         except OSError:
             room = 0
         if room < 2 * needed:

@@ -561,10 +561,24 @@ def test_chunks_swapped_in_the_spool_are_noticed(council: Caller, desk: Receptio
 def test_nothing_decrypted_stays_behind(council: Caller, desk: Reception) -> None:
     council.hand_in(a_night())
     left = desk.spool._memory() / "a-batch-0000"
-    left.mkdir(parents=True)
+    left.parent.mkdir(mode=0o700)
+    left.mkdir()
     (left / "persons.parquet").write_bytes(b"PAR1")
     submissions.validate_sealed(desk)
     assert not desk.spool._memory().exists()
+
+
+def test_a_folder_in_memory_that_others_can_read_is_not_used(council: Caller, desk: Reception) -> None:
+    desk.spool._memory().mkdir(mode=0o755)
+    id_ = council.hand_in(a_night())
+    with desk.store.reading() as tx:
+        row = tx.one(BatchRow, id=id_)
+    assert row is not None
+    key = desk.keys.data_key(row.dek_wrapped, id_)
+    with desk.spool.opened(id_, a_night().manifest, key) as (folder, _):
+        assert folder.is_relative_to(desk.spool.folder)
+    assert desk.spool.batches() == {id_}
+    desk.spool._memory().rmdir()
 
 
 def test_sizes_that_do_not_fit_are_refused(council: Caller) -> None:
