@@ -168,10 +168,16 @@ def showcase(area: Area, lives: Lives, every: list[tuple[Rows, pa.Array]]) -> li
             if not agree or desk.consistent(person, *flows):
                 yield person
 
-    four = ("social_care", "education", "health", "police")
+    young = (people.role == CHILD) & ~people.old_life & ~people.unborn
+    siblings = young & (np.bincount(people.family[young], minlength=int(people.family.max()) + 1)[people.family] > 1)
     first(
         "open_case", "known to three organisations, with a child protection plan or an open social-care case",
-        (p for group in (on_plan, in_need) for p in all_of(plain & group, *four)), "social_care", number=True,
+        (
+            p
+            for flows in (("social_care", "education", "health", "police"), ("social_care", "health", "police"))
+            for group in (on_plan & siblings, on_plan, in_need & siblings, in_need)
+            for p in all_of(plain & group, *flows)
+        ), "social_care", number=True,
     )  # fmt: skip
     first(
         "early_help", "no social worker; an open early-help episode that a school leads",
