@@ -42,7 +42,7 @@ from broker.keys import Keys
 from broker.linked import LinkedArea
 from broker.store import Reading, Store
 from broker.store.items import held_on
-from broker.store.searches import first_match_of_case
+from broker.store.searches import ThresholdRow, children_of_case
 from broker.trail import Trail, new_event_id
 from linkage.matching.overrides import RecordKey
 
@@ -181,11 +181,19 @@ def case_of(tx: Reading, area: LinkedArea, caller: Caller, case_hmac: str, perso
     """
     if not case_hmac:
         return None
-    first = first_match_of_case(tx, agency=caller.organisation, case_hmac=case_hmac)
-    if first is None or first == person_id or not area.index.records_of(first):
-        return case_hmac
-    family = {relative.person_id for relative in area.family(first)}
-    return case_hmac if person_id in family else None
+    children = children_of_case(tx, agency=caller.organisation, case_hmac=case_hmac)
+    known = [child for child in children if area.index.records_of(child)]
+    family = {relative.person_id for child in known for relative in area.family(child)}
+    return case_hmac if not known or person_id in family.union(known) else None
+
+
+def threshold_of(tx: Reading, caller: Caller, case_hmac: str, person_id: str | None = None) -> Threshold | None:
+    """The level last recorded by the caller's organisation for a case and child, or for a case whoever the child."""
+    of_child = {} if person_id is None else {"person_id": person_id}
+    recorded = tx.all(
+        ThresholdRow, agency=caller.organisation, case_hmac=case_hmac, order=("-at",), limit=1, **of_child
+    )
+    return Threshold(level=recorded[0].level, decided_by=recorded[0].role) if recorded else None
 
 
 def refusals(snapshot: Snapshot, request: Request, feeds: Sequence[Feed], *, at: datetime) -> list[Refusal]:

@@ -32,13 +32,14 @@ from broker.deciding import (
     named,
     record_end,
     refusals,
+    threshold_of,
 )
 from broker.errors import NotFound, WrongState
 from broker.family_view import FamilyView, Feed, Header, Seen
 from broker.keys import Keys
 from broker.linked import RELATION_OF, InService, LinkedArea, Relative, Stated
 from broker.store import Reading, Store, Transaction
-from broker.store.searches import SearchCandidateRow, SearchRow, ThresholdRow, ViewRow
+from broker.store.searches import SearchCandidateRow, SearchRow, ViewRow
 from broker.trail import EntryRef, Trail, new_event_id
 from linkage.matching.overrides import RecordKey
 
@@ -123,7 +124,7 @@ def _decide_and_record(
     *,
     at: datetime,
 ) -> tuple[FamilyView, EntryRef, Mapping[str, DecisionReceipt]]:
-    threshold = _threshold(tx, caller, search.case_hmac, candidate.person_id)
+    threshold = threshold_of(tx, caller, search.case_hmac, candidate.person_id)
     decided = _decide(tx, keys, area, caller, search, candidate, threshold, at=at)
     view_id = new_event_id()
     view = family_view.build(
@@ -264,14 +265,6 @@ def _relatives(
     ]
     nearest = sorted([*family, *typed], key=lambda relative: _NEAREST.index(relative.relation))
     return tuple(nearest[:RELATIVES])
-
-
-def _threshold(tx: Reading, caller: Caller, case_hmac: str, person_id: str) -> Threshold | None:
-    """The level last recorded by the caller's organisation for this case and child."""
-    recorded = tx.all(
-        ThresholdRow, agency=caller.organisation, case_hmac=case_hmac, person_id=person_id, order=["-at"], limit=1
-    )
-    return Threshold(level=recorded[0].level, decided_by=recorded[0].role) if recorded else None
 
 
 def _receipts(keys: Keys, decided: _Decided, *, at: datetime) -> dict[str, DecisionReceipt]:

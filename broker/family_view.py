@@ -449,11 +449,13 @@ def _family(
         if not mine:
             continue
         known = {record.source for record, _ in mine}
-        stated = [statement for statement in relative.stated if statement.source in known]
+        stated = relative.stated
+        if relative.relation != "household":  # that they live together as well is not what makes them so
+            stated = tuple(statement for statement in stated if statement.type != "household") or stated
         ended = [statement.until for statement in stated]
         members.append(
             FamilyMember(
-                relation=_relation_word(relative, stated or relative.stated),
+                relation=_relation_word(relative, stated),
                 birth_year=birth_year,
                 person_role=person_role,
                 known_to=len(known),

@@ -25,6 +25,7 @@ from broker.deciding import (
     record_end,
     refusals,
     refused,
+    threshold_of,
     unanswerable,
 )
 from broker.errors import Malformed
@@ -97,6 +98,8 @@ def search(
         _of_this_partnership(reading, caller, asked)
         request, refusal = _may_ask(reading, keys, caller, asked, at=at)
     area = service.area()
+    if area is not None and asked.profile != area.index.model.profile:
+        raise Malformed("profile: not that of this partnership")
     looked = _Looked()
     if refusal is None and area is not None:
         looked = _look(area, keys, asked)  # before the transaction: others need not wait for it
@@ -108,7 +111,8 @@ def search(
         entry = _record(tx, trail, keys, caller, asked, area, looked, found, refusal, at=at)
         reasons = [refusal] if refusal is not None else []
         if request is not None and not found.listed:
-            reasons = refusals(register.snapshot(tx), request, feeds, at=at)
+            level = threshold_of(tx, caller, request.case or "")
+            reasons = refusals(register.snapshot(tx), replace(request, threshold=level), feeds, at=at)
     answer = SearchAnswer(
         search=found.search,
         at=at,
@@ -268,11 +272,15 @@ def _listed(
 ) -> _Found:
     """Candidates of whom a record reaches existence: match first, and within a band by birth year, never by weight."""
     snapshot = register.snapshot(tx)
-    deciding = Deciding(tx=tx, keys=keys, area=area, snapshot=snapshot, request=request, feeds=feeds, at=at)
     search_id = new_event_id()
     listed: list[_ListedOne] = []
     hidden = [(person_id, "SHIELDED") for person_id in looked.by_place_alone]
     for candidate in looked.candidates:
+        level = threshold_of(tx, caller, request.case or "", candidate.person_id)
+        deciding = Deciding(
+            tx=tx, keys=keys, area=area, snapshot=snapshot, request=replace(request, threshold=level), feeds=feeds,
+            at=at,
+        )  # fmt: skip
         link = links_to_child(area, candidate.band, candidate.certain)
         case = case_of(tx, area, caller, request.case or "", candidate.person_id)
         records = deciding.person(candidate.person_id, "subject_child", link, case=case)

@@ -93,17 +93,18 @@ def searches_since(tx: Reading, *, agency: str, person: str, since: datetime) ->
     return int(tx.session.exec(query).one())
 
 
-def first_match_of_case(tx: Reading, *, agency: str, case_hmac: str) -> str | None:
-    """Whom an organisation first opened under a case as a match: the person id, or None if nobody yet.
+def children_of_case(tx: Reading, *, agency: str, case_hmac: str) -> frozenset[str]:
+    """Person ids of the matches of the search from which an organisation first opened one under a case.
 
-    Opening a merely possible match binds no case: it may well be the wrong child.
+    All of them, since two may be one child whose records nobody has joined.  Opening a merely possible match binds no
+    case: it may well be the wrong child.
     """
-    query = (
-        select(SearchCandidateRow.person_id)
+    first = (
+        select(ViewRow.search)
         .join(
-            ViewRow,
-            (col(ViewRow.search) == SearchCandidateRow.search)
-            & (col(ViewRow.candidate) == SearchCandidateRow.candidate),
+            SearchCandidateRow,
+            (col(SearchCandidateRow.search) == ViewRow.search)
+            & (col(SearchCandidateRow.candidate) == ViewRow.candidate),
         )
         .join(SearchRow, col(SearchRow.id) == ViewRow.search)
         .where(
@@ -114,4 +115,5 @@ def first_match_of_case(tx: Reading, *, agency: str, case_hmac: str) -> str | No
         .order_by(col(ViewRow.at), col(ViewRow.id))
         .limit(1)
     )
-    return tx.session.exec(query).first()
+    search = tx.session.exec(first).first()
+    return frozenset(one.person_id for one in tx.all(SearchCandidateRow, search=search or "", band="match"))
