@@ -1,0 +1,167 @@
+"""No route answers about people, or opens the log, without its events; and none at all while the log can't record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from broker.app import PUBLIC, ROUTERS
+from broker.dependencies import CALLERS, Broker
+from broker.settings import DemoPerson
+from broker.store.log import EventRow
+from tests.broker.platform import an_app
+from tests.builders_area import ANALYST, DECIDER, MORNING, Area, Asker, the_time
+from tests.builders_families import ROBIN, a_linked_area
+
+WRITES: Final[Mapping[str, tuple[str, ...]]] = {
+    "POST /v1/searches": ("search.authorised", "search.completed"),
+    "POST /v1/disclosures": ("disclosure.authorised", "disclosure.completed"),
+    "POST /v1/thresholds": ("threshold.set",),
+    "POST /sign-in": ("auth.login",),
+    "POST /log": ("audit.searched",),
+    "POST /log/{event}/detail": ("audit.searched",),
+}
+"""What one call of each route that discloses, decides or opens something writes; each is made below."""
+
+BATCHES: Final = "/v1/flows/{flow}/batches"
+OTHERS: Final[Mapping[str, str]] = {
+    "POST /oauth2/token": "an organisation's machine gets a token; nobody's data",
+    "GET /health/live": "public", "GET /health/ready": "public",
+    "GET /audit/log/{shard}/checkpoint": "public: hashes and times", "GET /audit/log/{shard}/tile/{path:path}": "public",
+    "GET /audit/events/{event_id}/proof": "of an event the caller was part in: hashes",
+    "GET /audit/events/{event_id}/opening": "of an event the caller was part in: what it was told then",
+    f"POST {BATCHES}": "opens an upload", f"PUT {BATCHES}/{{batch}}/{{table}}/chunks/{{number}}": "part of an upload",
+    f"GET {BATCHES}/{{batch}}": "counts of one's own upload",
+    f"POST {BATCHES}/{{batch}}/commit": "submission.received: held in tests/broker/test_submissions.py",
+    f"GET {BATCHES}/{{batch}}/receipt": "one's own receipt", f"GET {BATCHES}/{{batch}}/rejections": "one's own rows",
+    f"DELETE {BATCHES}/{{batch}}": "submission.withdrawn: held in tests/broker/test_submissions.py",
+    "GET /": "the front page", "POST /sign-out": "ends one's own session",
+    "GET /log": "an empty form", "GET /log/searches/{search}": "what POST /log was recorded for",
+    "GET /log/{event}": "the same, one event", "GET /log/{event}/proof": "hashes",
+    "GET /log/{event}/opening": "what its page shows, to check it by",
+}  # fmt: skip
+"""Every other route, and why one call of it writes nothing of its own here."""
+
+
+@pytest.fixture(scope="module")
+def area(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Area]:
+    with the_time(MORNING):
+        made = a_linked_area(tmp_path_factory.mktemp("routes") / "northshire")
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> TestClient:
+    """The broker's own pages, with an IG officer signed in."""
+    people = (DemoPerson(person="ig-1", label="IG officer", role="IG_OFFICER"),)
+    app = an_app(tmp_path, base_url="https://testserver", demo_people=people)
+    client = TestClient(app, base_url="https://testserver", follow_redirects=False)
+    client.headers |= {"Origin": "null", "Sec-Fetch-Site": "same-origin"}
+    client.post("/sign-in", data={"person": "ig-1"})
+    return client
+
+
+def routes() -> list[APIRoute]:
+    found = [route for router in ROUTERS for route in router.routes]
+    assert all(isinstance(route, APIRoute) for route in found)
+    return [route for route in found if isinstance(route, APIRoute)]
+
+
+def name_of(route: APIRoute) -> str:
+    (method,) = route.methods
+    return f"{method} {route.path}"
+
+
+def written(broker: Broker, after: int) -> tuple[str, ...]:
+    """Types of the events from a size on, in the order of the log."""
+    broker.trail.advance_pending()
+    with broker.store.reading() as reading:
+        return tuple(row.type for row in reading.all(EventRow, order=["seq"]) if row.seq >= after)
+
+
+def test_every_route_is_listed_with_what_it_writes() -> None:
+    listed = {*WRITES, *OTHERS}
+    found = {name_of(route) for route in routes()}
+    assert found == listed, (sorted(found - listed), sorted(listed - found))
+
+
+def test_every_route_but_the_public_ones_asks_who_calls() -> None:
+    def calls(dependant: Any) -> Iterator[Any]:
+        for one in dependant.dependencies:
+            yield one.call
+            yield from calls(one)
+
+    open_to_all = {route.path for route in routes() if CALLERS.isdisjoint(calls(route.dependant))}
+    assert open_to_all <= PUBLIC, sorted(open_to_all - PUBLIC)
+
+
+def test_asking_writes_its_events_and_no_other(area: Area) -> None:
+    decider = area.asker(DECIDER)
+    answers: dict[str, Any] = {}
+    for name, call in (
+        ("POST /v1/searches", lambda: decider.search(ROBIN.typed(), case="R1")),
+        ("POST /v1/disclosures", lambda: decider.open(answers["POST /v1/searches"])),
+        ("POST /v1/thresholds", lambda: decider.threshold(answers["POST /v1/searches"], case="R1")),
+    ):
+        before = area.size()
+        answers[name] = call()
+        assert written(area.broker, before) == WRITES[name], name
+
+
+def test_information_governance_writes_its_events_and_no_other(site: TestClient) -> None:
+    broker: Broker = site.app.state.broker  # type: ignore[attr-defined]
+    size = broker.trail.advance_pending()
+    assert written(broker, size - 1) == WRITES["POST /sign-in"]
+    csrf = site.get("/log").text.split('name="csrf" value="', 1)[1].split('"', 1)[0]
+    with broker.store.reading() as reading:
+        event = reading.all(EventRow, order=["seq"])[-1].event_id
+    for name, path in (("POST /log", "/log"), ("POST /log/{event}/detail", f"/log/{event}/detail")):
+        before = broker.trail.advance_pending()
+        answer = site.post(path, data={"csrf": csrf, "reason": "lawfulness"})
+        assert answer.status_code in (200, 303), answer.text
+        assert written(broker, before) == WRITES[name], name
+
+
+def test_while_the_log_can_not_record_not_a_byte_of_an_answer_leaves(area: Area, tmp_path: Path) -> None:
+    stopped = area.copied(tmp_path / "northshire")
+    analyst, decider = stopped.asker(ANALYST), stopped.asker(DECIDER)
+    answer, decided = (asker.search(ROBIN.typed(), case="R2") for asker in (analyst, decider))
+    candidate = {"search": answer["search"], "candidate": answer["candidates"][0]["candidate"]}
+    level = {
+        "search": decided["search"], "candidate": decided["candidates"][0]["candidate"], "level": "L4",
+        "grounds": "police_protection", "case": decider.encoder.home.case_token("R2"),
+    }  # fmt: skip
+    signer = stopped.settings.data_dir / "signer"
+    signer.rename(tmp_path / "away")
+    for asker, path, body in (
+        (analyst, "/v1/searches", analyst.body(ROBIN.typed(), case="R2")),
+        (analyst, "/v1/disclosures", candidate),
+        (decider, "/v1/thresholds", level),
+    ):
+        refused = _send(stopped, asker, path, body)
+        assert refused.status_code == 503, path
+        problem = refused.json()
+        assert problem["type"].endswith(":log-unavailable")
+        assert set(problem) == {"type", "title", "status", "instance"}
+    (tmp_path / "away").rename(signer)
+    assert analyst.open(answer)["tiles"]  # and when it can again, the same question is answered
+    stopped.close()
+
+
+def _send(area: Area, asker: Asker, path: str, body: dict[str, Any]) -> Response:
+    """The raw answer to a question of somebody at a gateway."""
+    content = area.http.build_request("POST", path, json=body).content
+    headers = {
+        "Content-Type": "application/json",
+        "Authorization": f"Bearer {asker.broker._token()}",
+        "Gateway-Assertion": asker.broker.assertion(asker.actor, "POST", path, content),
+    }
+    answer: Response = area.http.post(path, content=content, headers=headers)
+    return answer

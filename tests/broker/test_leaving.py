@@ -1,0 +1,80 @@
+"""An answer leaves at its pace, to somebody who is still there, and its end is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from starlette.types import Message
+
+from broker.api.leaving import Leaving, Pace
+from broker.deciding import Released
+
+RELEASED = Released(None, cast("Any", SimpleNamespace(to_json=lambda: {"event_id": "e"})))
+
+
+class Caller:
+    """Whoever is at the other end: what arrives there, and when they hang up."""
+
+    def __init__(self, *, gone: bool = False, breaks_at: int | None = None) -> None:
+        self.gone = gone
+        self.breaks_at = breaks_at
+        self.took: list[Message] = []
+
+    async def receive(self) -> Message:
+        if not self.gone:
+            await asyncio.Event().wait()  # says nothing more
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if self.breaks_at == len(self.took):
+            raise OSError("broken pipe")
+        self.took.append(message)
+
+
+def sent(caller: Caller, pace: Pace | None = None) -> list[str]:
+    """The ends that were recorded of one answer."""
+    ends: list[str] = []
+
+    def end(name: str) -> Callable[[], None]:
+        return lambda: ends.append(name)
+
+    answer = Leaving.of(
+        {"shown": 1}, RELEASED, pace or Pace(time.monotonic(), 0), completed=end("completed"), aborted=end("aborted")
+    )
+    asyncio.run(answer({"type": "http"}, caller.receive, caller.send))
+    return ends
+
+
+def body(messages: Sequence[Message]) -> Any:
+    return json.loads(b"".join(message.get("body", b"") for message in messages))
+
+
+def test_an_answer_that_left_is_recorded_as_complete() -> None:
+    caller = Caller()
+    assert sent(caller) == ["completed"]
+    assert body(caller.took) == {"shown": 1, "receipt": {"event_id": "e", "decisions": []}}
+
+
+def test_to_a_caller_who_has_hung_up_nothing_is_sent_and_that_is_recorded() -> None:
+    caller = Caller(gone=True)
+    assert sent(caller) == ["aborted"]
+    assert caller.took == []
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_of_an_answer_that_broke_off_nothing_is_claimed(at: int) -> None:
+    assert sent(Caller(breaks_at=at)) == []
+
+
+@pytest.mark.parametrize("work", [0.0, 0.02, 0.06])
+def test_how_long_deciding_took_does_not_show(work: float) -> None:
+    came = time.monotonic()
+    time.sleep(work)
+    sent(Caller(), Pace(came, 0.1))
+    assert 0.1 <= time.monotonic() - came < 0.2
