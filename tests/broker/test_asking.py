@@ -14,7 +14,7 @@ import pytest
 from agreements import VOCABULARY, PartyKey, replay
 from audit.policy import Policy
 from audit.receipts import LogReceipt
-from broker import register
+from broker import register, searches
 from linkage.agency.gateway.broker_client import BrokerRefused
 from tests.builders import COUNCIL, ICB, POLICE
 from tests.builders_area import AFTER_EXPIRY, ANALYST, DECIDER, MORNING, Area, Asker, Clock, bands, shown, the_time
@@ -256,6 +256,23 @@ def test_planning_statistics_ask_nothing_of_any_child(area: Area) -> None:
         planner = area.asker(role)
         answer = planner.ask({**planner.body(ROBIN.typed(), case="B6"), "purpose": "PLAN"})
         assert answer["candidates"] == []
+
+
+def test_too_many_who_may_be_known_of_ask_for_another_detail_and_hidden_children_never_count(
+    analyst: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searches, "LISTED", 0)
+    answer = analyst.search(ROBIN.typed(), case="B7a")
+    assert (answer["candidates"], answer["too_many"]) == ([], searches.ADD_DETAIL)
+    assert answer["receipt"]["opening"]["subjects"]["body"] == []
+    assert analyst.search(FAY.typed(), case="B7a")["too_many"] is None
+
+
+def test_who_searches_too_much_is_told_when_to_try_again(analyst: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searches, "PER_HOUR", 0)
+    (refusal,) = analyst.search(ROBIN.typed(), case="B7b")["refusals"]
+    assert refusal["code"] == "RATE_LIMIT"
+    assert "Try again at 10:0" in refusal["sentence"]
 
 
 def test_a_case_of_another_child_shows_nothing_and_says_nothing_of_it(analyst: Asker) -> None:
