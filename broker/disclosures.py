@@ -45,7 +45,7 @@ from linkage.matching.overrides import RecordKey
 
 VIEW_LASTS: Final = timedelta(minutes=60)
 RELATIVES: Final = 24  # how many of a family are looked at; the page draws no more
-SUBJECTS: Final = 32  # how many an event lists itself; more go sealed beside it, under their digest
+SUBJECTS: Final = 24  # how many an event lists itself; more go sealed beside it, under their digest
 _NEAREST: Final = ("sibling", "parent", "carer", "household", "other")
 
 
