@@ -26,9 +26,9 @@ from broker.api.batches import reception_of
 from broker.app import create_app, open_installation, wire
 from broker.dependencies import Broker
 from broker.keys import Keys
+from broker.reception import Reception
 from broker.settings import Settings
 from broker.store.documents import AgreementRow
-from broker.submissions import Reception
 from linkage.records import MANIFEST_MEDIA_TYPE
 from tests.builders import CANARIES, COUNCIL, EPOCH, FINGERPRINT, PARTNERSHIP, Batch, a_signer
 

@@ -11,10 +11,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from broker import submissions
+from broker import receipts, submissions
 from broker.dependencies import AgencyDep, Broker, BrokerDep, NowDep
 from broker.errors import BadDigest, UnsupportedMedia
-from broker.submissions import Reception, Status, Worker
+from broker.reception import Reception
+from broker.submissions import Status
+from broker.validation import Worker
 from linkage.records import MANIFEST_MEDIA_TYPE, TABLE_MEDIA_TYPE
 
 router = APIRouter(prefix="/v1/flows/{flow}/batches", tags=["submit"])
@@ -159,13 +161,13 @@ def receipt(
     kind: Literal["received", "verdict"] | None = None,
 ) -> JSONResponse:
     """The signed receipt, with its proof of inclusion in the log: `received` from `sealed` on, then `verdict`."""
-    return JSONResponse(submissions.receipt(reception, caller.organisation, flow, batch, kind))
+    return JSONResponse(receipts.receipt(reception, caller.organisation, flow, batch, kind))
 
 
 @router.get("/{batch}/rejections", response_class=StreamingResponse)
 def rejections(flow: str, batch: str, caller: AgencyDep, reception: ReceptionDep) -> Response:
     """What is wrong with the batch, a JSON object a line: totals, then rows by table, number and code."""
-    found = list(submissions.rejections(reception, caller.organisation, flow, batch))
+    found = list(receipts.rejections(reception, caller.organisation, flow, batch))
     return StreamingResponse(_lines(found), media_type=NDJSON)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -11,15 +12,17 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from broker import clock, nightly, register, submissions
+from broker import clock, gates, nightly, register, runs, validation
 from broker.dependencies import Broker
-from broker.errors import WrongState
+from broker.errors import BrokerError, Conflict, WrongState
+from broker.gathering import gather, inputs_of
+from broker.reception import Reception
 from broker.settings import Settings
 from broker.store.batches import BatchRow
 from broker.store.log import EventRow
 from broker.store.runs import LinkRunRow, PublishedRow
-from broker.submissions import Reception
 from broker.vault import SegmentId
+from linkage.matching.link import link
 from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_relationship
 from tests.builders_broker import Caller, a_copy, agreed, an_installation, reception, serving
 
@@ -181,19 +184,18 @@ def test_a_delta_replaces_deletes_and_keeps(http: TestClient, broker: Broker) ->
 
 
 def test_tables_stay_in_the_spool_until_their_segments_are_in_service(
-    http: TestClient, broker: Broker, desk: Reception, monkeypatch: pytest.MonkeyPatch
+    http: TestClient, broker: Broker, desk: Reception, settings: Settings
 ) -> None:
     [id_] = hand_in(http, a_night(COUNCIL, "education"))
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     assert desk.spool.batches() == {id_}
-
-    def out_of_order(*_: Any, **__: Any) -> None:
-        raise OSError("no space left")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(nightly, "_publish", out_of_order)
-        with pytest.raises(OSError, match="no space"):
-            run(broker)
+    vault = settings.data_dir / "vault"
+    vault.rmdir()
+    vault.touch()  # no folder: a segment can't be written
+    with pytest.raises((OSError, BrokerError)):
+        run(broker)
+    vault.unlink()
+    vault.mkdir()
     assert desk.spool.batches() == {id_}
     assert states(broker)[id_] == "accepted"
     run(broker)
@@ -221,7 +223,7 @@ def test_a_run_that_was_killed_is_discarded_with_its_segments(http: TestClient, 
         tx.add(
             LinkRunRow(
                 id="killed", night=NIGHT, state="running", stage="build", previous=first, segments={}, counts={},
-                holder=nightly._holder(), lease_until=clock.now(), started_at=clock.now(),
+                holder=runs._holder(), lease_until=clock.now(), started_at=clock.now(),
             )
         )  # fmt: skip
     orphan = broker.vault.write("persons-killed", segment(broker, "persons"))
@@ -241,30 +243,25 @@ def test_another_machines_run_is_left_alone_while_its_lease_lasts(http: TestClie
         tx.add(
             LinkRunRow(
                 id="elsewhere", night=NIGHT, state="running", segments={}, counts={}, holder="another-host:1",
-                lease_until=clock.now() + nightly.LEASE, started_at=clock.now(),
+                lease_until=clock.now() + runs.LEASE, started_at=clock.now(),
             )
         )  # fmt: skip
     with pytest.raises(WrongState):
         run(broker)
 
 
-def test_a_paused_run_that_lost_its_place_publishes_nothing(
-    http: TestClient, broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_paused_run_that_lost_its_place_publishes_nothing(http: TestClient, broker: Broker) -> None:
     hand_in(http, a_night(COUNCIL, "education"))
-    publish = nightly._publish
-
-    def overtaken(site: Any, row: LinkRunRow, *rest: Any, **more: Any) -> None:
-        with broker.store.transaction() as tx:
-            held = tx.one(LinkRunRow, id=row.id)
-            assert held is not None
-            held.fence += 1
-            tx.add(held)
-        publish(site, row, *rest, **more)
-
-    monkeypatch.setattr(nightly, "_publish", overtaken)
-    with pytest.raises(nightly.Conflict):
-        run(broker)
+    with broker.store.reading() as tx:
+        inputs = inputs_of(tx, reception(http))
+    row = runs.claim(broker, inputs, None, night=NIGHT, at=clock.now())
+    with broker.store.transaction() as tx:
+        held = tx.one(LinkRunRow, id=row.id)
+        assert held is not None
+        held.fence += 1
+        tx.add(held)
+    with pytest.raises(Conflict):
+        runs.put_in_service(broker, row, inputs, segments={}, counts={}, model_sha256="")
     with broker.store.reading() as tx:
         assert tx.one(PublishedRow) is None
 
@@ -274,31 +271,43 @@ def test_only_one_run_is_at_work_on_a_machine(broker: Broker) -> None:
         run(broker)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "code"),
-    [
-        (lambda counts: counts | {"linked_records": 0}, "link_rate"),
-        (lambda counts: counts | {"records": counts["records"] * 2, "linked_records": 0}, "incomplete"),
-        (lambda counts: counts | {"children": 200_001}, "population"),
-    ],
-)
-def test_a_gate_refuses_the_run_and_the_one_before_stays_in_service(
-    spoil: Callable[[dict[str, Any]], dict[str, Any]], code: str, http: TestClient, broker: Broker,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(nightly, "ENOUGH", 1)
+def test_a_gate_names_what_must_not_be_served(
+    http: TestClient, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "ENOUGH", 1)
+    hand_in(http, a_night(COUNCIL, "education"), a_night(ICB, "health"))
+    run(broker)
+    before = in_service(broker)
+    with broker.store.reading() as tx:
+        inputs = inputs_of(tx, reception(http))
+    persons, relationships = gather(broker.vault, reception(http), inputs, before)
+    linkage = link(persons, households=relationships, new_id=lambda: str(uuid.uuid4()))
+    counts = gates.counts_of(persons, linkage, inputs)
+    gates.check(counts, before, linkage, exception=False)
+    for spoilt, code in (
+        ({"linked_records": 0}, "link_rate"),
+        ({"records": 0}, "incomplete"),
+        ({"children": 200_001}, "population"),
+    ):
+        with pytest.raises(gates.RunRefused) as refused:
+            gates.check(counts | spoilt, before, linkage, exception=False)
+        assert refused.value.code == code
+
+
+def test_a_run_that_a_gate_refuses_leaves_the_one_before_in_service_until_it_is_excepted(
+    http: TestClient, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hand_in(http, a_night(COUNCIL, "education"), a_night(ICB, "health"))
     good = run(broker)["run"]
     [id_] = hand_in(http, a_night(ICB, "health", sequence=2))
-    counts = nightly._counts
-    monkeypatch.setattr(nightly, "_counts", lambda *given: spoil(counts(*given)))
-    with pytest.raises(nightly.RunRefused) as refused:
+    monkeypatch.setattr(gates, "MOST_CHILDREN", 3)
+    with pytest.raises(gates.RunRefused) as refused:
         run(broker)
-    assert refused.value.code == code
+    assert refused.value.code == "population"
     assert in_service(broker).id == good
     assert states(broker)[id_] == "accepted"
-    monkeypatch.setattr(nightly, "_counts", counts)
-    assert run(broker)["state"] == "published"
+    done = nightly.run(broker, night=NIGHT, at=clock.now(), exception=True)
+    assert done["state"] == "published"
     assert states(broker)[id_] == "linked"
 
 
@@ -319,7 +328,7 @@ def test_a_batch_that_comes_in_while_linking_waits_for_the_next_run(
 
     def meanwhile(*given: Any, **more: Any) -> Any:
         late.extend(hand_in(http, a_night(COUNCIL, "education", NAMES[:5], sequence=2)))
-        submissions.validate_sealed(desk)
+        validation.validate_sealed(desk)
         return link(*given, **more)
 
     with monkeypatch.context() as patched:

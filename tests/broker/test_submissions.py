@@ -17,13 +17,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from audit.receipts import LogReceipt
-from broker import clock, register, submissions
+from broker import clock, receipts, register, validation
+from broker.errors import WrongState
 from broker.keys import verify_general
+from broker.reception import Reception
 from broker.settings import Settings
 from broker.store.agencies import AgencyFlowRow
 from broker.store.batches import BatchChunkRow, BatchRow
 from broker.store.items import ItemRow, held_on
-from broker.submissions import Reception
 from linkage.records import schema_of
 from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_signer, an_entry, an_item, parquet
 from tests.builders_broker import Caller, a_copy, agreed, an_installation, reception, serving
@@ -95,7 +96,7 @@ def test_a_night_is_opened_filled_sealed_and_accepted(council: Caller, desk: Rec
     assert council.on(batch, id_).json()["missing"] == []
     sealed = council.commit(batch, id_)
     assert (sealed.status_code, sealed.json()["state"]) == (202, "sealed")
-    assert submissions.validate_sealed(desk) == {id_: "accepted"}
+    assert validation.validate_sealed(desk) == {id_: "accepted"}
     shown = council.on(batch, id_).json()
     assert shown["state"] == "accepted"
     assert shown["counts"] == {"persons": 2, "relationships": 1, "items": 2}
@@ -111,7 +112,7 @@ def test_a_night_is_opened_filled_sealed_and_accepted(council: Caller, desk: Rec
 def test_the_same_night_handed_in_twice_changes_nothing(council: Caller, desk: Reception) -> None:
     batch = a_night()
     id_ = council.hand_in(batch)
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     before = everything(desk)
     first = council.open(batch)
     again = council.open(batch)
@@ -119,7 +120,7 @@ def test_the_same_night_handed_in_twice_changes_nothing(council: Caller, desk: R
     assert again.headers["Idempotency-Replayed"] == "true"
     assert council.hand_in(batch) == id_
     assert council.open(batch, key="another-key-of-this-client").json()["batch"] == id_
-    assert submissions.validate_sealed(desk) == {}
+    assert validation.validate_sealed(desk) == {}
     assert everything(desk) == before
 
 
@@ -147,7 +148,7 @@ def test_a_table_of_several_chunks_is_put_together_in_any_order(council: Caller,
     for table, number, content in reversed(batch.chunks()):
         assert council.put(batch, id_, table, number, content).status_code == 204
     council.commit(batch, id_)
-    assert submissions.validate_sealed(desk) == {id_: "accepted"}
+    assert validation.validate_sealed(desk) == {id_: "accepted"}
 
 
 def test_receipts_are_signed_and_in_the_log(council: Caller, desk: Reception) -> None:
@@ -155,7 +156,7 @@ def test_receipts_are_signed_and_in_the_log(council: Caller, desk: Reception) ->
     id_ = council.hand_in(batch)
     received = council.on(batch, id_, "receipt?kind=received").json()
     assert council.on(batch, id_, "receipt?kind=verdict").status_code == 404
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     verdict = council.on(batch, id_, "receipt").json()
     for receipt, kind, state in ((received, "received", "sealed"), (verdict, "verdict", "accepted")):
         logged = LogReceipt.from_json(receipt)
@@ -325,7 +326,7 @@ def test_nobody_sees_or_touches_anothers_batch(http: TestClient, council: Caller
     foreign = a_night(agency=COUNCIL, flow="education", sequence=2)
     assert icb.open(replace(foreign, signer=a_signer(ICB))).status_code == 403
     assert council.open(a_night(flow="health")).status_code == 404
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     with desk.store.reading() as tx:
         assert {row.agency for row in tx.all(ItemRow)} == {COUNCIL}
 
@@ -334,7 +335,7 @@ def test_a_revoked_agency_is_shut_out_at_once_and_its_receipts_stay(
     http: TestClient, council: Caller, desk: Reception
 ) -> None:
     done = council.hand_in(a_night())
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     begun = a_night(sequence=2)
     id_ = council.open(begun).json()["batch"]
     council.fill(begun, id_)
@@ -345,7 +346,7 @@ def test_a_revoked_agency_is_shut_out_at_once_and_its_receipts_stay(
         assert answer.json()["type"].endswith("agency-not-active")
     assert Caller(http).sign_in().status_code == 401
     assert everything(desk) == before
-    assert submissions.receipt(desk, COUNCIL, "education", done, "verdict")["state"] == "accepted"
+    assert receipts.receipt(desk, COUNCIL, "education", done, "verdict")["state"] == "accepted"
 
 
 def test_a_key_revoked_in_mid_upload_stops_the_commit(council: Caller, desk: Reception) -> None:
@@ -398,11 +399,11 @@ def test_one_bad_row_refuses_the_whole_batch_and_is_named(
     spoilt: Callable[[], Batch], place: tuple[str, int | None, str | None, str], council: Caller, desk: Reception
 ) -> None:
     good = council.hand_in(a_night())
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     before = everything(desk)
     bad = spoilt().saying(sequence=2)
     id_ = council.hand_in(bad)
-    assert submissions.validate_sealed(desk) == {id_: "rejected"}
+    assert validation.validate_sealed(desk) == {id_: "rejected"}
     lines = [json.loads(line) for line in council.on(bad, id_, "rejections").text.splitlines()]
     table, row, column, code = place
     assert lines[0]["state"] == "rejected"
@@ -414,7 +415,7 @@ def test_one_bad_row_refuses_the_whole_batch_and_is_named(
     after = everything(desk)
     assert (after["items"], after["flows"], after["spool"]) == (before["items"], before["flows"], frozenset({good}))
     corrected = council.hand_in(a_night(sequence=2, items=[]))  # the number is free again
-    assert submissions.validate_sealed(desk) == {corrected: "accepted"}
+    assert validation.validate_sealed(desk) == {corrected: "accepted"}
 
 
 def test_a_zero_row_file_is_refused_before_anything_is_sent(council: Caller) -> None:
@@ -434,7 +435,7 @@ def test_the_spool_and_the_database_hold_ciphertext_only(council: Caller, desk: 
     spooled = [path.read_bytes() for path in (desk.spool.folder / id_).iterdir()]
     assert len(spooled) == 3
     assert not any(b"PAR1" in raw or b"ENROLLED" in raw for raw in spooled)
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     database = b"".join(path.read_bytes() for path in settings.data_dir.glob("broker.sqlite*"))
     assert b"ENROLLED" not in database
     assert b"education.enrolment" in database  # what is found by is not hidden
@@ -447,9 +448,9 @@ def test_a_full_night_replaces_the_flows_items_and_no_others(
     icb.hand_in(a_night(agency=ICB, flow="health"))
     council.hand_in(a_night())
     council.hand_in(a_night(flow="social_care"))
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     council.hand_in(a_night(sequence=2, persons=[a_person(ALICE)], items=[an_item(a_ref("new"), ALICE)]))
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     with desk.store.reading() as tx:
         held = {(row.agency, row.flow, row.item_ref) for row in tx.all(ItemRow)}
     assert {ref for agency, flow, ref in held if (agency, flow) == (COUNCIL, "education")} == {a_ref("new")}
@@ -464,7 +465,7 @@ def test_a_delta_changes_what_it_names_and_waits_for_the_night_before(council: C
     )  # fmt: skip
     third = a_night(kind="delta", sequence=3, previous=second.sha256, persons=[a_person(ALICE)], items=[])
     ids = [council.hand_in(night) for night in (third, first, second)]
-    assert submissions.validate_sealed(desk) == dict.fromkeys(ids, "accepted")
+    assert validation.validate_sealed(desk) == dict.fromkeys(ids, "accepted")
     with desk.store.reading() as tx:
         assert {row.item_ref for row in tx.all(ItemRow)} == {a_ref("kept"), a_ref("new")}
 
@@ -474,40 +475,40 @@ def test_a_gap_is_held_and_named(council: Caller, desk: Reception) -> None:
     council.hand_in(first)
     ahead = a_night(kind="delta", sequence=3, previous="0" * 64)
     id_ = council.hand_in(ahead)
-    assert submissions.validate_sealed(desk)[id_] == "sealed"
+    assert validation.validate_sealed(desk)[id_] == "sealed"
     shown = council.on(ahead, id_).json()
     assert (shown["state"], shown["reason"]) == ("sealed", "gap")
     wrong = a_night(kind="delta", sequence=2, previous="0" * 64)
-    assert submissions.validate(desk, council.hand_in(wrong)) == "rejected"
+    assert validation.validate(desk, council.hand_in(wrong)) == "rejected"
 
 
 def test_a_night_that_comes_late_is_kept_and_not_applied(council: Caller, desk: Reception) -> None:
     council.hand_in(a_night(sequence=7))
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     before = everything(desk)["items"]
     late = council.hand_in(a_night(sequence=6, items=[]))
-    assert submissions.validate_sealed(desk) == {late: "superseded"}
+    assert validation.validate_sealed(desk) == {late: "superseded"}
     assert everything(desk)["items"] == before
 
 
 def test_a_county_is_not_deleted_by_a_short_file(council: Caller, desk: Reception) -> None:
     people = [a_person(a_ref("p", at), given=f"child{at}") for at in range(60)]
     council.hand_in(a_night(persons=people))
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     short = a_night(sequence=2, persons=people[:10])
     id_ = council.hand_in(short)
-    assert submissions.validate_sealed(desk) == {id_: "quarantined"}
+    assert validation.validate_sealed(desk) == {id_: "quarantined"}
     assert council.on(short, id_).json()["reason"] == "unusual_size"
     assert council.on(short, id_, "receipt").json()["state"] == "quarantined"
-    assert submissions.release(desk, id_, by="op-1") == "accepted"
-    with pytest.raises(submissions.WrongState):
-        submissions.release(desk, id_, by="op-1")
+    assert validation.release(desk, id_, by="op-1") == "accepted"
+    with pytest.raises(WrongState):
+        validation.release(desk, id_, by="op-1")
 
 
 def test_an_extract_from_the_future_waits_for_a_person(council: Caller, desk: Reception) -> None:
     ahead = a_night().saying(extracted_at="2035-01-01T00:00:00Z", expires_at="2035-01-03T00:00:00Z")
     id_ = council.hand_in(ahead)
-    assert submissions.validate_sealed(desk) == {id_: "quarantined"}
+    assert validation.validate_sealed(desk) == {id_: "quarantined"}
     assert council.on(ahead, id_).json()["reason"] == "from_the_future"
 
 
@@ -516,7 +517,7 @@ def test_two_that_validate_at_once_apply_a_batch_once(council: Caller, desk: Rec
 
     id_ = council.hand_in(a_night())
     states: list[str] = []
-    racers = [threading.Thread(target=lambda: states.append(submissions.validate(desk, id_))) for _ in range(3)]
+    racers = [threading.Thread(target=lambda: states.append(validation.validate(desk, id_))) for _ in range(3)]
     for racer in racers:
         racer.start()
     for racer in racers:
@@ -535,7 +536,7 @@ def test_a_worker_that_was_killed_between_claim_and_verdict_is_followed_by_anoth
         assert row is not None
         row.state = "validating"
         tx.add(row)
-    assert submissions.validate_sealed(desk) == {id_: "accepted"}
+    assert validation.validate_sealed(desk) == {id_: "accepted"}
 
 
 def test_a_batch_that_fails_to_be_judged_keeps_no_other_out(council: Caller, desk: Reception) -> None:
@@ -546,7 +547,7 @@ def test_a_batch_that_fails_to_be_judged_keeps_no_other_out(council: Caller, des
         row.dek_wrapped = row.dek_wrapped[:-1] + b"\0"
         tx.add(row)
     fine = council.hand_in(a_night())
-    assert submissions.validate_sealed(desk) == {broken: "undecided", fine: "accepted"}
+    assert validation.validate_sealed(desk) == {broken: "undecided", fine: "accepted"}
 
 
 def test_chunks_swapped_in_the_spool_are_noticed(council: Caller, desk: Reception) -> None:
@@ -554,7 +555,7 @@ def test_chunks_swapped_in_the_spool_are_noticed(council: Caller, desk: Receptio
     id_ = council.hand_in(batch)
     folder = desk.spool.folder / id_
     (folder / "items.0").write_bytes((folder / "relationships.0").read_bytes())
-    assert submissions.validate_sealed(desk) == {id_: "rejected"}
+    assert validation.validate_sealed(desk) == {id_: "rejected"}
     assert council.on(batch, id_).json()["reason"] == "wrong_digest"
 
 
@@ -564,7 +565,7 @@ def test_nothing_decrypted_stays_behind(council: Caller, desk: Reception) -> Non
     left.parent.mkdir(mode=0o700)
     left.mkdir()
     (left / "persons.parquet").write_bytes(b"PAR1")
-    submissions.validate_sealed(desk)
+    validation.validate_sealed(desk)
     assert not desk.spool._memory().exists()
 
 

@@ -26,7 +26,7 @@ from fastapi.testclient import TestClient
 
 from audit.checkpoint import SignedCheckpoint
 from audit.merkle import Frontier, leaf_hash
-from broker import clock, nightly, submissions
+from broker import clock, nightly, validation
 from broker.app import create_app, wire
 from broker.dependencies import Broker
 from broker.linked import InService
@@ -109,7 +109,7 @@ def linked(installed: Path, tmp_path_factory: pytest.TempPathFactory, port: int,
         broker: Broker = http.app.state.broker  # type: ignore[attr-defined]
         assert nightly.run(broker, night=NIGHT, at=clock.now())["state"] == "published"
         Caller(http, COUNCIL, base=base(port)).hand_in(nights["second"])
-        assert list(submissions.validate_sealed(desk).values()) == ["accepted"]
+        assert list(validation.validate_sealed(desk).values()) == ["accepted"]
         broker.trail.advance_pending()
     return folder
 

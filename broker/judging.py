@@ -1,0 +1,144 @@
+"""Is a sealed batch to be let in?  Its place in the order of nights, its rows, its size; nothing is written down here.
+
+A delta waits for what it builds on; a file that would delete a county waits for a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import pyarrow as pa
+
+from broker import clock
+from broker.keys import DataKey
+from broker.reception import Reception, flow_of_batch
+from broker.store import Reading
+from broker.store.agencies import AgencyFlowRow, AgencyRow
+from broker.store.batches import BatchRow
+from broker.store.items import payload
+from linkage.matching import intake
+from linkage.records import Manifest
+
+LATEST_CLOCK: Final = timedelta(hours=24)  # an extract from further ahead than this waits for a person
+MEDIAN_OVER: Final = timedelta(days=30)
+ROWS_BAND: Final = 0.30
+DELETES_BAND: Final = 0.02
+SMALL: Final = 20  # rows: a difference below this is no sign of anything
+LIVE: Final = ("accepted", "linked")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What became of a batch, before it is written down."""
+
+    state: str  # accepted, quarantined, rejected, superseded; sealed: it waits
+    code: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    deletes: Mapping[str, int] = field(default_factory=dict)
+    findings: Sequence[tuple[str, int, str, str]] = ()
+    totals: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    items: Sequence[Mapping[str, Any]] = ()
+    gone_items: Sequence[str] = ()
+    gone_records: Sequence[str] = ()
+
+
+def judge(reception: Reception, row: BatchRow, *, guarded: bool) -> Judged:
+    """What should become of a sealed batch.  `guarded`: its size and its clock count, as nobody has looked at it."""
+    manifest = Manifest.parse(row.manifest)
+    with reception.store.reading() as tx:
+        flow = flow_of_batch(tx, row)
+        agency = tx.one(AgencyRow, id=row.agency)
+        usual = _usual_rows(tx, row)
+    if (settled := _out_of_order(row, manifest, flow)) is not None:
+        return settled
+    key = reception.keys.data_key(row.dek_wrapped, row.id)
+    with reception.spool.opened(row.id, manifest, key) as (folder, wrong):
+        if wrong:
+            findings = [(str(table), 0, "", "wrong_digest") for table in wrong]
+            totals = {(str(table), "", "wrong_digest"): 1 for table in wrong}
+            return Judged(state="rejected", code="wrong_digest", findings=findings, totals=totals)
+        judged = _checked(reception, folder, manifest)
+        if judged.state != "accepted":
+            return judged
+        if agency is None or agency.state != "active":
+            return replace(judged, state="quarantined", code="agency_not_active")
+        if guarded and (code := _unusual(row, judged, usual)):
+            return replace(judged, state="quarantined", code=code)
+        return _read_items(reception, row, key, folder, judged)
+
+
+def _out_of_order(row: BatchRow, manifest: Manifest, flow: AgencyFlowRow) -> Judged | None:
+    """What the sequence alone settles; a full batch may leap a gap, a delta waits for what it builds on."""
+    if row.sequence < flow.last_sequence:
+        return Judged(state="superseded", code="older_night")
+    if row.kind == "delta" and row.sequence > flow.last_sequence + 1:
+        return Judged(state="sealed", code="gap")
+    if row.kind == "delta" and manifest.previous != flow.last_manifest_sha256:
+        return Judged(state="rejected", code="previous_mismatch")
+    return None
+
+
+def _checked(reception: Reception, folder: Path, manifest: Manifest) -> Judged:
+    verdict = intake.check(folder, manifest, reception.codes, limits=reception.limits)
+    return Judged(
+        state="accepted" if verdict.accepted else "rejected",
+        code=None if verdict.accepted else "bad_rows",
+        counts={str(table): rows for table, rows in verdict.counts.items()},
+        deletes={str(table): rows for table, rows in verdict.deletes.items()},
+        findings=[(found.table, found.row, found.column, found.code) for found in verdict.findings],
+        totals={(str(table), column, code): count for (table, column, code), count in verdict.totals.items()},
+    )
+
+
+def _usual_rows(tx: Reading, row: BatchRow) -> list[int]:
+    """Persons of each full batch of this flow that was taken in the last 30 days."""
+    since = clock.now() - MEDIAN_OVER
+    before = tx.all(BatchRow, agency=row.agency, flow=row.flow, kind="full", state=(*LIVE, "superseded"))
+    return [
+        int(batch.counts["persons"])
+        for batch in before
+        if batch.id != row.id and batch.decided_at and batch.decided_at >= since and "persons" in batch.counts
+    ]
+
+
+def _unusual(row: BatchRow, judged: Judged, usual: Sequence[int]) -> str | None:
+    """Why a person should look before this is let in: an empty file must not delete a county."""
+    if row.extracted_at > clock.now() + LATEST_CLOCK:
+        return "from_the_future"
+    if not usual:
+        return None
+    middle = median(usual)
+    if row.kind == "full":
+        difference = abs(judged.counts["persons"] - middle)
+        return "unusual_size" if difference > max(ROWS_BAND * middle, SMALL) else None
+    deletes = judged.deletes["persons"]
+    return "many_deletes" if deletes > max(DELETES_BAND * middle, SMALL) else None
+
+
+def _read_items(reception: Reception, row: BatchRow, key: DataKey, folder: Path, judged: Judged) -> Judged:
+    """The batch's items, sealed row by row under its key, and what a delta deletes."""
+    items = intake.read(folder, "items", reception.profile, limits=reception.limits)
+    kept: list[dict[str, Any]] = []
+    gone: list[str] = []
+    for item in _rows(items):
+        if item["op"] == "delete":
+            gone.append(item["item_ref"])
+            continue
+        sealed = key.seal_item(payload(item), agency=row.agency, batch=row.id, item_ref=item["item_ref"])
+        public = ("record_ref", "item_ref", "category", "occurred_on", "recorded_on", "retain_until")
+        kept.append({**{name: item[name] for name in public}, "sealed": sealed})
+    records: list[str] = []
+    if judged.deletes["persons"]:
+        persons = intake.read(folder, "persons", reception.profile, limits=reception.limits)
+        records = [row["record_ref"] for row in _rows(persons.select(["op", "record_ref"])) if row["op"] == "delete"]
+    return replace(judged, items=kept, gone_items=gone, gone_records=records)
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=10_000):
+        yield from batch.to_pylist()
