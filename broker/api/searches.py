@@ -52,7 +52,7 @@ class RowBody(Body):
     tokens: dict[Code, TokenText | None] = Field(default_factory=dict, max_length=32)
     identifiers: dict[Code, TokenText | None] = Field(default_factory=dict, max_length=8)
     birth_year: int | None = Field(default=None, ge=1900, le=2200)
-    sex: Literal["F", "M", "X"] | None = None
+    sex: Literal["F", "M", "I"] | None = None
 
 
 class MemberBody(RowBody):
