@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
+from typing import Final
+
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class BrokerError(Exception):
@@ -18,7 +22,17 @@ class UnsafeDatabase(BrokerError):
 
 
 class StoreUnavailable(BrokerError):
-    """The database could not be reached, is locked or is full; nothing was committed."""
+    """The database, or a folder, could not be reached or written; nothing was committed."""
+
+
+class StoreFull(StoreUnavailable):
+    """The database, or a folder, has no room; nothing was kept.  It needs an operator, not another try."""
+
+
+def unwritable(what: str, wrong: OSError) -> StoreUnavailable:
+    """The error of a place that would not be written: it is full, or can't be used at all."""
+    kind = StoreFull if wrong.errno in _NO_ROOM else StoreUnavailable
+    return kind(f"{what} can't be written: {wrong.strerror}")
 
 
 class Conflict(BrokerError):

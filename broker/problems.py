@@ -32,6 +32,7 @@ PROBLEMS: Final[Mapping[type[errors.BrokerError], Problem]] = {
     errors.BadSettings: Problem(500, "fault", "Something went wrong here", plain=False),
     errors.UnsafeDatabase: Problem(503, "store-unavailable", "The store can't be used", plain=False),
     errors.StoreUnavailable: Problem(503, "store-unavailable", "The store can't be used", plain=False),
+    errors.StoreFull: Problem(507, "store-full", "There is no room to keep this, so nothing was kept", plain=False),
     errors.NestedTransaction: Problem(500, "fault", "Something went wrong here", plain=False),
     errors.KeyUnavailable: Problem(503, "key-unavailable", "A key can't be used", plain=False),
     errors.Undecipherable: Problem(500, "fault", "Something went wrong here", plain=False),

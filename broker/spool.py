@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from broker.errors import NotFound, StoreUnavailable, Undecipherable
+from broker.errors import NotFound, Undecipherable, unwritable
 from broker.keys import DataKey
 from linkage.records import TABLES, Manifest, Table
 
@@ -43,7 +43,7 @@ class Spool:
         return frozenset(path.name for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
     def writer(self, batch: str, table: Table, number: int, key: DataKey) -> ChunkWriter:
-        """Begin to write a chunk.  Raises StoreUnavailable if the disk won't take it."""
+        """Begin to write a chunk.  Raises StoreUnavailable, StoreFull if the disk won't take it."""
         folder = self.folder / batch
         try:
             if not folder.is_dir():
@@ -51,7 +51,7 @@ class Spool:
                 _sync(self.folder)
             return ChunkWriter(folder, batch, table, number, key)
         except OSError as wrong:
-            raise StoreUnavailable(f"the spool can't be written: {wrong.strerror}") from None
+            raise unwritable("the spool", wrong) from None
 
     def chunk(self, batch: str, table: Table, number: int, key: DataKey) -> Iterator[bytes]:
         """A chunk's blocks.  Raises NotFound if it is not here, Undecipherable if it was altered or moved."""
@@ -143,7 +143,7 @@ class Spool:
                 folder.mkdir(mode=0o700)
                 yield folder
             except OSError as wrong:
-                raise StoreUnavailable(f"a batch can't be opened: {wrong.strerror}") from None
+                raise unwritable("the folder of an opened batch", wrong) from None
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.with_suffix(".lock").unlink(missing_ok=True)
@@ -170,7 +170,7 @@ class ChunkWriter:
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        """More bytes.  Raises StoreUnavailable if the disk is full."""
+        """More bytes.  Raises StoreUnavailable, StoreFull if the disk won't take them."""
         self.size += len(data)
         self._digest.update(data)
         self._waiting += data
@@ -187,7 +187,7 @@ class ChunkWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as wrong:
-            raise StoreUnavailable(f"the spool can't be written: {wrong.strerror}") from None
+            raise unwritable("the spool", wrong) from None
         return self._digest.hexdigest()
 
     def keep(self) -> None:
@@ -198,7 +198,7 @@ class ChunkWriter:
             self._kept = True
             _sync(self._folder)
         except OSError as wrong:
-            raise StoreUnavailable(f"the spool can't be written: {wrong.strerror}") from None
+            raise unwritable("the spool", wrong) from None
 
     def __enter__(self) -> ChunkWriter:
         return self
@@ -206,7 +206,8 @@ class ChunkWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk refuses what is buffered again: it has been said already
+            self._file.close()
         if not self._kept:
             self._part.unlink(missing_ok=True)
 
@@ -216,7 +217,7 @@ class ChunkWriter:
         try:
             self._file.write(_LENGTH.pack(len(sealed)) + sealed)
         except OSError as wrong:
-            raise StoreUnavailable(f"the spool can't be written: {wrong.strerror}") from None
+            raise unwritable("the spool", wrong) from None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Final, NewType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from broker.errors import NotFound, StoreUnavailable
+from broker.errors import NotFound, unwritable
 from broker.keys import DataKey
 
 SegmentId = NewType("SegmentId", str)
@@ -30,7 +30,7 @@ class Vault:
     def write(self, name: str, table: pa.Table) -> SegmentId:
         """Seal a table; on return it is on disk, under a fresh id `<name>.<random>`.
 
-        Raises StoreUnavailable if it can't be written; then no such segment is there.
+        Raises StoreUnavailable, StoreFull if it can't be written; then no such segment is there.
         """
         if not _NAME.fullmatch(name):
             raise ValueError("a segment's name is lower-case letters, digits and hyphens")
@@ -49,7 +49,7 @@ class Vault:
             _sync_folder(self.folder)
         except OSError as wrong:
             fresh.unlink(missing_ok=True)
-            raise StoreUnavailable(f"the vault can't be written: {wrong.strerror}") from None
+            raise unwritable("the vault", wrong) from None
         return segment
 
     def read(self, segment: SegmentId | str) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlmodel import Session, col, create_engine, select
 
-from broker.errors import Conflict, NestedTransaction, StoreUnavailable, UnsafeDatabase
+from broker.errors import Conflict, NestedTransaction, StoreFull, StoreUnavailable, UnsafeDatabase
 from broker.store.columns import Row
 
 T = TypeVar("T", bound=Row)
 BUSY_MS: Final = 5_000
 SYNCHRONOUS_FULL: Final = 2
+POSTGRESQL_DISK_FULL: Final = "53100"
 
 
 class Reading:
@@ -89,7 +91,7 @@ class Store:
         """A write transaction: commits on leaving, rolls back on a raise.
 
         On return the commit is on disk.  Raises Conflict if a unique key was taken, StoreUnavailable if the database
-        can't be reached or is full, NestedTransaction if this thread holds one already.
+        can't be reached, StoreFull if it has no room, NestedTransaction if this thread holds one already.
         """
         if getattr(self._mine, "held", False):
             raise NestedTransaction("this thread is inside a transaction already")
@@ -129,7 +131,12 @@ class Store:
         except IntegrityError:
             raise Conflict("a row with this key is there already") from None
         except (OperationalError, DBAPIError) as wrong:
-            raise StoreUnavailable(type(wrong.orig).__name__) from None
+            raise (StoreFull if _full(wrong.orig) else StoreUnavailable)(type(wrong.orig).__name__) from None
+
+
+def _full(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_FULL or getattr(error, "sqlstate", None) == POSTGRESQL_DISK_FULL
 
 
 def _engine(url: str) -> Engine:
