@@ -36,8 +36,13 @@ HELD: Final = {
 
 _LEVEL = {field: f"gamma_{field}" for field in FIELDS}
 _G, _F, _D, _P, _S = (_LEVEL[field] for field in FIELDS)
-_EQUAL = {"given_name": NAME_EQUAL, "family_name": NAME_EQUAL, "date_of_birth": DOB_EQUAL, "postcode": POSTCODE_EQUAL}
-_AGREES = {**_EQUAL, "given_name": NAME_CLOSE, "family_name": NAME_CLOSE, "sex": 1}
+EQUAL: Final = {
+    "given_name": NAME_EQUAL,
+    "family_name": NAME_EQUAL,
+    "date_of_birth": DOB_EQUAL,
+    "postcode": POSTCODE_EQUAL,
+}
+AGREES: Final = {**EQUAL, "given_name": NAME_CLOSE, "family_name": NAME_CLOSE, "sex": 1}
 
 ID_AGREES: Final = "len(coalesce(id_agreed, [])) > 0"
 ID_DIFFERS: Final = "len(coalesce(id_differs, [])) > 0"
@@ -45,7 +50,7 @@ TWIN: Final = (
     f"({_D} = {DOB_EQUAL} AND {_F} >= {NAME_CLOSE} AND {_G} = {FAR} AND ({_P} = {POSTCODE_EQUAL} OR one_home))"
 )
 """In encoded space two children born on one day into one home: never merged without a shared identifier."""
-_EQUAL_FIELDS = " + ".join(f"({_LEVEL[field]} = {level})::INTEGER" for field, level in _EQUAL.items())
+_EQUAL_FIELDS = " + ".join(f"({_LEVEL[field]} = {level})::INTEGER" for field, level in EQUAL.items())
 _DEMOGRAPHIC = f"({_D} = {DOB_EQUAL} OR {_G} >= {NAME_CLOSE} OR {_F} >= {NAME_CLOSE})"
 # Two of date and postcode alone are a coincidence in 93,000 hospital records a year: a name must agree too.
 _TWO_FIELDS = f"({_EQUAL_FIELDS} >= 2 AND ({_G} >= {NAME_CLOSE} OR {_F} >= {NAME_CLOSE}))"
@@ -74,7 +79,7 @@ def banded(source: str) -> str:
         WHEN probability < {MATCH_BAR} THEN 'uncertain'
         WHEN {_TWO_FIELDS} THEN 'two_fields'
         ELSE 'one_field' END"""
-    agreed = ", ".join(f"CASE WHEN {_LEVEL[field]} >= {_AGREES[field]} THEN '{field}' END" for field in FIELDS)
+    agreed = ", ".join(f"CASE WHEN {_LEVEL[field]} >= {AGREES[field]} THEN '{field}' END" for field in FIELDS)
     differs = ", ".join(f"CASE WHEN {_LEVEL[field]} = {FAR} THEN '{field}' END" for field in FIELDS)
     return f"""
         SELECT *, CASE WHEN rule IN {MATCHED!r} THEN 'match' WHEN rule = 'none' THEN 'none' ELSE 'possible' END AS band,

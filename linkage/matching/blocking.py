@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-import duckdb
-from splink.blocking_rule_library import CustomRule
+from typing import TYPE_CHECKING, Any, Final
 
 from linkage.matching.identifiers import LOCAL, SCHEMES
 from linkage.records import Profile
+
+if TYPE_CHECKING:
+    import duckdb
 
 BLOCK_CAP: Final = 500
 S5: Final = ("dob_given", "dob_family", "postcode_given", "postcode_family", "dob_sector")
@@ -43,5 +43,7 @@ def add_blocking_columns(connection: duckdb.DuckDBPyConnection, profile: Profile
 
 def blocking_rules(profile: Profile) -> list[Any]:
     """The rules that generate pairs, identifiers first: they settle most, and each pair is generated once."""
+    from splink.blocking_rule_library import CustomRule
+
     columns = [*(f"c_{scheme}" for scheme in SCHEMES), f"c_{LOCAL}", *(f"b_{key}" for key in KEYS[profile])]
     return [CustomRule(f"l.{column} = r.{column} AND {APART}", sql_dialect="duckdb") for column in columns]

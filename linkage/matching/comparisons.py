@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import splink.comparison_level_library as cll
-import splink.comparison_library as cl
-
 from linkage.records import Profile
 
 FIELDS: Final = ("given_name", "family_name", "date_of_birth", "postcode", "sex")
@@ -47,6 +44,9 @@ class FieldComparison:
 
     def for_splink(self, probabilities: tuple[tuple[float, float], ...] | None = None) -> Any:
         """This comparison for Splink, with its m and u if they are known."""
+        import splink.comparison_level_library as cll  # here: a search compares without Splink, which takes a second
+        import splink.comparison_library as cl
+
         levels: list[Any] = [cll.CustomLevel(self.null_when, "not comparable").configure(is_null_level=True)]
         for n, sql in enumerate([*self.levels, None]):
             level: Any = cll.ElseLevel() if sql is None else cll.CustomLevel(sql, f"level {self.size - 1 - n}")

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import duckdb
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import duckdb
 
 SCHEMES: Final[dict[str, tuple[str, ...]]] = {
     "nhs_number": ("nhs_number", "superseded_nhs_number"),

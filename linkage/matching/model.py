@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import duckdb
 import rfc8785
-from splink import DuckDBAPI, Linker, SettingsCreator
-from splink.blocking_rule_library import CustomRule
 
 from linkage.matching.blocking import APART, blocking_rules
 from linkage.matching.comparisons import FieldComparison, comparisons
 from linkage.records import Profile
+
+if TYPE_CHECKING:  # and in the functions that train: who only searches by a model never waits for Splink to load
+    import duckdb
+    from splink import Linker
 
 VERSION: Final = "levels-1"
 SALTED: Final = ("given_name", "family_name")
@@ -96,6 +97,8 @@ def default_model(profile: Profile) -> Model:
 
 def linker(connection: duckdb.DuckDBPyConnection, profile: Profile, model: Model | None) -> Linker:
     """A Splink linker over the working table `rows`: with a model, ready to predict; without, to train."""
+    from splink import DuckDBAPI, Linker, SettingsCreator
+
     settings = SettingsCreator(
         link_type="dedupe_only",
         comparisons=[
@@ -254,6 +257,8 @@ def _prior(
 
     Splink counts all pairs, also those of one flow that holds each person once: they are taken out again.
     """
+    from splink.blocking_rule_library import CustomRule
+
     splink = linker(connection, profile, None)
     certain = {
         "guarded-1": "l.t_given_name_d = r.t_given_name_d AND l.t_family_name_d = r.t_family_name_d",
@@ -297,6 +302,8 @@ def _expectation_maximisation(
     connection: duckdb.DuckDBPyConnection, profile: Profile, us: Mapping[str, tuple[float, ...]]
 ) -> dict[str, tuple[float, ...]]:
     """m of each field, from two sessions: blocked on date of birth, and on postcode."""
+    from splink.blocking_rule_library import CustomRule
+
     learnt: dict[str, tuple[float, ...]] = {}
     for session in _sessions(profile):
         columns = ", ".join(session.blocked_on)
@@ -322,6 +329,8 @@ def _expectation_maximisation(
 
 
 def _with_u(connection: duckdb.DuckDBPyConnection, profile: Profile, us: Mapping[str, tuple[float, ...]]) -> Linker:
+    from splink import DuckDBAPI, Linker, SettingsCreator
+
     settings: dict[str, Any] = linker(connection, profile, None).misc.save_model_to_json()
     for comparison in settings["comparisons"]:
         levels = [level for level in comparison["comparison_levels"] if not level.get("is_null_level")]

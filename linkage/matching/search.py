@@ -8,37 +8,33 @@ import base64
 import binascii
 import re
 import struct
+from array import array
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from threading import Lock
-from typing import Final, Literal
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pyarrow as pa
 
-from linkage.matching.bands import banded
 from linkage.matching.blocking import KEYS, add_blocking_columns
+from linkage.matching.comparisons import comparisons
 from linkage.matching.families import neighbours_of
-from linkage.matching.identifiers import (
-    ALL_SCHEMES,
-    LOCAL,
-    SCHEMES,
-    SPREAD,
-    agreed_sql,
-    differs_sql,
-    drop_shared,
-    number_records,
-)
+from linkage.matching.identifiers import ALL_SCHEMES, LOCAL, SCHEMES, SPREAD, drop_shared, number_records
 from linkage.matching.model import Model
 from linkage.matching.overrides import RecordKey
-from linkage.matching.scoring import scored
-from linkage.matching.workspace import load_persons, open_workspace, packed
-from linkage.records import FILTER_WORDS, FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
+from linkage.matching.pairwise import Banded, Compared, Comparer, Numbers, band_of, numbers_said
+from linkage.matching.scoring import columns_compared
+from linkage.matching.workspace import HALF, load_persons, open_workspace
+from linkage.records import FILTER_WORDS, FILTERS, IDENTIFIERS, TOKENS
+
+if TYPE_CHECKING:
+    import duckdb
 
 Band = Literal["match", "possible"]
 FILTER_BYTES: Final = FILTER_WORDS * 8
-_WORD: Final = (1 << 64) - 1
 _WHOLE: Final = re.compile(r"-?[0-9]{1,19}")
 
 
@@ -106,9 +102,10 @@ class Candidate:
 
 
 class Index:
-    """All records of one published link run, ready to be searched; safe to use from several threads.
+    """All records of one published link run, ready to be searched by any number of threads: nothing in it changes.
 
-    `duplicates` are those of the run: the flows that may hold a person twice.
+    `duplicates` are those of the run: the flows that may hold a person twice.  A row is found by its tokens and
+    numbers in sorted arrays, and only those found are compared, as `pairwise` does.
     """
 
     def __init__(
@@ -125,29 +122,35 @@ class Index:
         self.model = model
         self._family = family
         self._edges = neighbours_of(family)
-        self._records: dict[str, list[RecordKey]] = defaultdict(list)
-        keys = zip(*(clusters[name].to_pylist() for name in ("agency", "flow", "record_ref")), strict=True)
-        for key, person_id in zip(keys, clusters["person_id"].to_pylist(), strict=True):
-            self._records[person_id].append(key)
-        self._lock = Lock()
-        self._db = open_workspace(memory_limit=memory_limit, threads=threads)
-        load_persons(self._db, persons, duplicates)
-        number_records(self._db)
-        add_blocking_columns(self._db, model.profile)
-        self._db.register("clusters_in", clusters)
-        self._db.execute("""
-            CREATE TABLE owners AS
-            SELECT rec, person_id, agency, flow, record_ref
-            FROM records JOIN sources USING (src) JOIN clusters_in USING (agency, flow, record_ref)
-            ORDER BY rec
-        """)
-        self._db.unregister("clusters_in")
-        self._db.execute(f"""
-            CREATE OR REPLACE TEMP TABLE shared AS
-            SELECT scheme, number FROM numbers JOIN owners USING (rec) WHERE scheme <> '{LOCAL}'
-            GROUP BY ALL HAVING count(DISTINCT person_id) > {SPREAD}
-        """)
-        drop_shared(self._db)
+        self._comparer = Comparer(model)
+        with open_workspace(memory_limit=memory_limit, threads=threads) as db:
+            load_persons(db, persons, duplicates)
+            number_records(db)
+            add_blocking_columns(db, model.profile)
+            db.register("clusters_in", clusters)
+            db.execute("""
+                CREATE TABLE owners AS
+                SELECT rec, person_id, agency, flow, record_ref
+                FROM clusters_in LEFT JOIN (FROM records JOIN sources USING (src)) USING (agency, flow, record_ref)
+            """)
+            db.unregister("clusters_in")
+            db.execute(f"""
+                CREATE OR REPLACE TEMP TABLE shared AS
+                SELECT scheme, number FROM numbers JOIN owners USING (rec) WHERE scheme <> '{LOCAL}'
+                GROUP BY ALL HAVING count(DISTINCT person_id) > {SPREAD}
+            """)
+            drop_shared(db)
+            self._rows = _Rows(db, model)
+            self._numbers = _NumbersHeld(db)
+            self._owners = _Owners(db)
+            self._blocks = [
+                (f"t_{key}", _Lookup.read(db, f"SELECT b_{key}, unique_id FROM rows WHERE b_{key} IS NOT NULL"))
+                for key in KEYS[model.profile]
+            ]
+            self._frequencies = {
+                f"f_{name}": (f"t_{name}", dict(db.execute(f"SELECT DISTINCT t_{name}, f_{name} FROM rows").fetchall()))
+                for name in _rare_names(model)
+            }
 
     def candidates(self, rows: EncodedRow | Sequence[EncodedRow], limit: int = 5) -> tuple[Candidate, ...]:
         """Best first, at most `limit`; several rows are alternatives of one person.
@@ -155,16 +158,15 @@ class Index:
         Raises TooManyCandidates if more than `limit` persons fit, BadRow if a row is of another profile.
         """
         alternatives = [rows] if isinstance(rows, EncodedRow) else list(rows)
-        with self._lock:
-            self._ask(alternatives)
-            hits = self._db.execute(_HITS.format(pairs=_banded(self.model))).fetchall()
-        by_person: dict[str, list[_Hit]] = defaultdict(list)
-        for hit in (_Hit(*row) for row in hits):
-            by_person[hit.person_id].append(hit)
-        found = [_candidate(person_id, group) for person_id, group in by_person.items()]
+        asked = [self._compared(row) for row in alternatives]
+        numbers = self._numbers.named(alternatives)
+        found = [
+            _candidate(person_id, group, self._other_numbers(person_id, numbers))
+            for person_id, group in self._hits(asked, numbers).items()
+        ]
         if any(candidate.band == "match" for candidate, _ in found):
             # A twin of the child who was found fits too, but for the name: nobody looks for both at once.
-            found = [(c, best) for c, best in found if best.rule != "twin"]
+            found = [(c, best) for c, best in found if best.banded.rule != "twin"]
         found.sort(key=lambda entry: (entry[0].band != "match", -entry[1].weight, entry[0].person_id))
         matches = sum(candidate.band == "match" for candidate, _ in found)
         if matches > limit or (len(found) > limit and not matches):
@@ -173,143 +175,238 @@ class Index:
 
     def records_of(self, person_id: str) -> tuple[RecordKey, ...]:
         """The records of one person; empty if the run does not know the id."""
-        return tuple(self._records.get(person_id, ()))
+        return self._owners.records_of(person_id)
 
     def family_of(self, person_id: str) -> pa.Table:
         """Family edges with this person at either end, in the columns of `families.FAMILY`."""
         return self._family.take(pa.array(self._edges.get(person_id, ()), pa.int64()))
 
-    def _ask(self, alternatives: Sequence[EncodedRow]) -> None:
-        """Make `asked`, as `rows` are, and `asked_numbers`; and `asked_pairs` with the rows that share a key."""
+    def _compared(self, row: EncodedRow) -> _Asked:
+        """A search row in the columns of a stored one.  Raises BadRow if it is of another profile."""
         profile = self.model.profile
-        self._db.register("asked_in", pa.Table.from_pylist([_wire(row, profile) for row in alternatives]))
-        tokens = [f"t_{name}" for name in TOKENS[profile]]
-        frequencies = [
-            f"(SELECT any_value(f_{name}) FROM rows WHERE rows.t_{name} = asked_in.t_{name}) AS f_{name}"
-            for name in (("given_name", "family_name") if profile == "accurate-1" else ())
-        ]
-        columns = ", ".join([*(packed(name) for name in FILTERS[profile]), *tokens, *frequencies])
-        self._db.execute(f"""
-            CREATE OR REPLACE TEMP TABLE asked AS
-            SELECT unique_id, {columns}, t_dob AS k_dob, t_postcode AS k_postcode, birth_year, sex FROM asked_in
-        """)
-        held = " UNION ALL ".join(
-            f"SELECT '{scheme}' AS scheme, id_{name} AS token FROM asked_in WHERE id_{name} IS NOT NULL"
-            for scheme, names in [*SCHEMES.items(), (LOCAL, (LOCAL,))]
-            for name in names
-        )
-        self._db.execute(f"""
-            CREATE OR REPLACE TEMP TABLE asked_numbers AS
-            SELECT DISTINCT scheme, coalesce(least, token) AS number
-            FROM ({held}) LEFT JOIN aliases USING (scheme, token)
-        """)
-        self._db.unregister("asked_in")
-        blocks = [
-            f"SELECT r.unique_id AS id_l, q.unique_id AS id_r FROM rows r JOIN asked q ON r.b_{key} = q.t_{key}"
-            for key in KEYS[profile]
-        ]
-        blocks.append("""
-            SELECT r.unique_id, q.unique_id FROM rows r CROSS JOIN asked q
-            WHERE r.rec IN (SELECT rec FROM numbers SEMI JOIN asked_numbers USING (scheme, number))
-        """)
-        self._db.execute(f"CREATE OR REPLACE TEMP TABLE asked_pairs AS {' UNION '.join(blocks)}")
-        # The few rows that share a key, by themselves: no join below then touches the many.
-        self._db.execute("""
-            CREATE OR REPLACE TEMP TABLE near AS
-            SELECT * FROM rows WHERE unique_id IN (SELECT id_l FROM asked_pairs)
-        """)
+        if set(row.filters) - set(FILTERS[profile]) or set(row.tokens) - set(TOKENS[profile]):
+            raise BadRow(f"filters and tokens of {profile} are due")
+        body: _Asked = {"birth_year": row.birth_year, "sex": row.sex}
+        for name in FILTERS[profile]:
+            words = row.filters.get(name)
+            bits = int.from_bytes(struct.pack(f"={FILTER_WORDS}q", *(words or [0] * FILTER_WORDS)), "little")
+            body |= {name: bits, f"{name}_n": None if words is None else bits.bit_count()}
+        body |= {f"t_{name}": row.tokens.get(name) for name in TOKENS[profile]}
+        body |= {column: known.get(body[token]) for column, (token, known) in self._frequencies.items()}
+        return body
+
+    def _hits(self, asked: Sequence[_Asked], numbers: Numbers) -> dict[str, list[_Hit]]:
+        """The records that reach a band, by person, best first."""
+        near = {
+            unique_id for row in asked for token, block in self._blocks if row[token] is not None
+            for unique_id in block.of(row[token])
+        }  # fmt: skip
+        for rec in self._numbers.holders(numbers):
+            near.update(self._rows.of_record(rec))
+        best: dict[int, tuple[Compared, _Asked, _Asked]] = {}  # by record
+        for row in self._rows.take(sorted(near)):
+            for other in asked:
+                compared = self._comparer.compare(row, other)
+                if row["rec"] not in best or compared.weight > best[row["rec"]][0].weight:
+                    best[row["rec"]] = (compared, row, other)
+        hits: dict[str, list[_Hit]] = defaultdict(list)
+        for rec, (compared, row, other) in best.items():
+            banded = band_of(compared, row, other, self._numbers.of_record(rec), numbers)
+            if banded.band != "none" and (owned := self._owners.of_record(rec)) is not None:
+                person_id, key = owned
+                hits[person_id].append(_Hit(key, rec, compared.weight, banded, row["birth_year"], row["sex"]))
+        for group in hits.values():
+            group.sort(key=lambda hit: (hit.banded.band != "match", -hit.weight, hit.rec))
+        return hits
+
+    def _other_numbers(self, person_id: str, numbers: Numbers) -> list[str]:
+        """Schemes in which the person's records have numbers, and none of them is one asked."""
+        held: dict[str, set[int]] = defaultdict(set)
+        for rec in self._owners.recs_of(person_id):
+            for scheme, theirs in self._numbers.of_record(rec).items():
+                held[scheme] |= theirs
+        return sorted(numbers_said(held, numbers)[1])
+
+
+_Asked = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
-    """One record that reached a band; the columns of _HITS."""
+    """One record that reached a band."""
 
-    person_id: str
-    agency: str
-    flow: str
-    record_ref: str
+    key: RecordKey
+    rec: int
     weight: float
-    rule: str
-    band: Band
-    upper: bool
-    agreed: list[str]
-    differs: list[str]
+    banded: Banded
     birth_year: int | None
     sex: str | None
-    other_numbers: list[str]  # schemes in which the person's records have numbers, and none of them is the one asked
 
 
-_HITS: Final = """
-    WITH hits AS (FROM ({pairs}) WHERE band <> 'none'),
-    persons AS (SELECT DISTINCT person_id FROM owners SEMI JOIN hits USING (rec)),
-    theirs AS (
-        SELECT person_id, scheme, bool_or(a.number IS NOT NULL) AS one_agrees
-        FROM owners SEMI JOIN persons USING (person_id) JOIN numbers n USING (rec)
-        LEFT JOIN asked_numbers a USING (scheme, number)
-        WHERE scheme IN (SELECT scheme FROM asked_numbers) AND scheme <> 'local'
-        GROUP BY ALL
-    ),
-    other AS (SELECT person_id, list(scheme ORDER BY scheme) AS schemes FROM theirs WHERE NOT one_agrees GROUP BY ALL)
-    SELECT person_id, agency, flow, record_ref, weight, rule, band, upper, agreed, differs, birth_year_l, sex_l,
-           coalesce(schemes, [])
-    FROM hits JOIN owners USING (rec) LEFT JOIN other USING (person_id)
-    ORDER BY band = 'match' DESC, weight DESC, rec
-"""
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    """Values by key, several a key: two arrays, sorted by key and then value."""
+
+    keys: Sequence[int]
+    values: Sequence[int]
+
+    @classmethod
+    def read(cls, db: duckdb.DuckDBPyConnection, query: str) -> _Lookup:
+        """The key and value columns of a query."""
+        table = db.sql(f"SELECT * FROM ({query}) ORDER BY ALL").to_arrow_table()
+        return cls(*(_whole_numbers(column) for column in table.columns))
+
+    def of(self, key: int) -> Sequence[int]:
+        """The values of one key."""
+        start = bisect_left(self.keys, key)
+        return self.values[start : bisect_right(self.keys, key, lo=start)]
 
 
-def _banded(model: Model) -> str:
-    """SQL: the records that share a key with what is asked, by their best row, with bands."""
-    rows = scored(model, "asked_pairs", left="near", right="asked", keep=("birth_year", "sex"))
-    columns = ", ".join(f"l.n_{scheme} AS theirs_{scheme}, q.n_{scheme} AS asked_{scheme}" for scheme in ALL_SCHEMES)
-    lists = ", ".join(f"list(number) FILTER (scheme = '{scheme}') AS n_{scheme}" for scheme in ALL_SCHEMES)
-    return banded(f"""(
-        SELECT * EXCLUDE (n), false AS one_home, {agreed_sql("theirs", "asked")} AS id_agreed,
-               {differs_sql("theirs", "asked")} AS id_differs
-        FROM (
-            SELECT s.*, {columns}
-            FROM (
-                SELECT *, row_number() OVER (PARTITION BY rec ORDER BY weight DESC, unique_id_l, unique_id_r) AS n
-                FROM ({rows}) JOIN (SELECT unique_id AS unique_id_l, rec FROM near) USING (unique_id_l)
-            ) s
-            LEFT JOIN (
-                SELECT rec, {lists} FROM numbers WHERE rec IN (SELECT rec FROM near) GROUP BY rec
-            ) l USING (rec)
-            CROSS JOIN (SELECT {lists} FROM asked_numbers) q
-            WHERE s.n = 1
+class _Rows:
+    """The rows of the working table, by unique_id, which counts from 1 without a gap."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection, model: Model) -> None:
+        self._filters = {name: _words_of(db, name) for name in FILTERS[model.profile]}
+        columns = [column for column in columns_compared(model) if not column.startswith("k_") and "_h" not in column]
+        names = ", ".join(sorted({*columns, "t_dob", "t_postcode", "birth_year", "rec"}))
+        self._table = db.sql(f"SELECT {names} FROM rows ORDER BY unique_id").to_arrow_table().combine_chunks()
+        self._of_record = _Lookup.read(db, "SELECT rec, unique_id FROM rows")
+
+    def of_record(self, rec: int) -> Sequence[int]:
+        """The unique_id of each row of a record."""
+        return self._of_record.of(rec)
+
+    def take(self, unique_ids: Sequence[int]) -> Iterator[_Asked]:
+        """These rows, each filter as one whole number."""
+        places = [unique_id - 1 for unique_id in unique_ids]
+        for place, row in zip(places, self._table.take(pa.array(places, pa.int64())).to_pylist(), strict=True):
+            for name, held in self._filters.items():
+                row[name] = int.from_bytes(held[place * FILTER_BYTES : (place + 1) * FILTER_BYTES], "little")
+            yield row
+
+
+class _NumbersHeld:
+    """The identifiers of the records, and whose they are."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        self._recs = {
+            scheme: _Lookup.read(db, f"SELECT number, rec FROM numbers WHERE scheme = '{scheme}'")
+            for scheme in ALL_SCHEMES
+        }
+        self._numbers = {
+            scheme: _Lookup.read(db, f"SELECT rec, number FROM numbers WHERE scheme = '{scheme}'")
+            for scheme in ALL_SCHEMES
+        }
+        aliases = db.execute("SELECT scheme, token, least FROM aliases").fetchall()
+        self._aliases = {(scheme, token): least for scheme, token, least in aliases}
+
+    def named(self, rows: Iterable[EncodedRow]) -> dict[str, set[int]]:
+        """The numbers that rows were asked with, each named as the stored ones are: by the least of its chain."""
+        found: dict[str, set[int]] = defaultdict(set)
+        for row in rows:
+            for scheme, names in [*SCHEMES.items(), (LOCAL, (LOCAL,))]:
+                for token in (row.identifiers.get(name) for name in names):
+                    if token is not None:
+                        found[scheme].add(self._aliases.get((scheme, token), token))
+        return dict(found)
+
+    def holders(self, numbers: Numbers) -> Iterator[int]:
+        """The records that have one of these."""
+        for scheme, several in numbers.items():
+            for number in several:
+                yield from self._recs[scheme].of(number)
+
+    def of_record(self, rec: int) -> dict[str, set[int]]:
+        """The numbers of one record."""
+        return {scheme: set(held) for scheme, lookup in self._numbers.items() if (held := lookup.of(rec))}
+
+
+class _Owners:
+    """Whose each record is, and the records of each person."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        owners = db.sql("SELECT * FROM owners ORDER BY person_id, agency, flow, record_ref").to_arrow_table()
+        self._keys = owners.select(["agency", "flow", "record_ref"]).combine_chunks()
+        self._recs = owners["rec"].combine_chunks()
+        self._persons = owners["person_id"].combine_chunks()
+        counted = db.execute("SELECT person_id, count(*) FROM owners GROUP BY 1 ORDER BY 1").fetchall()
+        ends = accumulate(count for _, count in counted)
+        self._places = {
+            person_id: range(end - count, end) for (person_id, count), end in zip(counted, ends, strict=True)
+        }
+        known = sorted((rec, place) for place, rec in enumerate(self._recs.to_pylist()) if rec is not None)
+        self._by_rec = _Lookup(array("q", (rec for rec, _ in known)), array("q", (place for _, place in known)))
+
+    def records_of(self, person_id: str) -> tuple[RecordKey, ...]:
+        """The records of one person."""
+        places = self._places.get(person_id, range(0))
+        return tuple(self._key(place) for place in places)
+
+    def recs_of(self, person_id: str) -> list[int]:
+        """The numbers of one person's records in the working tables."""
+        places = self._places.get(person_id, range(0))
+        return [rec for place in places if (rec := self._recs[place].as_py()) is not None]
+
+    def of_record(self, rec: int) -> tuple[str, RecordKey] | None:
+        """The person and key of one record; None if the run gave it to nobody."""
+        for place in self._by_rec.of(rec):
+            return str(self._persons[place]), self._key(place)
+        return None
+
+    def _key(self, place: int) -> RecordKey:
+        agency, flow, record_ref = (str(self._keys[column][place]) for column in range(3))
+        return agency, flow, record_ref
+
+
+def _whole_numbers(column: pa.ChunkedArray) -> Sequence[int]:
+    """A column without nulls as an array that `bisect` reads."""
+    numbers = array("q")
+    for chunk in column.cast(pa.int64()).chunks:
+        numbers.frombytes(memoryview(chunk.buffers()[1])[chunk.offset * 8 : (chunk.offset + len(chunk)) * 8])
+    return numbers
+
+
+def _words_of(db: duckdb.DuckDBPyConnection, name: str) -> memoryview:
+    """A filter of every row, in the order of unique_id, FILTER_BYTES each; zeros where it is missing."""
+    low = f"({name}_h{{}} & {(1 << 64) - 1}::HUGEINT)"
+    halves = [
+        half.format(n, n)
+        for n in range(FILTER_WORDS // 2)
+        for half in (
+            f"coalesce(({name}_h{{}} - {low}) // {1 << 64}::HUGEINT, 0)::BIGINT",
+            f"coalesce({low} - CASE WHEN {low} >= {HALF} THEN {1 << 64}::HUGEINT ELSE 0 END, 0)::BIGINT",
         )
-    )""")
+    ]
+    columns = ", ".join(f"{sql} AS w{n}" for n, sql in enumerate(halves))
+    table = db.sql(f"SELECT {columns} FROM rows ORDER BY unique_id").to_arrow_table()
+    words = array("q", bytes(table.num_rows * FILTER_BYTES))
+    for n, column in enumerate(table.columns):
+        words[n::FILTER_WORDS] = array("q", _whole_numbers(column))
+    return memoryview(words).cast("B")
 
 
-def _candidate(person_id: str, hits: Sequence[_Hit]) -> tuple[Candidate, _Hit]:
+def _rare_names(model: Model) -> tuple[str, ...]:
+    """The names whose frequency weighs."""
+    return tuple(comparison.field for comparison in comparisons(model.profile) if comparison.tf_column)
+
+
+def _candidate(person_id: str, hits: Sequence[_Hit], other_numbers: Sequence[str]) -> tuple[Candidate, _Hit]:
     best = hits[0]
+    said = best.banded
     # The person is known under another number by a record that was not compared: as much a conflict as on one that was.
-    clash = tuple(scheme for scheme in best.other_numbers if scheme not in best.differs)
+    clash = tuple(scheme for scheme in other_numbers if scheme not in said.differs)
     candidate = Candidate(
         person_id=person_id,
-        band="possible" if clash else best.band,
-        upper=best.upper and not clash,
-        agreed=tuple(best.agreed),
-        differs=(*best.differs, *clash),
-        records=tuple((hit.agency, hit.flow, hit.record_ref) for hit in hits if hit.band == best.band),
-        certain=tuple((hit.agency, hit.flow, hit.record_ref) for hit in hits if hit.upper and not clash),
+        band="match" if said.band == "match" and not clash else "possible",
+        upper=said.upper and not clash,
+        agreed=said.agreed,
+        differs=(*said.differs, *clash),
+        records=tuple(hit.key for hit in hits if hit.banded.band == said.band),
+        certain=tuple(hit.key for hit in hits if hit.banded.upper and not clash),
         birth_year=best.birth_year,
         sex=best.sex,
     )
     return candidate, best
-
-
-def _wire(row: EncodedRow, profile: Profile) -> dict[str, int | str | None]:
-    """A search row in the columns of a persons row.  Raises BadRow if it is of another profile."""
-    if set(row.filters) - set(FILTERS[profile]) or set(row.tokens) - set(TOKENS[profile]):
-        raise BadRow(f"filters and tokens of {profile} are due")
-    body: dict[str, int | str | None] = {"unique_id": 0, "birth_year": row.birth_year, "sex": row.sex}
-    for name in FILTERS[profile]:
-        words = row.filters.get(name)
-        count = None if words is None else sum((word & _WORD).bit_count() for word in words)
-        body |= dict(zip(filter_columns(name), [*(words or [None] * FILTER_WORDS), count], strict=True))
-    body |= {f"t_{name}": row.tokens.get(name) for name in TOKENS[profile]}
-    body |= {f"id_{name}": row.identifiers.get(name) for name in IDENTIFIERS}
-    return body
 
 
 def _members(body: Mapping[str, object], key: str, known: set[str]) -> dict[str, object]:
