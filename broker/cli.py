@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from broker.settings import Settings
 
 FINDING, USAGE, UNKNOWN = 1, 2, 3
+_STAFF_ID = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 app = typer.Typer(
     name="broker",
@@ -34,9 +37,11 @@ app = typer.Typer(
 )
 agencies = typer.Typer(help="Who takes part.", no_args_is_help=True)
 agreements = typer.Typer(help="Agreements and restrictions: check, sign, import, put in force.", no_args_is_help=True)
+batches = typer.Typer(help="What agencies handed in, and what waits for a person.", no_args_is_help=True)
 keys = typer.Typer(help="The broker's own keys.", no_args_is_help=True)
 app.add_typer(agencies, name="agencies")
 app.add_typer(agreements, name="agreements")
+app.add_typer(batches, name="batches")
 app.add_typer(keys, name="keys")
 
 Config = Annotated[
@@ -109,7 +114,11 @@ def nightly(
     config: Config = None,
     night: Annotated[str | None, typer.Option("--date", help="The night, ISO 8601; default: today in London.")] = None,
     exception: Annotated[
-        bool, typer.Option("--exception", help="It is agreed in writing to hold over 200,000 children under one key.")
+        bool,
+        typer.Option(
+            "--exception",
+            help="The partnership has signed an exception: more than 200,000 children under one key and epoch.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -199,6 +208,75 @@ def list_agencies(config: Config = None, as_json: AsJson = False) -> None:
             for row in rows
         )
         _say(as_json, listed, words or "No agency is enrolled.")
+
+
+class BatchState(StrEnum):
+    """The states of a batch."""
+
+    OPEN = "open"
+    SEALED = "sealed"
+    VALIDATING = "validating"
+    QUARANTINED = "quarantined"
+    REJECTED = "rejected"
+    ACCEPTED = "accepted"
+    LINKED = "linked"
+    SUPERSEDED = "superseded"
+
+
+@batches.command("list")
+def list_batches(
+    state: Annotated[BatchState | None, typer.Option("--state", help="Only those in this state.")] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """List batches, newest first: whose, how large, in which state, and the code of why."""
+    with _answering(as_json), _broker(config) as broker:
+        from broker.reception import declared
+        from broker.store.batches import BatchRow
+
+        where = {"state": state.value} if state else {}
+        with broker.store.reading() as reading:
+            rows = reading.all(BatchRow, order=("-opened_at", "id"), limit=1000, **where)
+        listed: list[dict[str, Any]] = [
+            {
+                "batch": row.id, "agency": row.agency, "flow": row.flow, "sequence": row.sequence, "kind": row.kind,
+                "state": row.state, "reason": (row.verdict or {}).get("code"), "rows": declared(row),
+                "opened_at": row.opened_at.isoformat(),
+            }
+            for row in rows
+        ]  # fmt: skip
+        words = "\n".join(
+            f"{one['batch']}  {one['agency']}/{one['flow']} {one['sequence']} {one['kind']}  {one['state']}"
+            f"  {one['reason'] or '-'}  {', '.join(f'{count} {table}' for table, count in one['rows'].items())}"
+            for one in listed
+        )
+        _say(as_json, listed, words or "There is no such batch.")
+
+
+@batches.command("release")
+def release_batch(
+    batch: Annotated[str, typer.Argument(help="The batch's id, as `list --state quarantined` shows it.")],
+    by: Annotated[str, typer.Option("--by", help="Your staff id: the log keeps who let the batch in.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let in a quarantined batch that you have looked at with its agency.
+
+    Its rows are checked again; only its unusual size, or its clock, is no longer held against it.  The next night links
+    it.  Exit codes: 0 it is accepted; 1 it is not in quarantine, or not accepted for another reason.
+    """
+    with _answering(as_json), _broker(config) as broker:
+        from broker import validation
+        from broker.reception import Reception
+
+        if not _STAFF_ID.fullmatch(by):
+            _fail("--by is a staff id: letters, digits and . _ @ -", USAGE, as_json)
+        reception = Reception.of(broker.settings, broker.store, broker.keys, broker.trail)
+        became = validation.release(reception, batch, by=by)
+        broker.trail.advance_pending()
+        _say(as_json, {"batch": batch, "state": became}, f"{batch} is {became}.")
+        if became != "accepted":
+            raise typer.Exit(FINDING)
 
 
 Document = Annotated[Path, typer.Argument(help="The agreement or restriction, TOML.")]

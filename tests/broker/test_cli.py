@@ -2,6 +2,7 @@
 
 import json
 import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
+from broker import clock
 from broker.cli import app
 from broker.keys import b64url
 from tests.broker.platform import AnAgency
 from tests.broker.test_register import AGREEMENTS
+from tests.builders import COUNCIL, a_batch
+from tests.builders_broker import Caller, agreed, an_installation, serving
 
 UMBRELLA, MASH = AGREEMENTS / "northshire-tier1.toml", AGREEMENTS / "northshire-mash.toml"
 DETAILS = """
@@ -118,8 +122,35 @@ def test_a_taken_port_is_one_clear_line(config: Path) -> None:
     assert done.stderr == f"broker: can't listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
+def test_a_batch_in_quarantine_is_listed_and_let_in_by_a_named_person(config: Path, tmp_path: Path) -> None:
+    settings = an_installation(tmp_path / "data", database_url=f"sqlite:///{tmp_path / 'broker.db'}")
+    tomorrow = (clock.now() + timedelta(days=2)).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    with serving(settings) as http:
+        batch = Caller(http).hand_in(agreed(a_batch()).saying(extracted_at=tomorrow))
+    at = ("--config", config)
+    typed("nightly", *at)
+    assert typed("batches", "list", "--state", "accepted", *at) == []
+    (waits,) = typed("batches", "list", "--state", "quarantined", *at)
+    assert (waits["batch"], waits["agency"], waits["reason"]) == (batch, COUNCIL, "from_the_future")
+    typed("batches", "release", batch, "--by", "no name, please", *at, code=2)
+    assert typed("batches", "release", batch, "--by", "op-17", *at) == {"batch": batch, "state": "accepted"}
+    typed("batches", "release", batch, "--by", "op-17", *at, code=1)
+    typed("batches", "release", "nothing", "--by", "op-17", *at, code=1)
+    assert [each["state"] for each in typed("batches", "list", *at)] == ["accepted"]
+
+
 def test_every_command_has_a_manual() -> None:
-    for words in ([], ["serve"], ["migrate"], ["nightly"], ["init"], ["agencies"], ["agreements"], ["keys"]):
+    for words in (
+        [],
+        ["serve"],
+        ["migrate"],
+        ["nightly"],
+        ["init"],
+        ["agencies"],
+        ["agreements"],
+        ["batches"],
+        ["keys"],
+    ):
         done = CliRunner().invoke(app, [*words, "--help"])
         assert done.exit_code == 0
         assert len(done.output) > 100
