@@ -122,7 +122,9 @@ def nightly(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Validate what is sealed, link what is accepted, publish by one pointer flip.  Resumes where it was killed.
+    """Validate what is sealed, link what is accepted, publish by one pointer flip.
+
+    A run that was killed is discarded and begun again: what was in service stays so, and no accepted batch is lost.
 
     Exit codes: 0 published, or nothing new; 1 a gate refused the result, or another run is at work; the last good run
     stays in service either way.
