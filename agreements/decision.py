@@ -7,22 +7,23 @@ them (one a mode: the categories it gives at that mode or more).  Joining clause
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from agreements.agreement import Agreement, Duration, Grant, GrantRef, Limit, Period, Restriction, london_day
+from agreements.agreement import Agreement, Duration, Duty, Grant, GrantRef, Limit, Period, Restriction, london_day
 from agreements.request import Facts, Link, Request, aware, checked
 from agreements.restrictions import LONGEST_SESSION, unknown_facts
 from agreements.snapshot import Snapshot
-from agreements.verdict import Decision, Shown, outcome_of, owed, review_warnings
+from agreements.verdict import Decision, Outcome, Shown, outcome_of, owed, review_warnings
 from agreements.vocabulary import CASEWORK, RECORD, Baseline, Mode, Vocabulary
 
 Rows = tuple[int, int, int, int, int, int]
 """Per mode, the categories at that mode or more; index 0 is unused, 5 is the other axis, `aggregate`."""
 
+_REMEMBERED: Final = 64  # requests a snapshot, standings a request, answers a standing
 _FULL: Final = -1  # every bit
 _ALL: Final[Rows] = (_FULL,) * 6
 _NOTHING: Final[Rows] = (0,) * 6
@@ -44,32 +45,18 @@ def decide(snapshot: Snapshot, vocabulary: Vocabulary, request: Request, facts: 
     Raises RequestRefused for a request that can't be decided.  Pure: any order of the snapshot gives the same.
     """
     aware(at, "at")
-    checked(request, vocabulary)
-    compiled = _compile(snapshot, vocabulary)
-    session = request.break_glass
-    live_session = session is not None and session.started <= at < session.started + LONGEST_SESSION
-    applied = [
-        holder
-        for holder in compiled.restrictions.get(facts.source, compiled.baseline)
-        if holder.applies(request.purpose, facts, live_session) and (holder.period is None or at in holder.period)
-    ]
-    covering: list[_Covering] = []
-    ceiling = _NOTHING
-    if not any(holder.seals for holder in applied):
-        covering = compiled.covering(request, facts, at, live_session)
-        if covering:
-            ceiling = _meet(
-                (
-                    compiled.purposes[request.purpose],
-                    _LINK_ROWS[facts.link],
-                    compiled.asked(request.asked),
-                    *(holder.rows for holder in applied),
-                )
-            )
-    return _answer(compiled, request, facts, at, covering, ceiling, applied)
+    standing = _asker(snapshot, vocabulary, request).standing(facts, at)
+    applied = standing.applied
+    if standing.of_records:
+        applied = tuple(holder for holder in applied if holder.is_about(facts))
+    if any(holder.seals for holder in applied):
+        return _answer(standing, facts, at, (), _NOTHING, applied)
+    covering = standing.covering(facts, at)
+    ceiling = _meet((standing.ceiling, *(holder.rows for holder in applied))) if covering else _NOTHING
+    return _answer(standing, facts, at, covering, ceiling, applied)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Holder:
     """A restriction, baseline rule or limit, compiled: what it leaves, and when it applies."""
 
@@ -83,15 +70,19 @@ class _Holder:
     period: Period | None
 
     def applies(self, purpose: str, facts: Facts, live_session: bool) -> bool:
+        """Whether it holds back here, as far as the record's own name does not matter."""
         return (
             (self.tag is None or self.tag in facts.tags or self.tag in facts.tags_unknown)
-            and (self.record is None or facts.record is None or self.record == facts.record)
             and (self.purposes is None or purpose in self.purposes)
             and not (self.liftable and live_session)
         )
 
+    def is_about(self, facts: Facts) -> bool:
+        """Whether the record is the one it names, or may be."""
+        return self.record is None or facts.record is None or self.record == facts.record
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Clause:
     """One grant between one source and one recipient, compiled."""
 
@@ -132,6 +123,7 @@ class _Compiled:
     clauses: Mapping[tuple[str, str], tuple[_Clause, ...]]  # best witness first
     baseline: tuple[_Holder, ...]
     restrictions: Mapping[str, tuple[_Holder, ...]]  # by owner, the baseline included
+    askers: dict[int, _Asker] = field(default_factory=dict)  # the latest requests, by id
 
     def asked(self, asked: Mapping[str, Mode]) -> Rows:
         one = two = three = four = other = 0
@@ -151,15 +143,64 @@ class _Compiled:
                 four |= bit
         return (0, one, two, three, four, other)
 
-    def covering(self, request: Request, facts: Facts, at: datetime, live_session: bool) -> list[_Covering]:
-        """The clauses that pass every test, best witness first."""
-        found: list[_Covering] = []
-        basis, session = request.basis, request.break_glass
-        level = self.levels[request.threshold.level] if request.threshold else -1
-        link = -1 if facts.link is None else int(facts.link)
+
+class _Asker:
+    """One request, checked, with what of a decision does not hang on the items a record holds: once a request.
+
+    A view decides on each record of a family with one request at one instant, and most of their facts are the same.
+    """
+
+    __slots__ = ("asked", "bits", "compiled", "request", "standings", "wanted")
+
+    def __init__(self, compiled: _Compiled, vocabulary: Vocabulary, request: Request) -> None:
+        self.request = checked(request, vocabulary)
+        self.compiled = compiled
+        self.asked = dict(request.asked)
+        self.bits = tuple((category, compiled.bits[category]) for category in request.asked)
+        self.wanted = _meet(
+            (
+                compiled.purposes[request.purpose],
+                compiled.asked(request.asked),
+            )
+        )
+        self.standings: dict[tuple[object, ...], _Standing] = {}
+
+    def standing(self, facts: Facts, at: datetime) -> _Standing:
+        """Where this request stands at an instant with a record of such a source, link, relation, case and tags."""
+        request = self.request
         case = request.case is not None and request.case == facts.case
-        dated: dict[tuple[Duration | None, bool], int] = {}
-        for clause in self.clauses.get((facts.source, request.organisation), ()):
+        key = (facts.source, facts.relation, facts.link, case, facts.tags, facts.tags_unknown, at)
+        if (known := self.standings.get(key)) is not None:
+            return known
+        session = request.break_glass
+        live_session = session is not None and session.started <= at < session.started + LONGEST_SESSION
+        applied = tuple(
+            holder
+            for holder in self.compiled.restrictions.get(facts.source, self.compiled.baseline)
+            if holder.applies(request.purpose, facts, live_session) and (holder.period is None or at in holder.period)
+        )
+        ceiling = _meet(
+            (
+                self.wanted,
+                _LINK_ROWS[facts.link],
+            )
+        )
+        standing = _Standing(self, applied, ceiling, self._clauses(facts, at, case=case, live_session=live_session))
+        if len(self.standings) >= _REMEMBERED:
+            self.standings.clear()
+        self.standings[key] = standing
+        return standing
+
+    def _clauses(
+        self, facts: Facts, at: datetime, *, case: bool, live_session: bool
+    ) -> tuple[tuple[_Clause, Rows], ...]:
+        """The clauses that pass every test but those of the items held, best witness first, with what they give."""
+        request, compiled = self.request, self.compiled
+        found: list[tuple[_Clause, Rows]] = []
+        basis, session = request.basis, request.break_glass
+        level = compiled.levels[request.threshold.level] if request.threshold else -1
+        link = -1 if facts.link is None else int(facts.link)
+        for clause in compiled.clauses.get((facts.source, request.organisation), ()):
             if (
                 request.role not in clause.roles
                 or request.purpose not in clause.purposes
@@ -180,73 +221,140 @@ class _Compiled:
             for limit in clause.limits:
                 if limit.applies(request.purpose, facts, live_session):
                     rows = _meet((rows, limit.rows))
+            found.append((clause, rows))
+        return tuple(found)
+
+
+class _Standing:
+    """What is known of a decision before the items held are looked at; and the answers given so far."""
+
+    __slots__ = ("answers", "applied", "asker", "ceiling", "clauses", "names", "of_records")
+
+    def __init__(
+        self,
+        asker: _Asker,
+        applied: tuple[_Holder, ...],
+        ceiling: Rows,
+        clauses: tuple[tuple[_Clause, Rows], ...],
+    ) -> None:
+        self.asker = asker
+        self.applied = applied
+        self.ceiling = ceiling
+        self.clauses = clauses
+        self.names = tuple(sorted(holder.name for holder in applied))
+        self.of_records = any(holder.record is not None for holder in applied)
+        self.answers: dict[tuple[object, ...], _Answer] = {}
+
+    def covering(self, facts: Facts, at: datetime) -> tuple[_Covering, ...]:
+        """The clauses that cover what is held, best witness first."""
+        found: list[_Covering] = []
+        dated: dict[tuple[Duration | None, bool], int] = {}
+        for clause, rows in self.clauses:
             key = (clause.window, clause.law_enforcement)
             if (items := dated.get(key)) is None:
                 items = dated[key] = self._held(facts, clause, at)
             if items & rows[1] or items & rows[5]:
                 found.append(_Covering(clause, rows, _masked(rows, items)))
-        return found
+        return tuple(found)
 
     def _held(self, facts: Facts, clause: _Clause, at: datetime) -> int:
         """The categories of which an item is inside the clause's window and regime."""
-        earliest = clause.window.before(london_day(at)) if clause.window else None
-        record = self.bits[RECORD]
+        earliest = _earliest(clause.window, at) if clause.window else None
+        bits = self.asker.compiled.bits
+        record = bits[RECORD]
         items = 0 if earliest or any(facts.held.values()) else record
         for category, of_one in facts.held.items():
             for held in of_one:
                 if (earliest is None or (held.recorded_on is not None and held.recorded_on >= earliest)) and (
                     clause.law_enforcement or held.regime == "GENERAL"
                 ):
-                    items |= self.bits[category] | record
+                    items |= bits[category] | record
                     break
         return items
 
 
+class _Answer(NamedTuple):
+    """The part of a decision that follows from the covering clauses and the ceiling."""
+
+    modes: Mapping[str, Mode]
+    shown: Mapping[str, Shown]
+    duties: tuple[Duty, ...]
+    warnings: tuple[str, ...]
+    outcome: Outcome
+
+
 def _answer(
-    compiled: _Compiled,
-    request: Request,
+    standing: _Standing,
     facts: Facts,
     at: datetime,
-    covering: Sequence[_Covering],
+    covering: tuple[_Covering, ...],
     ceiling: Rows,
-    applied: Sequence[_Holder],
+    applied: tuple[_Holder, ...],
 ) -> Decision:
+    key = (ceiling, covering)
+    if (answer := standing.answers.get(key)) is None:
+        if len(standing.answers) >= _REMEMBERED:
+            standing.answers.clear()
+        answer = standing.answers[key] = _weighed(standing.asker, at, covering, ceiling)
+
+    def reach(category: str, recorded_on: date, regime: str) -> Mode:
+        rows = _join(
+            one.rows
+            for one in covering
+            if (one.clause.window is None or recorded_on >= _earliest(one.clause.window, at))
+            and (one.clause.law_enforcement or regime == "GENERAL")
+        )
+        return _height(_meet((rows, ceiling)), standing.asker.compiled.bits[category])
+
+    return Decision(
+        request=standing.asker.request,
+        facts=facts,
+        at=at,
+        modes=answer.modes,
+        shown=answer.shown,
+        duties=answer.duties,
+        restrictions=standing.names
+        if applied is standing.applied
+        else tuple(sorted(holder.name for holder in applied)),
+        warnings=answer.warnings,
+        unknown=tuple(unknown_facts(facts)) if _in_doubt(facts) else (),
+        unconfirmed=facts.link is Link.POSSIBLE and bool(answer.shown),
+        outcome=answer.outcome,
+        reach=reach,
+    )
+
+
+def _weighed(asker: _Asker, at: datetime, covering: Sequence[_Covering], ceiling: Rows) -> _Answer:
     best = _meet((_join(one.reached for one in covering), ceiling)) if covering else _NOTHING
     modes: dict[str, Mode] = {}
     shown: dict[str, Shown] = {}
     witnesses: dict[GrantRef, _Clause] = {}
-    for category in request.asked:
-        modes[category] = mode = _height(best, compiled.bits[category])
+    for category, bit in asker.bits:
+        modes[category] = mode = _height(best, bit)
         if mode:
-            bit = compiled.bits[category]
             able = [one.clause for one in covering if one.reached[mode] & bit]
             witnesses[able[0].ref] = able[0]
             shown[category] = Shown(mode=mode, under=able[0].ref, also=tuple(clause.ref for clause in able[1:]))
-
-    def reach(category: str, recorded_on: date, regime: str) -> Mode:
-        day = london_day(at)
-        rows = _join(
-            one.rows
-            for one in covering
-            if (one.clause.window is None or recorded_on >= one.clause.window.before(day))
-            and (one.clause.law_enforcement or regime == "GENERAL")
-        )
-        return _height(_meet((rows, ceiling)), compiled.bits[category])
-
-    return Decision(
-        request=request,
-        facts=facts,
-        at=at,
-        modes=modes,
-        shown=shown,
+    return _Answer(
+        modes=MappingProxyType(modes),
+        shown=MappingProxyType(shown),
         duties=owed(clause.grant for clause in witnesses.values()) if witnesses else (),
-        restrictions=tuple(sorted(holder.name for holder in applied)),
         warnings=review_warnings((clause.agreement for clause in witnesses.values()), at) if witnesses else (),
-        unknown=tuple(unknown_facts(facts)),
-        unconfirmed=facts.link is Link.POSSIBLE and bool(shown),
         outcome=outcome_of(modes),
-        reach=reach,
     )
+
+
+def _in_doubt(facts: Facts) -> bool:
+    """Whether any fact is unknown."""
+    if facts.record is None or facts.relation is None or facts.case is None or facts.link is None:
+        return True
+    if facts.tags_unknown:
+        return True
+    for of_one in facts.held.values():
+        for held in of_one:
+            if held.recorded_on is None or held.regime is None:
+                return True
+    return False
 
 
 def _height(rows: Rows, bit: int) -> Mode:
@@ -285,6 +393,25 @@ def _join(several: Iterable[Rows]) -> Rows:
 
 def _masked(rows: Rows, bits: int) -> Rows:
     return (0, rows[1] & bits, rows[2] & bits, rows[3] & bits, rows[4] & bits, rows[5] & bits)
+
+
+def _asker(snapshot: Snapshot, vocabulary: Vocabulary, request: Request) -> _Asker:
+    """The request, prepared.  Raises RequestRefused; a refused one is not remembered."""
+    compiled = _compile(snapshot, vocabulary)
+    known = compiled.askers.get(id(request))
+    # Its own request is the one that stands: while it is held here, no other object can have its id.
+    if known is None or known.request is not request or known.asked != request.asked:
+        known = _Asker(compiled, vocabulary, request)
+        if len(compiled.askers) >= _REMEMBERED:
+            compiled.askers.clear()
+        compiled.askers[id(request)] = known
+    return known
+
+
+@lru_cache(maxsize=256)
+def _earliest(window: Duration, at: datetime) -> date:
+    """The first day inside a window that ends on the London day of an instant."""
+    return window.before(london_day(at))
 
 
 @lru_cache(maxsize=16)

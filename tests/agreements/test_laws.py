@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -66,6 +67,26 @@ def test_p1_the_engine_equals_the_literal_evaluator(seed: int) -> None:
             if held.recorded_on is not None and held.regime is not None:
                 item = (category, held.recorded_on, held.regime)
                 assert fast.reach(*item) == slow.reach(*item)
+
+
+@quick
+@given(SEEDS)
+def test_what_is_remembered_of_a_request_changes_no_answer(seed: int) -> None:
+    w, draw = world(seed), Random(seed)
+    asked = dict(w.request.asked)
+    request = replace(w.request, asked=asked)
+    records = [w.facts]
+    for _ in range(12):
+        one, two = draw.choice(records), world(draw.randrange(400)).facts
+        name = draw.choice([field.name for field in fields(Facts)])
+        records.append(replace(one, **{name: getattr(two, name)}))
+    for at in (w.at, w.at + timedelta(minutes=45)):
+        for facts in (*records, *records):
+            due = reference.decide(w.snapshot, VOCABULARY, request, facts, at)
+            assert decide(w.snapshot, VOCABULARY, request, facts, at) == due
+    asked.pop(draw.choice(sorted(asked)))
+    due = reference.decide(w.snapshot, VOCABULARY, request, w.facts, w.at)
+    assert decide(w.snapshot, VOCABULARY, request, w.facts, w.at) == due
 
 
 @quick
