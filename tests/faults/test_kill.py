@@ -1,8 +1,9 @@
-"""SIGKILL on the way into a system call: whatever was acknowledged is there, the last good view is served.
+"""SIGKILL: whatever was acknowledged is there, and `broker serve`, started again, serves the last good view.
 
-The real commands run under `strace -e inject=NAME:signal=SIGKILL:when=N`, which kills the process as it enters the Nth
-such call of a thread, so that the call does not happen.  `make test` takes the points named below; with --long every call of
-every name is a point, until the command survives.
+The real commands are killed at a system call (`strace -e inject=NAME:signal=SIGKILL:when=N` kills the process as it enters
+the Nth such call of a thread, so that the call does not happen) or as soon as something can be seen from outside.  Then the
+real `broker serve` is started and asked over HTTP.  `make test` kills one batch on its way in and one night after another at
+the points named below; with --long every call of every name is a point, each from a fresh start, until the command survives.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,19 +23,16 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi.testclient import TestClient
 
 from audit.checkpoint import SignedCheckpoint
 from audit.merkle import Frontier, leaf_hash
 from broker import clock, nightly, validation
-from broker.app import create_app, wire
-from broker.dependencies import Broker
-from broker.linked import InService
 from broker.settings import Settings
 from broker.store.batches import BatchRow
 from broker.store.items import ItemRow
 from broker.store.log import EntryRow
 from broker.store.runs import LinkRunRow, PublishedRow
+from broker.wiring import Broker, wire
 from tests.broker.test_nightly import NAMES, NIGHT, a_night, ref
 from tests.builders import COUNCIL, ICB, Batch, a_ref, an_item
 from tests.builders_broker import Caller, an_installation, reception, serving, some_settings
@@ -43,28 +41,22 @@ pytestmark = pytest.mark.faults
 
 COMMAND = (sys.executable, "-c", "from broker.cli import main; main()")
 CALLS = ("pwrite64", "fdatasync", "fsync", "rename", "unlink", "write", "ftruncate", "sendto")
-COMMITTED = ("commit", 0)  # not a call: a plain kill as soon as the client has its 202
-INGEST = {
-    ("fsync", 2): "a chunk on its way to the disk",
-    ("rename", 3): "a chunk under its name",
-    ("fdatasync", 4): "a row on its way to the disk",
-    ("write", 4): "a sealed batch being opened",
-    COMMITTED: "the commit just acknowledged",
-}
-NIGHT_RUN = {
-    ("rename", 4): "segments half written",
-    ("pwrite64", 40): "the pointer half flipped",
-    ("fdatasync", 6): "the pointer flipped",
-}
+Point = tuple[str, int]  # a system call and how often, or a moment seen from outside
+COMMITTED = ("commit", 0)  # the client has its 202
+LINKING = ("link", 0)  # the run has said so
+PUBLISHING = ("publish", 0)  # all segments of the run are under their names
+INGEST: tuple[Point, ...] = (("fsync", 2), ("fdatasync", 4), COMMITTED)
+NIGHT_RUN: tuple[Point, ...] = (LINKING, ("rename", 4), PUBLISHING)
+SEGMENTS = 7  # of a run
 FLOWS = {COUNCIL: ("education",), ICB: ("health",)}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     short = INGEST if "batch_comes_in" in metafunc.function.__name__ else NIGHT_RUN
-    cases = [pytest.param([point], id=words) for point, words in short.items()]
+    cases = [pytest.param(short, True, id="one after another")]
     if metafunc.config.getoption("--long", default=False):
-        cases = [pytest.param([(name, when) for when in range(1, 1000)], id=f"every {name}") for name in CALLS]
-    metafunc.parametrize("at", cases)
+        cases = [pytest.param([(name, when) for when in range(1, 1000)], False, id=f"every {name}") for name in CALLS]
+    metafunc.parametrize(("points", "chained"), cases)
 
 
 @pytest.fixture(scope="module")
@@ -123,17 +115,12 @@ def settings_of(folder: Path, port: int) -> Settings:
 
 
 @contextmanager
-def killed_at(name: str, when: int, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, which dies as it enters the `when`th call `name` of a thread."""
+def killed_at(point: Point, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, which dies as it enters the call; if the point is none, whoever asked for it kills it."""
+    name, when = point
     trace = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={name}")
     inject = ("-e", f"inject={name}:signal=SIGKILL:when={when}")
-    command = (
-        *((*trace, *inject) if (name, when) != COMMITTED else ()),
-        *COMMAND,
-        *arguments,
-        "--config",
-        str(folder / "broker.toml"),
-    )
+    command = (*((*trace, *inject) if when else ()), *COMMAND, *arguments, "--config", str(folder / "broker.toml"))
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd=Path.cwd()
     )
@@ -143,6 +130,19 @@ def killed_at(name: str, when: int, folder: Path, *arguments: str) -> Iterator[s
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # ours alone: the session was made for it
         process.wait()
+
+
+@contextmanager
+def served(folder: Path, port: int) -> Iterator[httpx2.Client]:
+    """`broker serve`, started again; stopped in order."""
+    command = (*COMMAND, "serve", "--config", str(folder / "broker.toml"))
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=Path.cwd()) as process:
+        try:
+            with httpx2.Client(base_url=base(port), timeout=30) as http:
+                assert wait_until_up(http, process), "the broker does not start again"
+                yield http
+        finally:
+            process.terminate()
 
 
 @dataclass
@@ -167,6 +167,8 @@ class Client:
         assert self.id in (None, opened.json()["batch"])
         self.id = str(opened.json()["batch"])
         shown = caller.on(self.batch, self.id).json()
+        if self.sealed:
+            assert shown["state"] in ("sealed", "validating", "accepted"), "a batch that was acknowledged is lost"
         missing = {(entry["table"], entry["chunk"]) for entry in shown["missing"]}
         assert not missing & self.arrived, "a chunk that was acknowledged is missing"
         for table, number, content in self.batch.chunks():
@@ -208,86 +210,113 @@ def check_log(broker: Broker) -> None:
 
 
 def test_a_broker_killed_while_a_batch_comes_in_loses_nothing_it_acknowledged(
-    at: list[tuple[str, int]], installed: Path, tmp_path: Path, port: int, nights: dict[str, Batch]
+    points: Sequence[Point], chained: bool, installed: Path, tmp_path: Path, port: int, nights: dict[str, Batch]
 ) -> None:
-    for name, when in at:
-        folder = tmp_path / f"{name}-{when}"
-        shutil.copytree(installed, folder)
-        client = Client(None, COUNCIL, base(port), nights["first"])
-        with (
-            killed_at(name, when, folder, "serve") as process,
-            httpx2.Client(base_url=base(port), timeout=30) as http,
-        ):
-            client.http, client.kill = http, process if (name, when) == COMMITTED else None
-            survived = False
-            if wait_until_up(http, process):
-                try:
-                    client.go_on()
-                    survived = process.poll() is None
-                except httpx2.HTTPError:
-                    process.wait(timeout=20)
-        client.kill = None
-        settings = settings_of(folder, port)
-        with serving(settings) as again:
-            broker: Broker = again.app.state.broker  # type: ignore[attr-defined]
-            with broker.store.reading() as tx:
-                rows, items = tx.all(BatchRow), len(tx.all(ItemRow))
-            assert items in (0, nights["first"].manifest.tables["items"].rows)
-            if client.sealed:
-                assert [row.state for row in rows] in (["sealed"], ["validating"], ["accepted"])
-        with TestClient(create_app(settings), base_url=base(port)) as again:  # its worker takes up what is sealed
-            client.http = again
+    folder, client = tmp_path / "broker", Client(None, COUNCIL, base(port), nights["first"])
+    for at, point in enumerate(points):
+        if not (chained and at):
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(installed, folder)
+            client = Client(None, COUNCIL, base(port), nights["first"])
+        survived = not killed_with_a_batch_on_its_way(point, folder, client, port)
+        assert not (survived and at == 0), f"nothing was killed at {point}: choose another call"
+        assert not (survived and chained), f"nothing was killed at {point}: choose another call"
+        if chained and at < len(points) - 1:
+            continue
+        with served(folder, port) as client.http:  # its worker takes up what is sealed
             client.go_on()
             assert client.state == "accepted"
-            broker = again.app.state.broker  # type: ignore[attr-defined]
-            with broker.store.reading() as tx:
-                [row] = tx.all(BatchRow)
-            assert (row.id, row.state) == (client.id, "accepted")
-            check_log(broker)
+        broker = wire(settings_of(folder, port))
+        with broker.store.reading() as tx:
+            assert [(row.id, row.state) for row in tx.all(BatchRow)] == [(client.id, "accepted")]
+            assert len(tx.all(ItemRow)) == nights["first"].manifest.tables["items"].rows
+        check_log(broker)
+        broker.store.close()
         if survived:
-            assert len(at) > 1, "nothing was killed: choose another call"
             return
 
 
+def killed_with_a_batch_on_its_way(point: Point, folder: Path, client: Client, port: int) -> bool:
+    """Whether `broker serve` died while `client` handed in its batch."""
+    with killed_at(point, folder, "serve") as process, httpx2.Client(base_url=base(port), timeout=30) as http:
+        client.http, client.kill = http, process if point == COMMITTED else None
+        try:
+            if wait_until_up(http, process):
+                client.go_on()
+            return process.poll() is not None
+        except httpx2.HTTPError:
+            process.wait(timeout=20)
+            return True
+        finally:
+            client.kill = None
+
+
 def test_a_night_killed_anywhere_leaves_one_whole_view_and_the_next_run_finishes(
-    at: list[tuple[str, int]], linked: Path, tmp_path: Path, port: int
+    points: Sequence[Point], chained: bool, linked: Path, tmp_path: Path, port: int, nights: dict[str, Batch]
 ) -> None:
-    for name, when in at:
-        folder = tmp_path / f"{name}-{when}"
-        shutil.copytree(linked, folder)
-        with killed_at(name, when, folder, "nightly") as process:
-            survived = process.wait(timeout=120) == 0
+    folder = tmp_path / "broker"
+    for at, point in enumerate(points):
+        if not (chained and at):
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(linked, folder)
+        survived = not killed_at_night(point, folder, port)
+        assert not (survived and (chained or at == 0)), f"nothing was killed at {point}: choose another call"
         broker = wire(settings_of(folder, port))
         with broker.store.reading() as tx:
             pointer = tx.one(PublishedRow)
             assert pointer is not None
             run = tx.one(LinkRunRow, id=pointer.run)
             [batch] = tx.all(BatchRow, sequence=2)
-        area = InService(broker.store, broker.vault).area()
         assert run is not None
-        assert area is not None
-        assert area.run == run.id
+        assert pointer.version == 1 or point not in (LINKING, ("rename", 4))
         whole = {1: 10, 2: 12}[pointer.version]  # records of the run before, of the new one
         assert broker.vault.read(run.segments["clusters"]).num_rows == run.counts["records"] == whole
-        assert batch.state == ("accepted" if pointer.version == 1 else "linked")
-        done = nightly.run(broker, night=NIGHT, at=clock.now())
-        assert done["state"] == ("published" if pointer.version == 1 else "unchanged")
-        with broker.store.reading() as tx:
-            pointer = tx.one(PublishedRow)
-            assert pointer is not None
-            assert pointer.version == 2
-            assert {row.state for row in tx.all(BatchRow)} == {"linked", "superseded"}
-            rows = {row.id: row for row in tx.all(LinkRunRow)}
-            assert not [row for row in rows.values() if row.state in ("running", "built")]
-        in_use = {segment for row in rows.values() if row.state == "published" for segment in row.segments.values()}
-        assert broker.vault.segments() == in_use
-        assert list((folder / "vault").glob("*.tmp")) == []
-        assert spooled(folder) == []
-        check_log(broker)
+        with served(folder, port) as http:
+            ready = http.get("/health/ready")
+            assert (ready.status_code, ready.json()["run"]) == (200, run.id)
+            shown = Caller(http, COUNCIL, base=base(port)).on(nights["second"], batch.id).json()
+            assert shown["state"] == ("accepted" if pointer.version == 1 else "linked")
+        if not chained or at == len(points) - 1:
+            finish(broker, folder, version=pointer.version)
         broker.store.close()
         if survived:
-            assert len(at) > 1, "nothing was killed: choose another call"
             return
+
+
+def killed_at_night(point: Point, folder: Path, port: int) -> bool:
+    """Whether `broker nightly` died."""
+    before = set((folder / "vault").glob("*.seg"))
+    with killed_at(point, folder, "nightly") as process:
+        store = wire(settings_of(folder, port)).store
+        while point in (LINKING, PUBLISHING) and process.poll() is None:
+            if point == PUBLISHING:
+                seen = len(set((folder / "vault").glob("*.seg")) - before) >= SEGMENTS
+            else:
+                with store.reading() as tx:
+                    seen = bool(tx.all(LinkRunRow, state="running", stage="link"))
+            if seen:
+                process.kill()
+            time.sleep(0.002)
+        store.close()
+        return process.wait(timeout=120) == -signal.SIGKILL
+
+
+def finish(broker: Broker, folder: Path, *, version: int) -> None:
+    """The next run does what is left, and tidies up."""
+    done = nightly.run(broker, night=NIGHT, at=clock.now())
+    assert done["state"] == ("published" if version == 1 else "unchanged")
+    with broker.store.reading() as tx:
+        pointer = tx.one(PublishedRow)
+        assert pointer is not None
+        assert pointer.version == 2
+        assert {row.state for row in tx.all(BatchRow)} == {"linked", "superseded"}
+        rows = {row.id: row for row in tx.all(LinkRunRow)}
+        assert not [row for row in rows.values() if row.state in ("running", "built")]
+    in_use = {segment for row in rows.values() if row.state == "published" for segment in row.segments.values()}
+    assert broker.vault.segments() == in_use
+    assert list((folder / "vault").glob("*.tmp")) == []
+    assert spooled(folder) == []
+    check_log(broker)
 
 
 def spooled(folder: Path) -> list[str]:
