@@ -1,20 +1,22 @@
 """Is a sealed batch to be let in?  Its place in the order of nights, its rows, its size; nothing is written down here.
 
-A delta waits for what it builds on; a file that would delete a county waits for a person.
+A delta waits for what it builds on; a file that would delete a county waits for a person, and so does one under an
+agreement that is not live.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import pyarrow as pa
 
-from broker import clock
+from agreements import Snapshot
+from broker import clock, register
 from broker.keys import DataKey
 from broker.reception import Reception, flow_of_batch
 from broker.store import Reading
@@ -54,6 +56,7 @@ def judge(reception: Reception, row: BatchRow, *, guarded: bool) -> Judged:
         flow = flow_of_batch(tx, row)
         agency = tx.one(AgencyRow, id=row.agency)
         usual = _usual_rows(tx, row)
+        lapsed = not _all_live(register.snapshot(tx), manifest, clock.now())
     if (settled := _out_of_order(row, manifest, flow)) is not None:
         return settled
     key = reception.keys.data_key(row.dek_wrapped, row.id)
@@ -65,9 +68,10 @@ def judge(reception: Reception, row: BatchRow, *, guarded: bool) -> Judged:
         judged = _checked(reception, folder, manifest)
         if judged.state != "accepted":
             return judged
-        if agency is None or agency.state != "active":
-            return replace(judged, state="quarantined", code="agency_not_active")
-        if guarded and (code := _unusual(row, judged, usual)):
+        # Releasing sets aside the last alone: the host has to let the agency in, the parties have to sign.
+        code = "agency_not_active" if agency is None or agency.state != "active" else None
+        code = code or ("agreement_not_live" if lapsed else None) or (_unusual(row, judged, usual) if guarded else None)
+        if code is not None:
             return replace(judged, state="quarantined", code=code)
         return _read_items(reception, row, key, folder, judged)
 
@@ -92,6 +96,20 @@ def _checked(reception: Reception, folder: Path, manifest: Manifest) -> Judged:
         deletes={str(table): rows for table, rows in verdict.deletes.items()},
         findings=[(found.table, found.row, found.column, found.code) for found in verdict.findings],
         totals={(str(table), column, code): count for (table, column, code), count in verdict.totals.items()},
+    )
+
+
+def _all_live(snapshot: Snapshot, manifest: Manifest, at: datetime) -> bool:
+    """Whether under every agreement that a manifest names, its agency may tell some other party something now."""
+    known = {agreement.ref: agreement for agreement in snapshot.agreements}
+    return all(
+        (agreement := known.get(ref)) is not None
+        and any(
+            snapshot.standing(agreement, manifest.agency, party, at).live
+            for party in agreement.parties
+            if party != manifest.agency
+        )
+        for ref in manifest.agreements
     )
 
 

@@ -92,7 +92,7 @@ def on_our_terms(reception: Reception, tx: Reading, manifest: Manifest, at: date
         raise UnknownSchema("manifest.encoder", known=ENCODERS)
     for number, ref in enumerate(manifest.agreements):
         row = tx.one(AgreementRow, ref=ref)
-        if row is None or row.status == "draft":
+        if row is None or row.status == "draft" or row.kind == "restriction":
             raise BatchRefused(f"manifest.agreements[{number}]: no such agreement is in force here")
     _dates(manifest, at)
     _sizes(reception, manifest)

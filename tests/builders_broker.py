@@ -9,31 +9,39 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from agreements import sign, sign_event
+from agreements.signing import Act
 from agreements.vocabulary import codes_for_agencies
-from broker import clock, register
+from broker import clock, documents, register
 from broker.api.batches import reception_of
-from broker.app import create_app, open_installation, wire
-from broker.dependencies import Broker
-from broker.keys import Keys
+from broker.app import create_app
+from broker.keys import Keys, b64url
 from broker.reception import Reception
 from broker.settings import Settings
-from broker.store.documents import AgreementRow
+from broker.wiring import Broker, open_installation, wire
 from linkage.records import MANIFEST_MEDIA_TYPE
-from tests.builders import CANARIES, COUNCIL, EPOCH, FINGERPRINT, PARTNERSHIP, Batch, a_signer
+from tests.builders import CANARIES, COUNCIL, EPOCH, FINGERPRINT, ICB, PARTNERSHIP, POLICE, Batch, a_signer
 
 FLOWS = ("education", "social_care")
 AGREEMENT = "northshire-mash@3.0.0"
+PARTIES = (COUNCIL, ICB, POLICE)
+DOCUMENTS = Path(__file__).parents[1] / "deploy" / "demo" / "agreements"
+PERIOD = b"effective = 2026-04-01, expires = 2028-03-31, review_by = 2027-03-31"
+LONG = b"effective = 2020-04-01, expires = 2099-03-31, review_by = 2098-03-31"
+SIGNED = datetime(2020, 3, 20, tzinfo=UTC)
+WHO = {"person": "test"}
 BASE = "http://127.0.0.1:8400"
 
 
@@ -47,23 +55,51 @@ def some_settings(folder: Path, **changes: Any) -> Settings:
 
 
 def an_installation(folder: Path, *, agencies: dict[str, tuple[str, ...]] | None = None, **changes: Any) -> Settings:
-    """An initialised broker's folder, with agencies (and their flows) enrolled and an agreement in force."""
+    """An initialised broker's folder, with agencies (and their flows) enrolled and an agreement that is live.
+
+    The agreement's other parties are enrolled without a flow.
+    """
     settings = some_settings(folder, **changes)
     Keys.make(settings.data_dir / "keys")
     open_installation(settings)
     broker = wire(settings)
-    for agency, flows in (agencies or {COUNCIL: FLOWS}).items():
+    for agency, flows in {**dict.fromkeys(PARTIES, ()), **(agencies or {COUNCIL: FLOWS})}.items():
         enrol(broker, agency, flows)
-    with broker.store.transaction() as tx:
-        tx.add(
-            AgreementRow(
-                ref=AGREEMENT, kind="agreement", id="northshire-mash", version="3.0.0", digest="0" * 64,
-                document=b"", status="active", imported_at=clock.now(), changed_at=clock.now(),
-            )
-        )  # fmt: skip
+    sign_agreement(broker)
     broker.trail.advance_pending()
     broker.store.close()
     return settings
+
+
+def sign_agreement(broker: Broker) -> None:
+    """The demonstration's agreement and its umbrella, for as long as any test will run, signed and in force."""
+    umbrella: list[bytes] = []
+    for name in ("northshire-tier1", "northshire-mash"):
+        source = (DOCUMENTS / f"{name}.toml").read_bytes().replace(PERIOD, LONG)
+        assert LONG in source
+        ref = register.import_document(broker.store, broker.trail, source, who=WHO, at=clock.now())
+        for party in PARTIES:
+            document = documents.read_alone(source, umbrella)
+            jws = sign(document, kid=f"{party}/signatory", key=signatory(party), at=SIGNED)
+            register.add_signatures(broker.store, broker.trail, ref, jws, who=WHO, at=clock.now())
+        register.activate(broker.store, broker.trail, ref, who=WHO, at=clock.now())
+        umbrella = [source]
+
+
+def pause(broker: Broker | Reception, party: str, do: Act = "suspend") -> None:
+    """A party pauses what it discloses under the agreement, or goes on (`resume`)."""
+    umbrella, mash = (
+        (DOCUMENTS / f"{name}.toml").read_bytes().replace(PERIOD, LONG)
+        for name in ("northshire-tier1", "northshire-mash")
+    )
+    document, at = documents.read_alone(mash, [umbrella]), clock.now().replace(microsecond=0)
+    jws = sign_event(document, do, kid=f"{party}/signatory", key=signatory(party), at=at)
+    register.add_party_event(broker.store, broker.trail, AGREEMENT, jws, who=WHO, at=at)
+
+
+def signatory(party: str) -> Ed25519PrivateKey:
+    """The key with which an agency signs agreements, the same every time."""
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"signatory {party}".encode()).digest())
 
 
 def a_copy(installed: Path, folder: Path) -> Settings:
@@ -77,6 +113,9 @@ def enrol(broker: Broker, agency: str, flows: tuple[str, ...]) -> None:
     enrolment = register.Enrolment.parse(
         {
             "agency": agency, "signing": {"kid": f"{agency}/1", "public": a_signer(agency).public},
+            "signatory": {
+                "kid": f"{agency}/signatory", "public": b64url(signatory(agency).public_key().public_bytes_raw()),
+            },
             "client": {name: public[name] for name in ("kty", "crv", "x", "y", "kid")},
             "key_epoch": EPOCH, "key_fingerprint": FINGERPRINT, "canaries": [str(token) for token in CANARIES],
         },
@@ -85,9 +124,7 @@ def enrol(broker: Broker, agency: str, flows: tuple[str, ...]) -> None:
             "flows": {flow: {"expected_by": "06:00"} for flow in flows},
         },
     )  # fmt: skip
-    register.enrol(
-        broker.store, broker.trail, enrolment, partnership=PARTNERSHIP, who={"person": "test"}, at=clock.now()
-    )
+    register.enrol(broker.store, broker.trail, enrolment, partnership=PARTNERSHIP, who=WHO, at=clock.now())
 
 
 def client_key(agency: str) -> ECKey:

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from broker.reception import Reception
 from broker.settings import Settings
 from broker.store.agencies import AgencyFlowRow
 from broker.store.batches import BatchChunkRow, BatchRow
+from broker.store.documents import AgreementRow
 from broker.store.items import ItemRow, held_on
 from linkage.records import schema_of
 from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_signer, an_entry, an_item, parquet
-from tests.builders_broker import Caller, a_copy, agreed, an_installation, reception, serving
+from tests.builders_broker import AGREEMENT, Caller, a_copy, agreed, an_installation, pause, reception, serving
 
 MIB = 1024 * 1024
 ALICE = a_ref(COUNCIL, None, "alice")
@@ -510,6 +511,55 @@ def test_an_extract_from_the_future_waits_for_a_person(council: Caller, desk: Re
     id_ = council.hand_in(ahead)
     assert validation.validate_sealed(desk) == {id_: "quarantined"}
     assert council.on(ahead, id_).json()["reason"] == "from_the_future"
+
+
+def test_from_midnight_after_its_agreement_s_last_day_a_feed_ingests_to_quarantine(
+    council: Caller, desk: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = council.hand_in(a_night()), datetime(2099, 3, 31, 22, 59, 59, tzinfo=UTC)  # London is an hour ahead
+    monkeypatch.setattr(clock, "now", lambda: last)
+    assert validation.validate_sealed(desk) == {first: "accepted"}
+    before = everything(desk)
+    monkeypatch.undo()
+    night = a_night(sequence=2)
+    second = council.hand_in(night)
+    monkeypatch.setattr(clock, "now", lambda: last + timedelta(seconds=1))
+    assert validation.validate_sealed(desk) == {second: "quarantined"}
+    assert validation.release(desk, second, by="op-1") == "quarantined"  # the parties have to sign, not we
+    monkeypatch.undo()
+    assert council.on(night, second).json()["reason"] == "agreement_not_live"
+    assert council.on(night, second, "receipt").json()["state"] == "quarantined"
+    after = everything(desk)
+    assert (after["items"], after["flows"]) == (before["items"], before["flows"])
+    assert second in after["spool"]
+
+
+def test_an_agency_that_paused_its_sharing_is_quarantined_and_no_other(
+    http: TestClient, council: Caller, desk: Reception
+) -> None:
+    pause(desk, COUNCIL)
+    mine, icb = council.hand_in(a_night()), Caller(http, ICB).hand_in(a_night(agency=ICB, flow="health"))
+    assert validation.validate_sealed(desk) == {mine: "quarantined", icb: "accepted"}
+    pause(desk, COUNCIL, "resume")
+    assert validation.release(desk, mine, by="op-1") == "accepted"
+
+
+def test_an_agreement_that_the_host_took_out_of_force_holds_its_batches(council: Caller, desk: Reception) -> None:
+    register.suspend(desk.store, desk.trail, AGREEMENT, who={"person": "test"}, at=clock.now())
+    id_ = council.hand_in(a_night())
+    assert validation.validate_sealed(desk) == {id_: "quarantined"}
+
+
+def test_a_draft_and_what_is_no_agreement_are_refused_by_the_place(council: Caller, desk: Reception) -> None:
+    for change in ({"status": "draft"}, {"status": "active", "kind": "restriction"}):
+        with desk.store.transaction() as tx:
+            row = tx.one(AgreementRow, ref=AGREEMENT)
+            assert row is not None
+            for name, value in change.items():
+                setattr(row, name, value)
+            tx.add(row)
+        answer = council.open(a_night())
+        assert (answer.status_code, "manifest.agreements[0]" in answer.json()["detail"]) == (422, True)
 
 
 def test_two_that_validate_at_once_apply_a_batch_once(council: Caller, desk: Reception) -> None:
