@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
-import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,20 +16,14 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from audit.events import Event
-from broker import clock, problems, register
+from broker import problems
 from broker.api import audit_log, batches, health, oauth, searches
-from broker.dependencies import Broker
-from broker.errors import BrokerError, TooLarge, UnsafeDatabase, UnsupportedMedia
-from broker.keys import Keys
+from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
-from broker.store import Store, migrate
-from broker.tokens import Tokens
-from broker.trail import Trail, new_event_id, open_for_writing
-from broker.vault import Vault
 from broker.web import front
 from broker.web import log as log_pages
 from broker.web.pages import STATIC
+from broker.wiring import Broker, wire
 
 log = structlog.get_logger()
 
@@ -63,14 +55,6 @@ PUBLIC: Final = frozenset(
     }
 )
 """The routes that need no caller; a test holds every other to one."""
-
-LOG_KEYS: Final = frozenset(
-    {
-        "event", "level", "timestamp", "request_id", "fault", "route", "reason", "agency", "flow", "batch", "table",
-        "rows", "run", "state", "stage", "seconds", "schema", "agreement", "counts", "size", "code",
-    }
-)  # fmt: skip
-"""All that a log line may say: names of ours and numbers, nobody's data."""
 
 CHUNK: Final = re.compile(r"/v1/flows/[^/]+/batches/[^/]+/(persons|relationships|items)/chunks/\d+")
 CSP: Final = (
@@ -125,65 +109,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_middleware(Edge, body=settings.max_body_bytes, chunk=settings.max_chunk_bytes)
     return app
-
-
-def wire(settings: Settings) -> Broker:
-    """Everything that serving or a nightly run needs, checked: keys, schema, installation, log."""
-    keys = Keys.load(settings.data_dir / "keys")
-    store = Store(settings.database_url.get_secret_value())
-    if not migrate.at_head(store):
-        raise UnsafeDatabase("the schema is not this version's: run `broker migrate`")
-    register.claim_installation(store, settings.environment, at=clock.now())
-    signer = open_for_writing(store, keys, settings.data_dir / "signer" / "state.json", settings.origin)
-    return Broker(
-        settings=settings,
-        store=store,
-        keys=keys,
-        vault=Vault(settings.data_dir / "vault", keys.vault_key()),
-        tokens=Tokens(
-            keys.token_key, base_url=settings.base_url, token_endpoint=settings.token_endpoint,
-            seconds=settings.token_seconds,
-        ),
-        trail=Trail(store, keys, signer, seconds=settings.receipt_seconds, linger_ms=settings.linger_ms),
-    )  # fmt: skip
-
-
-def open_installation(settings: Settings) -> None:
-    """Bring the schema to this version, mark what the database is for, and open the log.  Twice does no harm."""
-    keys = Keys.load(settings.data_dir / "keys")
-    store = Store(settings.database_url.get_secret_value())
-    migrate.upgrade(store)
-    register.claim_installation(store, settings.environment, at=clock.now())
-    signer = open_for_writing(store, keys, settings.data_dir / "signer" / "state.json", settings.origin)
-    trail = Trail(store, keys, signer)
-    with store.transaction() as tx:
-        if not trail.opened(tx):
-            trail.record(
-                tx,
-                Event(
-                    id=new_event_id(), type="log.opened", who={"organisation": settings.partnership},
-                    what={"origin": settings.origin}, why={}, detail={},
-                ),
-            )  # fmt: skip
-    trail.advance_pending()
-    store.close()
-
-
-def configure_logging() -> None:
-    """JSON lines with the keys of `LOG_KEYS` and no other: a line that carries somebody's data can't be written."""
-
-    def allowed(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {key: value for key, value in line.items() if key in LOG_KEYS}
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), allowed,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whichever it is when a line is written
-        cache_logger_on_first_use=False,
-    )  # fmt: skip
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from broker.dependencies import Broker
     from broker.settings import Settings
+    from broker.wiring import Broker
 
 FINDING, USAGE, UNKNOWN = 1, 2, 3
 _STAFF_ID = re.compile(r"[A-Za-z0-9._@-]{1,64}")
@@ -94,7 +94,8 @@ def serve(config: Config = None) -> None:
     with _answering(False):
         import uvicorn
 
-        from broker.app import configure_logging, create_app
+        from broker.app import create_app
+        from broker.wiring import configure_logging
 
         settings = _settings(config)
         configure_logging()
@@ -293,9 +294,9 @@ def check_document(document: Document, umbrella: Umbrellas = None, as_json: AsJs
     Exit codes: 0 it loads (warnings may be printed); 1 it does not.
     """
     with _answering(as_json):
-        from broker import register
+        from broker import documents
 
-        found = register.findings(document.read_bytes(), [path.read_bytes() for path in umbrella or ()])
+        found = documents.findings(document.read_bytes(), [path.read_bytes() for path in umbrella or ()])
         listed = [
             {"path": f.path, "message": f.message, "fix": f.fix, "severity": f.severity} for f in found
         ]  # fmt: skip
@@ -318,11 +319,12 @@ def sign_documents(
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
         from agreements import BadSignature, sign
-        from broker import clock, register
+        from broker import clock
+        from broker.documents import read_alone
         from broker.keys import private_key
 
         umbrellas = [path.read_bytes() for path in umbrella or ()]
-        loaded = [register.read_alone(document.read_bytes(), umbrellas) for document in documents]
+        loaded = [read_alone(document.read_bytes(), umbrellas) for document in documents]
         private = private_key(key)
         if not isinstance(private, Ed25519PrivateKey):
             _fail("the key is not an Ed25519 key", USAGE, as_json)
@@ -450,7 +452,7 @@ def _answering(as_json: bool) -> Iterator[None]:
 
 @contextmanager
 def _broker(config: Path | None) -> Iterator[Broker]:
-    from broker.app import configure_logging, wire
+    from broker.wiring import configure_logging, wire
 
     configure_logging()
     broker = wire(_settings(config))
@@ -495,7 +497,7 @@ def _public(settings: Settings, made: Any) -> dict[str, str]:
 
 
 def _migrate(settings: Settings) -> None:
-    from broker.app import open_installation
+    from broker.wiring import open_installation
 
     open_installation(settings)
 

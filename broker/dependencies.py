@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
 
@@ -14,24 +13,11 @@ from broker.errors import NotSignedIn
 from broker.keys import Keys
 from broker.settings import Settings
 from broker.store import Store
-from broker.tokens import Tokens
 from broker.trail import Trail
 from broker.vault import Vault
+from broker.wiring import Broker
 
 ASSERTION = "Gateway-Assertion"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Broker:
-    """What one running broker is made of.  `parts` holds what a router's own worker keeps (the index in service)."""
-
-    settings: Settings
-    store: Store
-    keys: Keys
-    vault: Vault
-    tokens: Tokens
-    trail: Trail
-    parts: dict[str, Any] = field(default_factory=dict)
 
 
 def broker_of(request: Request) -> Broker:

@@ -16,10 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import rfc8785
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -35,6 +33,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from broker.errors import BadSignature, KeyUnavailable, Undecipherable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -139,6 +140,9 @@ class Keys:
 
         Takes and gives int64; null stays null.  Each distinct token is hashed once.
         """
+        import pyarrow as pa  # here: what only signs or lists never waits for it to load
+        import pyarrow.compute as pc
+
         if isinstance(tokens, pa.ChunkedArray):
             tokens = tokens.combine_chunks()
         distinct = pc.dictionary_encode(tokens)

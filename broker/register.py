@@ -18,13 +18,14 @@ from zoneinfo import ZoneInfo
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from agreements import Agreement, PartyKey, Signature, Snapshot, check, read, verify
+from agreements import Agreement, PartyKey, Signature, Snapshot, read, verify
 from agreements.agreement import Document, Restriction
-from agreements.document import DocumentRefused, Finding
+from agreements.document import DocumentRefused
 from agreements.signing import BadSignature as SignatureRefused
 from agreements.signing import status as party_states
 from agreements.signing import verify_event
 from audit.events import Event, Json
+from broker.documents import umbrellas_of
 from broker.errors import (
     AgencyNotActive,
     BadAgreement,
@@ -479,19 +480,6 @@ def documents(reading: Reading, *, at: datetime) -> tuple[Listed, ...]:
     )
 
 
-def findings(source: bytes, umbrellas: Sequence[bytes] = ()) -> tuple[Finding, ...]:
-    """What is wrong with a document's text, without a database.  Raises BadAgreement if an umbrella can't be read."""
-    return check(source, umbrellas=_umbrellas(umbrellas))
-
-
-def read_alone(source: bytes, umbrellas: Sequence[bytes] = ()) -> Document:
-    """A document, without a database.  Raises BadAgreement."""
-    try:
-        return read(source, umbrellas=_umbrellas(umbrellas))
-    except DocumentRefused as refused:
-        raise BadAgreement(str(refused)) from None
-
-
 _compiled: dict[object, Snapshot] = {}
 _compiling = threading.Lock()
 
@@ -515,15 +503,8 @@ def _compile(
     return Snapshot.of(documents.values(), holding, stated, registered)
 
 
-def _umbrellas(sources: Sequence[bytes]) -> list[Agreement]:
-    try:
-        return [document for source in sources if isinstance(document := read(source), Agreement)]
-    except DocumentRefused as refused:
-        raise BadAgreement(str(refused)) from None
-
-
 def _read(reading: Reading, source: bytes) -> Document:
-    umbrellas = _umbrellas([row.document for row in reading.all(AgreementRow, kind="umbrella")])
+    umbrellas = umbrellas_of([row.document for row in reading.all(AgreementRow, kind="umbrella")])
     try:
         return read(source, umbrellas=umbrellas)
     except DocumentRefused as refused:
@@ -535,7 +516,7 @@ def _documents_of(reading: Reading, rows: Sequence[AgreementRow]) -> list[Docume
 
 
 def _documents(rows: Sequence[AgreementRow]) -> list[Document]:
-    umbrellas = _umbrellas([row.document for row in rows if row.kind == "umbrella"])
+    umbrellas = umbrellas_of([row.document for row in rows if row.kind == "umbrella"])
     try:
         return [read(row.document, umbrellas=umbrellas) for row in rows]
     except DocumentRefused as refused:

@@ -24,10 +24,10 @@ from pydantic import SecretStr
 from agreements import read, sign, sign_event
 from broker import clock as broker_clock
 from broker import nightly, register
-from broker.app import create_app, open_installation
-from broker.dependencies import Broker
+from broker.app import create_app
 from broker.keys import Keys
 from broker.settings import Settings
+from broker.wiring import Broker, open_installation
 from linkage.agency import client
 from linkage.agency import clock as agency_clock
 from linkage.agency.batch import encode_extract

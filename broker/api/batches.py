@@ -12,11 +12,12 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from broker import receipts, submissions
-from broker.dependencies import AgencyDep, Broker, BrokerDep, NowDep
+from broker.dependencies import AgencyDep, BrokerDep, NowDep
 from broker.errors import BadDigest, UnsupportedMedia
 from broker.reception import Reception
 from broker.submissions import Status
 from broker.validation import Worker
+from broker.wiring import Broker
 from linkage.records import MANIFEST_MEDIA_TYPE, TABLE_MEDIA_TYPE
 
 router = APIRouter(prefix="/v1/flows/{flow}/batches", tags=["submit"])

@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from agreements import Basis
 from broker import disclosures, searches, thresholds
 from broker.api.leaving import Leaving, PaceDep
-from broker.dependencies import Broker, BrokerDep, KeysDep, NowDep, PersonDep, StoreDep, TrailDep
+from broker.dependencies import BrokerDep, KeysDep, NowDep, PersonDep, StoreDep, TrailDep
 from broker.errors import Malformed
 from broker.family_view import FamilyView, Refusal
 from broker.linked import InService
 from broker.searches import Asked, SearchAnswer
+from broker.wiring import Broker
 from linkage.matching.search import BadRow, EncodedRow
 
 router = APIRouter(prefix="/v1", tags=["ask"])

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import duckdb
 import pyarrow as pa
 
 from linkage.records import FILTER_WORDS, FILTERS, IDENTIFIERS, PROFILES, TOKENS, Profile, filter_columns
+
+if TYPE_CHECKING:
+    import duckdb
 
 HALF: Final = 1 << 63
 _LOW: Final = (1 << 64) - 1
@@ -25,6 +27,8 @@ def open_workspace(*, memory_limit: str = "3GB", threads: int = 2) -> duckdb.Duc
 
     It spills nothing to disk either: what does not fit `memory_limit` fails with duckdb.OutOfMemoryException.
     """
+    import duckdb  # here: a command that only reads the register never waits for it to load
+
     connection = duckdb.connect(":memory:")
     for setting, value in (
         ("autoinstall_known_extensions", "false"),

@@ -12,9 +12,10 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from broker.app import PUBLIC, ROUTERS
-from broker.dependencies import CALLERS, Broker
+from broker.dependencies import CALLERS
 from broker.settings import DemoPerson
 from broker.store.log import EventRow
+from broker.wiring import Broker
 from tests.broker.platform import an_app
 from tests.builders_area import ANALYST, DECIDER, MORNING, Area, Asker, the_time
 from tests.builders_families import ROBIN, a_linked_area

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path[:] = [path for path in sys.path if "site-packages" in path or path.startswith(sys.base_prefix)]
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
 sys.path.insert(0, sys.argv[1])
-import agreements, audit.cli, broker.app, broker.cli, linkage.agency.cli
+import agreements, audit.cli, broker.app, broker.cli, broker.wiring, linkage.agency.cli
 from agreements import VOCABULARY
 from broker.settings import Settings
 from linkage.agency import codes
@@ -29,7 +29,7 @@ settings = Settings(environment="demo", partnership="northshire", base_url="http
                     database_url=f"sqlite:///{folder}/b.sqlite", data_dir=folder / "data")
 from broker.keys import Keys
 Keys.make(settings.data_dir / "keys")
-broker.app.open_installation(settings)
+broker.wiring.open_installation(settings)
 broker.app.create_app(settings)
 assert len(VOCABULARY.shareable) > 20
 codes.load()

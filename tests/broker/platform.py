@@ -21,11 +21,11 @@ from joserfc.jwk import ECKey
 from pydantic import SecretStr
 
 from broker import clock, register
-from broker.app import create_app, open_installation
-from broker.dependencies import Broker
+from broker.app import create_app
 from broker.keys import Keys, b64url
 from broker.settings import DemoPerson, Settings
 from broker.store import Store, migrate
+from broker.wiring import Broker, open_installation
 
 BASE_URL = "http://127.0.0.1:8400"
 OPERATOR = {"organisation": "northshire", "role": "OPERATOR", "method": "command"}

@@ -19,9 +19,10 @@ from audit.receipts import TlogProof
 from audit.tiles import Tile, decode_bundle
 from broker import clock, errors, problems, register, signin
 from broker.app import PUBLIC, ROUTERS, create_app
-from broker.dependencies import CALLERS, AgencyDep, Broker, CallerDep, OfficerDep, PersonDep
+from broker.dependencies import CALLERS, AgencyDep, CallerDep, OfficerDep, PersonDep
 from broker.errors import BrokerError, UnsafeDatabase
 from broker.trail import new_event_id
+from broker.wiring import Broker
 from tests.broker.platform import OPERATOR, AnAgency, an_app, some_settings
 
 probe = APIRouter(prefix="/probe")

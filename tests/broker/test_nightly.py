@@ -13,7 +13,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from broker import clock, gates, nightly, register, runs, validation
-from broker.dependencies import Broker
 from broker.errors import BrokerError, Conflict, WrongState
 from broker.gathering import gather, inputs_of
 from broker.reception import Reception
@@ -22,6 +21,7 @@ from broker.store.batches import BatchRow
 from broker.store.log import EventRow
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.vault import SegmentId
+from broker.wiring import Broker
 from linkage.matching.link import link
 from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_relationship
 from tests.builders_broker import Caller, a_copy, agreed, an_installation, reception, serving

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agreements import sign, sign_event
-from broker import register
+from broker import documents, register
 from broker.errors import (
     AgencyNotActive,
     BadAgreement,
@@ -58,7 +58,7 @@ def signatories(store: Store, trail: Trail) -> dict[str, Ed25519PrivateKey]:
 
 def signed(source: bytes, party: str, key: Ed25519PrivateKey, *, at: datetime = AT) -> dict[str, Any]:
     umbrellas = [UMBRELLA] if source is not UMBRELLA else []
-    return sign(register.read_alone(source, umbrellas), kid=f"{party}/signatory-1", key=key, at=at)
+    return sign(documents.read_alone(source, umbrellas), kid=f"{party}/signatory-1", key=key, at=at)
 
 
 def in_force(store: Store, trail: Trail, signatories: Mapping[str, Ed25519PrivateKey]) -> list[str]:
@@ -298,7 +298,7 @@ def test_a_party_s_own_event_is_kept_and_read_by_decisions(
     store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
 ) -> None:
     _, mash = in_force(store, trail, signatories)
-    document = register.read_alone(MASH, [UMBRELLA])
+    document = documents.read_alone(MASH, [UMBRELLA])
     kid, at = f"{ICB}/signatory-1", AT + timedelta(hours=1)
     event = sign_event(document, "suspend", kid=kid, key=signatories[ICB], at=at)
     assert register.add_party_event(store, trail, mash, event, who=WHO, at=AT) == "suspend"
@@ -328,5 +328,5 @@ def test_what_can_not_be_read_says_every_finding(store: Store, trail: Trail) -> 
         register.import_document(store, trail, b"format = 1", who=WHO, at=AT)
     with pytest.raises(BadAgreement):  # its umbrella is not here
         register.import_document(store, trail, MASH, who=WHO, at=AT)
-    assert any(finding.severity == "refused" for finding in register.findings(b"kind = 1"))
-    assert not any(finding.severity == "refused" for finding in register.findings(MASH, [UMBRELLA]))
+    assert any(finding.severity == "refused" for finding in documents.findings(b"kind = 1"))
+    assert not any(finding.severity == "refused" for finding in documents.findings(MASH, [UMBRELLA]))

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from broker import clock, register
-from broker.dependencies import Broker
+from broker.wiring import Broker
 from linkage.agency.gateway.cli import open_gateway
 from linkage.agency.gateway.settings import GatewaySettings
 from linkage.agency.keygen import make_home

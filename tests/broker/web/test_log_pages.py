@@ -11,9 +11,9 @@ from fastapi.testclient import TestClient
 
 from audit.receipts import LogReceipt
 from broker import signin
-from broker.dependencies import Broker
 from broker.settings import DemoPerson
 from broker.store.log import EventRow
+from broker.wiring import Broker
 from tests.broker.platform import an_app
 
 SITE = "https://testserver"

@@ -1,0 +1,101 @@
+"""One broker, put together from its settings: what serving, a night and each command work with.  No HTTP here."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from audit.events import Event
+from broker import clock, register
+from broker.errors import UnsafeDatabase
+from broker.keys import Keys
+from broker.settings import Settings
+from broker.store import Store, migrate
+from broker.tokens import Tokens
+from broker.trail import Trail, new_event_id, open_for_writing
+from broker.vault import Vault
+
+LOG_KEYS: Final = frozenset(
+    {
+        "event", "level", "timestamp", "request_id", "fault", "route", "reason", "agency", "flow", "batch", "table",
+        "rows", "run", "state", "stage", "seconds", "schema", "agreement", "counts", "size", "code",
+    }
+)  # fmt: skip
+"""All that a log line may say: names of ours and numbers, nobody's data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """What one running broker is made of.  `parts` holds what a router's own worker keeps (the index in service)."""
+
+    settings: Settings
+    store: Store
+    keys: Keys
+    vault: Vault
+    tokens: Tokens
+    trail: Trail
+    parts: dict[str, Any] = field(default_factory=dict)
+
+
+def wire(settings: Settings) -> Broker:
+    """Everything that serving or a nightly run needs, checked: keys, schema, installation, log."""
+    keys = Keys.load(settings.data_dir / "keys")
+    store = Store(settings.database_url.get_secret_value())
+    if not migrate.at_head(store):
+        raise UnsafeDatabase("the schema is not this version's: run `broker migrate`")
+    register.claim_installation(store, settings.environment, at=clock.now())
+    signer = open_for_writing(store, keys, settings.data_dir / "signer" / "state.json", settings.origin)
+    return Broker(
+        settings=settings,
+        store=store,
+        keys=keys,
+        vault=Vault(settings.data_dir / "vault", keys.vault_key()),
+        tokens=Tokens(
+            keys.token_key, base_url=settings.base_url, token_endpoint=settings.token_endpoint,
+            seconds=settings.token_seconds,
+        ),
+        trail=Trail(store, keys, signer, seconds=settings.receipt_seconds, linger_ms=settings.linger_ms),
+    )  # fmt: skip
+
+
+def open_installation(settings: Settings) -> None:
+    """Bring the schema to this version, mark what the database is for, and open the log.  Twice does no harm."""
+    keys = Keys.load(settings.data_dir / "keys")
+    store = Store(settings.database_url.get_secret_value())
+    migrate.upgrade(store)
+    register.claim_installation(store, settings.environment, at=clock.now())
+    signer = open_for_writing(store, keys, settings.data_dir / "signer" / "state.json", settings.origin)
+    trail = Trail(store, keys, signer)
+    with store.transaction() as tx:
+        if not trail.opened(tx):
+            trail.record(
+                tx,
+                Event(
+                    id=new_event_id(), type="log.opened", who={"organisation": settings.partnership},
+                    what={"origin": settings.origin}, why={}, detail={},
+                ),
+            )  # fmt: skip
+    trail.advance_pending()
+    store.close()
+
+
+def configure_logging() -> None:
+    """JSON lines with the keys of `LOG_KEYS` and no other: a line that carries somebody's data can't be written."""
+
+    def allowed(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {key: value for key, value in line.items() if key in LOG_KEYS}
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), allowed,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whichever it is when a line is written
+        cache_logger_on_first_use=False,
+    )  # fmt: skip
+    logging.getLogger("alembic").setLevel(logging.WARNING)
