@@ -22,7 +22,8 @@ from broker.store import Reading, Store, Transaction
 from broker.store.agencies import AgencyFlowRow
 from broker.store.batches import BatchRow
 from broker.trail import Trail, new_event_id
-from linkage.matching.intake import Codes, Limits
+from linkage.matching.findings import Limits
+from linkage.matching.rules import Codes
 from linkage.records import Manifest, Profile
 
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linkage.matching import intake
-from linkage.matching.intake import Finding, Verdict
+from linkage.matching.findings import DEFAULTS, Code, Finding, Limits, Verdict
 from linkage.records import Table, schema_of
 from tests.builders import CODES, Batch, a_batch, a_person, a_ref, a_relationship, an_entry, an_item, parquet
 
@@ -26,7 +26,7 @@ ALICE = a_ref("alice")
 BEN = a_ref("ben")
 
 
-def checked(batch: Batch, folder: Path, *, limits: intake.Limits = intake.DEFAULTS) -> Verdict:
+def checked(batch: Batch, folder: Path, *, limits: Limits = DEFAULTS) -> Verdict:
     for table, raw in batch.files.items():
         (folder / f"{table}.parquet").write_bytes(raw)
     return intake.check(folder, batch.manifest, CODES, limits=limits)
@@ -60,7 +60,7 @@ def test_the_accurate_profile_has_its_own_columns(tmp_path: Path) -> None:
     assert ("persons", "given_d_w0", "missing_column") in verdict.totals
 
 
-BAD_PERSONS: list[tuple[dict[str, Any], str, intake.Code]] = [
+BAD_PERSONS: list[tuple[dict[str, Any], str, Code]] = [
     ({"op": "replace"}, "op", "unknown_value"),
     ({"op": None}, "op", "unknown_value"),
     ({"op": "delete"}, "op", "delete_in_full"),
@@ -90,7 +90,7 @@ def test_each_bad_person_is_named_by_row_column_and_code(tmp_path: Path) -> None
     assert list(verdict.findings) == due
 
 
-BAD_RELATIONSHIPS: list[tuple[dict[str, Any], str, intake.Code]] = [
+BAD_RELATIONSHIPS: list[tuple[dict[str, Any], str, Code]] = [
     ({"type": "friend"}, "type", "unknown_value"),
     ({"type": None, "household": 5}, "type", "unknown_value"),
     ({"ref_b": None}, "household", "bad_endpoint"),
@@ -113,7 +113,7 @@ def test_each_bad_relationship_is_named(tmp_path: Path) -> None:
     assert {finding.row for finding in verdict.findings} == set(range(1, len(rows) + 1))
 
 
-BAD_ITEMS: list[tuple[dict[str, Any], str, intake.Code]] = [
+BAD_ITEMS: list[tuple[dict[str, Any], str, Code]] = [
     ({"category": "education.gossip"}, "category", "unknown_category"),
     ({"category": None}, "category", "unknown_category"),
     ({"category": "health.sealed", "code": None, "code_system": None}, "category", "never_ingest"),
@@ -299,13 +299,13 @@ def test_many_short_rows_from_a_few_bytes_expand_too_much(tmp_path: Path) -> Non
 
 
 def test_more_rows_than_the_limit_are_refused_before_they_are_read(tmp_path: Path) -> None:
-    verdict = checked(a_batch(), tmp_path, limits=intake.Limits(rows=1))
+    verdict = checked(a_batch(), tmp_path, limits=Limits(rows=1))
     assert Finding("persons", 0, "", "too_large") in verdict.findings
 
 
 def test_the_listing_is_capped_and_the_totals_are_not(tmp_path: Path) -> None:
     people = [a_person(a_ref(at), sex="?") for at in range(40)]
-    verdict = checked(a_batch(persons=people), tmp_path, limits=intake.Limits(listed=10))
+    verdict = checked(a_batch(persons=people), tmp_path, limits=Limits(listed=10))
     assert [finding.row for finding in verdict.findings] == list(range(1, 11))
     assert verdict.totals == {("persons", "sex", "unknown_value"): 40}
 
@@ -329,7 +329,7 @@ def test_duckdb_is_locked_to_the_folder_of_the_batch(query: str, tmp_path: Path)
     folder.mkdir()
     (tmp_path / "outside.parquet").write_bytes(a_batch().files["items"])
     (folder / "items.parquet").write_bytes(a_batch().files["items"])
-    with intake._locked(folder, "100MB", intake.DEFAULTS) as tables:
+    with intake._locked(folder, "100MB", DEFAULTS) as tables:
         assert tables.execute(f"select count(*) from '{folder}/items.parquet'").fetchall() == [(2,)]
         with pytest.raises(duckdb.Error):
             tables.execute(query.format(folder=folder)).fetchall()
