@@ -139,18 +139,25 @@ def event_page(
         raise NotFound("there is no such event")
     show: tuple[SectionName, ...] = (*OPEN_SECTIONS, "detail") if open_detail else OPEN_SECTIONS
     bodies = _bodies(trail, event_id, show)
-    _note(store, trail, caller, what={"opened": event_id, "sections": list(show)}, why={}, at=at)
+    _note_opened(store, trail, caller, event_id, show, at=at)
     return EventPage(event=listed, sections=bodies, detail_opened=open_detail)
 
 
 def proof_of(trail: Trail, caller: Caller, event_id: str) -> LogReceipt:
-    """An event's proof, and its opening without `detail`: what `auditor inclusion` needs.
-
-    Raises NotFound, NotAllowed, LogUnavailable.
-    """
+    """An event's proof, with nothing opened: hashes alone.  Raises NotFound, NotAllowed, LogUnavailable."""
     _may_read(caller)
     trail.opening(event_id, show=())  # NotFound rather than a long wait
-    return trail.receipt(EntryRef(event_id), show=OPEN_SECTIONS)
+    return trail.receipt(EntryRef(event_id), show=())
+
+
+def opening_of(store: Store, trail: Trail, caller: Caller, event_id: str, *, at: datetime) -> LogReceipt:
+    """An event's proof, and its opening without `detail`: what `auditor inclusion` needs.
+
+    Raises NotFound, NotAllowed, LogUnavailable; nothing is given before the look itself is in the log.
+    """
+    receipt = proof_of(trail, caller, event_id)
+    _note_opened(store, trail, caller, event_id, OPEN_SECTIONS, at=at)
+    return trail.receipt(EntryRef(receipt.event_id), show=OPEN_SECTIONS)
 
 
 def note_sign_in(store: Store, trail: Trail, *, organisation: str, person: str, role: str, at: datetime) -> None:
@@ -174,6 +181,12 @@ def note_sign_in(store: Store, trail: Trail, *, organisation: str, person: str, 
 def _may_read(caller: Caller) -> None:
     if caller.kind != "officer" or caller.role not in READERS:
         raise NotAllowed("the log is read by information governance")
+
+
+def _note_opened(
+    store: Store, trail: Trail, caller: Caller, event_id: str, show: tuple[SectionName, ...], *, at: datetime
+) -> None:
+    _note(store, trail, caller, what={"opened": event_id, "sections": list(show)}, why={}, at=at)
 
 
 def _note(

@@ -10,17 +10,17 @@ from typing import Any, Final
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 
-from audit.events import SECTIONS, SHOWN_TO_ASKER, SectionName
+from audit.events import SHOWN_TO_ASKER
 from audit.tiles import ENTRIES, Tile, TileUnreadable
+from broker import reports
 from broker.callers import Caller
-from broker.dependencies import BrokerDep, CallerDep
+from broker.dependencies import BrokerDep, CallerDep, NowDep
 from broker.errors import NotFound
 from broker.store.log import EventRow
 from broker.store.sequence import SqlTiles, newest_checkpoint
 from broker.trail import EntryRef
 
 FOR_EVER: Final = "public, max-age=31536000, immutable"
-OFFICERS: Final = frozenset({"IG_OFFICER"})
 
 public = APIRouter(prefix="/audit/log/{shard}", tags=["log"])
 router = APIRouter(prefix="/audit/events", tags=["log"])
@@ -61,30 +61,34 @@ def tile(shard: str, path: str, broker: BrokerDep) -> Response:
 @router.get("/{event_id}/proof", response_class=PlainTextResponse)
 def proof(event_id: str, caller: CallerDep, broker: BrokerDep) -> Response:
     """The event's `tlog-proof@v1`, for a caller whom it concerns."""
-    _entitled(broker, caller, event_id)
-    receipt = broker.trail.receipt(EntryRef(event_id))
+    if caller.kind == "officer":
+        receipt = reports.proof_of(broker.trail, caller, event_id)
+    else:
+        _concerns(broker, caller, event_id)
+        receipt = broker.trail.receipt(EntryRef(event_id), show=())
     return Response(receipt.proof.text, media_type="text/plain; charset=utf-8")
 
 
 @router.get("/{event_id}/opening")
-def opening(event_id: str, caller: CallerDep, broker: BrokerDep) -> dict[str, Any]:
-    """The event's sections with their salts, as far as the caller may see; the others as commitments."""
-    show = _entitled(broker, caller, event_id)
-    return dict(broker.trail.receipt(EntryRef(event_id), show=show).opening.to_json())
+def opening(event_id: str, caller: CallerDep, broker: BrokerDep, now: NowDep) -> dict[str, Any]:
+    """The event's sections with their salts, as far as the caller may see; the others as commitments.
+
+    To whom it concerns, what it was told then.  An IG officer's look is recorded before it is answered, and `detail`
+    stays withheld here: it is opened on the officer's page.
+    """
+    if caller.kind == "officer":
+        return dict(reports.opening_of(broker.store, broker.trail, caller, event_id, at=now).opening.to_json())
+    _concerns(broker, caller, event_id)
+    return dict(broker.trail.receipt(EntryRef(event_id), show=SHOWN_TO_ASKER).opening.to_json())
 
 
-def _entitled(broker: BrokerDep, caller: Caller, event_id: str) -> tuple[SectionName, ...]:
-    """The sections this caller may open.  Raises NotFound, for what is another's as for what is not there."""
+def _concerns(broker: BrokerDep, caller: Caller, event_id: str) -> None:
+    """Return if the event is the caller's own.  Raises NotFound, for what is another's as for what is not there."""
     with broker.store.reading() as reading:
         row = reading.one(EventRow, event_id=event_id)
-    if row is None:
+    own = row is not None and caller.organisation == row.org
+    if row is None or not own or (caller.kind == "person" and caller.person != row.actor_ref):
         raise NotFound("there is no such event")
-    if caller.kind == "officer" and caller.role in OFFICERS:
-        return SECTIONS
-    own = caller.organisation == row.org and caller.kind != "officer"
-    if own and (caller.kind == "agency" or caller.person == row.actor_ref):
-        return SHOWN_TO_ASKER
-    raise NotFound("there is no such event")
 
 
 def _log(broker: BrokerDep, shard: str) -> str:

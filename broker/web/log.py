@@ -73,9 +73,9 @@ def proof(event: EventId, caller: OfficerDep, broker: BrokerDep) -> Response:
 
 
 @router.get("/{event}/opening")
-def opening(event: EventId, caller: OfficerDep, broker: BrokerDep) -> Response:
+def opening(event: EventId, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
     """The event as opened here, `detail` withheld, with its proof: what `auditor inclusion --event` reads."""
-    receipt = reports.proof_of(broker.trail, caller, event)
+    receipt = reports.opening_of(broker.store, broker.trail, caller, event, at=now)
     return JSONResponse(receipt.to_json(), headers=_attachment(f"opening-{event}.json"))
 
 
