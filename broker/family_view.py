@@ -10,13 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date as Day  # `date` is a field's name here
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
 from agreements import AskerReason, Decision, Rendering, Snapshot
-from broker.linked import Relative, Stated
-from linkage.matching.overrides import RecordKey
+
+if TYPE_CHECKING:  # what a command does that lists the register needs no records
+    from broker.linked import Relative, Stated
+    from linkage.matching.overrides import RecordKey
 
 BANNER: Final = "Some records are protected and never shown; their protecting agency is told of searches."
 NOTHING: Final = "Nothing to show. This does not mean that nothing is known."

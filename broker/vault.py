@@ -6,13 +6,13 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import Final, NewType
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Final, NewType
 
 from broker.errors import NotFound, unwritable
 from broker.keys import DataKey
+
+if TYPE_CHECKING:  # and where it is used: most commands open no segment
+    import pyarrow as pa
 
 SegmentId = NewType("SegmentId", str)
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -35,6 +35,9 @@ class Vault:
         if not _NAME.fullmatch(name):
             raise ValueError("a segment's name is lower-case letters, digits and hyphens")
         segment = SegmentId(f"{name}.{secrets.token_hex(8)}")
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         sealed = self._key.seal(sink.getvalue().to_pybytes(), bound_to=segment.encode())
@@ -54,6 +57,9 @@ class Vault:
 
     def read(self, segment: SegmentId | str) -> pa.Table:
         """A segment's table.  Raises NotFound if it is not there, Undecipherable if it was altered or swapped."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         if not _SEGMENT.fullmatch(segment):
             raise NotFound("there is no such segment")
         try:
