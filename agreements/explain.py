@@ -53,6 +53,9 @@ _CODES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Test -> result code, in the order in which a reason is named first (domain order of checks)."""
 
+_NO_CLAUSE: Final = ("CATEGORY_NOT_IN_DSA", "PURPOSE_NOT_IN_DSA")
+"""What is said where no live clause is about it; one that is not live may be."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskerReason:
@@ -142,6 +145,10 @@ def explain_for_asker(
             reasons.append(_asker_reason(q, category, "MODE_EXCEEDS", fill, unlock))
             continue
         code, nearest = _reason(q, near)
+        if code in _NO_CLAUSE and (ended := _not_live_now(q, category)) is not None:
+            of_it = {"date": _last_day(ended)}
+            reasons.append(_asker_reason(q, category, ended.code or code, fill | of_it, None))
+            continue
         unlock = _unlock([nearest]) if nearest else None
         terms = _terms(q, grant_of(snapshot, nearest.grant)[1], nearest.failed) if nearest else {}
         reasons.append(_asker_reason(q, category, code, fill | terms, unlock))
@@ -188,8 +195,35 @@ def _pair_standing(q: Question) -> Standing:
     for standing in standings:
         if standing.live:
             return standing
-    order = ("DSA_SUSPENDED", "DSA_UNSIGNED", "DSA_EXPIRED", "NO_DSA")
-    return min(standings, key=lambda one: order.index(one.code or "NO_DSA"), default=Standing("NO_DSA"))
+    return min(standings, key=_rank, default=Standing("NO_DSA"))
+
+
+def _not_live_now(q: Question, category: str) -> Standing | None:
+    """Why no clause that lists a category for this purpose is live, if one would be but for its agreement's standing.
+
+    An agreement that gave way to a live version of itself is not missed: what the new one left out was left out.
+    """
+    standings = [
+        (agreement, q.snapshot.standing(agreement, q.source, q.request.organisation, q.at))
+        for agreement in q.snapshot.between(q.source, q.request.organisation)
+    ]
+    live = {agreement.id for agreement, standing in standings if standing.live}
+    found = [
+        standing
+        for agreement, standing in standings
+        if standing.code not in (None, "NO_DSA") and agreement.id not in live
+        if any(
+            _lists(q, agreement, grant, category)
+            and (grant.break_glass is None or q.request.break_glass is not None)
+            and "purpose" not in failed(q, agreement, grant, category, None)
+            for grant in agreement.grants
+        )
+    ]
+    return min(found, key=_rank, default=None)
+
+
+def _rank(standing: Standing) -> int:
+    return ("DSA_SUSPENDED", "DSA_UNSIGNED", "DSA_EXPIRED", "NO_DSA").index(standing.code or "NO_DSA")
 
 
 def _near(q: Question, category: str) -> list[NearMiss]:
@@ -436,7 +470,9 @@ def _code(
     if not holdings(q.facts, category):
         return None
     if not mode and not granted:
-        return _limited_by_tag(q, category) or _reason(q, near)[0]
+        code = _limited_by_tag(q, category) or _reason(q, near)[0]
+        ended = _not_live_now(q, category) if code in _NO_CLAUSE else None
+        return ended.code if ended else code
     binding = [name for name, named, cap in applied if (category in named or RECORD in named) and cap == mode]
     if link_ceiling(q, q.facts) == mode:
         return "LINK_UNCERTAIN"

@@ -139,6 +139,80 @@ def test_a_pause_is_said_with_its_day() -> None:
     assert told(request, "northshire-icb", paused) == {}
 
 
+def paused_by_police(document: object) -> Snapshot:
+    assert isinstance(document, Agreement)
+    return Snapshot.of(
+        DOCUMENTS,
+        SIGNED,
+        [
+            StatusEvent(
+                "northshire-police", document.digest, "suspend", datetime(2026, 3, 7, tzinfo=UTC), "northshire-police/1"
+            )
+        ],
+    )
+
+
+def test_a_paused_agreement_is_named_where_another_that_is_live_does_not_cover_the_request() -> None:
+    """Planning stays live between the two, and is about none of what is asked."""
+    request = a_request("MASH_ANALYST", "MASH_SCREEN", "ca2004-s11")
+    sentence = "Northshire Police has paused its sharing since 7 Mar 2026. Ring the police desk."
+    listed = told(request, "northshire-police", paused_by_police(DOCUMENTS[1]))
+    assert set(listed) <= {name for name in VOCABULARY.shareable if name.startswith("police.")}
+    assert listed["police.domestic_abuse"] == listed["police.missing_episode"] == ("DSA_SUSPENDED", sentence)
+    assert {code for code, _ in listed.values()} <= {"DSA_SUSPENDED", "CATEGORY_NOT_IN_DSA", "PURPOSE_NOT_IN_DSA"}
+
+
+def test_an_agreement_that_does_not_cover_the_request_is_not_named_when_it_is_paused() -> None:
+    request = a_request("MASH_ANALYST", "MASH_SCREEN", "ca2004-s11")
+    assert (
+        told(request, "northshire-police", paused_by_police(DOCUMENTS[3])) == told(request, "northshire-police") == {}
+    )
+    unplanned = told(replace(request, purpose="S47"), "northshire-police", paused_by_police(DOCUMENTS[3]))
+    assert "DSA_SUSPENDED" not in {code for code, _ in unplanned.values()}
+
+
+@pytest.mark.parametrize("missing", ["signature", "term"])
+def test_an_agreement_that_is_not_signed_or_has_ended_is_named_as_that(missing: str) -> None:
+    mash = DOCUMENTS[1]
+    assert isinstance(mash, Agreement)
+    planning_stays = [
+        one for one in SIGNED if missing != "signature" or (one.party, one.digest) != ("northshire-police", mash.digest)
+    ]
+    left = StatusEvent("northshire-police", mash.digest, "withdraw", datetime(2026, 9, 30, 12, tzinfo=UTC), "k")
+    snapshot = Snapshot.of(DOCUMENTS, planning_stays, [left] if missing == "term" else [])
+    code, sentence = told(a_request("MASH_ANALYST", "MASH_SCREEN", "ca2004-s11"), "northshire-police", snapshot)[
+        "police.domestic_abuse"
+    ]
+    expected = {
+        "signature": ("DSA_UNSIGNED", "Northshire Police's agreement is not fully signed yet. Ring the police desk."),
+        "term": ("DSA_EXPIRED", "The agreement ended on 30 Sep 2026. Ring the police desk."),
+    }
+    assert (code, sentence) == expected[missing]
+
+
+def test_what_a_new_version_left_out_is_left_out_and_not_ended() -> None:
+    text = (FOLDER / "northshire-mash.toml").read_text(encoding="utf-8")
+    newer = text.replace('version = "3.0.0"', 'version = "3.1.0"').replace('"police.domestic_abuse", ', "")
+    document = read(newer.encode(), umbrellas=[UMBRELLA])
+    assert isinstance(document, Agreement) and document.ref == "northshire-mash@3.1.0"
+    mash = DOCUMENTS[1]
+    signed = [*SIGNED, *(replace(one, digest=document.digest) for one in SIGNED if one.digest == mash.digest)]
+    left = [
+        StatusEvent(party, mash.digest, "supersede", datetime(2026, 9, 30, 12, tzinfo=UTC), "k")
+        for party in mash.parties
+    ]
+    snapshot = Snapshot.of([*DOCUMENTS, document], signed, left)
+    listed = told(a_request("MASH_ANALYST", "MASH_SCREEN", "ca2004-s11"), "northshire-police", snapshot)
+    assert listed["police.domestic_abuse"][0] == "CATEGORY_NOT_IN_DSA"
+
+
+def test_the_holder_reads_that_it_was_paused() -> None:
+    request = a_request("MASH_ANALYST", "MASH_SCREEN", "ca2004-s11")
+    snapshot = paused_by_police(DOCUMENTS[1])
+    decision = decide(snapshot, VOCABULARY, request, the_facts("northshire-police"), AT)
+    assert explain_for_holder(snapshot, VOCABULARY, decision).code == "DSA_SUSPENDED"
+
+
 def test_planning_gets_aggregates_alone() -> None:
     basis = Basis(art6="public_task", conditions=frozenset({"dpa18-sch1-4"}), gateways=frozenset({"ca2004-s10"}))
     request = a_request("SERVICE_PLANNER", "PLAN", "ca2004-s10", basis=basis, case=None)
