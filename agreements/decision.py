@@ -228,7 +228,7 @@ class _Asker:
 class _Standing:
     """What is known of a decision before the items held are looked at; and the answers given so far."""
 
-    __slots__ = ("answers", "applied", "asker", "ceiling", "clauses", "names", "of_records")
+    __slots__ = ("answers", "applied", "bits", "ceiling", "clauses", "names", "of_records", "request", "wanted")
 
     def __init__(
         self,
@@ -237,7 +237,10 @@ class _Standing:
         ceiling: Rows,
         clauses: tuple[tuple[_Clause, Rows], ...],
     ) -> None:
-        self.asker = asker
+        # Not the asker itself, which holds this: what is forgotten then goes at once, without a collector.
+        self.request = asker.request
+        self.wanted = asker.bits
+        self.bits = asker.compiled.bits
         self.applied = applied
         self.ceiling = ceiling
         self.clauses = clauses
@@ -260,7 +263,7 @@ class _Standing:
     def _held(self, facts: Facts, clause: _Clause, at: datetime) -> int:
         """The categories of which an item is inside the clause's window and regime."""
         earliest = _earliest(clause.window, at) if clause.window else None
-        bits = self.asker.compiled.bits
+        bits = self.bits
         record = bits[RECORD]
         items = 0 if earliest or any(facts.held.values()) else record
         for category, of_one in facts.held.items():
@@ -295,7 +298,7 @@ def _answer(
     if (answer := standing.answers.get(key)) is None:
         if len(standing.answers) >= _REMEMBERED:
             standing.answers.clear()
-        answer = standing.answers[key] = _weighed(standing.asker, at, covering, ceiling)
+        answer = standing.answers[key] = _weighed(standing.wanted, at, covering, ceiling)
 
     def reach(category: str, recorded_on: date, regime: str) -> Mode:
         rows = _join(
@@ -304,10 +307,10 @@ def _answer(
             if (one.clause.window is None or recorded_on >= _earliest(one.clause.window, at))
             and (one.clause.law_enforcement or regime == "GENERAL")
         )
-        return _height(_meet((rows, ceiling)), standing.asker.compiled.bits[category])
+        return _height(_meet((rows, ceiling)), standing.bits[category])
 
     return Decision(
-        request=standing.asker.request,
+        request=standing.request,
         facts=facts,
         at=at,
         modes=answer.modes,
@@ -324,12 +327,12 @@ def _answer(
     )
 
 
-def _weighed(asker: _Asker, at: datetime, covering: Sequence[_Covering], ceiling: Rows) -> _Answer:
+def _weighed(wanted: Sequence[tuple[str, int]], at: datetime, covering: Sequence[_Covering], ceiling: Rows) -> _Answer:
     best = _meet((_join(one.reached for one in covering), ceiling)) if covering else _NOTHING
     modes: dict[str, Mode] = {}
     shown: dict[str, Shown] = {}
     witnesses: dict[GrantRef, _Clause] = {}
-    for category, bit in asker.bits:
+    for category, bit in wanted:
         modes[category] = mode = _height(best, bit)
         if mode:
             able = [one.clause for one in covering if one.reached[mode] & bit]
