@@ -43,6 +43,9 @@ LISTED: Final = 5
 LOOKED_AT: Final = 25  # before the rules are applied, so that hidden children never count
 PER_HOUR: Final = 120  # searches of one person
 FAMILY_INFORMED: Final = ("yes", "no_risk_of_harm", "no_not_reachable", "no_crime", "no_safe_contact")
+SAID_FIRST: Final = (
+    "nhs_number", "upn", "pnc", "cro", "uln", "local", "given_name", "family_name", "date_of_birth", "postcode", "sex",
+)  # fmt: skip
 ADD_DETAIL: Final = "Add one more detail: a date of birth, postcode or number. More than 5 children fit."
 
 
@@ -298,25 +301,36 @@ def _listed(
 
 
 def _one(search_id: str, candidate: Candidate, shown: tuple[Seen, ...]) -> _ListedOne:
+    agreed, differs = _said(candidate, shown)
     row = SearchCandidateRow(
         search=search_id,
         candidate=new_event_id(),
         person_id=candidate.person_id,
         band=candidate.band,
         upper=candidate.upper,
-        agreed=list(candidate.agreed),
-        differs=list(candidate.differs),
+        agreed=list(agreed),
+        differs=list(differs),
         records=[list(record) for record in candidate.certain],
     )
     answer = Listed(
         candidate=row.candidate,
         band=candidate.band,
-        agreed=candidate.agreed,
-        differs=candidate.differs,
+        agreed=agreed,
+        differs=differs,
         birth_year=candidate.birth_year,
         organisations=tuple(sorted({record.record[0] for record in shown})),
     )
     return _ListedOne(row, answer, shown)
+
+
+def _said(candidate: Candidate, shown: tuple[Seen, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which fields agree with a record that is shown, and which differ from all such; a hidden one tells nothing."""
+    told = [candidate.compared[record.record] for record in shown if record.record in candidate.compared]
+    agreed = {field for agrees, _ in told for field in agrees}
+    differs = {field for _, differing in told for field in differing} - agreed
+    return tuple(field for field in SAID_FIRST if field in agreed), tuple(
+        field for field in SAID_FIRST if field in differs
+    )
 
 
 # --- Recording ------------------------------------------------------------------------------------------------------

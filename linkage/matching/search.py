@@ -97,6 +97,7 @@ class Candidate:
     differs: tuple[str, ...]
     records: tuple[RecordKey, ...]  # those of the person that reached the band, best first
     certain: tuple[RecordKey, ...]  # those that clear the higher bar themselves, best first
+    compared: Mapping[RecordKey, tuple[tuple[str, ...], tuple[str, ...]]]  # what agreed and what differs, a record
     birth_year: int | None
     sex: str | None
 
@@ -403,6 +404,7 @@ def _candidate(person_id: str, hits: Sequence[_Hit], other_numbers: Sequence[str
         differs=(*said.differs, *clash),
         records=tuple(hit.key for hit in hits if hit.banded.band == said.band),
         certain=tuple(hit.key for hit in hits if hit.banded.upper and not clash),
+        compared={hit.key: (hit.banded.agreed, (*hit.banded.differs, *clash)) for hit in reversed(hits)},
         birth_year=best.birth_year,
         sex=best.sex,
     )
