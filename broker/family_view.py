@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import Field
 
 from agreements import AskerReason, Decision, Rendering, Snapshot
+from agreements.agreement import london_day
 
 if TYPE_CHECKING:  # what a command does that lists the register needs no records
     from broker.linked import Relative, Stated
@@ -58,6 +59,7 @@ class Feed:
     flow: str
     state: FeedState
     as_of: datetime | None
+    paused_since: datetime | None  # where it is PAUSED
     contact: Contact | None
     contacts: Mapping[str, Contact]
 
@@ -150,6 +152,7 @@ class Other:
     flow: str
     state: FeedState
     as_of: datetime | None
+    paused_since: datetime | None
     contact: Contact | None
     sentence: str
 
@@ -369,13 +372,14 @@ def _category(rendering: Rendering, record: Seen, feed: Feed, texts: Mapping[tup
 
 def _other(feed: Feed) -> Other:
     desk = desk_of(feed)
-    until = f"{feed.as_of:%-d %b %Y}" if feed.as_of else None
+    until = _day(feed.as_of) if feed.as_of else None
+    since = f" since {_day(feed.paused_since)}" if feed.paused_since else ""
     sentence = {
         "CURRENT": NOTHING,
         "STALE": f"{feed.name} last sent information on {until}. "
         f"We cannot say whether it knows this child. Ring {desk}.",
         "NOT_CONNECTED": f"{feed.name} does not send information to this service. Ring {desk}.",
-        "PAUSED": f"{feed.name} has paused its sharing. Ring {desk}.",
+        "PAUSED": f"{feed.name} has paused its sharing{since}. Ring {desk}.",
     }[feed.state]
     return Other(
         organisation=feed.organisation,
@@ -383,9 +387,15 @@ def _other(feed: Feed) -> Other:
         flow=feed.flow,
         state=feed.state,
         as_of=feed.as_of,
+        paused_since=feed.paused_since,
         contact=feed.contact,
         sentence=sentence,
     )
+
+
+def _day(at: datetime) -> str:
+    """A day as people in England read it: 7 Mar 2026."""
+    return f"{london_day(at):%-d %b %Y}"
 
 
 def _in_status(tile: Tile, category: str, codes: frozenset[str]) -> CategoryShown | None:

@@ -183,10 +183,9 @@ def enrol(store: Store, trail: Trail, enrolment: Enrolment, *, partnership: str,
             "canaries": list(enrolment.canaries),
             "roles": list(enrolment.roles),
             "contacts": {ref: _contact(contact) for ref, contact in enrolment.contacts.items()},
-            "changed_at": at,
         }
         if row is None:
-            row = AgencyRow(id=enrolment.agency, enrolled_at=at, **registered)
+            row = AgencyRow(id=enrolment.agency, enrolled_at=at, changed_at=at, **registered)
         for name, value in registered.items():
             setattr(row, name, value)
         tx.add(row)
@@ -227,7 +226,8 @@ def set_state(
             raise UnknownAgency(f"no agency {agency_id} is enrolled")
         if row.state == "revoked":
             raise WrongState("a revoked agency stays revoked")
-        row.state, row.changed_at = state, at
+        if row.state != state:  # a suspension said again goes on from its day
+            row.state, row.changed_at = state, at
         tx.add(row)
         if state == "revoked":
             for key in tx.all(AgencyKeyRow, agency=agency_id, revoked_at=None):
@@ -291,6 +291,7 @@ def feeds(reading: Reading, *, at: datetime) -> tuple[Feed, ...]:
             Feed(
                 organisation=row.agency, name=agency.name, flow=row.flow, as_of=row.as_of, contacts=contacts,
                 state=_feed_state(row, agency, at), contact=contacts.get(row.contact or ""),
+                paused_since=agency.changed_at if agency.state != "active" else None,
             )
         )  # fmt: skip
     return tuple(found)

@@ -26,7 +26,7 @@ class AgencyRow(Row, table=True):
     roles: list[str] = json_value()  # that its gateway may vouch for
     contacts: dict[str, dict[str, str]] = json_value()  # contact ref -> {name, phone, out_of_hours}
     enrolled_at: datetime = instant()
-    changed_at: datetime = instant()
+    changed_at: datetime = instant()  # its state
 
 
 class AgencyKeyRow(Row, table=True):

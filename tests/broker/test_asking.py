@@ -360,7 +360,24 @@ def test_an_organisation_that_was_suspended_shares_nothing_and_the_view_says_pau
     )  # fmt: skip
     view = changed.asker().view(ROBIN.typed(), case="C3")
     assert {tile["organisation"] for tile in view["tiles"]} == {COUNCIL, ICB}
-    assert [other["state"] for other in view["others"] if other["organisation"] == POLICE] == ["PAUSED"]
+    (other,) = [other for other in view["others"] if other["organisation"] == POLICE]
+    assert (other["state"], other["paused_since"]) == ("PAUSED", "2026-11-22T09:00:00Z")
+    assert "has paused its sharing since 22 Nov 2026. Ring" in other["sentence"]
+
+
+def test_a_pause_of_one_agreement_is_said_alike_for_a_child_who_is_shown_and_one_who_is_hidden(changed: Area) -> None:
+    changed.suspend(ICB)
+    analyst = changed.asker()
+    view = analyst.view(ROBIN.typed(), case="C5")
+    assert {tile["organisation"] for tile in view["tiles"]} == {COUNCIL, POLICE}
+    (sentence,) = {
+        one["sentence"] for one in view["withheld"] if one["organisation"] == ICB and one["code"] == "DSA_SUSPENDED"
+    }
+    assert "has paused its sharing since 22 Nov 2026. Ring" in sentence
+    assert view["withheld"] == analyst.view(NOOR.typed(), case="C6")["withheld"]
+    hidden = analyst.search(FAY.typed(), case="C7")
+    assert hidden["candidates"] == []
+    assert hidden["refusals"] == view["withheld"]
 
 
 def test_before_the_first_night_nobody_is_found_and_the_search_is_recorded(tmp_path: Path, clock: Clock) -> None:

@@ -19,13 +19,14 @@ AT = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 COUNCIL, ICB, POLICE = "northshire-council", "northshire-icb", "northshire-police"
 DESK = Contact(name="Duty desk", phone="01632 960 104", out_of_hours=None)
 LEAD = Contact(name="Family hub", phone="01632 960 120", out_of_hours=None)
+PAUSED_SINCE = datetime(2026, 7, 6, 23, 30, tzinfo=UTC)  # past midnight in London
 NOBODY_SIGNED = cast("Snapshot", SimpleNamespace(agreements=()))
 
 
 def a_feed(organisation: str, flow: str, state: str = "CURRENT") -> Feed:
     return Feed(
         organisation=organisation, name=organisation.title(), flow=flow, state=cast("Any", state), as_of=AT,
-        contact=DESK, contacts={"hub": LEAD},
+        paused_since=PAUSED_SINCE if state == "PAUSED" else None, contact=DESK, contacts={"hub": LEAD},
     )  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def test_a_plan_that_ended_is_named_as_stepped_down_and_nothing_open_is_named_as
         ("CURRENT", "This does not mean that nothing is known"),
         ("STALE", "We cannot say whether it knows this child"),
         ("NOT_CONNECTED", "does not send information"),
-        ("PAUSED", "has paused its sharing"),
+        ("PAUSED", "has paused its sharing since 7 Jul 2026. Ring"),
     ],
 )
 def test_absence_is_never_reassurance_and_a_late_feed_never_reads_as_no_record(state: str, words: str) -> None:

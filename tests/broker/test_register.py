@@ -186,10 +186,16 @@ def test_a_feed_past_its_time_is_stale_and_never_no_record(
 
 
 def test_a_suspended_agency_s_feed_is_paused_and_a_revoked_one_s_is_gone(store: Store, trail: Trail) -> None:
-    enrolled(store, trail, AnAgency())
+    agency = AnAgency()
+    enrolled(store, trail, agency)
     register.set_state(store, trail, ICB, "suspended", who=WHO, at=AT)
+    later = AT + timedelta(days=9)
+    enrolment = register.Enrolment.parse(agency.public(), {**DETAILS, "name": "Renamed"})
+    register.enrol(store, trail, enrolment, partnership="northshire", who=WHO, at=later)
+    register.set_state(store, trail, ICB, "suspended", who=WHO, at=later)
     with store.reading() as reading:
-        assert [feed.state for feed in register.feeds(reading, at=AT)] == ["PAUSED"]
+        (feed,) = register.feeds(reading, at=later)
+    assert (feed.name, feed.state, feed.paused_since) == ("Renamed", "PAUSED", AT)
     register.set_state(store, trail, ICB, "revoked", who=WHO, at=AT)
     with store.reading() as reading:
         assert register.feeds(reading, at=AT) == ()
