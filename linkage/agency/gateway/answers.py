@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -33,6 +35,40 @@ class Refusal(Answer):
     code: str
     sentence: str
     unlock: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One reason why something is not shown, with all that it holds for."""
+
+    organisations: tuple[str, ...]  # empty: whichever
+    code: str
+    sentence: str
+    unlock: str | None
+    categories: tuple[str, ...]  # empty: everything
+
+    @property
+    def of_threshold(self) -> bool:
+        """Whether a threshold decision would unlock it."""
+        return self.code.startswith("THRESHOLD")
+
+
+def reasons(refusals: Iterable[Refusal], *, across: bool = False) -> list[Reason]:
+    """Each reason once per organisation, in the order given; with `across`, once for all that it names alike."""
+    grouped: dict[tuple[str | None, ...], list[Refusal]] = {}
+    for one in refusals:
+        of = None if across else one.organisation
+        grouped.setdefault((of, one.code, one.sentence, one.unlock), []).append(one)
+    return [
+        Reason(
+            organisations=tuple(dict.fromkeys(one.organisation for one in alike if one.organisation)),
+            code=alike[0].code,
+            sentence=alike[0].sentence,
+            unlock=alike[0].unlock,
+            categories=tuple(dict.fromkeys(one.category for one in alike if one.category)),
+        )
+        for alike in grouped.values()
+    ]
 
 
 class LogPosition(Answer):
@@ -87,6 +123,11 @@ class SearchAnswer(Answer):
     too_many: str | None = None
     banner: str
     receipt: Receipt | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing at all could have been shown; what is shown in part alone is no refusal of the search."""
+        return bool(self.refusals) and all(refusal.code != "MODE_EXCEEDS" for refusal in self.refusals)
 
     @property
     def matches(self) -> tuple[Candidate, ...]:

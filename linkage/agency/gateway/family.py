@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from linkage.agency.gateway import network
-from linkage.agency.gateway.answers import Event, FamilyView, Refusal
+from linkage.agency.gateway.answers import Event, FamilyView, reasons
 from linkage.agency.gateway.forms import FormDep
 from linkage.agency.gateway.pages import Gateway, GatewayDep
 from linkage.agency.gateway.search import NotHere, actor, as_file, contact_of, keep_draft
@@ -84,7 +84,7 @@ def context(gateway: Gateway, box: Box, view: FamilyView) -> dict[str, Any]:
         "drawing_limit": network.LIMIT,
         "first_events": first,
         "later_events": later,
-        "withheld": _once(view.withheld),
+        "withheld": reasons(view.withheld),
     }
 
 
@@ -120,11 +120,6 @@ def _split(events: list[Event | Gap]) -> tuple[list[Event | Gap], list[Event | G
         if seen > EVENTS_AT_FIRST:
             return events[:index], events[index:]
     return events, []
-
-
-def _once(refusals: Iterable[Refusal]) -> list[Refusal]:
-    """A reason once per organisation and kind, in the order given."""
-    return list({(one.organisation, one.category, one.code): one for one in refusals}.values())
 
 
 def _view_box(gateway: Gateway, session: Session, view: str) -> Box:

@@ -47,6 +47,7 @@ def environment() -> Environment:
         "telephone": words.telephone,
         "sector": words.sector,
         "plain": words.plain,
+        "lower_first": words.lower_first,
     }
     env.globals |= {"words": words, "choices": choices}
     return env

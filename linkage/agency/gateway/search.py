@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from linkage.agency import clock
 from linkage.agency.gateway import typed as forms
-from linkage.agency.gateway.answers import Candidate, SearchAnswer
+from linkage.agency.gateway.answers import Candidate, SearchAnswer, reasons
 from linkage.agency.gateway.broker_client import Actor
 from linkage.agency.gateway.forms import FormDep
 from linkage.agency.gateway.pages import Gateway, GatewayDep
@@ -125,6 +125,7 @@ def results(search: str, request: Request, session: SearcherDep, gateway: Gatewa
         organisation=gateway.names(answer.organisations),
         answer=answer,
         candidates=ordered,
+        reasons=reasons(answer.refusals, across=answer.refused),
         typed=Typed.from_json(box.content["typed"]),
         contact=contact_of(gateway, box.content.get("contact", "")),
         purposes=PURPOSES,

@@ -126,6 +126,39 @@ SECTORS: Final = MappingProxyType(
         "police": "Police",
     }
 )
+KINDS: Final = MappingProxyType(
+    {
+        "education.enrolment": "School place",
+        "education.attendance": "Attendance",
+        "education.suspension": "Suspension and exclusion",
+        "education.sen": "Special educational needs",
+        "education.safeguarding_file": "School safeguarding file",
+        "health.registration": "GP registration and team",
+        "health.emergency_attendance": "Emergency department attendance",
+        "health.not_brought": "Appointments not brought to",
+        "health.developmental_review": "Health visitor reviews",
+        "health.mental_health_open": "Open mental health or maternity case",
+        "health.sealed": "Sealed health information",
+        "health.cp_is": "CP-IS status",
+        "police.protection_notice": "Police protection notice",
+        "police.domestic_abuse": "Domestic abuse incident",
+        "police.missing_episode": "Missing episode",
+        "police.protection_power": "Police protection or order",
+        "police.custody": "Custody and outcome",
+        "police.intelligence": "Police intelligence",
+        "social_care.contact": "Contact or referral",
+        "social_care.child_in_need": "Child in need",
+        "social_care.child_protection": "Child protection",
+        "social_care.looked_after": "Looked after",
+        "social_care.allocated_worker": "Allocated team",
+        "social_care.adoption": "Adoption",
+        "early_help.episode": "Early help",
+        "housing.tenancy": "Tenancy",
+        "housing.homelessness": "Homelessness",
+        "housing.protected_address": "Protected address",
+    }
+)
+"""Kinds of information, as the vocabulary labels them; a test holds both equal."""
 FAMILY_WORDS: Final = MappingProxyType(
     {
         "subject_child": "The child",
@@ -159,6 +192,15 @@ def plain(code: str) -> str:
     """
     words = re.sub(r"[._-]+", " ", code).strip()
     return words[:1].upper() + words[1:]
+
+
+def lower_first(words: str) -> str:
+    """Words as they go on after a colon; a short form keeps its capitals.
+
+    >>> lower_first("Section 47 enquiry"), lower_first("GP told")
+    ('section 47 enquiry', 'GP told')
+    """
+    return words if words[1:2].isupper() else words[:1].lower() + words[1:]
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from linkage.agency.gateway.answers import Event, FamilyView, Person, Relative, SearchAnswer
+from agreements import VOCABULARY
+from linkage.agency.gateway import words
+from linkage.agency.gateway.answers import Event, FamilyView, Person, Refusal, Relative, SearchAnswer, reasons
 from linkage.agency.gateway.family import Gap, with_gaps
 from linkage.agency.gateway.network import BOX_HEIGHT, BOX_WIDTH, LIMIT, draw
 from tests.linkage.agency.gateway.builders import (
@@ -132,7 +134,7 @@ def test_the_clause_that_allows_each_kind_is_there_to_read(running: Running) -> 
 
 def test_a_chronology_runs_newest_first_marks_opinion_and_shows_gaps(running: Running) -> None:
     page = shown(running, a_view())
-    assert page.index("12 Jun 2026: Child protection plan started") < page.index("30 May 2026: Section 47 enquiry")
+    assert page.index("12 Jun 2026: Child protection plan started") < page.index("30 May 2026: ")
     assert "Nothing shown from March 2025 to May 2026. This does not mean that nothing happened." in page
     assert "“ Opinion" in page
     assert "role: subject" in page
@@ -249,3 +251,21 @@ def test_the_export_is_a_request_of_its_own(running: Running) -> None:
     answer = client.post(f"/views/{kept}/json", data={"csrf": csrf_of(page)})
     assert answer.status_code == 503  # nobody answers: what was shown before is not given out again
     assert LATE not in answer.text
+
+
+def test_kinds_of_information_bear_the_labels_of_the_vocabulary() -> None:
+    assert {code: one.label for code, one in VOCABULARY.categories.items()} == dict(words.KINDS)
+
+
+def test_a_reason_that_holds_for_many_kinds_is_one_row() -> None:
+    alike = [
+        Refusal(organisation=source, category=kind, code="MODE_EXCEEDS", sentence="Less than you asked for.")
+        for source in ("a", "b")
+        for kind in ("x.one", "x.two", "x.one")
+    ]
+    assert [(one.organisations, one.categories) for one in reasons(alike)] == [
+        (("a",), ("x.one", "x.two")), (("b",), ("x.one", "x.two")),
+    ]  # fmt: skip
+    assert [one.organisations for one in reasons(alike, across=True)] == [("a", "b")]
+    part = a_search_answer() | {"refusals": [one.model_dump() for one in alike]}
+    assert not SearchAnswer.model_validate(part).refused  # shown in part is no refusal of the search
