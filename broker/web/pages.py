@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, PrefixLoader
 
+from agreements import VOCABULARY
 from broker import signin
 from broker.callers import Caller
 from broker.dependencies import BrokerDep, OfficerDep, broker_of
@@ -76,7 +77,10 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters |= {"instant": instant, "clock": clock_time, "plain": plain, "happened": happened}
-    env.globals |= {"roles": ROLE_NAMES}
+    env.globals |= {
+        "roles": {code: capitalised(one.label) for code, one in VOCABULARY.roles.items()} | ROLE_NAMES,
+        "purposes": {code: one.label for code, one in VOCABULARY.purposes.items()},
+    }
     return env
 
 
@@ -115,7 +119,15 @@ def plain(code: str) -> str:
     """
     if code.isupper():
         return code
-    words = code.replace(".", " ").replace("_", " ").strip()
+    return capitalised(code.replace(".", " ").replace("_", " ").strip())
+
+
+def capitalised(words: str) -> str:
+    """Words as a sentence begins; short forms keep their capitals.
+
+    >>> capitalised("agency representative"), capitalised("MASH analyst")
+    ('Agency representative', 'MASH analyst')
+    """
     return words[:1].upper() + words[1:]
 
 
