@@ -20,7 +20,6 @@ from agreements.vocabulary import RECORD, VOCABULARY, Category, Mode, Vocabulary
 Reach = Callable[[str, date, str], Mode]
 
 _A_YEAR: Final = Duration(12, "M")
-_HIDDEN: Final = "Closed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +168,7 @@ def _last_active(items: Sequence[Item], on: date) -> str:
 def _shown(body: Category, item: Item, *, shielded: bool) -> ShownItem:
     """One item at summary, without what may never be shown; where the address is shielded, without what tells a place:
     a school's number, the code of a practice or a site."""
-    outcome = None if item.outcome_code in body.outcomes_hidden else item.outcome_code
+    outcome = item.outcome_code
     telling = shielded and body.place
     if telling and body.outcome_pattern is not None:
         outcome = None
@@ -184,12 +183,8 @@ def _shown(body: Category, item: Item, *, shielded: bool) -> ShownItem:
         role=item.role,
         opinion=item.opinion,
         outcome_code=outcome,
-        outcome_label=body.outcomes.get(outcome) if outcome else _hidden_outcome(body, item),
+        outcome_label=body.outcomes.get(outcome) if outcome else None,
     )
-
-
-def _hidden_outcome(body: Category, item: Item) -> str | None:
-    return _HIDDEN if item.outcome_code in body.outcomes_hidden else None
 
 
 # --- status: one rule a name in the vocabulary --------------------------------------------------------------------

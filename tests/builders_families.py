@@ -140,7 +140,7 @@ def extracts(*without: Someone) -> Mapping[tuple[str, str], Extract]:
     # The old identity of a child who was adopted
     social_care.knows(BIRTH, MAX)
     social_care.tie(MAX, "sibling", BIRTH)
-    social_care.item(BIRTH, "social_care.child_in_need", "N1", "2024-12-01", ended_on="2025-12-01", outcome_code="RC1")
+    social_care.item(BIRTH, "social_care.child_in_need", "N1", "2024-12-01", ended_on="2025-12-01", outcome_code="RC7")
     social_care.item(MAX, "social_care.child_in_need", "N1", "2025-12-01")
 
     # Protected

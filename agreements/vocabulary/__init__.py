@@ -83,7 +83,6 @@ class Category:
     outcomes: Mapping[str, str]
     outcome_pattern: str | None  # a code of an open list, such as an ODS code
     outcome_system: str | None  # the code system of the outcomes, where `denied` names it
-    outcomes_hidden: tuple[str, ...]  # stored, never shown
     role_required: bool
     status: StatusRule | None
     shows: Mapping[str, str]  # "status" and "summary" in words
@@ -327,7 +326,6 @@ def _category(name: str, body: Mapping[str, Any]) -> Category:
         outcomes=MappingProxyType(body.get("outcomes", {})),
         outcome_pattern=body.get("outcome_pattern"),
         outcome_system=body.get("outcome_system"),
-        outcomes_hidden=tuple(body.get("outcomes_hidden", ())),
         role_required=body.get("role_required", False),
         status=status
         and StatusRule(

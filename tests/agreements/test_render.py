@@ -136,15 +136,6 @@ def test_under_a_shield_no_school_practice_site_or_local_contact_is_told() -> No
         assert shown.items[0].number is None and shown.items[0].outcome_code in (None, "4")
 
 
-def test_a_closure_that_tells_of_an_adoption_shows_as_closed() -> None:
-    item = an_item(
-        "social_care.child_in_need", "cin_need", "N1", date(2025, 1, 1), ended_on=date(2025, 9, 1), outcome_code="RC1"
-    )
-    shown = render("social_care.child_in_need", Mode.SUMMARY, [item], on=ON)
-    assert shown is not None
-    assert (shown.items[0].outcome_code, shown.items[0].outcome_label) == (None, "Closed")
-
-
 @pytest.mark.parametrize(
     ("category", "items", "code"),
     [

@@ -96,6 +96,8 @@ def test_codes_that_tell_of_an_adoption_are_refused_by_every_encoder() -> None:
     looked_after = codes["categories"]["social_care.looked_after"]
     assert not {"A3", "A4", "A5", "A6"} & set(looked_after["codes"]["placement"])
     assert not {"E11", "E12"} & set(looked_after["outcomes"]) and looked_after["outcome_system"] == "episode_ceased"
+    in_need = codes["categories"]["social_care.child_in_need"]
+    assert codes["denied"][in_need["outcome_system"]] == ["RC1"] and "RC1" not in in_need["outcomes"]
     assert codes["categories"]["health.sealed"]["never_ingest"] is True
     assert json.loads(rfc8785.dumps(codes)) == codes
 

@@ -304,6 +304,16 @@ def test_a_never_ingest_code_never_leaves(tmp_path: Path) -> None:
     assert sorted(row["code"] for row in rows(made.folder, "items")) == ["C2", "U1"]
 
 
+def test_a_closure_by_adoption_never_leaves(tmp_path: Path) -> None:
+    in_need = MAPPING.replace("education.attendance", "social_care.child_in_need").replace(
+        'number = "Percent"', 'outcome_code = "Percent"'
+    )
+    bands = [{**BAND, "Band": "N1", "Percent": reason} for reason in ("RC1", "RC2", "RC9")]
+    made = a_batch(tmp_path, bands=bands, mapping=in_need)
+    assert codes_of(made) == [("outcome_code", "never_ingest")]
+    assert sorted(row["outcome_code"] for row in rows(made.folder, "items")) == ["RC2", "RC9"]
+
+
 def test_an_unknown_category_is_named_with_those_that_are_known(tmp_path: Path) -> None:
     unknown = MAPPING.replace("education.attendance", "education.attendence")
     refused(tmp_path, BadMapping, "'education.attendence' is not one of early_help.episode", mapping=unknown)
