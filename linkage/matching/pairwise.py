@@ -101,7 +101,7 @@ def band_of(compared: Compared, left: Row, right: Row, left_numbers: Numbers, ri
     """The band of a pair that no household links, the rule that gave it, and the words of what agrees and differs."""
     given, family, born, home, _ = levels = compared.levels
     id_agreed, id_differs = numbers_said(left_numbers, right_numbers)
-    probability = 1 / (1 + math.pow(2.0, -compared.weight))
+    probability = probability_of(compared.weight)
     equal = sum(level == EQUAL[field] for field, level in zip(FIELDS, levels, strict=True) if field in EQUAL)
     named = given >= NAME_CLOSE or family >= NAME_CLOSE
     years = (left["birth_year"], right["birth_year"])
@@ -129,6 +129,11 @@ def band_of(compared: Compared, left: Row, right: Row, left_numbers: Numbers, ri
         agreed=(*(field for field, level in zip(FIELDS, levels, strict=True) if level >= AGREES[field]), *id_agreed),
         differs=(*(field for field, level in zip(FIELDS, levels, strict=True) if level == FAR), *id_differs),
     )
+
+
+def probability_of(weight: float) -> float:
+    """The probability that two rows are of one person, from log2 of the odds."""
+    return 1 / (1 + math.pow(2.0, -weight))
 
 
 def numbers_said(left: Numbers, right: Numbers) -> tuple[list[str], list[str]]:

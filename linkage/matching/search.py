@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pyarrow as pa
 
+from linkage.matching.bands import MATCH_BAR
 from linkage.matching.blocking import KEYS, add_blocking_columns
 from linkage.matching.comparisons import comparisons
 from linkage.matching.families import neighbours_of
 from linkage.matching.identifiers import ALL_SCHEMES, LOCAL, SCHEMES, SPREAD, drop_shared, number_records
 from linkage.matching.model import Model
 from linkage.matching.overrides import RecordKey
-from linkage.matching.pairwise import Banded, Compared, Comparer, Numbers, band_of, numbers_said
+from linkage.matching.pairwise import Banded, Compared, Comparer, Numbers, band_of, numbers_said, probability_of
 from linkage.matching.scoring import columns_compared
 from linkage.matching.workspace import HALF, load_persons, open_workspace
 from linkage.records import FILTER_WORDS, FILTERS, IDENTIFIERS, TOKENS
@@ -161,10 +162,12 @@ class Index:
         alternatives = [rows] if isinstance(rows, EncodedRow) else list(rows)
         asked = [self._compared(row) for row in alternatives]
         numbers = self._numbers.named(alternatives)
-        found = [
-            _candidate(person_id, group, self._other_numbers(person_id, numbers))
-            for person_id, group in self._hits(asked, numbers).items()
-        ]
+        found = []
+        for person_id, group in self._hits(asked, numbers).items():
+            agreed, clash = self._numbers_said(person_id, numbers)
+            fitting = group if agreed or not clash else [hit for hit in group if _fits_despite_number(hit)]
+            if fitting:
+                found.append(_candidate(person_id, fitting, clash))
         if any(candidate.band == "match" for candidate, _ in found):
             # A twin of the child who was found fits too, but for the name: nobody looks for both at once.
             found = [(c, best) for c, best in found if best.banded.rule != "twin"]
@@ -220,13 +223,14 @@ class Index:
             group.sort(key=lambda hit: (hit.banded.band != "match", -hit.weight, hit.rec))
         return hits
 
-    def _other_numbers(self, person_id: str, numbers: Numbers) -> list[str]:
-        """Schemes in which the person's records have numbers, and none of them is one asked."""
+    def _numbers_said(self, person_id: str, numbers: Numbers) -> tuple[list[str], list[str]]:
+        """Schemes in which the person's records, all together, have a number asked; those in which they have others."""
         held: dict[str, set[int]] = defaultdict(set)
         for rec in self._owners.recs_of(person_id):
             for scheme, theirs in self._numbers.of_record(rec).items():
                 held[scheme] |= theirs
-        return sorted(numbers_said(held, numbers)[1])
+        agreed, differs = numbers_said(held, numbers)
+        return agreed, sorted(differs)
 
 
 _Asked = dict[str, Any]
@@ -389,6 +393,14 @@ def _words_of(db: duckdb.DuckDBPyConnection, name: str) -> memoryview:
 def _rare_names(model: Model) -> tuple[str, ...]:
     """The names whose frequency weighs."""
     return tuple(comparison.field for comparison in comparisons(model.profile) if comparison.tf_column)
+
+
+def _fits_despite_number(hit: _Hit) -> bool:
+    """Whether a record may be the one asked for though its person is known under another number.
+
+    As for a pair of records: a sister at the same address has another number, and is not the child who is looked for.
+    """
+    return hit.banded.rule != "twin" and probability_of(hit.weight) >= MATCH_BAR
 
 
 def _candidate(person_id: str, hits: Sequence[_Hit], other_numbers: Sequence[str]) -> tuple[Candidate, _Hit]:

@@ -67,6 +67,27 @@ def test_a_number_that_another_record_of_the_person_contradicts_makes_it_possibl
     assert "nhs_number" in candidate.differs
 
 
+@pytest.mark.parametrize(
+    ("given", "born"), [("zara", "20120314"), ("zofia", "20160314"), ("zoey", "20150413"), ("agnieszka", "20150314")]
+)
+def test_a_sibling_at_the_same_address_who_is_known_by_another_number_is_not_listed(given: str, born: str) -> None:
+    """The last is a twin.  Without a number asked, each is listed, for the agency to say."""
+    sibling = Someone(given_name=given, date_of_birth=born, nhs_number="9990000026", ref="sibling")
+    index, _ = index_of([sibling, sibling.at(PERSONS, nhs_number=None)])
+    assert index.candidates(asked(ZOE)) == ()
+    (unsure,) = index.candidates(asked(replace(ZOE, nhs_number=None)))
+    assert unsure.band == "possible"
+
+
+def test_a_number_that_agrees_keeps_a_person_listed_whatever_another_says() -> None:
+    there = ZOE.at(HEALTH, upn="A801200100001")
+    index, _ = index_of([ZOE, there])
+    (candidate,) = index.candidates(
+        asked(replace(ZOE, given_name="zara", date_of_birth="20120314", upn="B801200100001"))
+    )
+    assert (candidate.band, "nhs_number" in candidate.agreed, "upn" in candidate.differs) == ("possible", True, True)
+
+
 def test_the_twin_of_the_child_who_was_found_is_not_shown() -> None:
     twin = replace(ZOE, given_name="agnieszka", nhs_number=None, ref="twin")
     index, _ = index_of([ZOE, twin])
