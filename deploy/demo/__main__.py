@@ -247,8 +247,8 @@ class Demo:
         started = []
         try:
             for organisation in ORGANISATIONS:
-                process = self.start("agency", "gateway", "--home", str(self.home(organisation)))
-                started.append(process)
+                started.append(self.start("agency", "gateway", "--home", str(self.home(organisation))))
+            for organisation, process in zip(ORGANISATIONS, started, strict=True):
                 wait_for(f"http://127.0.0.1:{self.port + organisation.offset}/", process)
             yield
         finally:
@@ -257,7 +257,9 @@ class Demo:
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{command[0]}-{command[1]}.log").open("ab")
-        process = subprocess.Popen([tool(command[0]), *command[1:]], stdout=log, stderr=log, cwd=ROOT)
+        process = subprocess.Popen(  # in a group of its own: Ctrl-C reaches us alone, and we stop it in order
+            [tool(command[0]), *command[1:]], stdout=log, stderr=log, cwd=ROOT, process_group=0
+        )
         self.running.append(process)
         return process
 
@@ -395,8 +397,10 @@ def serve(demo: Demo) -> None:
         print(f"  {child['given_name']} {child['family_name']}, born {born:%-d %-m %Y}, {child['postcode']}")
         print(f"      {child['why']}")
     print(f"\nLogs and all state are in {os.path.relpath(demo.folder)}.", flush=True)
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
-    print("\nStopping.")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        print("\nStopping.", flush=True)
 
 
 def main() -> int:
@@ -409,7 +413,8 @@ def main() -> int:
     arguments.add_argument("--folder", type=Path, default=ROOT / "build" / "demo")
     asked = arguments.parse_args()
     demo = Demo(asked.folder.resolve(), asked.port, asked.children, asked.seed)
-    signal.pthread_sigmask(signal.SIG_BLOCK, set() if asked.once else {signal.SIGINT, signal.SIGTERM})
+    for stop in (signal.SIGINT, signal.SIGTERM):  # even where a shell made us ignore them
+        signal.signal(stop, signal.default_int_handler)
     try:
         ports_free([asked.port, *(asked.port + organisation.offset for organisation in ORGANISATIONS)])
         demo.prepare()
@@ -422,6 +427,9 @@ def main() -> int:
     except Stopped as reason:
         print(f"\n{reason}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped before it was done; the next start prepares anew what is missing.", file=sys.stderr)
+        return 130
     finally:
         for process in list(demo.running):
             process.kill()
