@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +22,11 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from deploy.demo.__main__ import ROOT, Demo
+
 AXE = Path(__file__).resolve().parents[1] / "vendor" / "axe-core" / "axe.min.js"
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+CHILDREN = 1500
 INSTALL = "apt-get install -y --no-install-recommends chromium fonts-liberation2"
 
 
@@ -34,6 +39,34 @@ def browser_type_launch_args() -> dict[str, Any]:
     if os.geteuid() == 0:
         args.append("--no-sandbox")
     return {"executable_path": chromium, "args": [*args, "--no-first-run"]}
+
+
+def four_free_ports() -> int:
+    """The first of four neighbouring ports that are free just now."""
+    for first in range(21_400, 29_000, 7):
+        try:
+            probes = [socket.create_server(("127.0.0.1", first + n)) for n in range(4)]
+        except OSError:
+            continue
+        for probe in probes:
+            probe.close()
+        return first
+    raise RuntimeError("no four free ports")
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Demo, str]:
+    """One demonstration for the whole session, prepared by its own command; and what that command printed."""
+    folder, port = tmp_path_factory.mktemp("demo") / "state", four_free_ports()
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "deploy.demo", "--once", "--children", str(CHILDREN), "--port", str(port),
+            "--folder", str(folder),
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return Demo(folder, port, CHILDREN, 1), done.stdout
 
 
 @contextmanager

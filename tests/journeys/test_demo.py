@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.demo.__main__ import ORGANISATIONS, ROOT, Demo
+from deploy.demo.__main__ import ORGANISATIONS, Demo
 from deploy.demo.ask import Analyst
 
 pytestmark = pytest.mark.slow
-
-CHILDREN = 1500
-
-
-def four_free_ports() -> int:
-    """The first of four neighbouring ports that are free just now."""
-    for first in range(21_400, 29_000, 7):
-        try:
-            probes = [socket.create_server(("127.0.0.1", first + n)) for n in range(4)]
-        except OSError:
-            continue
-        for probe in probes:
-            probe.close()
-        return first
-    raise RuntimeError("no four free ports")
-
-
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Demo, str]]:
-    folder, port = tmp_path_factory.mktemp("demo") / "state", four_free_ports()
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "deploy.demo", "--once", "--children", str(CHILDREN), "--port", str(port),
-            "--folder", str(folder),
-        ],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    yield Demo(folder, port, CHILDREN, 1), done.stdout
 
 
 def test_it_prints_one_child_known_to_three_organisations_and_whom_to_ring(told: tuple[Demo, str]) -> None:
