@@ -109,6 +109,7 @@ class Feed(Answer):
     flow: str
     state: State
     as_of: datetime | None = None
+    paused_since: datetime | None = None
     contact: Contact | None = None
 
 

@@ -339,7 +339,7 @@ def a_search_answer(*candidates: dict[str, Any], **changes: Any) -> dict[str, An
              "contact": DESK},
             {"organisation": "northshire-police", "flow": "police", "state": "STALE", "as_of": LATE,
              "contact": POLICE_DESK},
-            {"organisation": "northshire-icb", "flow": "health", "state": "PAUSED", "as_of": LATE,
+            {"organisation": "northshire-icb", "flow": "health", "state": "PAUSED", "as_of": LATE, "paused_since": LATE,
              "contact": HEALTH_DESK},
             {"organisation": "northshire-council", "flow": "housing", "state": "NOT_CONNECTED", "as_of": None,
              "contact": DESK},
