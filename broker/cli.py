@@ -34,11 +34,16 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help names TOML tables in brackets
 )
-agencies = typer.Typer(help="Who takes part.", no_args_is_help=True)
-agreements = typer.Typer(help="Agreements and restrictions: check, sign, import, put in force.", no_args_is_help=True)
-batches = typer.Typer(help="What agencies handed in, and what waits for a person.", no_args_is_help=True)
-keys = typer.Typer(help="The broker's own keys.", no_args_is_help=True)
+agencies = typer.Typer(help="Who takes part.", no_args_is_help=True, rich_markup_mode=None)
+agreements = typer.Typer(
+    help="Agreements and restrictions: check, sign, import, put in force.", no_args_is_help=True, rich_markup_mode=None
+)
+batches = typer.Typer(
+    help="What agencies handed in, and what waits for a person.", no_args_is_help=True, rich_markup_mode=None
+)
+keys = typer.Typer(help="The broker's own keys.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(agencies, name="agencies")
 app.add_typer(agreements, name="agreements")
 app.add_typer(batches, name="batches")
@@ -377,7 +382,7 @@ def import_documents(
 
 @agreements.command()
 def activate(ref: Ref, config: Config = None, as_json: AsJson = False) -> None:
-    """Put a document in force at this host; every party must have signed it."""
+    """Put a document in force at this host; a party that has not signed yet stops its own flows only."""
     _change(config, ref, as_json, "is in force", lambda register: register.activate)
 
 

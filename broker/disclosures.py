@@ -112,6 +112,10 @@ class _Decided:
     def shown(self) -> tuple[Seen, ...]:
         return tuple(record for record in self.seen if record.shown)
 
+    def records_shown(self, person_id: str) -> list[RecordKey]:
+        """Those records of one person of which something is shown."""
+        return [record.record for record in self.shown if record.person_id == person_id]
+
 
 def _decide_and_record(
     tx: Transaction,
@@ -134,16 +138,17 @@ def _decide_and_record(
         purpose=search.purpose,
         threshold=threshold.level if threshold else None,
         person=Header(
-            birth_year=area.birth_year(candidate.person_id),
-            sex=area.sex(candidate.person_id),
+            birth_year=area.birth_year(decided.records_shown(candidate.person_id)),
+            sex=area.sex(decided.records_shown(candidate.person_id)),
             band=candidate.band,
             agreed=tuple(candidate.agreed),
             differs=tuple(candidate.differs),
         ),
         seen=decided.seen,
         relatives=[
-            (relative, area.birth_year(relative.person_id), area.person_role(relative.person_id))
+            (relative, area.birth_year(theirs), area.person_role(theirs))
             for relative in decided.relatives
+            for theirs in [decided.records_shown(relative.person_id)]
         ],
         feeds=decided.feeds,
         withheld=refusals(decided.snapshot, decided.request, decided.feeds, at=at),

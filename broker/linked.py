@@ -124,17 +124,17 @@ class LinkedArea:
             queue += new
         return frozenset(reached)
 
-    def birth_year(self, person_id: str) -> int | None:
-        """The year most of a person's records give; of equals the earliest."""
-        return _most(flags.birth_year for flags in self._all(person_id) if flags.birth_year is not None)
+    def birth_year(self, shown: Iterable[RecordKey]) -> int | None:
+        """The year most of these records give; of equals the earliest.  Hidden ones must not be among them."""
+        return _most(year for record in shown if (year := self._flags[record].birth_year) is not None)
 
-    def sex(self, person_id: str) -> str | None:
-        """What most of a person's records give; of equals the first in the alphabet."""
-        return _most(flags.sex for flags in self._all(person_id) if flags.sex is not None)
+    def sex(self, shown: Iterable[RecordKey]) -> str | None:
+        """What most of these records give; of equals the first in the alphabet."""
+        return _most(sex for record in shown if (sex := self._flags[record].sex) is not None)
 
-    def person_role(self, person_id: str) -> str:
-        """What a person is in most records: child, parent, carer, other."""
-        return _most(flags.person_role for flags in self._all(person_id)) or "other"
+    def person_role(self, shown: Iterable[RecordKey]) -> str:
+        """What a person is in most of these records: child, parent, carer, other."""
+        return _most(self._flags[record].person_role for record in shown) or "other"
 
     def family(self, person_id: str, told: Callable[[Stated], bool] = lambda _: True) -> tuple[Relative, ...]:
         """Family and household as those statements have it that `told` lets through, and the other children of the

@@ -289,7 +289,7 @@ def _listed(
         records = deciding.person(candidate.person_id, "subject_child", link, case=case)
         shown = tuple(record for record in records if record.shown)
         if shown:
-            listed.append(_one(search_id, candidate, shown))
+            listed.append(_one(area, search_id, candidate, shown))
         else:
             codes = [hidden_code(snapshot, record.decision) for record in records]
             hidden.append((candidate.person_id, codes[0] if codes else "DSA_SUSPENDED"))
@@ -300,7 +300,7 @@ def _listed(
     return _Found(search_id, tuple(listed[:LISTED]), tuple(hidden))
 
 
-def _one(search_id: str, candidate: Candidate, shown: tuple[Seen, ...]) -> _ListedOne:
+def _one(area: LinkedArea, search_id: str, candidate: Candidate, shown: tuple[Seen, ...]) -> _ListedOne:
     agreed, differs = _said(candidate, shown)
     row = SearchCandidateRow(
         search=search_id,
@@ -317,7 +317,7 @@ def _one(search_id: str, candidate: Candidate, shown: tuple[Seen, ...]) -> _List
         band=candidate.band,
         agreed=agreed,
         differs=differs,
-        birth_year=candidate.birth_year,
+        birth_year=area.birth_year(record.record for record in shown),
         organisations=tuple(sorted({record.record[0] for record in shown})),
     )
     return _ListedOne(row, answer, shown)

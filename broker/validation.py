@@ -17,7 +17,7 @@ from broker.errors import BrokerError, NotFound, WrongState
 from broker.judging import Judged, judge
 from broker.receipts import HINTS
 from broker.reception import Reception, close, flow_of_batch, record
-from broker.store import Transaction
+from broker.store import Reading, Transaction
 from broker.store.batches import BatchRejectionRow, BatchRow
 from broker.store.items import delete_items, insert_items
 
@@ -70,13 +70,19 @@ def validate(reception: Reception, batch: str, *, released_by: str | None = None
         if row.state == "sealed":
             row.state = "validating"
             tx.add(row)
-    judged = judge(reception, row, guarded=released_by is None)
-    at = clock.now()
-    with reception.store.transaction() as tx:
-        held = tx.one(BatchRow, id=batch)
-        if held is None or held.state != ("validating" if released_by is None else "quarantined"):
-            return held.state if held else "rejected"  # decided meanwhile, by another process
-        _apply(reception, tx, held, judged, at=at, by=released_by or "")
+    while True:
+        with reception.store.reading() as reading:
+            before = _order(reading, row)
+        judged = judge(reception, row, guarded=released_by is None)
+        at = clock.now()
+        with reception.store.transaction() as tx:
+            held = tx.one(BatchRow, id=batch)
+            if held is None or held.state != ("validating" if released_by is None else "quarantined"):
+                return held.state if held else "rejected"  # decided meanwhile, by another process
+            if _order(tx, held) == before:
+                _apply(reception, tx, held, judged, at=at, by=released_by or "")
+                break
+        # Another night of this flow was decided while this one was judged: its order must be judged anew.
     if judged.state in ("rejected", "superseded"):
         reception.spool.drop(batch)
     reception.trail.wake()
@@ -93,6 +99,12 @@ def release(reception: Reception, batch: str, *, by: str) -> str:
     if row is None or row.state != "quarantined":
         raise WrongState("there is no such batch in quarantine")
     return validate(reception, batch, released_by=by)
+
+
+def _order(reading: Reading, row: BatchRow) -> tuple[int, str]:
+    """What the order of a flow's nights is judged by: the last that was taken in."""
+    flow = flow_of_batch(reading, row)
+    return flow.last_sequence, flow.last_manifest_sha256
 
 
 def _expire(reception: Reception) -> None:

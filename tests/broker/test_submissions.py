@@ -492,6 +492,29 @@ def test_a_night_that_comes_late_is_kept_and_not_applied(council: Caller, desk: 
     assert everything(desk)["items"] == before
 
 
+def test_a_night_judged_while_a_newer_one_is_taken_in_is_judged_anew_and_takes_nothing_away(
+    council: Caller, desk: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    council.hand_in(a_night(sequence=5))
+    validation.validate_sealed(desk)
+    older, newer, judge = council.hand_in(a_night(sequence=6, items=[])), [], validation.judge
+
+    def judged_meanwhile(*given: Any, **named: Any) -> Any:
+        judged = judge(*given, **named)  # the real one, and only then the newer night comes in
+        if not newer:
+            newer.append(council.hand_in(a_night(sequence=7)))
+            assert validation.validate(desk, newer[0]) == "accepted"
+        return judged
+
+    monkeypatch.setattr(validation, "judge", judged_meanwhile)
+    assert validation.validate(desk, older) == "superseded"
+    with desk.store.reading() as tx:
+        assert {item.batch for item in tx.all(ItemRow)} == {newer[0]}
+        flow = tx.one(AgencyFlowRow, agency=COUNCIL, flow="education")
+    assert flow is not None
+    assert flow.last_sequence == 7
+
+
 def test_a_county_is_not_deleted_by_a_short_file(council: Caller, desk: Reception) -> None:
     people = [a_person(a_ref("p", at), given=f"child{at}") for at in range(60)]
     council.hand_in(a_night(persons=people))

@@ -76,7 +76,7 @@ def test_a_search_reaches_the_broker_without_a_name_and_an_officer_finds_and_pro
     analyst.get_by_label("Yes", exact=True).check()
     analyst.get_by_label("I am asking for this purpose only").check()
     analyst.get_by_role("button", name="Search", exact=True).last.click()
-    analyst.get_by_role("heading", name="No match to show").wait_for()  # nothing has been linked yet
+    analyst.get_by_role("heading", name="We could not show this").wait_for()  # no agreement is in force yet
     assert analyst.get_by_text("This does not mean that nothing is known.").first.is_visible()
     assert "Samplewick" not in analyst.url
 
