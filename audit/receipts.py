@@ -131,10 +131,8 @@ class LogReceipt:
         except InvalidEvent as fault:
             raise ReceiptInvalid(str(fault)) from None
         checkpoint = receipt.proof.signed.checkpoint
-        if value.get("log", {"origin": checkpoint.origin, "size": checkpoint.size}) != {
-            "origin": checkpoint.origin,
-            "size": checkpoint.size,
-        }:
+        named = {"origin": checkpoint.origin, "size": checkpoint.size}
+        if value.get("log", None if proof is None else named) != named:
             raise ReceiptInvalid("the receipt names another log or size than its proof")
         return receipt
 

@@ -65,6 +65,12 @@ def test_no_receipt_survives_one_changed_character_property(data: st.DataObject)
             LogReceipt.loads(changed).verify(POLICY)
 
 
+def test_a_receipt_that_does_not_name_its_log_is_not_one() -> None:
+    text = json.dumps(LOG.receipt(41).to_json()).replace('"log"', '"lag"')
+    with pytest.raises(ReceiptInvalid, match="another log"):
+        LogReceipt.loads(text)
+
+
 def test_a_redacted_receipt_verifies_and_the_withheld_sections_are_not_in_it() -> None:
     receipt = LOG.receipt(3, show=("what",))
     receipt.verify(POLICY)
