@@ -143,6 +143,8 @@ def receipts(
 ) -> None:
     """Check each receipt you kept against the newest checkpoint, and list the files that hold no receipt.
 
+    A file is a receipt, an answer with its receipt, or what `agency submit` keeps of a batch, which has two.
+
     Exit codes: 0 every receipt holds; 1 one does not, or the log was changed; 3 a file could not be read, which proves
     nothing; 4 the folder is older than a receipt; 5 too few witnesses have signed. Of several, the first of 1, 3, 5
     and 4 is given.
@@ -220,15 +222,26 @@ def _receipts(folder: Path) -> tuple[dict[str, LogReceipt], list[str]]:
         raise Unreadable("the folder of receipts can't be read")
     for path in sorted(folder.glob("*.json")):
         value = _json(path)
-        inner = value.get("receipt", value) if isinstance(value, dict) else value
-        if not isinstance(inner, dict) or "proof" not in inner:
+        within = _within(value)
+        if not within:
             without.append(path.name)
-            continue
-        try:
-            found[path.name] = LogReceipt.from_json(inner)
-        except ReceiptInvalid as fault:
-            raise Broken(f"{path.name}: {fault}") from None
+        for part, inner in within.items():
+            name = f"{path.name}:{part}" if part else path.name
+            try:
+                found[name] = LogReceipt.from_json(inner)
+            except ReceiptInvalid as fault:
+                raise Broken(f"{name}: {fault}") from None
     return found, without
+
+
+def _within(value: Json) -> dict[str, Json]:
+    """The receipts of a file by member: it is one, or holds an answer's, or a batch's `received` and `verdict`."""
+    if not isinstance(value, dict):
+        return {}
+    if "proof" in value:
+        return {"": value}
+    members = {part: value.get(part) for part in ("receipt", "received", "verdict")}
+    return {part: inner for part, inner in members.items() if isinstance(inner, dict) and "proof" in inner}
 
 
 def _receipt(event: Path, proof: Path | None) -> LogReceipt:

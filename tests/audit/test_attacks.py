@@ -455,3 +455,16 @@ def test_an_empty_log_is_a_log(who: Auditor) -> None:
         assert who.run(command).exit_code == FINE
     who.fetches(ALog().add(1))
     assert who.run("consistency").exit_code == FINE
+
+
+def test_both_receipts_that_a_batch_has_are_checked_where_the_agency_keeps_them(who: Auditor, honest: ALog) -> None:
+    both = {"batch": "b", "received": honest.receipt(7).to_json(), "verdict": honest.receipt(8).to_json()}
+    put(who.receipt.parent / "batch.json", json.dumps(both).encode())
+    put(who.receipt.parent / "note.json", b"{}")
+    held = who.run("receipts", "--json")
+    assert held.exit_code == FINE
+    assert json.loads(held.output)["receipts"] == 3
+    assert json.loads(held.output)["without"] == ["note.json"]
+    both["verdict"] = {**honest.receipt(8).to_json(), "event_id": "another-event"}
+    put(who.receipt.parent / "batch.json", json.dumps(both).encode())
+    assert who.run("receipts").exit_code == CHANGED
