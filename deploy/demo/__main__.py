@@ -1,8 +1,9 @@
 """`make demo`: the whole way on invented data, by the commands that a user types.
 
 An area is made up; three organisations each encode their own extracts and push them; the broker links them by night;
-an umbrella and three agreements, signed by these organisations, are put in force; an analyst asks; the receipt is checked offline.  Then two
-sites are served until you stop it, or, with --once, one search is printed and all is stopped.
+an umbrella and three agreements, signed by these organisations, are put in force; an analyst asks; the receipt is
+checked offline.  Then two sites are served until you stop it, or, with --once, one search is printed and all is
+stopped.
 """
 
 from __future__ import annotations
