@@ -36,8 +36,8 @@ class Settings(BaseSettings):
         "production", description="`demo` allows sign-in without a password."
     )
     partnership: str = Field(description="Name of the partnership, as agreements write it.")
-    profile: Literal["guarded-1", "accurate-1"] = Field(
-        "guarded-1", description="How agencies encode people: one profile a partnership, as they can't be compared."
+    profile: Literal["guarded-2", "accurate-2"] = Field(
+        "guarded-2", description="How agencies encode people: one profile a partnership, as they can't be compared."
     )
     base_url: str = Field(
         description="Where callers reach the broker; the audience of their tokens. No slash at the end."

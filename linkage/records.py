@@ -24,14 +24,14 @@ TABLE_MEDIA_TYPE: Final = "application/vnd.apache.parquet"
 FILTER_BITS: Final = 512
 FILTER_WORDS: Final = FILTER_BITS // 64
 
-Profile = Literal["guarded-1", "accurate-1"]
+Profile = Literal["guarded-2", "accurate-2"]
 Table = Literal["persons", "relationships", "items"]
 TABLES: Final[tuple[Table, ...]] = get_args(Table)
 PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
 
 FILTERS: Final[Mapping[Profile, tuple[str, ...]]] = {
-    "guarded-1": ("given_d", "given_p", "family_d", "family_p", "dob", "postcode"),
-    "accurate-1": ("given", "family", "dob", "postcode"),
+    "guarded-2": ("given_d", "given_p", "family_d", "family_p", "dob", "postcode"),
+    "accurate-2": ("given", "family", "dob", "postcode"),
 }
 """The filters of one row: a name salted by date of birth (`_d`) or by postcode (`_p`), or unsalted."""
 
@@ -41,10 +41,10 @@ _WIDE: Final = (
     "postcode_given1", "postcode_family1",
 )  # fmt: skip
 TOKENS: Final[Mapping[Profile, tuple[str, ...]]] = {
-    "guarded-1": (
+    "guarded-2": (
         "given_name_d", "given_name_p", "family_name_d", "family_name_p", "dob", "postcode", *_COMPOSITES,
     ),
-    "accurate-1": ("given_name", "family_name", "dob", "postcode", *_COMPOSITES, *_WIDE),
+    "accurate-2": ("given_name", "family_name", "dob", "postcode", *_COMPOSITES, *_WIDE),
 }  # fmt: skip
 """Equality and blocking tokens; in the table their columns are `t_<name>`."""
 

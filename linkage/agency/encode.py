@@ -32,8 +32,8 @@ from linkage.agency.people import STANDARD_FIELDS, STANDARD_IDENTIFIERS, Person
 from linkage.agency.standardise import soundex, standardise_person
 from linkage.records import FILTER_BITS, FILTER_WORDS, FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
 
-ENCODER: Final = "encoder-1 anyascii-0.3.3"  # whatever changes a byte of an encoding changes this
-DEFAULT_PROFILE: Final[Profile] = "guarded-1"
+ENCODER: Final = "encoder-2 anyascii-0.3.3"  # whatever changes a byte of an encoding changes this
+DEFAULT_PROFILE: Final[Profile] = "guarded-2"
 HASHES: Final = 10  # bits a gram sets; never 5: graph matching then succeeds without errors (linkage.md 1.3)
 DIFFUSION: Final = 10  # bits that one output bit is made of
 BLOCK: Final = 8192  # people at a time: 4 MiB of bits, whatever the extract

@@ -11,7 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -27,12 +27,14 @@ from splink.blocking_rule_library import CustomRule
 from linkage.agency import clock, extract, mapping
 from linkage.agency.encode import encode_people, household_token
 from linkage.agency.keys import LinkageKeys
+from linkage.agency.people import STANDARD_IDENTIFIERS
 from linkage.agency.standardise import Rules, family_name, given_name, soundex, standardise_people
 from linkage.matching.bands import MATCH_BAR
 from linkage.matching.blocking import APART, S5, WIDE
+from linkage.matching.identifiers import ALL_SCHEMES, LOCAL, SPREAD, compare_numbers, drop_shared, number_records
 from linkage.matching.link import Run
 from linkage.matching.overrides import Overrides
-from linkage.matching.persons import Edge, cluster
+from linkage.matching.persons import Edge, Partition, cluster
 from linkage.matching.persons import Rules as ClusterRules
 from linkage.matching.workspace import open_workspace
 from linkage.records import Profile
@@ -44,6 +46,8 @@ _STRONG: Final = 64.0  # bits of weight that an identifier with an agreeing fiel
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Numbers = Mapping[int, Mapping[str, frozenset[int]]]
+"""Record -> scheme -> its strong identifiers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +123,19 @@ class Labelled:
         """Each record once, in the order in which the matching side numbers them."""
         return sorted(self.truth)
 
+    @property
+    def has_identifiers(self) -> bool:
+        """Whether any record has any identifier."""
+        return any(self.standard[name].null_count < self.standard.num_rows for name in STANDARD_IDENTIFIERS)
+
+    def without_identifiers(self) -> Labelled:
+        """The same records with no identifier on either side."""
+        bare = self.standard
+        for name in STANDARD_IDENTIFIERS:
+            column = bare.schema.get_field_index(name)
+            bare = bare.set_column(column, name, pa.nulls(bare.num_rows, pa.string()))
+        return replace(self, standard=bare)
+
     def true_pairs(self) -> int:
         """Pairs of records of one person that linkage may find: of two data sets, or of one with duplicates."""
         people = Counter(self.truth.values())
@@ -137,6 +154,7 @@ class Compared:
     left: npt.NDArray[np.int64]
     right: npt.NDArray[np.int64]
     weight: Floats
+    numbers: Numbers  # of each record that has any, by place
 
 
 def read(records: Path, mapping_file: Path, *, truth: str, dataset: str | None) -> Labelled:
@@ -232,11 +250,10 @@ def evaluate(labelled: Labelled, profile: Profile, *, clear_text: bool) -> dict[
     with stages.stage("cluster"):
         partition = run.settle()
     compared = _compared(run)
-    numbers = run.numbers()
     groups = [[rec - 1 for rec in members] for members in partition.clusters()]
     true = _true_of(labelled, compared.left, compared.right)
     body: dict[str, Any] = {
-        "encoded": asdict(_scores(labelled, compared, numbers=numbers)),
+        "encoded": asdict(_scores(labelled, compared)),
         "linked": asdict(_partition_score(labelled, groups)),
         "blocking_recall": round(float(true.sum()) / max(1, labelled.true_pairs()), 6),
         "candidate_pairs": len(true),
@@ -244,9 +261,9 @@ def evaluate(labelled: Labelled, profile: Profile, *, clear_text: bool) -> dict[
     }
     connection.close()
     if clear_text:
-        for name, keys_in_clear in (("clear_text", S5 if profile == "guarded-1" else WIDE), ("clear_text_wide", WIDE)):
+        for name, keys_in_clear in (("clear_text", S5 if profile == "guarded-2" else WIDE), ("clear_text_wide", WIDE)):
             with stages.stage(name):
-                body[name] = asdict(_scores(labelled, _in_clear(labelled, keys_in_clear), numbers={}))
+                body[name] = asdict(_scores(labelled, _in_clear(labelled, keys_in_clear)))
     body["stages"] = [asdict(stage) for stage in stages.done]
     return body
 
@@ -273,7 +290,7 @@ def command(
     seconds and memory of each stage.  Exit codes: 0 measured; 2 usage, or a file or mapping that can't be read.
     """
     logging.getLogger("splink").setLevel(logging.ERROR)
-    full: Profile = "guarded-1" if profile == "guarded" else "accurate-1"
+    full: Profile = "guarded-2" if profile == "guarded" else "accurate-2"
     try:
         labelled = read(records, mapping_file, truth=truth, dataset=dataset)
     except (mapping.BadMapping, extract.BadExtract, KeyError) as problem:
@@ -354,33 +371,43 @@ def _compared(run: Run) -> Compared:
         )
     )
     adjusted = np.where(rule == "identifier", weight + _STRONG, np.where(apart, -_STRONG, weight))
-    return Compared(left=left - 1, right=right - 1, weight=adjusted.astype(np.float64))
+    return Compared(
+        left=left - 1,
+        right=right - 1,
+        weight=adjusted.astype(np.float64),
+        numbers={rec - 1: schemes for rec, schemes in run.numbers().items()},
+    )
 
 
-def _scores(labelled: Labelled, compared: Compared, *, numbers: Mapping[int, Mapping[str, frozenset[int]]]) -> Scores:
+def _scores(labelled: Labelled, compared: Compared) -> Scores:
     total = labelled.true_pairs()
     true = _true_of(labelled, compared.left, compared.right)
     order = np.lexsort((compared.right, compared.left, -compared.weight))
     alone = _one_to_one(labelled, compared, order)
+    return Scores(
+        shipped=_partition_score(labelled, [list(group) for group in _clustered(labelled, compared).clusters()]),
+        best=_best(compared.weight[order], true[order], total),
+        one_to_one=_best(compared.weight[order][alone], true[order][alone], total),
+    )
+
+
+def _clustered(labelled: Labelled, compared: Compared) -> Partition:
+    """Persons, best links first, at the shipped threshold: no two records of one flow, no two numbers of one kind."""
     bar = np.log2(MATCH_BAR / (1 - MATCH_BAR))
     sources = {place: _source(key) for place, key in enumerate(labelled.records)}
     ids = {source: n for n, source in enumerate(sorted(set(sources.values())))}
     rules = ClusterRules(
         source={place: ids[source] for place, source in sources.items() if source not in labelled.duplicates},
-        numbers={rec - 1: schemes for rec, schemes in numbers.items()},
+        numbers=compared.numbers,
     )
     edges = (
-        Edge(
-            left=int(compared.left[n]), right=int(compared.right[n]), strength=(1, -round(float(compared.weight[n]), 6))
+        Edge(left=left, right=right, strength=(1, -round(weight, 6)))
+        for left, right, weight in zip(
+            compared.left.tolist(), compared.right.tolist(), compared.weight.tolist(), strict=True
         )
-        for n in order
-        if compared.weight[n] >= bar
+        if weight >= bar
     )
-    return Scores(
-        shipped=_partition_score(labelled, [list(group) for group in cluster(edges, rules).clusters()]),
-        best=_best(compared.weight[order], true[order], total),
-        one_to_one=_best(compared.weight[order][alone], true[order][alone], total),
-    )
+    return cluster(edges, rules)
 
 
 def _partition_score(labelled: Labelled, groups: Iterable[Sequence[int]]) -> Score:

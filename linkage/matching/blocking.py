@@ -18,7 +18,7 @@ WIDE: Final = (
     "dob", "soundex_pair", "family_year", "given_year", "family_daymonth", "given_daymonth", "postcode_given1",
     "postcode_family1",
 )  # fmt: skip
-KEYS: Final[dict[Profile, tuple[str, ...]]] = {"guarded-1": S5, "accurate-1": WIDE}
+KEYS: Final[dict[Profile, tuple[str, ...]]] = {"guarded-2": S5, "accurate-2": WIDE}
 """Never a single name, nor soundex with year or area, under `guarded`: they would leak themselves or join the salts."""
 APART: Final = "l.rec <> r.rec AND (l.src <> r.src OR l.dup)"
 """Two rows worth comparing: of two records, and not of one flow that holds each person once."""

@@ -62,7 +62,7 @@ class FieldComparison:
 
 def comparisons(profile: Profile) -> tuple[FieldComparison, ...]:
     """The five comparisons of a profile, in the order of FIELDS."""
-    if profile == "guarded-1":
+    if profile == "guarded-2":
         names = [_salted_name("given_name", "given"), _salted_name("family_name", "family")]
     else:
         names = [_name("given_name", "given"), _name("family_name", "family")]

@@ -125,7 +125,7 @@ def train(connection: duckdb.DuckDBPyConnection, profile: Profile, *, seed: int,
     us: dict[str, tuple[float, ...]] = {}
     sampled = _random_u(connection, profile, seed) if _count(connection, "rows") ** 2 / 2 >= LEAST_PAIRS * 100 else {}
     sampled = {field: _with_strangers(connection, field, levels) for field, levels in sampled.items()}
-    if profile == "guarded-1":
+    if profile == "guarded-2":
         # Random pairs share no salt, so names can't be compared on them: see _name_u.
         sampled = {**sampled, **_name_u(connection, compared, fallback)}
     for comparison in compared:
@@ -195,7 +195,7 @@ def _random_u(connection: duckdb.DuckDBPyConnection, profile: Profile, seed: int
     splink = linker(connection, profile, None)
     splink.training.estimate_u_using_random_sampling(max_pairs=SAMPLE, seed=seed, min_count_per_level=None)
     found = _trained(splink, "u_probability")
-    skip = SALTED if profile == "guarded-1" else ()
+    skip = SALTED if profile == "guarded-2" else ()
     return {
         comparison.field: _best_first(found[comparison.field], comparison)
         for comparison in comparisons(profile)
@@ -261,8 +261,8 @@ def _prior(
 
     splink = linker(connection, profile, None)
     certain = {
-        "guarded-1": "l.t_given_name_d = r.t_given_name_d AND l.t_family_name_d = r.t_family_name_d",
-        "accurate-1": "l.t_given_name = r.t_given_name AND l.t_family_name = r.t_family_name AND l.t_dob = r.t_dob",
+        "guarded-2": "l.t_given_name_d = r.t_given_name_d AND l.t_family_name_d = r.t_family_name_d",
+        "accurate-2": "l.t_given_name = r.t_given_name AND l.t_family_name = r.t_family_name AND l.t_dob = r.t_dob",
     }[profile]
     rules: list[Any] = [CustomRule(f"{certain} AND {APART}", sql_dialect="duckdb")]
     splink.training.estimate_probability_two_random_records_match(rules, recall=recall)
@@ -291,7 +291,7 @@ class _Session:
 
 def _sessions(profile: Profile) -> tuple[_Session, _Session]:
     # Under a postcode alone EM takes families for matches; with the given name too it sees one person, or nearly.
-    given = {"guarded-1": "t_given_name_p", "accurate-1": "t_given_name"}[profile]
+    given = {"guarded-2": "t_given_name_p", "accurate-2": "t_given_name"}[profile]
     return (
         _Session(("k_dob",), ("given_name", "family_name", "postcode", "sex")),
         _Session(("k_postcode", given), ("date_of_birth",)),

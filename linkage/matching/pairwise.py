@@ -66,7 +66,7 @@ class Comparer:
     """`compare(left, right)` under one model.  Holds nothing that changes: any number of threads may use it."""
 
     def __init__(self, model: Model) -> None:
-        salted = model.profile == "guarded-1"
+        salted = model.profile == "guarded-2"
         self._levels: tuple[Callable[[Row, Row], int], ...] = (
             _salted_name("given_name", "given") if salted else _filter("given", "t_given_name", NAME_BARS),
             _salted_name("family_name", "family") if salted else _filter("family", "t_family_name", NAME_BARS),

@@ -111,7 +111,7 @@ def load_persons(
         FROM persons_in JOIN sources USING (agency, flow) JOIN records USING (src, record_ref)
         ORDER BY unique_id
     """)
-    for field in ("given_name", "family_name") if profile == "accurate-1" else ():
+    for field in ("given_name", "family_name") if profile == "accurate-2" else ():
         connection.execute(f"ALTER TABLE rows ADD COLUMN f_{field} DOUBLE")
         connection.execute(f"""
             UPDATE rows SET f_{field} = t.frequency

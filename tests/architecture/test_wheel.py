@@ -33,7 +33,7 @@ broker.wiring.open_installation(settings)
 broker.app.create_app(settings)
 assert len(VOCABULARY.shareable) > 20
 codes.load()
-default_model("guarded-1")
+default_model("guarded-2")
 assert environment().get_template("search.html")
 print("whole")
 """

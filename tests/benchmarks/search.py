@@ -24,7 +24,7 @@ from linkage.matching.search import EncodedRow, Index, TooManyCandidates
 from linkage.records import FILTER_WORDS, FILTERS, IDENTIFIERS, TOKENS
 
 TOPIC: Final = "linkage"
-PROFILE: Final = "guarded-1"
+PROFILE: Final = "guarded-2"
 SEARCHES: Final = 300
 RECORDS_EACH: Final = 3
 

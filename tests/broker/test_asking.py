@@ -313,7 +313,7 @@ def test_a_search_of_somebody_else_an_invented_and_an_expired_one_are_alike_not_
     ("change", "place"),
     [
         ({"key_fingerprint": "0" * 16}, "key_epoch"),
-        ({"profile": "accurate-1"}, "profile"),
+        ({"profile": "accurate-2"}, "profile"),
         ({"family_informed": "no_Robin_would_be_upset"}, "family_informed"),
     ],
 )

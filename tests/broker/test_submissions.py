@@ -183,8 +183,8 @@ def _resigned(batch: Batch, **changes: Any) -> tuple[Batch, str]:
         ({"key_epoch": "2025-1"}, 422, "manifest.key_epoch"),
         ({"key_fingerprint": "0" * 16}, 422, "manifest.key_fingerprint"),
         ({"canaries": (1, 2, 3)}, 422, "manifest.canaries"),
-        ({"profile": "accurate-1"}, 422, "manifest.profile"),
-        ({"encoder": "encoder-0"}, 422, "encoder-1"),
+        ({"profile": "accurate-2"}, 422, "manifest.profile"),
+        ({"encoder": "encoder-0"}, 422, "encoder-2"),
         ({"codes_sha256": "0" * 64}, 422, "manifest.codes_sha256"),
         ({"agreements": ("northshire-mash@3.0.0", "made-up@1.0.0")}, 422, "manifest.agreements[1]"),
         ({"agreements": ()}, 422, "manifest.agreements"),
@@ -374,7 +374,7 @@ def _more_column() -> Batch:
 
 def _short_file() -> Batch:
     batch = a_night()
-    return batch.with_files(persons=parquet([], schema_of("persons", "guarded-1")))
+    return batch.with_files(persons=parquet([], schema_of("persons", "guarded-2")))
 
 
 def _swapped_table() -> Batch:

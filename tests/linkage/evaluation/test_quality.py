@@ -47,12 +47,12 @@ def test_a_synthetic_area_links_with_few_faults_and_none_that_harms(tmp_path: Pa
     labelled = quality.read(
         tmp_path / "labelled.csv", tmp_path / "labelled-mapping.toml", truth="person_id", dataset="dataset"
     )
-    body = quality.evaluate(labelled, "guarded-1", clear_text=False)
+    body = quality.evaluate(labelled, "guarded-2", clear_text=False)
     for found in (body["encoded"]["shipped"], body["linked"]):
         assert found["precision"] >= 0.99
         assert found["recall"] >= 0.93
     keys = LinkageKeys.generate(partnership="evaluation", epoch="evaluation")
-    persons, households = quality.encode(labelled, keys, "guarded-1")
+    persons, households = quality.encode(labelled, keys, "guarded-2")
     run = link(
         persons, duplicates=labelled.duplicates, households=households, new_id=iter(map(str, range(10**6))).__next__
     )

@@ -22,7 +22,7 @@ BETH = replace(AMY, given_name="bethany", nhs_number="9990000026", ref="beth")
 
 
 def linked(people: Iterable[Someone], **options: object) -> Linkage:
-    options = {"model": default_model("guarded-1"), "new_id": iter(ids()).__next__, **options}
+    options = {"model": default_model("guarded-2"), "new_id": iter(ids()).__next__, **options}
     return link(encoded(people), **options)  # type: ignore[arg-type]
 
 
@@ -248,4 +248,4 @@ def test_no_path_of_family_edges_leads_from_one_side_of_a_severed_pair_to_the_ot
 
 def test_a_model_of_another_profile_is_refused() -> None:
     with pytest.raises(BadModel, match="profile"):
-        linked([ZOE], model=default_model("accurate-1"))
+        linked([ZOE], model=default_model("accurate-2"))

@@ -86,7 +86,7 @@ def test_python_and_sql_say_the_same_of_every_pair(profile: Profile) -> None:
         numbers: dict[int, dict[str, set[int]]] = {rec: {} for rec in refs}
         for rec, scheme, number in db.execute("FROM numbers").fetchall():
             numbers[rec].setdefault(scheme, set()).add(number)
-        named = [column for column in ("f_given_name", "f_family_name") if profile == "accurate-1"]
+        named = [column for column in ("f_given_name", "f_family_name") if profile == "accurate-2"]
         rarity = db.execute(f"SELECT rec, [{', '.join(named) or 'NULL'}] FROM rows").fetchall()
     by_rec = {rec: next(row for row in rows if row["record_ref"] == ref) for rec, ref in refs.items()}
     for rec, frequencies in rarity:

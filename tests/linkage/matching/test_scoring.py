@@ -40,7 +40,7 @@ def test_dice_is_that_of_the_sets_of_bits(left: set[int], right: set[int], per_c
     assert said == (200 * len(left & right) >= per_cent * (len(left) + len(right)))
 
 
-@pytest.mark.parametrize("profile", ["guarded-1", "accurate-1"])
+@pytest.mark.parametrize("profile", ["guarded-2", "accurate-2"])
 def test_weights_are_those_of_splinks_own_prediction(profile: Profile) -> None:
     logging.getLogger("splink").setLevel(logging.ERROR)
     zoe = Someone()
@@ -78,14 +78,14 @@ def test_two_names_under_different_salts_are_not_compared() -> None:
     zoe = Someone(nhs_number="9990000018")
     moved = zoe.at(HEALTH, date_of_birth="20091201", postcode="nx99zz")
     run = Run(open_workspace(), encoded([zoe, moved]), frozenset(), Overrides(), None)
-    model = default_model("guarded-1")
+    model = default_model("guarded-2")
     run.block(model)
     run.score(model)
     assert run.db.execute("SELECT gamma_given_name, gamma_family_name FROM scored").fetchall() == [(-1, -1)]
 
 
 def test_a_model_keeps_its_bytes_and_refuses_others() -> None:
-    model = default_model("guarded-1")
+    model = default_model("guarded-2")
     assert Model.parse(model.canonical()) == model
     assert Model.parse(model.canonical()).canonical() == model.canonical()
     for raw in (b"{}", b"[]", b"not json", model.canonical().replace(b"levels-1", b"levels-0")):
@@ -94,7 +94,7 @@ def test_a_model_keeps_its_bytes_and_refuses_others() -> None:
 
 
 def test_columns_of_no_profile_are_refused() -> None:
-    with pytest.raises(UnknownProfile, match="guarded-1"):
+    with pytest.raises(UnknownProfile, match="guarded-2"):
         profile_of(["given_name", "family_name"])
 
 
