@@ -23,7 +23,12 @@ from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlg
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -41,6 +46,7 @@ KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 SECRETS: Final = ("kek", "pepper", "vault", "index", "case")
 ITEM_SCHEMA: Final = "item-1"
+PEPPERED: Final = b"pepper-1"  # the other half of a token's block
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,23 +142,36 @@ class Keys:
         return DataKey(self._vault)
 
     def pepper(self, tokens: pa.Array | pa.ChunkedArray) -> pa.Array:
-        """Tokens as the broker keeps them: the first 8 bytes of HMAC-SHA-256(pepper, token), little-endian, signed.
+        """Tokens as the broker keeps them: the first 8 bytes of AES-256(pepper, token | label), little-endian, signed.
 
-        Takes and gives int64; null stays null.  Each distinct token is hashed once.
+        Takes and gives int64; null stays null.  The key is HKDF-SHA-256 of the pepper.  A token is a pseudo-random
+        value of eight bytes already, so it fills one block together with an eight-byte label, and a block cipher under
+        a secret key is a pseudo-random function of distinct blocks: as good as HMAC-SHA-256 here, where the input is
+        never longer.  It takes all tokens of a column in one call, which makes a million records of twenty tokens half
+        a second of work where HMACs took half a minute.  A search's tokens go the same way, one by one.
         """
-        import pyarrow as pa  # here: what only signs or lists never waits for it to load
+        import numpy as np  # here: what only signs or lists never waits for them to load
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         if isinstance(tokens, pa.ChunkedArray):
             tokens = tokens.combine_chunks()
-        distinct = pc.dictionary_encode(tokens)
-        hashed = pa.array([self.pepper_one(token) for token in distinct.dictionary.to_pylist()], pa.int64())
-        return hashed.take(distinct.indices)
+        blocks = np.empty((len(tokens), 2), "<i8")
+        blocks[:, 0] = pc.fill_null(tokens, 0).to_numpy(zero_copy_only=False)
+        blocks[:, 1] = int.from_bytes(PEPPERED, "little")
+        sealed = np.frombuffer(self._peppered(blocks.tobytes()), "<i8").reshape(-1, 2)[:, 0]
+        return pa.array(sealed, pa.int64(), mask=tokens.is_null().to_numpy(zero_copy_only=False))
 
     def pepper_one(self, token: int) -> int:
         """One token, as `pepper` does."""
-        digest = hmac.digest(self._pepper, token.to_bytes(8, "little", signed=True), "sha256")
-        return int.from_bytes(digest[:8], "little", signed=True)
+        block = token.to_bytes(8, "little", signed=True) + PEPPERED
+        return int.from_bytes(self._peppered(block)[:8], "little", signed=True)
+
+    def _peppered(self, blocks: bytes) -> bytes:
+        key = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"pepper|aes-256").derive(self._pepper)
+        # Not a mode for messages but the bare function of one block, over many at once: equal tokens must stay equal.
+        encryptor = Cipher(AES(key), ECB()).encryptor()  # noqa: S305
+        return encryptor.update(blocks)
 
     def subject_index(self, subject: str) -> str:
         """Under what the log's subject index keeps an id: HMAC-SHA-256 by a key of its own, hex."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.errors import BadSignature, KeyUnavailable, Undecipherable
@@ -52,20 +53,24 @@ def test_no_key_shows_in_words(keys: Keys, tmp_path: Path) -> None:
     assert repr(keys.vault_key()) == "DataKey()"
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | INT64, max_size=40))
-def test_pepper_is_the_first_eight_bytes_of_hmac_sha_256_little_endian(keys: Keys, tokens: list[int | None]) -> None:
-    secret = keys._pepper
-    expected = [
-        None
-        if token is None
-        else int.from_bytes(
-            hmac.new(secret, token.to_bytes(8, "little", signed=True), "sha256").digest()[:8], "little", signed=True
-        )
-        for token in tokens
-    ]
+def test_pepper_is_the_first_eight_bytes_of_aes_256_over_token_and_label(keys: Keys, tokens: list[int | None]) -> None:
+    pseudo_random = hmac.digest(bytes(32), keys._pepper, "sha256")  # RFC 5869, step by step
+    key = hmac.digest(pseudo_random, b"pepper|aes-256" + b"\x01", "sha256")
+    expected = []
+    for token in tokens:
+        one = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+        block = b"" if token is None else one.update(token.to_bytes(8, "little", signed=True) + b"pepper-1")
+        expected.append(None if token is None else int.from_bytes(block[:8], "little", signed=True))
     assert keys.pepper(pa.array(tokens, pa.int64())).to_pylist() == expected
     chunked = pa.chunked_array([pa.array(tokens[:7], pa.int64()), pa.array(tokens[7:], pa.int64())])
     assert keys.pepper(chunked).to_pylist() == expected
+    assert [None if token is None else keys.pepper_one(token) for token in tokens] == expected
+
+
+def test_another_pepper_gives_other_tokens(keys: Keys, tmp_path: Path) -> None:
+    assert keys.pepper_one(7) != Keys.make(tmp_path).pepper_one(7)
 
 
 def test_what_is_sealed_opens_in_its_own_place_only(keys: Keys) -> None:
