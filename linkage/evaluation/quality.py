@@ -30,14 +30,22 @@ from linkage.agency.keys import LinkageKeys
 from linkage.agency.people import STANDARD_IDENTIFIERS
 from linkage.agency.standardise import Rules, family_name, given_name, soundex, standardise_people
 from linkage.matching.bands import MATCH_BAR
-from linkage.matching.blocking import APART, S5, WIDE
-from linkage.matching.identifiers import ALL_SCHEMES, LOCAL, SPREAD, compare_numbers, drop_shared, number_records
+from linkage.matching.blocking import APART, KEYS, WIDE
+from linkage.matching.identifiers import (
+    ALL_SCHEMES,
+    LOCAL,
+    SCHEMES,
+    SPREAD,
+    compare_numbers,
+    drop_shared,
+    number_records,
+)
 from linkage.matching.link import Run
 from linkage.matching.overrides import Overrides
 from linkage.matching.persons import Edge, Partition, cluster
 from linkage.matching.persons import Rules as ClusterRules
 from linkage.matching.workspace import open_workspace
-from linkage.records import Profile
+from linkage.records import PROFILES, Profile
 
 MEMORY: Final = "4GB"
 SEED: Final = 1
@@ -232,6 +240,14 @@ def encode(labelled: Labelled, keys: LinkageKeys, profile: Profile) -> tuple[pa.
     return pa.concat_tables(parts), households
 
 
+def report(labelled: Labelled, profile: Profile, *, clear_text: bool) -> dict[str, Any]:
+    """What `--json` writes: `evaluate`, and under `without_identifiers` the same again if there are identifiers."""
+    body = evaluate(labelled, profile, clear_text=clear_text)
+    if labelled.has_identifiers:
+        body["without_identifiers"] = evaluate(labelled.without_identifiers(), profile, clear_text=clear_text)
+    return body
+
+
 def evaluate(labelled: Labelled, profile: Profile, *, clear_text: bool) -> dict[str, Any]:
     """The report of `--json`: design.md section 8, and `linked`, what a broker would make of it with every rule."""
     stages = Stages()
@@ -282,6 +298,9 @@ def command(
     clear_text: Annotated[
         bool, typer.Option("--clear-text", help="Link the same rows in clear by plain Splink, too.")
     ] = False,
+    without_identifiers: Annotated[
+        bool, typer.Option("--without-identifiers", help="Leave every identifier out, on both sides.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--json", help="Write the report here as JSON.")] = None,
 ) -> None:
     """How well labelled records link once encoded, under a fresh key; run on labelled or made-up records only.
@@ -296,10 +315,19 @@ def command(
     except (mapping.BadMapping, extract.BadExtract, KeyError) as problem:
         typer.echo(str(problem), err=True)
         raise typer.Exit(2) from None
-    body = evaluate(labelled, full, clear_text=clear_text)
+    if without_identifiers:
+        labelled = labelled.without_identifiers()
+    body = report(labelled, full, clear_text=clear_text)
     if out is not None:
         out.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-    typer.echo(f"{body['records']:,} records, {body['candidate_pairs']:,} candidate pairs, profile {profile}")
+    _print(body, f"profile {profile}")
+    if bare := body.get("without_identifiers"):
+        typer.echo()
+        _print(bare, f"profile {profile}, WITHOUT IDENTIFIERS")
+
+
+def _print(body: Mapping[str, Any], heading: str) -> None:
+    typer.echo(f"{body['records']:,} records, {body['candidate_pairs']:,} candidate pairs, {heading}")
     typer.echo(f"blocking keeps {body['blocking_recall']:.4f} of the true pairs")
     typer.echo(f"{'':<28}{'precision':>10}{'recall':>10}{'F1':>10}{'threshold':>11}")
     for name in ("encoded", "clear_text", "clear_text_wide"):
@@ -488,15 +516,21 @@ def _in_clear(labelled: Labelled, keys: Sequence[str]) -> Compared:
             columns[name].append(value)
     typed = {name: pa.array(values, _CLEAR_TYPES.get(name, pa.string())) for name, values in columns.items()}
     connection = open_workspace(memory_limit=MEMORY)
-    connection.register("clear_in", pa.table(typed))
-    connection.execute("CREATE TABLE clear AS SELECT * FROM clear_in ORDER BY unique_id")
+    connection.register("clear_in", pa.table(typed | _numbered(labelled)))
+    connection.execute("CREATE TABLE rows AS SELECT * FROM clear_in ORDER BY unique_id")
     connection.unregister("clear_in")
+    connection.execute("CREATE TABLE sources AS SELECT DISTINCT src, dup FROM rows")
+    connection.execute("CREATE TABLE records AS SELECT DISTINCT rec, src FROM rows")
+    number_records(connection)
     splink = Linker(
-        DuckDBAPI(connection).register("clear"),
+        DuckDBAPI(connection).register("rows"),
         SettingsCreator(
             link_type="dedupe_only",
             comparisons=_clear_comparisons(with_sex=any(columns["sex"])),
-            blocking_rules_to_generate_predictions=[_rule(f"l.k_{key} = r.k_{key}") for key in keys],
+            blocking_rules_to_generate_predictions=[
+                *(_rule(f"l.c_{scheme} = r.c_{scheme}") for scheme in ALL_SCHEMES),
+                *(_rule(f"l.k_{key} = r.k_{key}") for key in keys),
+            ],
             retain_matching_columns=False,
             additional_columns_to_retain=["rec"],
         ),
@@ -509,20 +543,84 @@ def _in_clear(labelled: Labelled, keys: Sequence[str]) -> Compared:
     splink.training.estimate_u_using_random_sampling(max_pairs=2e6, seed=SEED, min_count_per_level=None)
     for blocked_on in ("date_of_birth", "postcode"):
         splink.training.estimate_parameters_using_expectation_maximisation(_rule(f"l.{blocked_on} = r.{blocked_on}"))
-    scores = splink.inference.predict(threshold_match_weight=-20)
-    found = connection.execute(f"""
-        SELECT least(rec_l, rec_r) AS a, greatest(rec_l, rec_r) AS b, max(match_weight) FROM {scores.physical_name}
-        GROUP BY ALL ORDER BY ALL
-    """).fetchall()
+    scores = splink.inference.predict()
     prior = splink.misc.save_model_to_json()["probability_two_random_records_match"]
-    counts = connection.execute("SELECT any_value(dup), count(*) FROM clear GROUP BY src").fetchall()
-    connection.close()
+    counts = connection.execute("SELECT any_value(dup), count(*) FROM rows GROUP BY src").fetchall()
+    connection.execute(f"""
+        CREATE TABLE scored AS
+        SELECT least(rec_l, rec_r) AS rec_l, greatest(rec_l, rec_r) AS rec_r,
+               max(match_weight) + {_only_between(prior, counts)!r} AS weight,
+               bool_or({_FIELD_AGREES}) AS field_agrees
+        FROM {scores.physical_name} p
+        JOIN rows l ON l.unique_id = p.unique_id_l JOIN rows r ON r.unique_id = p.unique_id_r
+        GROUP BY ALL
+    """)
+    while True:
+        compare_numbers(connection)
+        compared = _settled_by_numbers(connection)
+        spread = _spread(compared.numbers, _clustered(labelled, compared))
+        if not spread:
+            connection.close()
+            return compared
+        connection.register("spread_in", pa.table([*zip(*spread, strict=True)], names=["scheme", "number"]))
+        connection.execute("CREATE OR REPLACE TEMP TABLE shared AS SELECT scheme, number FROM spread_in")
+        connection.unregister("spread_in")
+        drop_shared(connection)
+
+
+_FIELD_AGREES: Final = """
+    coalesce(l.date_of_birth = r.date_of_birth, false)
+    OR coalesce(jaro_winkler_similarity(l.given_name, r.given_name) >= 0.88, false)
+    OR coalesce(jaro_winkler_similarity(l.family_name, r.family_name) >= 0.88, false)
+"""
+
+
+def _numbered(labelled: Labelled) -> dict[str, pa.Array]:
+    """The identifiers as columns `id_*`: a number stands for each, the same for a current and a former one."""
+    places: dict[tuple[str, str], int] = {}
+    columns = {}
+    for field_name, wire in STANDARD_IDENTIFIERS.items():
+        scheme = next((scheme for scheme, names in SCHEMES.items() if wire in names), LOCAL)
+        columns[f"id_{wire}"] = pa.array(
+            [
+                None
+                if value is None
+                else places.setdefault((f"{agency}/{LOCAL}" if scheme == LOCAL else scheme, value), len(places))
+                for value, (agency, _, _) in zip(labelled.standard[field_name].to_pylist(), labelled.key, strict=True)
+            ],
+            pa.int64(),
+        )
+    return columns
+
+
+def _settled_by_numbers(connection: Any) -> Compared:
+    """The scored pairs in clear, settled and vetoed by identifiers as the encoded ones are."""
+    found = connection.execute(f"""
+        SELECT rec_l, rec_r,
+               CASE WHEN len(coalesce(id_differs, [])) > 0 THEN {-_STRONG}
+                    WHEN len(coalesce(id_agreed, [])) > 0 AND field_agrees THEN weight + {_STRONG}
+                    ELSE weight END
+        FROM scored LEFT JOIN numbered USING (rec_l, rec_r) ORDER BY ALL
+    """).fetchall()
+    numbers: dict[int, dict[str, frozenset[int]]] = defaultdict(dict)
+    for rec, scheme, tokens in connection.execute(
+        f"SELECT rec, scheme, list(number) FROM numbers WHERE scheme <> '{LOCAL}' GROUP BY ALL"
+    ).fetchall():
+        numbers[rec][scheme] = frozenset(tokens)
     left, right, weight = (np.array(column) for column in zip(*found, strict=True)) if found else (np.array([]),) * 3
     return Compared(
-        left=left.astype(np.int64),
-        right=right.astype(np.int64),
-        weight=weight.astype(np.float64) + _only_between(prior, counts),
+        left=left.astype(np.int64), right=right.astype(np.int64), weight=weight.astype(np.float64), numbers=numbers
     )
+
+
+def _spread(numbers: Numbers, partition: Partition) -> list[tuple[str, int]]:
+    """The numbers that more than SPREAD persons hold."""
+    holders: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for rec, schemes in numbers.items():
+        for scheme, tokens in schemes.items():
+            for token in tokens:
+                holders[scheme, token].add(min(partition.of(rec)))
+    return [number for number, persons in holders.items() if len(persons) > SPREAD]
 
 
 def _only_between(prior: float, counts: Sequence[tuple[bool, int]]) -> float:
