@@ -41,9 +41,15 @@ def add_blocking_columns(connection: duckdb.DuckDBPyConnection, profile: Profile
     return {key: count for key, count in skipped.items() if count}
 
 
+def blocking_columns(profile: Profile) -> tuple[str, ...]:
+    """The columns of `rows` of which any equal one makes a pair, identifiers first: they settle most."""
+    return (*(f"c_{scheme}" for scheme in SCHEMES), f"c_{LOCAL}", *(f"b_{key}" for key in KEYS[profile]))
+
+
 def blocking_rules(profile: Profile) -> list[Any]:
-    """The rules that generate pairs, identifiers first: they settle most, and each pair is generated once."""
+    """The rules that generate pairs for Splink, in the order of `blocking_columns`; each pair is generated once."""
     from splink.blocking_rule_library import CustomRule
 
-    columns = [*(f"c_{scheme}" for scheme in SCHEMES), f"c_{LOCAL}", *(f"b_{key}" for key in KEYS[profile])]
-    return [CustomRule(f"l.{column} = r.{column} AND {APART}", sql_dialect="duckdb") for column in columns]
+    return [
+        CustomRule(f"l.{column} = r.{column} AND {APART}", sql_dialect="duckdb") for column in blocking_columns(profile)
+    ]

@@ -10,30 +10,47 @@ from __future__ import annotations
 
 import re
 
-from linkage.matching.comparisons import FIELDS, FieldComparison, comparisons
+from linkage.matching.comparisons import FIELDS, Dialect, FieldComparison, common_bits, comparisons
 from linkage.matching.model import Model
+from linkage.records import FILTERS, filter_columns
 
 _SIDED = re.compile(r"\b(\w+)_[lr]\b")
 
 
-def columns_compared(model: Model) -> tuple[str, ...]:
-    """The columns of `rows` that scoring reads."""
-    compared = comparisons(model.profile)
+def columns_compared(model: Model, dialect: Dialect = "duckdb") -> tuple[str, ...]:
+    """The columns of `rows` that scoring reads; for Spark with each filter as the words of the wire."""
+    compared = comparisons(model.profile, dialect)
     sql = " ".join([*(comparison.level_sql() for comparison in compared), *(_tf(c) for c in compared if c.tf_column)])
-    return tuple(sorted({match.group(1) for match in _SIDED.finditer(sql)}))
+    columns = {match.group(1) for match in _SIDED.finditer(sql)}
+    if dialect == "spark":
+        columns |= {column for name in FILTERS[model.profile] for column in filter_columns(name)}
+    return tuple(sorted(columns))
 
 
-def scored(model: Model, pairs: str, *, left: str = "rows", right: str = "rows", keep: tuple[str, ...] = ()) -> str:
+def scored(
+    model: Model,
+    pairs: str,
+    *,
+    left: str = "rows",
+    right: str = "rows",
+    keep: tuple[str, ...] = (),
+    dialect: Dialect = "duckdb",
+) -> str:
     """SQL: `pairs` (id_l, id_r: unique_id of `left` and `right`) with levels `gamma_*`, weight and probability.
 
     `weight` is log2 of the odds, prior included.  The columns in `keep` come along, each as `_l` and `_r`.
     """
-    compared = comparisons(model.profile)
+    compared = comparisons(model.profile, dialect)
     sides = ", ".join(
         f"{side}.{column} AS {column}_{side}"
         for side in "lr"
-        for column in sorted({*columns_compared(model), *keep, "unique_id"})
+        for column in sorted({*columns_compared(model, dialect), *keep, "unique_id"})
     )
+    joined = f"""SELECT {sides} FROM {pairs} p
+                      JOIN {left} l ON l.unique_id = p.id_l JOIN {right} r ON r.unique_id = p.id_r"""
+    if dialect == "spark":  # once a filter, not once a level: see `dice`
+        common = ", ".join(f"{common_bits(name, dialect)} AS {name}_common" for name in FILTERS[model.profile])
+        joined = f"SELECT *, {common} FROM ({joined})"
     kept = ", ".join(f"{column}_{side}" for column in ("unique_id", *keep) for side in "lr")
     levels = ", ".join(f"{comparison.level_sql()} AS gamma_{comparison.field}" for comparison in compared)
     frequencies = "".join(
@@ -44,11 +61,10 @@ def scored(model: Model, pairs: str, *, left: str = "rows", right: str = "rows",
         SELECT *, 1 / (1 + pow(2.0, -weight)) AS probability
         FROM (
             SELECT {kept}, {", ".join(f"gamma_{field}" for field in FIELDS)},
-                   {model.prior_weight!r}::DOUBLE + {weights} AS weight
+                   {_double(model.prior_weight)} + {weights} AS weight
             FROM (
                 SELECT {kept}, {levels}{frequencies}
-                FROM (SELECT {sides} FROM {pairs} p
-                      JOIN {left} l ON l.unique_id = p.id_l JOIN {right} r ON r.unique_id = p.id_r)
+                FROM ({joined})
             )
         )
     """
@@ -57,16 +73,20 @@ def scored(model: Model, pairs: str, *, left: str = "rows", right: str = "rows",
 def _weight(model: Model, comparison: FieldComparison) -> str:
     level = f"gamma_{comparison.field}"
     whens = [
-        f"WHEN {comparison.size - 1 - n} THEN {weight!r}::DOUBLE"
+        f"WHEN {comparison.size - 1 - n} THEN {_double(weight)}"
         for n, weight in enumerate(model.weights(comparison.field))
     ]
-    sql = f"CASE {level} {' '.join(whens)} ELSE 0::DOUBLE END"
+    sql = f"CASE {level} {' '.join(whens)} ELSE {_double(0.0)} END"
     if comparison.tf_column:
         # A rare name says more than a common one: the frequency takes the place of u at the equal level.
         u = model.levels[comparison.field][0][1]
-        adjusted = f"coalesce(log2({u!r}::DOUBLE / tf_{comparison.field}), 0)"
+        adjusted = f"coalesce(log2({_double(u)} / tf_{comparison.field}), 0)"
         sql += f" + CASE WHEN {level} = {comparison.size - 1} THEN {adjusted} ELSE 0 END"
     return f"({sql})"
+
+
+def _double(value: float) -> str:
+    return f"CAST({value!r} AS DOUBLE)"
 
 
 def _tf(comparison: FieldComparison) -> str:
