@@ -277,7 +277,7 @@ def evaluate(labelled: Labelled, profile: Profile, *, clear_text: bool) -> dict[
     }
     connection.close()
     if clear_text:
-        for name, keys_in_clear in (("clear_text", S5 if profile == "guarded-2" else WIDE), ("clear_text_wide", WIDE)):
+        for name, keys_in_clear in (("clear_text", KEYS[profile]), ("clear_text_wide", WIDE)):
             with stages.stage(name):
                 body[name] = asdict(_scores(labelled, _in_clear(labelled, keys_in_clear)))
     body["stages"] = [asdict(stage) for stage in stages.done]
@@ -309,7 +309,7 @@ def command(
     seconds and memory of each stage.  Exit codes: 0 measured; 2 usage, or a file or mapping that can't be read.
     """
     logging.getLogger("splink").setLevel(logging.ERROR)
-    full: Profile = "guarded-2" if profile == "guarded" else "accurate-2"
+    full = next(known for known in PROFILES if known.startswith(f"{profile}-"))
     try:
         labelled = read(records, mapping_file, truth=truth, dataset=dataset)
     except (mapping.BadMapping, extract.BadExtract, KeyError) as problem:
