@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import duckdb
 import pyarrow as pa
@@ -53,6 +53,35 @@ REVIEWS: Final = pa.schema([*PAIRS, pa.field("reason", pa.string())])
 """Pairs a link reviewer should look at: uncertain, held by a rule, or dropped because two fitted equally well."""
 
 
+KEPT: Final = ("kept_records", "kept_pairs", "kept_frequencies", "kept_settings")
+"""The tables of `Linkage.kept`."""
+
+
+class Engine(Protocol):
+    """Blocks and scores: where that is done is the engine's choice, what comes of it is not.
+
+    `rows` holds a row a record and alternative: unique_id, rec, src, dup, birth_year, sex, the tokens (`t_*`, `k_dob`,
+    `k_postcode`), term frequencies `f_*` (`accurate`), blocking keys `b_*` and `c_*` (null does not block), and of each
+    filter its eight BIGINT words and popcount as on the wire.  Returns a table of SCORED: each pair of records that
+    any key joins (APART), lower `rec` first, by its best pair of rows: the highest weight, then the lowest unique_ids.
+    """
+
+    def __call__(self, rows: pa.Table, model: Model) -> pa.Table: ...
+
+
+SCORED: Final = pa.schema(
+    [
+        ("rec_l", pa.int32()),
+        ("rec_r", pa.int32()),
+        ("weight", pa.float64()),
+        ("probability", pa.float64()),
+        *((f"gamma_{field}", pa.int32()) for field in FIELDS),
+        ("birth_year_l", pa.int32()),
+        ("birth_year_r", pa.int32()),
+    ]
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterEvent:
     """Persons that became one, or one that became several, since the previous run."""
@@ -68,7 +97,8 @@ class Report:
 
     records: int
     rows: int
-    candidate_pairs: int
+    compared: int  # records compared in this run: all, or those that differ from what was kept
+    candidate_pairs: int  # pairs of rows compared in this run
     match_pairs: int
     possible_pairs: int
     reviews: int
@@ -81,13 +111,18 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linkage:
-    """What one run found."""
+    """What one run found.
+
+    `kept` is what the next run needs to compare only what has changed: tables by name (KEPT), for its `kept`.  They
+    hold record_refs, person ids, digests of rows and levels of pairs: sealed wherever encodings are.
+    """
 
     pairs: pa.Table
     clusters: pa.Table
     reviews: pa.Table
     model: Model
     report: Report
+    kept: Mapping[str, pa.Table]
 
 
 def link(
@@ -102,6 +137,8 @@ def link(
     seed: int = 1,
     memory_limit: str = "3GB",
     threads: int = 2,
+    kept: Mapping[str, pa.Table] | None = None,
+    engine: Engine | None = None,
 ) -> Linkage:
     """Which records are one person, by encodings alone.
 
@@ -110,6 +147,11 @@ def link(
     on these rows.  `previous` is the last run's clusters, from which persons keep their ids; `new_id` names new ones.
     `households` are relationships of the wire (with `agency` and `flow`), of which only households are read.
     The same rows in another order give the same partition.
+
+    `kept` is the `kept` of the run that `previous` is of: then only records that differ from it are compared (changed,
+    new, withdrawn, and those whose blocks or numbers others have changed), and the result is that of a run without it.
+    `persons` are all rows, as ever.  What was kept under another model, profile or version of the rules is not used.
+    `engine` blocks and scores in place of DuckDB, where everything is compared.
     """
     connection = open_workspace(memory_limit=memory_limit, threads=threads)
     try:
@@ -180,9 +222,11 @@ class Run:
             ),
             reviews=reviews,
             model=model,
+            kept={},
             report=Report(
                 records=len(self.keys),
                 rows=_count(self.db, "rows"),
+                compared=len(self.keys),
                 candidate_pairs=candidate_pairs,
                 match_pairs=_count(self.db, "judged WHERE band = 'match'"),
                 possible_pairs=_count(self.db, "judged WHERE band = 'possible'"),
