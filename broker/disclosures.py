@@ -39,7 +39,7 @@ from broker.family_view import FamilyView, Feed, Header, Seen
 from broker.keys import Keys
 from broker.linked import RELATION_OF, InService, LinkedArea, Relative, Stated
 from broker.store import Reading, Store, Transaction
-from broker.store.searches import SearchCandidateRow, SearchRow, ViewRow
+from broker.store.searches import SearchCandidateRow, SearchRow, ViewPersonRow, ViewRow
 from broker.trail import EntryRef, Trail, new_event_id
 from linkage.matching.overrides import RecordKey
 
@@ -198,6 +198,8 @@ def _decide_and_record(
             person=caller.person, event_id=entry.event_id, outcome=outcome, at=at, ends_at=at + VIEW_LASTS,
         )
     )  # fmt: skip
+    tx.flush()
+    tx.add(*(ViewPersonRow(view=view_id, person_id=one) for one in {record.person_id for record in decided.shown}))
     return view, entry, receipts
 
 

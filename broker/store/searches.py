@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, Literal
 
 from sqlalchemy import func
 from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value
 from broker.store.transaction import Reading
+
+_ASKED_AT_ONCE: Final = 500  # ids in one question: SQLite takes no more than 32,766 values
 
 
 class SearchRow(Row, table=True):
@@ -65,6 +69,15 @@ class ViewRow(Row, table=True):
     ends_at: datetime = instant()
 
 
+class ViewPersonRow(Row, table=True):
+    """Somebody of whom a family view showed something: the child, or one of the family."""
+
+    __tablename__ = "view_person"
+
+    view: str = Field(primary_key=True, foreign_key="view.id")
+    person_id: str = Field(primary_key=True, index=True)
+
+
 class ThresholdRow(Row, table=True):
     """A level of need that a manager recorded for a case and a candidate."""
 
@@ -117,3 +130,48 @@ def children_of_case(tx: Reading, *, agency: str, case_hmac: str) -> frozenset[s
     )
     search = tx.session.exec(first).first()
     return frozenset(one.person_id for one in tx.all(SearchCandidateRow, search=search or "", band="match"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Somebody was shown a person: listed as a candidate, or in a family view, as the child or of the family."""
+
+    person_id: str
+    organisation: str
+    person: str
+    event_id: str
+    kind: Literal["search", "view"]
+    at: datetime
+
+
+def shown_of(tx: Reading, person_ids: Iterable[str], *, until: datetime | None = None) -> list[Shown]:
+    """Who was shown these persons, oldest first."""
+    found: list[Shown] = []
+    ids = sorted(set(person_ids))
+    for start in range(0, len(ids), _ASKED_AT_ONCE):
+        some = ids[start : start + _ASKED_AT_ONCE]
+        listed = (
+            select(SearchCandidateRow, SearchRow)
+            .join(SearchRow, col(SearchRow.id) == SearchCandidateRow.search)
+            .where(col(SearchCandidateRow.person_id).in_(some))
+        )
+        found += [
+            Shown(
+                person_id=one.person_id, organisation=row.agency, person=row.person, event_id=row.event_id,
+                kind="search", at=row.created_at,
+            )
+            for one, row in tx.session.exec(listed)
+        ]  # fmt: skip
+        opened = (
+            select(ViewPersonRow, ViewRow)
+            .join(ViewRow, col(ViewRow.id) == ViewPersonRow.view)
+            .where(col(ViewPersonRow.person_id).in_(some))
+        )
+        found += [
+            Shown(
+                person_id=one.person_id, organisation=view.agency, person=view.person, event_id=view.event_id,
+                kind="view", at=view.at,
+            )
+            for one, view in tx.session.exec(opened)
+        ]  # fmt: skip
+    return sorted((one for one in found if until is None or one.at <= until), key=lambda one: (one.at, one.event_id))

@@ -207,6 +207,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("stage", sa.String(), nullable=False),
         sa.Column("previous", sa.String(), nullable=True),
+        sa.Column("why", sa.String(), nullable=False),
         sa.Column("segments", PlainJSON(), nullable=False),
         sa.Column("model_sha256", sa.String(), nullable=True),
         sa.Column("counts", PlainJSON(), nullable=False),
@@ -222,6 +223,21 @@ def upgrade() -> None:
     with op.batch_alter_table("link_run", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_link_run_night"), ["night"], unique=False)
 
+    op.create_table(
+        "linkage_model",
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("profile", sa.String(), nullable=False),
+        sa.Column("version", sa.String(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("why", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("run", sa.String(), nullable=False),
+        sa.Column("comparison", PlainJSON(), nullable=True),
+        sa.Column("accepted_by", sa.String(), nullable=True),
+        sa.Column("trained_at", UTCDateTime(), nullable=False),
+        sa.Column("in_service_from", UTCDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_linkage_model")),
+    )
     op.create_table(
         "session",
         sa.Column("id_sha256", sa.String(), nullable=False),
@@ -372,6 +388,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_published")),
     )
     op.create_table(
+        "person_event",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("run", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("before", sa.String(), nullable=False),
+        sa.Column("after", sa.String(), nullable=False),
+        sa.Column("at", UTCDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["link_run.id"], name=op.f("fk_person_event_run_link_run")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_person_event")),
+    )
+    with op.batch_alter_table("person_event", schema=None) as batch_op:
+        batch_op.create_index("ix_person_event_after", ["after"], unique=False)
+        batch_op.create_index("ix_person_event_before_seq", ["before", "seq"], unique=False)
+        batch_op.create_index(batch_op.f("ix_person_event_run"), ["run"], unique=False)
+
+    op.create_table(
         "search",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("agency", sa.String(), nullable=False),
@@ -495,8 +528,22 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_view_person"), ["person"], unique=False)
         batch_op.create_index(batch_op.f("ix_view_search"), ["search"], unique=False)
 
+    op.create_table(
+        "view_person",
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("person_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["view"], ["view.id"], name=op.f("fk_view_person_view_view")),
+        sa.PrimaryKeyConstraint("view", "person_id", name=op.f("pk_view_person")),
+    )
+    with op.batch_alter_table("view_person", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_view_person_person_id"), ["person_id"], unique=False)
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("view_person", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_view_person_person_id"))
+
+    op.drop_table("view_person")
     with op.batch_alter_table("view", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_view_search"))
         batch_op.drop_index(batch_op.f("ix_view_person"))
@@ -524,6 +571,13 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_search_case_hmac"))
 
     op.drop_table("search")
+    with op.batch_alter_table("person_event", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_person_event_run"))
+        batch_op.drop_index("ix_person_event_before_seq")
+        batch_op.drop_index("ix_person_event_after")
+
+    op.drop_table("person_event")
+    op.drop_table("linkage_model")
     op.drop_table("published")
     with op.batch_alter_table("notice", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_notice_due_at"))
