@@ -74,13 +74,14 @@ _TYPES: Final[Mapping[Op, str]] = {
     """,
     Op.ALTERATION: """
         link.proposed link.confirmed link.rejected link.split link.merged link.wrong_person_reported
-        override.must_link override.sever override.withdrawn
+        override.must_link override.must_not_link override.sever override.withdrawn review.passed_on
         threshold.set threshold.refused
         restriction.added restriction.changed restriction.lifted restriction.expired legal_hold.set legal_hold.lifted
         subject.restricted subject.rectified
     """,
     Op.CONSULTATION: """
         search.authorised search.completed search.refused
+        review.listed review.opened review.asked
         breakglass.opened breakglass.used breakglass.closed breakglass.reviewed breakglass.user_suspended
         audit.searched audit.exported audit.report_issued audit.flagged audit.reviewed audit.signed_off audit.degraded
     """,
