@@ -18,7 +18,7 @@ from linkage.matching.blocking import add_blocking_columns
 from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_CLOSE
 from linkage.matching.identifiers import LOCAL, SPREAD, compare_numbers, drop_shared, number_records
 from linkage.matching.model import BadModel, Model, default_model, linker, train
-from linkage.matching.overrides import Overrides, RecordKey, RecordPair
+from linkage.matching.overrides import Overrides, RecordKey, RecordPair, without_bridges
 from linkage.matching.persons import Edge, Partition, Rules, changes, cluster, keep_ids
 from linkage.matching.scoring import scored
 from linkage.matching.workspace import load_persons, open_workspace, profile_of
@@ -174,6 +174,8 @@ class Run:
     ) -> None:
         self.db = connection
         self.profile = profile_of(persons.column_names)
+        by_hand = overrides.with_markers(persons)
+        persons = without_bridges(persons, by_hand.sever)
         load_persons(connection, persons, duplicates)
         self.over_shared = number_records(connection)
         self.capped = add_blocking_columns(connection, self.profile)
@@ -185,7 +187,6 @@ class Run:
             connection.execute("SELECT rec, src FROM records JOIN sources USING (src) WHERE NOT dup").fetchall()
         )
         numbered = {key: rec for rec, key in enumerate(self.keys, 1)}
-        by_hand = overrides.with_markers(persons)
         self.severed = _numbered(by_hand.sever, numbered)
         self.apart = self.severed | _numbered(by_hand.must_not_link, numbered)
         self.joined = _numbered(by_hand.must_link, numbered) - self.apart

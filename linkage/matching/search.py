@@ -18,6 +18,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from linkage.matching.bands import MATCH_BAR
 from linkage.matching.blocking import KEYS, add_blocking_columns
@@ -25,7 +26,7 @@ from linkage.matching.comparisons import comparisons
 from linkage.matching.families import neighbours_of
 from linkage.matching.identifiers import ALL_SCHEMES, LOCAL, SCHEMES, SPREAD, drop_shared, number_records
 from linkage.matching.model import Model
-from linkage.matching.overrides import RecordKey
+from linkage.matching.overrides import RecordKey, RecordPair, neighbours, without_bridges
 from linkage.matching.pairwise import Banded, Compared, Comparer, Numbers, band_of, numbers_said, probability_of
 from linkage.matching.scoring import columns_compared
 from linkage.matching.workspace import HALF, load_persons, open_workspace
@@ -101,13 +102,16 @@ class Candidate:
     compared: Mapping[RecordKey, tuple[tuple[str, ...], tuple[str, ...]]]  # what agreed and what differs, a record
     birth_year: int | None
     sex: str | None
+    strength: tuple[bool, bool, float] = field(default=(False, False, 0.0), repr=False)
+    """Band, a number that agrees, weight: to choose between two that must never be seen together; shown to nobody."""
 
 
 class Index:
     """All records of one published link run, ready to be searched by any number of threads: nothing in it changes.
 
     `duplicates` are those of the run: the flows that may hold a person twice.  A row is found by its tokens and
-    numbers in sorted arrays, and only those found are compared, as `pairwise` does.
+    numbers in sorted arrays, and only those found are compared, as `pairwise` does.  Of two persons that `severed`
+    sets apart no answer holds both.
     """
 
     def __init__(
@@ -118,15 +122,17 @@ class Index:
         model: Model,
         *,
         duplicates: AbstractSet[tuple[str, str]] = frozenset(),
+        severed: AbstractSet[RecordPair] = frozenset(),
         memory_limit: str = "4GB",
         threads: int = 2,
     ) -> None:
         self.model = model
+        self._apart = _persons_apart(clusters, severed)
         self._family = family
         self._edges = neighbours_of(family)
         self._comparer = Comparer(model)
         with open_workspace(memory_limit=memory_limit, threads=threads) as db:
-            load_persons(db, persons, duplicates)
+            load_persons(db, without_bridges(persons, severed), duplicates)
             number_records(db)
             add_blocking_columns(db, model.profile)
             db.register("clusters_in", clusters)
@@ -157,7 +163,8 @@ class Index:
     def candidates(self, rows: EncodedRow | Sequence[EncodedRow], limit: int = 5) -> tuple[Candidate, ...]:
         """Best first, at most `limit`; several rows are alternatives of one person.
 
-        Raises TooManyCandidates if more than `limit` persons fit, BadRow if a row is of another profile.
+        Raises TooManyCandidates if more than `limit` persons fit, or two that are severed fit equally well; BadRow if
+        a row is of another profile.
         """
         alternatives = [rows] if isinstance(rows, EncodedRow) else list(rows)
         asked = [self._compared(row) for row in alternatives]
@@ -171,15 +178,42 @@ class Index:
         if any(candidate.band == "match" for candidate, _ in found):
             # A twin of the child who was found fits too, but for the name: nobody looks for both at once.
             found = [(c, best) for c, best in found if best.banded.rule != "twin"]
+        kept = {one.person_id for one in self.without_severed([candidate for candidate, _ in found])}
+        found = [(candidate, best) for candidate, best in found if candidate.person_id in kept]
         found.sort(key=lambda entry: (entry[0].band != "match", -entry[1].weight, entry[0].person_id))
         matches = sum(candidate.band == "match" for candidate, _ in found)
         if matches > limit or (len(found) > limit and not matches):
             raise TooManyCandidates(f"more than {limit} persons fit")
         return tuple(candidate for candidate, _ in found[:limit])
 
+    def without_severed(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """The candidates, and of two who are severed from each other the one that fits better.
+
+        Raises TooManyCandidates if neither does: a list of both would lead from one name to the other.
+        """
+        strength = {candidate.person_id: candidate.strength for candidate in candidates}
+        lost: set[str] = set()
+        for person_id, mine in strength.items():
+            for other in self._apart.get(person_id, frozenset()) & strength.keys():
+                if strength[other] == mine:
+                    raise TooManyCandidates("two that are apart fit equally well")
+                lost.add(min(person_id, other, key=strength.__getitem__))
+        return tuple(candidate for candidate in candidates if candidate.person_id not in lost)
+
+    def severed_from(self, person_id: str) -> frozenset[str]:
+        """Those who must never be seen together with a person."""
+        return self._apart.get(person_id, frozenset())
+
     def records_of(self, person_id: str) -> tuple[RecordKey, ...]:
         """The records of one person; empty if the run does not know the id."""
         return self._owners.records_of(person_id)
+
+    def rows_of(self, record: RecordKey) -> tuple[list[dict[str, Any]], dict[str, set[int]]]:
+        """The rows of one record as `pairwise` compares them, and its numbers; both empty if the run has no such."""
+        rec = self._owners.rec_of(record)
+        if rec is None:
+            return [], {}
+        return list(self._rows.take(self._rows.of_record(rec))), self._numbers.of_record(rec)
 
     def family_of(self, person_id: str) -> pa.Table:
         """Family edges with this person at either end, in the columns of `families.FAMILY`."""
@@ -352,6 +386,12 @@ class _Owners:
         places = self._places.get(person_id, range(0))
         return [rec for place in places if (rec := self._recs[place].as_py()) is not None]
 
+    def rec_of(self, record: RecordKey) -> int | None:
+        """The number of a record in the working tables."""
+        same = [pc.equal(self._keys[n], part) for n, part in enumerate(record)]
+        place = pc.index(pc.and_(pc.and_(same[0], same[1]), same[2]), True).as_py()
+        return None if place < 0 else self._recs[place].as_py()
+
     def of_record(self, rec: int) -> tuple[str, RecordKey] | None:
         """The person and key of one record; None if the run gave it to nobody."""
         for place in self._by_rec.of(rec):
@@ -419,8 +459,27 @@ def _candidate(person_id: str, hits: Sequence[_Hit], other_numbers: Sequence[str
         compared={hit.key: (hit.banded.agreed, (*hit.banded.differs, *clash)) for hit in reversed(hits)},
         birth_year=best.birth_year,
         sex=best.sex,
-    )
+        strength=(
+            said.band == "match" and not clash, any(scheme in said.agreed for scheme in ALL_SCHEMES),
+            round(best.weight, 6),
+        ),
+    )  # fmt: skip
     return candidate, best
+
+
+def _persons_apart(clusters: pa.Table, severed: AbstractSet[RecordPair]) -> dict[str, frozenset[str]]:
+    """For each person whose record is severed from another's: those others."""
+    around = neighbours(severed)
+    if not around:
+        return {}
+    refs = pa.array(sorted({ref for _, _, ref in around}), pa.string())
+    near = clusters.filter(pc.is_in(clusters["record_ref"], value_set=refs)).to_pylist()
+    owner = {(row["agency"], row["flow"], row["record_ref"]): row["person_id"] for row in near}
+    apart: dict[str, set[str]] = defaultdict(set)
+    for record, others in around.items():
+        if record in owner:
+            apart[owner[record]] |= {owner[other] for other in others if other in owner} - {owner[record]}
+    return {person_id: frozenset(others) for person_id, others in apart.items()}
 
 
 def _members(body: Mapping[str, object], key: str, known: set[str]) -> dict[str, object]:
