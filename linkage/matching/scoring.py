@@ -40,7 +40,6 @@ def scored(
 
     `weight` is log2 of the odds, prior included.  The columns in `keep` come along, each as `_l` and `_r`.
     """
-    compared = comparisons(model.profile, dialect)
     sides = ", ".join(
         f"{side}.{column} AS {column}_{side}"
         for side in "lr"
@@ -48,10 +47,16 @@ def scored(
     )
     joined = f"""SELECT {sides} FROM {pairs} p
                       JOIN {left} l ON l.unique_id = p.id_l JOIN {right} r ON r.unique_id = p.id_r"""
+    return scored_sides(model, f"({joined})", keep=("unique_id", *keep), dialect=dialect)
+
+
+def scored_sides(model: Model, joined: str, *, keep: tuple[str, ...] = (), dialect: Dialect = "duckdb") -> str:
+    """The same over a table that holds both rows of each pair: the columns compared and kept, as `_l` and `_r`."""
+    compared = comparisons(model.profile, dialect)
     if dialect == "spark":  # once a filter, not once a level: see `dice`
         common = ", ".join(f"{common_bits(name, dialect)} AS {name}_common" for name in FILTERS[model.profile])
-        joined = f"SELECT *, {common} FROM ({joined})"
-    kept = ", ".join(f"{column}_{side}" for column in ("unique_id", *keep) for side in "lr")
+        joined = f"(SELECT *, {common} FROM {joined})"
+    kept = ", ".join(f"{column}_{side}" for column in keep for side in "lr")
     levels = ", ".join(f"{comparison.level_sql()} AS gamma_{comparison.field}" for comparison in compared)
     frequencies = "".join(
         f", {_tf(comparison)} AS tf_{comparison.field}" for comparison in compared if comparison.tf_column
@@ -64,7 +69,7 @@ def scored(
                    {_double(model.prior_weight)} + {weights} AS weight
             FROM (
                 SELECT {kept}, {levels}{frequencies}
-                FROM ({joined})
+                FROM {joined}
             )
         )
     """
