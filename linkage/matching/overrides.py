@@ -147,7 +147,9 @@ def _chains(persons: pa.Table, current: str, former: str) -> Callable[[int], int
             parent[number] = number = parent[above]
         return number
 
-    both = persons.select([current, former]).filter(pc.is_valid(persons[current]) & pc.is_valid(persons[former]))
+    both = persons.select([current, former]).filter(
+        pc.and_(pc.is_valid(persons[current]), pc.is_valid(persons[former]))
+    )
     for one, other in zip(both[current].to_pylist(), both[former].to_pylist(), strict=True):
         low, high = sorted((root(one), root(other)))
         parent[high] = low
