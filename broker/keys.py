@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import rfc8785
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
@@ -53,6 +53,7 @@ PEPPERED: Final = b"pepper-1"  # the other half of a token's block
 class DataKey:
     """A 32-byte AES-256-GCM key for one batch, one event or one segment."""
 
+    OVERHEAD: ClassVar = NONCE_BYTES + 16  # what sealing adds: nonce and tag
     _key: bytes = field(repr=False)
 
     def seal(self, plain: bytes, *, bound_to: bytes) -> bytes:

@@ -1,20 +1,30 @@
-"""Sealed Parquet segments: encodings, pair scores, clusters.  No plaintext touches the disk."""
+"""Sealed Parquet segments: encodings, pair scores, clusters.  No plaintext touches the disk.
+
+<folder>/<name>.<random>.seg    blocks of 8 MiB, each sealed to its place: segment, number, and whether it is the last
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NewType
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Final, NewType
 
-from broker.errors import NotFound, unwritable
+from broker.errors import NotFound, Undecipherable, unwritable
 from broker.keys import DataKey
 
 if TYPE_CHECKING:  # and where it is used: most commands open no segment
     import pyarrow as pa
 
 SegmentId = NewType("SegmentId", str)
+BLOCK: Final = 8 * 1024 * 1024
+FOOTER: Final = 1024 * 1024  # more than a footer takes
+_LENGTH: Final = struct.Struct(">I")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _SEGMENT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\.[0-9a-f]{16}")
 
@@ -38,15 +48,15 @@ class Vault:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        sealed = self._key.seal(sink.getvalue().to_pybytes(), bound_to=segment.encode())
+        lists = [f"{field.name}.list.element" for field in table.schema if pa.types.is_list(field.type)]
+        words = [field.name for field in table.schema if pa.types.is_string(field.type)]
         fresh = self.folder / f"{segment}.tmp"
         try:
             handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(sealed)
-                file.flush()
+            with os.fdopen(handle, "wb", buffering=0) as file:
+                with _Sealing(file, self._key, segment) as sink:
+                    # what fills a segment are keyed encodings: there is nothing in them to compress
+                    pq.write_table(table, sink, compression="none", use_dictionary=[*words, *lists] or False)
                 os.fsync(file.fileno())
             fresh.rename(self.folder / f"{segment}.seg")
             _sync_folder(self.folder)
@@ -55,18 +65,67 @@ class Vault:
             raise unwritable("the vault", wrong) from None
         return segment
 
-    def read(self, segment: SegmentId | str) -> pa.Table:
-        """A segment's table.  Raises NotFound if it is not there, Undecipherable if it was altered or swapped."""
+    def read(self, segment: SegmentId | str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A segment's table, or some of its columns.
+
+        Raises NotFound if it is not there, Undecipherable if it was altered, cut short or swapped.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        plain = bytearray(sum(size - DataKey.OVERHEAD for size in self._sizes(segment)))
+        at = 0
+        for block in self._blocks(segment):
+            plain[at : at + len(block)] = block
+            at += len(block)
+        return pq.read_table(pa.BufferReader(pa.py_buffer(plain)), columns=columns and list(columns))
+
+    def check(self, segment: SegmentId | str, table: pa.Table) -> bool:
+        """Whether every sealed block is on disk and opens, and its footer names the rows and columns of `table`.
+
+        A block that opens is bit for bit the one that was sealed; that what Parquet writes reads back equal is tested.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        tail = b""
+        try:
+            for block in self._blocks(segment):
+                tail = (tail + block)[-FOOTER:] if len(block) < FOOTER else block[-FOOTER:]
+            length = int.from_bytes(tail[-8:-4], "little") + 8
+            footer = pq.read_metadata(pa.BufferReader(b"PAR1" + tail[-length:]))
+        except (NotFound, Undecipherable, pa.ArrowException):
+            return False
+        return bool(footer.num_rows == table.num_rows and footer.schema.to_arrow_schema().equals(table.schema))
+
+    def _blocks(self, segment: SegmentId | str) -> Iterator[bytes]:
+        sizes = self._sizes(segment)
+        with self._open(segment) as file:
+            for number, size in enumerate(sizes):
+                file.seek(_LENGTH.size, os.SEEK_CUR)
+                place = _place(segment, number, last=number == len(sizes) - 1)
+                yield self._key.open(file.read(size), bound_to=place)
+
+    def _sizes(self, segment: SegmentId | str) -> list[int]:
+        """Of the sealed blocks, as their headers say: a wrong one does not open."""
+        sizes: list[int] = []
+        with self._open(segment) as file:
+            while head := file.read(_LENGTH.size):
+                sizes.append(int.from_bytes(head, "big"))
+                if len(head) < _LENGTH.size or not DataKey.OVERHEAD < sizes[-1] <= BLOCK + DataKey.OVERHEAD:
+                    raise Undecipherable("a segment is torn")
+                file.seek(sizes[-1], os.SEEK_CUR)
+        if not sizes:
+            raise Undecipherable("a segment is torn")
+        return sizes
+
+    def _open(self, segment: SegmentId | str) -> BinaryIO:
         if not _SEGMENT.fullmatch(segment):
             raise NotFound("there is no such segment")
         try:
-            sealed = (self.folder / f"{segment}.seg").read_bytes()
+            return (self.folder / f"{segment}.seg").open("rb")
         except FileNotFoundError:
             raise NotFound("there is no such segment") from None
-        return pq.read_table(pa.BufferReader(self._key.open(sealed, bound_to=segment.encode())))
 
     def segments(self) -> frozenset[SegmentId]:
         """Every segment that is whole."""
@@ -79,6 +138,54 @@ class Vault:
         for path in gone:
             path.unlink(missing_ok=True)
         return len(gone)
+
+
+class _Sealing:
+    """A file that `write` fills with sealed blocks; the last one says that it is, so none can be cut off."""
+
+    def __init__(self, file: BinaryIO, key: DataKey, segment: str) -> None:
+        self._file, self._key, self._segment = file, key, segment
+        self._waiting = bytearray()
+        self._number = 0
+        self._size = 0
+        self.closed = False
+
+    def write(self, data: bytes | memoryview) -> int:
+        self._waiting += data
+        self._size += len(data)
+        while len(self._waiting) > BLOCK:
+            self._seal(bytes(self._waiting[:BLOCK]), last=False)
+            del self._waiting[:BLOCK]
+        return len(data)
+
+    def tell(self) -> int:
+        return self._size
+
+    def flush(self) -> None:
+        """A block is written when it is full."""
+
+    def close(self) -> None:
+        """Left to the end of the `with`: only what was written to the end is sealed as the end."""
+
+    def __enter__(self) -> _Sealing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._seal(bytes(self._waiting), last=True)
+
+    def _seal(self, block: bytes, *, last: bool) -> None:
+        sealed = self._key.seal(block, bound_to=_place(self._segment, self._number, last=last))
+        for part in (_LENGTH.pack(len(sealed)), sealed):
+            if self._file.write(part) != len(part):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._number += 1
+
+
+def _place(segment: str, number: int, *, last: bool) -> bytes:
+    return f"{segment}|{number}|{'last' if last else 'more'}".encode()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,9 +1,12 @@
 """Segments are whole or absent, sealed, and never swapped."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from broker.errors import NotFound, Undecipherable
 from broker.keys import Keys
@@ -42,6 +45,60 @@ def test_a_segment_under_another_s_name_or_with_a_bit_changed_does_not_open(vaul
     (folder / f"{first}.seg").write_bytes(swapped[:-1] + bytes([swapped[-1] ^ 1]))
     with pytest.raises(Undecipherable):
         vault.read(first)
+
+
+def blocks_of(path: Path) -> list[bytes]:
+    raw, blocks = path.read_bytes(), []
+    while raw:
+        size = 4 + int.from_bytes(raw[:4], "big")
+        blocks.append(raw[:size])
+        raw = raw[size:]
+    return blocks
+
+
+def test_a_segment_of_many_blocks_opens_whole_in_order_or_not_at_all(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.vault.BLOCK", 256)
+    segment = vault.write("persons", TABLE)
+    path = vault.folder / f"{segment}.seg"
+    blocks = blocks_of(path)
+    assert len(blocks) > 4
+    assert vault.read(segment).equals(TABLE)
+    assert vault.check(segment, TABLE)
+    for spoilt in (blocks[:-1], blocks[1:], [*blocks[:1], *blocks[2:]], [blocks[1], blocks[0], *blocks[2:]], []):
+        path.write_bytes(b"".join(spoilt))
+        assert not vault.check(segment, TABLE)
+        with pytest.raises(Undecipherable):
+            vault.read(segment)
+    path.write_bytes(b"".join(blocks)[:-3])
+    with pytest.raises(Undecipherable):
+        vault.read(segment)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.integers(-(2**63), 2**63 - 1), st.none() | st.text(), st.none() | st.booleans(),
+            st.none() | st.lists(st.text(max_size=3), max_size=3), st.none() | st.floats(allow_nan=False),
+            st.none() | st.dates(), st.binary(),
+        )
+    )
+)  # fmt: skip
+def test_whatever_a_run_writes_is_read_back_equal(vault: Vault, rows: list[tuple[Any, ...]]) -> None:
+    names = ("token", "ref", "flag", "agreed", "weight", "since", "model")
+    types = (pa.int64(), pa.string(), pa.bool_(), pa.list_(pa.string()), pa.float64(), pa.date32(), pa.binary())
+    table = pa.table(
+        [pa.array([row[n] for row in rows], type_) for n, type_ in enumerate(types)],
+        schema=pa.schema(list(zip(names, types, strict=True))),
+    )
+    segment = vault.write("any", table)
+    assert vault.read(segment).equals(table)
+    assert vault.read(segment, ["ref"]).equals(table.select(["ref"]))
+    assert vault.check(segment, table)
+    assert not vault.check(segment, table.drop_columns(["flag"]))
+    assert not vault.check(segment, pa.concat_tables([table, table])) or not rows
 
 
 def test_another_key_opens_nothing(vault: Vault, tmp_path: Path) -> None:
