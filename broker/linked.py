@@ -17,7 +17,7 @@ from broker.store import Store
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.vault import SegmentId, Vault
 from linkage.matching.model import Model
-from linkage.matching.overrides import RecordKey
+from linkage.matching.overrides import RecordKey, severed_pairs
 from linkage.matching.search import Index
 
 H = TypeVar("H", bound=Hashable)
@@ -232,12 +232,19 @@ class InService:
 
     def _open(self, run: LinkRunRow) -> LinkedArea:
         tables = {
-            name: self._vault.read(SegmentId(run.segments[name])) for name in ("persons", "clusters", "family", "pairs")
+            name: self._vault.read(SegmentId(run.segments[name]))
+            for name in ("persons", "clusters", "family", "pairs", "severed")
         }
         model = Model.parse(self._vault.read(SegmentId(run.segments["model"]))["model"][0].as_py())
         return LinkedArea(
             run=run.id,
-            index=Index(tables["persons"], tables["clusters"], tables["family"], model),
+            index=Index(
+                tables["persons"],
+                tables["clusters"],
+                tables["family"],
+                model,
+                severed=severed_pairs(tables["severed"]),
+            ),
             persons=tables["persons"].select(list(_KEPT)),
             pairs=tables["pairs"],
             clusters=tables["clusters"],

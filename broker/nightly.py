@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import structlog
 
+from broker import overrides
 from broker.errors import WrongState
 from broker.gates import WARN_CHILDREN, RunRefused, check, check_input, counts_of
 from broker.gathering import Inputs, gather, inputs_of
@@ -33,7 +34,6 @@ from broker.vault import SegmentId, Vault
 from linkage.matching.families import families
 from linkage.matching.link import link
 from linkage.matching.model import BadModel, Model
-from linkage.matching.overrides import Overrides
 
 log = structlog.get_logger()
 
@@ -61,9 +61,13 @@ def run(
             inputs = inputs_of(tx, reception)
             published = tx.one(PublishedRow)
             before = tx.one(LinkRunRow, id=published.run) if published else None
+            by_hand = overrides.fingerprint(tx, at=at)
         if not inputs.sources:
             done |= {"state": "nothing", "run": before.id if before else None}
-        elif before is not None and before.counts.get("inputs") == inputs.fingerprint:
+        elif before is not None and (before.counts.get("inputs"), before.counts.get("overrides")) == (
+            inputs.fingerprint,
+            by_hand,
+        ):
             done |= {"state": "unchanged", "run": before.id}
         else:
             done |= _one_run(site, reception, inputs, before, night=night, at=at, new_id=new_id, exception=exception)
@@ -106,21 +110,22 @@ def _one_run(
         check_input(persons)
         stage(site, row, "link")
         model, previous = _from_before(site, before)
+        by_hand, said = overrides.for_run(site.store, site.trail, site.keys, persons, previous, at=at)
         linkage = link(
             persons, duplicates=inputs.duplicates, model=model, previous=previous, households=relationships,
-            new_id=new_id,
+            overrides=by_hand, new_id=new_id,
         )  # fmt: skip
-        counts = counts_of(persons, linkage, inputs)
+        counts = counts_of(persons, linkage, inputs) | {"overrides": said}
         check(counts, before, linkage, exception=exception)
         stage(site, row, "build")
-        severed = Overrides().with_markers(persons)
         tables = {
             "persons": persons,
             "relationships": relationships,
             "clusters": linkage.clusters,
-            "family": families(linkage.clusters, relationships, overrides=severed),
+            "family": families(linkage.clusters, relationships, overrides=by_hand),
             "pairs": linkage.pairs,
             "reviews": linkage.reviews,
+            "severed": by_hand.severed_table(),
             "model": pa.table({"model": pa.array([linkage.model.canonical()], pa.binary())}),
         }
         segments = _build(site.vault, row.id, tables)

@@ -79,14 +79,14 @@ def overrides_of(tx: Reading, keys: Keys, *, at: datetime) -> Overrides:
 
 def for_run(
     store: Store, trail: Trail, keys: Keys, persons: pa.Table, previous: pa.Table | None, *, at: datetime
-) -> Overrides:
-    """What binds tonight's run: new sever markers are kept first, in a transaction of their own, and then all is read.
+) -> tuple[Overrides, str]:
+    """What binds tonight's run, and its fingerprint; new sever markers are kept first, in the same transaction.
 
     `persons` are tonight's records of every flow, `previous` the clusters of the run in service.
     """
     with store.transaction() as tx:
         keep_severs(tx, trail, keys, persons, previous, at=at)
-        return overrides_of(tx, keys, at=at).with_markers(persons)
+        return overrides_of(tx, keys, at=at).with_markers(persons), fingerprint(tx, at=at)
 
 
 def fingerprint(tx: Reading, *, at: datetime) -> str:
