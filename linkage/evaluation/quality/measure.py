@@ -1,0 +1,86 @@
+"""One measurement: the encoded run, the peer in clear beside it, and the figures of both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from linkage.evaluation.quality import clear, encoded
+from linkage.evaluation.quality.clear import InClear
+from linkage.evaluation.quality.encoded import Encoded
+from linkage.evaluation.quality.groups import match_rates
+from linkage.evaluation.quality.labelled import Labelled
+from linkage.evaluation.quality.scores import clustered, score_of_persons, scores, sweep
+from linkage.evaluation.quality.stages import Stages
+from linkage.matching.blocking import KEYS, WIDE
+from linkage.records import Profile
+
+WIDE_PROFILE: Final[Profile] = next(profile for profile, keys in KEYS.items() if keys == WIDE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Both sides of one measurement; `clear` by name (`clear_text`, `clear_text_wide`), empty if not asked for."""
+
+    labelled: Labelled
+    profile: Profile
+    encoded: Encoded
+    clear: dict[str, InClear]
+    body: dict[str, Any]  # what `--json` writes
+
+
+def report(labelled: Labelled, profile: Profile, *, clear_text: bool) -> dict[str, Any]:
+    """What `--json` writes: `evaluate`, and under `without_identifiers` the same again if there are identifiers."""
+    body = evaluate(labelled, profile, clear_text=clear_text)
+    if labelled.has_identifiers:
+        body["without_identifiers"] = evaluate(labelled.without_identifiers(), profile, clear_text=clear_text)
+    return body
+
+
+def evaluate(labelled: Labelled, profile: Profile, *, clear_text: bool) -> dict[str, Any]:
+    """The figures of one measurement as plain data."""
+    return measure(labelled, profile, clear_text=clear_text).body
+
+
+def measure(labelled: Labelled, profile: Profile, *, clear_text: bool) -> Measured:
+    """Link the records encoded, and if asked for in clear: on the profile's blocking and on the wide one.
+
+    `body` has the keys of design.md section 8, and: `linked`, what a broker would make of it with every rule; `sweep`,
+    precision, recall and F1 by threshold; `blocking`, what each key finds; `groups`, rates by group; `model`.
+    """
+    stages = Stages()
+    ours = encoded.run(labelled, profile, stages)
+    peers: dict[str, InClear] = {}
+    if clear_text:
+        for name, blocked_as in (("clear_text", profile), ("clear_text_wide", WIDE_PROFILE)):
+            with stages.stage(name):
+                peers[name] = clear.run(labelled, blocked_as)
+    sides = {"encoded": ours.compared, **{name: peer.compared for name, peer in peers.items()}}
+    partitions = {
+        name: [list(group) for group in clustered(labelled, compared).clusters()] for name, compared in sides.items()
+    }
+    body: dict[str, Any] = {
+        "encoded": asdict(scores(labelled, ours.compared)),
+        **{name: asdict(scores(labelled, peer.compared)) for name, peer in peers.items()},
+        "linked": asdict(score_of_persons(labelled, ours.linked)),
+        "blocking_recall": ours.blocking.recall,
+        "candidate_pairs": ours.blocking.pairs,
+        "records": len(labelled.truth),
+        "true_pairs": labelled.true_pairs,
+        "profile": profile,
+        "stages": [asdict(stage) for stage in stages.done],
+        "blocking": {
+            "encoded": asdict(ours.blocking),
+            **{name: asdict(peer.blocking) for name, peer in peers.items()},
+        },
+        "sweep": {name: [asdict(point) for point in sweep(labelled, compared)] for name, compared in sides.items()},
+        "groups": match_rates(labelled, {**partitions, "linked": ours.linked}),
+        "model": {
+            "prior": ours.model.prior,
+            "weights": {
+                field: [round(weight, 4) for weight in ours.model.weights(field)] for field in ours.model.levels
+            },
+            "origin": dict(ours.model.origin),
+        },
+    }
+    return Measured(labelled=labelled, profile=profile, encoded=ours, clear=peers, body=body)
