@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal
 
-import pyarrow as pa
-
-from linkage.matching.bands import HELD
-from linkage.matching.comparisons import DOB_BARS, FAR, FIELDS, NAME_BARS, NOT_COMPARABLE, POSTCODE_BARS, comparisons
+from linkage.matching.bands import AGREES, HELD
+from linkage.matching.comparisons import (
+    DOB_BARS,
+    FAR,
+    NAME_BARS,
+    NOT_COMPARABLE,
+    POSTCODE_BARS,
+    FieldComparison,
+    comparisons,
+)
+from linkage.matching.identifiers import ALL_SCHEMES
 from linkage.matching.model import Model
-from linkage.matching.scoring import scored
-from linkage.matching.workspace import load_persons, open_workspace
+from linkage.matching.pairwise import Comparer, Numbers, Row, numbers_said
+
+Level = Literal["same", "close", "different", "missing"]
+Rarity = Literal["common", "uncommon", "rare"]
 
 LABELS: Final = {
     "given_name": "given name",
@@ -27,12 +37,18 @@ LABELS: Final = {
     "uln": "ULN",
     "local": "the agency's own number",
 }
-_BARS: Final = {
+OTHER_REASONS: Final = {
+    "tie": "two records fit equally well, and only one of them can be right",
+    "wrong_person": "somebody who knows the child says that these are two",
+}
+"""Why a pair waits that no rule of `bands.HELD` holds."""
+COMMON: Final = 1 / 100  # of two records at random: as often as this, agreement says little
+UNCOMMON: Final = 1 / 2000
+_BARS: Final[Mapping[str, Sequence[int]]] = {
     "given_name": NAME_BARS,
     "family_name": NAME_BARS,
     "date_of_birth": DOB_BARS,
     "postcode": POSTCODE_BARS,
-    "sex": (),
 }
 
 
@@ -46,6 +62,32 @@ class Bar:
     u: float | None  # how often records of two people are
     weight: float
     total: float  # the sum up to and with this bar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How one field of two records compares, in words."""
+
+    field: str
+    label: str
+    level: Level
+    rarity: Rarity | None  # how rare it is that two people agree so; None unless the field agrees
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """How the best pair of rows of two records compares, and what their numbers say."""
+
+    fields: tuple[Agreement, ...]
+    numbers_agree: tuple[str, ...]  # schemes in which the two share a number
+    numbers_differ: tuple[str, ...]  # in which both have one, and not the same
+    numbers_missing: tuple[str, ...]  # which one of them has and the other lacks
+    waterfall: tuple[Bar, ...]
+
+    @property
+    def weight(self) -> float:
+        """The match weight: log2 of the odds, prior included, as the scorer has it."""
+        return self.waterfall[-1].total
 
 
 def sentence(agreed: Sequence[str], differs: Sequence[str]) -> str:
@@ -71,52 +113,85 @@ def held_because(rule: str) -> str:
     >>> held_because("identifier_alone")
     'A number agrees and no other field does.'
     """
-    text = {**HELD, "tie": "two records fit equally well, and only one of them can be right"}[rule]
+    text = {**HELD, **OTHER_REASONS}[rule]
     return f"{text[0].upper()}{text[1:]}."
 
 
-def waterfall(model: Model, persons: pa.Table) -> tuple[Bar, ...]:
-    """How the weight of the best pair of rows of two records adds up; `persons` holds their rows and no other.
+def rarity(u: float) -> Rarity:
+    """How rare it is that two people agree so, coarsely; `u` is of the model's level, never of a value.
 
-    Raises ValueError if they are not two records.
+    >>> rarity(0.5), rarity(0.001), rarity(0.00007)
+    ('common', 'uncommon', 'rare')
     """
-    connection = open_workspace(memory_limit="512MB", threads=1)
-    try:
-        load_persons(connection, persons, ())
-        rows = scored(
-            model, "(SELECT l.unique_id AS id_l, r.unique_id AS id_r FROM rows l JOIN rows r ON l.rec < r.rec)"
-        )
-        columns = ", ".join(f"gamma_{field}" for field in FIELDS)
-        found = connection.execute(f"SELECT {columns} FROM ({rows}) ORDER BY weight DESC LIMIT 1").fetchall()  # noqa: S608
-        records = connection.execute("SELECT count(*) FROM records").fetchall()[0][0]
-    finally:
-        connection.close()
-    if records != 2:
-        raise ValueError(f"rows of two records are due; these are of {records}")
-    return tuple(_bars(model, found[0]))
+    return "common" if u >= COMMON else "uncommon" if u >= UNCOMMON else "rare"
 
 
-def _bars(model: Model, levels: Sequence[int]) -> Iterable[Bar]:
+def explained(
+    model: Model, left: Sequence[Row], right: Sequence[Row], left_numbers: Numbers, right_numbers: Numbers
+) -> Explanation:
+    """How two records compare under a model; `left` and `right` are the rows of each, as `search.Index.rows_of` gives.
+
+    Of several rows the pair counts that weighs most, as for the scorer.  Raises ValueError if a record has no row.
+    """
+    if not left or not right:
+        raise ValueError("a record without rows can't be explained")
+    comparer = Comparer(model)
+    found = [(comparer.compare(one, other), one, other) for one in left for other in right]
+    best, one, other = max(found, key=lambda entry: entry[0].weight)
+    agreed, differs = numbers_said(left_numbers, right_numbers)
+    compared = comparisons(model.profile)
+    return Explanation(
+        fields=tuple(_agreement(model, field, level) for field, level in zip(compared, best.levels, strict=True)),
+        numbers_agree=tuple(agreed),
+        numbers_differ=tuple(differs),
+        numbers_missing=tuple(s for s in ALL_SCHEMES if bool(left_numbers.get(s)) != bool(right_numbers.get(s))),
+        waterfall=tuple(_bars(model, best.levels, one, other)),
+    )
+
+
+def _agreement(model: Model, compared: FieldComparison, level: int) -> Agreement:
+    word: Level
+    if level == NOT_COMPARABLE:
+        word = "missing"
+    elif level == FAR:
+        word = "different"
+    else:
+        word = "same" if level == compared.size - 1 else "close"
+    agrees = level >= AGREES[compared.field]
+    u = model.levels[compared.field][compared.size - 1 - level][1] if agrees else 0.0
+    return Agreement(
+        field=compared.field, label=LABELS[compared.field], level=word, rarity=rarity(u) if agrees else None
+    )
+
+
+def _bars(model: Model, levels: Sequence[int], one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterable[Bar]:
     total = model.prior_weight
     yield Bar(field="prior", level="two records at random", m=None, u=None, weight=total, total=total)
-    for comparison, level in zip(comparisons(model.profile), levels, strict=True):
+    for compared, level in zip(comparisons(model.profile), levels, strict=True):
+        place = compared.size - 1 - level
         if level == NOT_COMPARABLE:
             m = u = None
             weight = 0.0
         else:
-            m, u = model.levels[comparison.field][comparison.size - 1 - level]
-            weight = model.weights(comparison.field)[comparison.size - 1 - level]
-        total += weight
-        yield Bar(field=comparison.field, level=_level(comparison.field, level), m=m, u=u, weight=weight, total=total)
+            m, u = model.levels[compared.field][place]
+            weight = model.weights(compared.field)[place]
+        rare = 0.0
+        if compared.tf_column and level == compared.size - 1 and u is not None:
+            held = [f for f in (one[f"f_{compared.field}"], other[f"f_{compared.field}"]) if f is not None]
+            rare = math.log2(u / max(held)) if held else 0.0
+        total += weight + rare
+        yield Bar(field=compared.field, level=_level(compared, level), m=m, u=u, weight=weight + rare, total=total)
 
 
-def _level(field: str, level: int) -> str:
-    bars = _BARS[field]
+def _level(compared: FieldComparison, level: int) -> str:
     if level == NOT_COMPARABLE:
         return "could not be compared"
     if level == FAR:
         return "differs"
-    return "equal" if level == len(bars) + 1 else f"alike, {bars[len(bars) - level]} % or more"
+    bars = _BARS.get(compared.field, ())
+    if level == compared.size - 1 or level > len(bars):
+        return "equal"
+    return f"alike, {bars[len(bars) - level]} % or more"
 
 
 def _listed(names: Sequence[str]) -> str:
