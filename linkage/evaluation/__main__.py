@@ -66,8 +66,20 @@ def _register_quality() -> None:
     app.command("quality")(command)
 
 
+def _register_attack() -> None:
+    """`attack` brings the encoder along; who asks for another command should not wait for it."""
+    import sys
+
+    if sys.argv[1:2] in (["synthesise"], ["quality"]):
+        return
+    from linkage.evaluation.attack.command import command
+
+    app.command("attack")(command)
+
+
 def main() -> None:
     """Run the command line."""
+    _register_attack()
     _register_quality()
     app(prog_name="python -m linkage.evaluation")
 

@@ -141,6 +141,13 @@ class Bench:
             key, lambda: register(target.truth, overlap=overlap, errors=wrong, seed=self.setting.seed, curve=curve)
         )
 
+    def acquaintances(self, target: Target, overlap: float, count: int) -> tuple[Ints, Ints]:
+        """Rows of the target and of the register of so many children whom the attacker knows to begin with."""
+        known = self._register(target, overlap, None, "fitted")
+        _, rows, others = np.intersect1d(target.truth.person, known.person, return_indices=True)
+        chosen = np.random.default_rng([self.setting.seed, 3]).permutation(len(rows))[:count]
+        return rows[chosen].astype(np.int64), others[chosen].astype(np.int64)
+
     def judge(
         self,
         target: Target,
@@ -162,7 +169,30 @@ class Bench:
             attack=attack, case=case, profile=self.setting.profile, knowledge=knowledge, what="child",
             children=len(np.unique(target.truth.person)), population=len(target), overlap=overlap,
             errors=self.setting.errors if errors is None else errors, seed=self.setting.seed,
-            claimed=int(made.sum()), right=int(right.sum()), trivial=overlap / max(1, len(known)), note=note,
+            claimed=int(made.sum()), right=int(right.sum()), trivial=_blind(target) * overlap, note=note,
+        )  # fmt: skip
+
+    def judge_values(
+        self,
+        target: Target,
+        claims: Ints,
+        truth: Ints,
+        *,
+        attack: str,
+        case: str,
+        knowledge: str,
+        what: str,
+        overlap: float | None = None,
+        note: str = "",
+    ) -> AttackResult:
+        """Score a value claimed for each row (-1: no claim) beside the true ones; the blind guess is the commonest."""
+        made = claims >= 0
+        commonest = np.bincount(truth[truth >= 0]).max() if (truth >= 0).any() else 0
+        return AttackResult(
+            attack=attack, case=case, profile=self.setting.profile, knowledge=knowledge, what=what,
+            children=len(np.unique(target.truth.person)), population=len(target), overlap=overlap,
+            errors=None if overlap is None else self.setting.errors, seed=self.setting.seed, claimed=int(made.sum()),
+            right=int((claims[made] == truth[made]).sum()), trivial=float(commonest) / max(1, len(target)), note=note,
         )  # fmt: skip
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Made]) -> Made:
@@ -170,6 +200,12 @@ class Bench:
             self._kept[key] = make()
         made: Made = self._kept[key]
         return made
+
+
+def _blind(target: Target) -> float:
+    """What picking anybody of the same birth year and sex gets right: both are in clear on the wire."""
+    kinds = np.unique(target.birth_year * len(SEXES) + target.sex)
+    return len(kinds) / max(1, len(target))
 
 
 def fresh_keys(seed: int, whose: str) -> LinkageKeys:

@@ -257,10 +257,11 @@ def population(
 
 
 def together(one: People, other: People) -> People:
-    """The rows of both; they must share words and postcodes."""
-    if one.words is not other.words or one.codes is not other.codes:
+    """The rows of both; they must share postcodes, and the words of one must begin with those of the other."""
+    longer, shorter = (one, other) if len(one.words) >= len(other.words) else (other, one)
+    if one.codes is not other.codes or longer.words[: len(shorter.words)] != shorter.words:
         raise ValueError("only people of one population can be put together")
-    return one.with_columns({name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in COLUMNS})
+    return longer.with_columns({name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in COLUMNS})
 
 
 def register(people: People, *, overlap: float, errors: bool, seed: int, curve: Curve = "fitted") -> People:
