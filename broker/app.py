@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker import problems
-from broker.api import audit_log, batches, health, oauth, searches
+from broker.api import audit_log, batches, health, oauth, reviews, searches
 from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
 from broker.web import front
@@ -34,6 +34,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     audit_log.router,
     batches.router,
     searches.router,
+    reviews.router,
     front.router,
     log_pages.router,
 )

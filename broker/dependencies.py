@@ -18,6 +18,7 @@ from broker.vault import Vault
 from broker.wiring import Broker
 
 ASSERTION = "Gateway-Assertion"
+CSRF = "X-CSRF-Token"
 
 
 def broker_of(request: Request) -> Broker:
@@ -98,9 +99,22 @@ def anyone(request: Request, broker: BrokerDep, now: NowDep, body: Annotated[byt
     return officer(request, broker, now)
 
 
+def acting_officer(request: Request, broker: BrokerDep, caller: Annotated[Caller, Depends(officer)]) -> Caller:
+    """The same, about to change something: the session's own token came in a header, and from our own origin."""
+    signin.check_csrf(
+        caller.csrf,
+        _only(request, CSRF),
+        origin=request.headers.get("origin"),
+        site=request.headers.get("sec-fetch-site"),
+        base_url=broker.settings.base_url,
+    )
+    return caller
+
+
 AgencyDep = Annotated[Caller, Depends(agency)]
 PersonDep = Annotated[Caller, Depends(person)]
 OfficerDep = Annotated[Caller, Depends(officer)]
+ActingOfficerDep = Annotated[Caller, Depends(acting_officer)]
 CallerDep = Annotated[Caller, Depends(anyone)]
 CALLERS = frozenset({agency, person, officer, anyone})
 """What an architecture test looks for on every route that is not public."""

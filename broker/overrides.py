@@ -328,6 +328,17 @@ def touching(tx: Reading, keys: Keys, records: Iterable[RecordKey]) -> list[Over
     return tx.all(OverrideRow, id=sorted(named), order=("id",))
 
 
+def severs(tx: Reading, keys: Keys, sides: Sides) -> bool:
+    """Whether a sever keeps a record of one side from one of the other."""
+    bound = {
+        frozenset(pair)
+        for row in touching(tx, keys, sides.left)
+        if row.kind == "sever"
+        for pair in sides_of(keys, row).pairs()
+    }
+    return any(frozenset(pair) in bound for pair in sides.pairs())
+
+
 def _open(tx: Reading, override: str, who: Mapping[str, str]) -> OverrideRow:
     row = tx.one(OverrideRow, id=override)
     if row is None:

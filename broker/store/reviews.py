@@ -174,6 +174,19 @@ def insert_reviews(tx: Transaction, rows: Sequence[ReviewRow]) -> None:
         tx.session.connection().execute(insert(ReviewRow), values)
 
 
+def seen_again(tx: Transaction, indices: Iterable[str], *, run: str) -> None:
+    """Mark pairs as found again by a run."""
+    wanted = list(indices)
+    tx.flush()
+    for start in range(0, len(wanted), _AT_ONCE):
+        tx.session.exec(
+            update(ReviewRow)
+            .where(col(ReviewRow.pair_index).in_(wanted[start : start + _AT_ONCE]))
+            .values(run=run)
+            .execution_options(synchronize_session=False)
+        )
+
+
 def close_unseen(tx: Transaction, *, run: str, scope: str, states: Sequence[str], at: datetime) -> int:
     """Mark as `gone` what a run did not find again; how many."""
     tx.flush()

@@ -208,6 +208,10 @@ class Index:
         """The records of one person; empty if the run does not know the id."""
         return self._owners.records_of(person_id)
 
+    def person_of(self, record: RecordKey) -> str | None:
+        """Whose a record is; None if the run has no such record."""
+        return self._owners.person_of(record)
+
     def rows_of(self, record: RecordKey) -> tuple[list[dict[str, Any]], dict[str, set[int]]]:
         """The rows of one record as `pairwise` compares them, and its numbers; both empty if the run has no such."""
         rec = self._owners.rec_of(record)
@@ -388,9 +392,18 @@ class _Owners:
 
     def rec_of(self, record: RecordKey) -> int | None:
         """The number of a record in the working tables."""
+        place = self._place(record)
+        return None if place is None else self._recs[place].as_py()
+
+    def person_of(self, record: RecordKey) -> str | None:
+        """Whose a record is."""
+        place = self._place(record)
+        return None if place is None else str(self._persons[place])
+
+    def _place(self, record: RecordKey) -> int | None:
         same = [pc.equal(self._keys[n], part) for n, part in enumerate(record)]
         place = pc.index(pc.and_(pc.and_(same[0], same[1]), same[2]), True).as_py()
-        return None if place < 0 else self._recs[place].as_py()
+        return None if place < 0 else int(place)
 
     def of_record(self, rec: int) -> tuple[str, RecordKey] | None:
         """The person and key of one record; None if the run gave it to nobody."""

@@ -47,6 +47,13 @@ OTHERS: Final[Mapping[str, str]] = {
     "GET /": "the front page", "POST /sign-out": "ends one's own session",
     "GET /log": "an empty form", "GET /log/searches/{search}": "what POST /log was recorded for",
     "GET /log/{event}/proof": "hashes",
+    "GET /v1/reviews": "review.listed: held in tests/broker/test_reviews.py", "GET /v1/reviews/codes": "closed lists",
+    "GET /v1/reviews/{review}": "review.opened: held there too",
+    "GET /v1/reviews/{review}/ask": "review.asked: held there too",
+    "GET /v1/record-questions/{reference}": "review.asked: held there too",
+    "POST /v1/reviews/{review}/decision": "override.must_link, override.must_not_link: held there too",
+    "POST /v1/reviews/{review}/confirm": "link.confirmed, link.rejected: held there too",
+    "POST /v1/wrong-person": "link.wrong_person_reported: held there too",
 }  # fmt: skip
 """Every other route, and why one call of it writes nothing of its own here."""
 
