@@ -5,19 +5,26 @@ postcode) set ten bits each of 512, and then every bit becomes the exclusive or 
 says only whether two values are equal.  Whatever lacks a part is null, never a constant: a constant would make one
 large group that shares an encoding.
 
-How it is fast: distinct values are encoded once and gathered; each key's HMAC pads are hashed once; diffusion works on
-512 rows of one bit a person, so that a step is one exclusive or over whole rows; the output is transposed at the end.
+    salt id   = the first 14 bytes of AES-CMAC(k(<field>/salt), the salts joined by 0x1F); of nothing without a salt
+    positions = of AES-256(k(<field>/gram), salt id | gram), as two little-endian 64-bit words: the five lowest groups
+                of nine bits of the first word, then those of the second
+    token     = the first 8 bytes of AES-CMAC(k(<label>), parts joined by 0x1F), little-endian, signed
 
-Sources: Schnell, Bachteler and Reiher 2009 (filters); Armknecht, Heng and Schnell 2023 (diffusion).
+A gram is two bytes, so that a block holds one salt and one gram and nothing else, and no two of these share a block.
+
+How it is fast: whole columns go through the cipher in one call; unsalted values are encoded once each and gathered;
+diffusion works on 512 rows of one bit a person, so that a step is one exclusive or over whole rows; the output is
+turned into words 64 people at a time.
+
+Sources: Schnell, Bachteler and Reiher 2009 (filters); Armknecht, Heng and Schnell 2023 (diffusion); NIST FIPS 197
+(AES); NIST SP 800-38B (CMAC).
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Any, Final
@@ -25,20 +32,23 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from linkage.agency.keys import SEPARATOR, LinkageKeys, token
-from linkage.agency.people import STANDARD_FIELDS, STANDARD_IDENTIFIERS, Person
-from linkage.agency.standardise import soundex, standardise_person
+from linkage.agency.columns import Column, Ints, Texts, Words, by_row, distinct, in_order, soundexes, spread
+from linkage.agency.keys import LinkageKeys, token
+from linkage.agency.people import DEMOGRAPHICS, STANDARD_FIELDS, STANDARD_IDENTIFIERS, Person
+from linkage.agency.prf import Prf, as_words, cmac
+from linkage.agency.standardise import standardise_person
 from linkage.records import FILTER_BITS, FILTER_WORDS, FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
 
 ENCODER: Final = "encoder-2 anyascii-0.3.3"  # whatever changes a byte of an encoding changes this
 DEFAULT_PROFILE: Final[Profile] = "guarded-2"
 HASHES: Final = 10  # bits a gram sets; never 5: graph matching then succeeds without errors (linkage.md 1.3)
 DIFFUSION: Final = 10  # bits that one output bit is made of
-BLOCK: Final = 8192  # people at a time: 4 MiB of bits, whatever the extract
+SALT_ID_BYTES: Final = 14  # with a gram they fill a block of the cipher
+BLOCK: Final = 1024  # people at a time in one filter: half a MiB of bits, as the nearest caches hold
+_TOKEN_BLOCK: Final = 8192  # people at a time in one token
 
-Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 _FILTER_PARTS: Final = {
     "given_d": ("given_name", "date_of_birth"),
@@ -50,9 +60,10 @@ _FILTER_PARTS: Final = {
     "dob": ("date_of_birth",),
     "postcode": ("postcode",),
 }
-"""A filter's field, and the field that salts it, if one does."""
+"""A filter's field, and the columns that salt it together, if any do."""
 
 _SALT_PREFIX: Final = {"date_of_birth": "D", "postcode": "P"}
+"""What tells salts of one column from those of any other; a column that salts has a letter of its own here."""
 
 _TOKEN_PARTS: Final = {
     "given_name_d": ("given_name", "date_of_birth"),
@@ -68,7 +79,7 @@ _TOKEN_PARTS: Final = {
     "dob_sector": ("date_of_birth", "sector"),
     "given_name": ("given_name",),
     "family_name": ("family_name",),
-    "soundex_pair": ("soundex_pair",),
+    "soundex_pair": ("lesser_soundex", "greater_soundex"),
     "family_year": ("family_soundex", "year"),
     "given_year": ("given_soundex", "year"),
     "family_daymonth": ("family_soundex", "month_day"),
@@ -77,15 +88,16 @@ _TOKEN_PARTS: Final = {
     "postcode_family1": ("postcode", "family_initial"),
 }
 
-_DERIVED: Final[dict[str, tuple[str, Callable[[str], str | None]]]] = {
-    "given_soundex": ("given_name", soundex),
-    "family_soundex": ("family_name", soundex),
-    "sector": ("postcode", lambda postcode: postcode[:-2]),
-    "year": ("date_of_birth", lambda day: day[:4]),
-    "month_day": ("date_of_birth", lambda day: day[4:]),
-    "given_initial": ("given_name", lambda name: name[:1]),
-    "family_initial": ("family_name", lambda name: name[:1]),
+_DERIVED: Final[dict[str, tuple[str, Callable[[Column], Column]]]] = {
+    "given_soundex": ("given_name", soundexes),
+    "family_soundex": ("family_name", soundexes),
+    "sector": ("postcode", lambda postcodes: postcodes.sliced(None, -2)),
+    "year": ("date_of_birth", lambda days: days.sliced(None, 4)),
+    "month_day": ("date_of_birth", lambda days: days.sliced(4, None)),
+    "given_initial": ("given_name", lambda names: names.sliced(None, 1)),
+    "family_initial": ("family_name", lambda names: names.sliced(None, 1)),
 }
+"""A column that is made of another: of which, and how."""
 
 _SAME_KEY: Final = {"superseded_nhs_number": "nhs_number", "former_upn": "upn"}
 """An identifier that was replaced goes under the key of its successor, so that the two columns can be compared."""
@@ -97,18 +109,16 @@ def encode_people(
     """The filter, token and identifier columns of `records.persons_schema(profile)`, a row for each row of `people`.
 
     `people` is in standard form (`people.STANDARD_SCHEMA`; a column that is left out is all missing), as
-    `standardise.standardise_people` gives it.  `agency` keys `local_nominal`, which is null without it.
+    `standardise.standardise_people` gives it; raises ValueError for another.  `agency` keys `local_nominal`, which is
+    null without it.
     """
     values = _Values(people)
     columns: dict[str, pa.Array] = {}
     for name in FILTERS[profile]:
         words, present = _filter(values, name, keys, profile)
-        missing = ~present
         *word_names, popcount = filter_columns(name)
-        for at, column in enumerate(word_names):
-            columns[column] = pa.array(words[:, at], mask=missing)
-        counts = np.bitwise_count(words.view(np.uint64)).sum(axis=1, dtype=np.int32)
-        columns[popcount] = pa.array(counts, mask=missing)
+        columns |= {column: _array(word.view("<i8"), present) for column, word in zip(word_names, words, strict=True)}
+        columns[popcount] = _array(np.bitwise_count(words).sum(axis=0, dtype=np.int32), present)
     for name in TOKENS[profile]:
         columns[f"t_{name}"] = _tokens(values, _TOKEN_PARTS[name], keys.key(f"token/{name}", profile))
     wire = {named: field for field, named in STANDARD_IDENTIFIERS.items()}
@@ -148,213 +158,229 @@ def household_token(keys: LinkageKeys, profile: Profile, uprn: str) -> int:
     return token(keys.key("id/household", profile), uprn)
 
 
-# --- Columns, by distinct value --------------------------------------------------------------------------------------
+def _array(values: npt.NDArray[np.generic], present: Flags) -> pa.Array:
+    """Values as Arrow holds them; they are zero where they are null."""
+    missing = len(present) - int(np.count_nonzero(present))
+    validity = pa.py_buffer(np.packbits(present, bitorder="little")) if missing else None
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(
+        kind, len(values), [validity, pa.py_buffer(np.ascontiguousarray(values))], null_count=missing
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A text column as distinct values and, for each row, the index of its value; -1 is missing."""
-
-    distinct: Sequence[str]
-    index: Ints
+# --- Columns ---------------------------------------------------------------------------------------------------------
 
 
 class _Values:
-    """The columns of standard people, and those derived from them, each made once."""
+    """The columns of standard people, and what is derived from them, each made once."""
 
     def __init__(self, people: pa.Table) -> None:
         if unknown := sorted(set(people.column_names) - set(STANDARD_FIELDS)):
             raise ValueError(f"column {unknown[0]!r} is not one of a standard table: {', '.join(STANDARD_FIELDS)}")
         self.rows = people.num_rows
         self._people = people
-        self._made: dict[str, _Column] = {}
+        self._columns: dict[str, Column] = {}
+        self._grams: dict[str, _Grams] = {}
 
-    def __getitem__(self, name: str) -> _Column:
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
+    def __getitem__(self, name: str) -> Column:
+        if name not in self._columns:
+            self._columns |= self._made(name)
+        return self._columns[name]
 
-    def _make(self, name: str) -> _Column:
-        if name == "soundex_pair":
-            return self._pair_of_soundexes()
+    def grams(self, field: str) -> _Grams:
+        """The grams of each value of a field."""
+        if field not in self._grams:
+            self._grams[field] = (_digits if field == "date_of_birth" else _bigrams)(self[field].texts)
+        return self._grams[field]
+
+    def salt(self, name: str) -> Column:
+        """A column as it salts others."""
+        column = self[name]
+        return Column(column.texts.framed(_SALT_PREFIX[name], ""), column.index)
+
+    def _made(self, name: str) -> dict[str, Column]:
+        if name in ("lesser_soundex", "greater_soundex"):
+            lesser, greater = in_order(self["given_soundex"], self["family_soundex"])
+            return {"lesser_soundex": lesser, "greater_soundex": greater}
         if name in _DERIVED:
             source, derive = _DERIVED[name]
-            return _derived(self[source], derive)
+            return {name: derive(self[source])}
         if name not in self._people.column_names:
-            return _Column((), np.full(self.rows, -1, np.int64))
+            return {name: Column(Texts.of(pa.array([], pa.string())), np.full(self.rows, -1, np.int64))}
         column = self._people.column(name)
-        whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        if isinstance(whole, pa.ChunkedArray):  # of no chunk at all
-            whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], pa.string())
-        coded = pc.dictionary_encode(whole.cast(pa.string()))
-        index = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        return _Column(coded.dictionary.to_pylist(), index)
-
-    def _pair_of_soundexes(self) -> _Column:
-        left, right = self["given_soundex"], self["family_soundex"]
-        used, index = _distinct_rows((left, right))
-        pairs = [sorted((left.distinct[one], right.distinct[other])) for one, other in used]
-        return _Column([SEPARATOR.decode().join(pair) for pair in pairs], index)
-
-
-def _derived(source: _Column, derive: Callable[[str], str | None]) -> _Column:
-    made = [derive(value) for value in source.distinct]
-    order: dict[str, int] = {}
-    lookup = np.array(
-        [-1 if value is None else order.setdefault(value, len(order)) for value in [*made, None]], np.int64
-    )
-    return _Column(list(order), lookup[source.index])  # a missing row has index -1: the last, which is missing
-
-
-def _distinct_rows(columns: Sequence[_Column]) -> tuple[list[tuple[int, ...]], Ints]:
-    """The distinct combinations that occur, and each row's index among them; -1 where any part is missing."""
-    combined = columns[0].index.copy()
-    missing = combined < 0
-    for column in columns[1:]:
-        missing |= column.index < 0
-        combined = combined * max(len(column.distinct), 1) + column.index
-    combined[missing] = -1
-    found, index = np.unique(combined, return_inverse=True)
-    if len(found) and found[0] == -1:
-        found, index = found[1:], index - 1
-    parts: list[list[int]] = []
-    for column in reversed(columns[1:]):
-        parts.append((found % max(len(column.distinct), 1)).tolist())
-        found = found // max(len(column.distinct), 1)
-    parts.append(found.tolist())
-    return list(zip(*reversed(parts), strict=True)), index.astype(np.int64)
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        whole = pa.concat_arrays([chunk.cast(pa.string()) for chunk in chunks] or [pa.array([], pa.string())])
+        if name not in DEMOGRAPHICS:
+            return {name: by_row(whole)}
+        made = distinct(whole)
+        if not made.texts.ascii or (name == "date_of_birth" and set(made.texts.lengths[:-1].tolist()) - {8}):
+            raise ValueError(f"column {name!r} is not in standard form: see people.STANDARD_SCHEMA")
+        return {name: made}
 
 
 # --- Tokens ----------------------------------------------------------------------------------------------------------
 
 
 def _tokens(values: _Values, parts: Sequence[str], key: bytes) -> pa.Array:
-    """The token of each row, null where a part is missing; each distinct combination is hashed once."""
-    columns = [values[part] for part in parts]
-    used, index = _distinct_rows(columns)
-    texts = [[value.encode() for value in column.distinct] for column in columns]
-    if len(texts) == 1:
-        messages: Iterable[bytes] = (texts[0][at] for (at,) in used)
+    """The token of each row, null where a part is missing."""
+    made, index = _macs([values[part] for part in parts], key)
+    return _array(made[:, 0][index].view("<i8"), index >= 0)
+
+
+def _macs(columns: Sequence[Column], key: bytes) -> tuple[Words, Ints]:
+    """CMACs (x 2) of the joined values of rows, and which is each row's; -1, and zeros, where a part is missing.
+
+    Values of a single column are hashed once each.  Of several columns nearly every row is a combination of its own.
+    """
+    if len(columns) == 1:
+        index = columns[0].index
+        which = [np.arange(len(columns[0].texts))]
     else:
-        messages = (SEPARATOR.join([text[at] for text, at in zip(texts, row, strict=True)]) for row in used)
-    digests = b"".join([digest[:8] for digest in _Hmac(key, "sha256").of_all(messages)])
-    made = np.append(np.frombuffer(digests, "<i8").astype(np.int64), np.int64(0))  # the last stands for missing
-    return pa.array(made[index], mask=index < 0)
-
-
-class _Hmac:
-    """HMAC (RFC 2104) of many messages under one key, whose two pads are hashed once.  The same bytes as `hmac`."""
-
-    def __init__(self, key: bytes, algorithm: str) -> None:
-        block = hashlib.new(algorithm).block_size
-        if len(key) > block:
-            key = hashlib.new(algorithm, key).digest()
-        padded = key.ljust(block, b"\0")
-        self._inner = hashlib.new(algorithm, bytes(byte ^ 0x36 for byte in padded))
-        self._outer = hashlib.new(algorithm, bytes(byte ^ 0x5C for byte in padded))
-
-    def of_all(self, messages: Iterable[bytes]) -> list[bytes]:
-        """The digest of each message, in order."""
-        inner_copy, outer_copy = self._inner.copy, self._outer.copy
-        digests: list[bytes] = []
-        keep = digests.append
-        for message in messages:  # the hottest loop of the encoder: about forty turns a person
-            inner = inner_copy()
-            inner.update(message)
-            outer = outer_copy()
-            outer.update(inner.digest())
-            keep(outer.digest())
-        return digests
+        present = np.logical_and.reduce([column.index >= 0 for column in columns])
+        rows = np.flatnonzero(present)
+        index = np.full(len(present), -1, np.int64)
+        index[rows] = np.arange(len(rows))
+        which = [column.index[rows] for column in columns]
+    texts, prf = [column.texts for column in columns], Prf(key)
+    made = np.zeros((len(which[0]) + 1, 2), "<u8")
+    for start in range(0, len(which[0]), _TOKEN_BLOCK):
+        block = slice(start, min(start + _TOKEN_BLOCK, len(which[0])))
+        made[block] = prf.of_texts(texts, [one[block] for one in which])
+    return made, index
 
 
 # --- Filters ---------------------------------------------------------------------------------------------------------
 
 
-def _filter(values: _Values, name: str, keys: LinkageKeys, profile: Profile) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Words (rows x 8) of one filter, and which rows have one."""
-    parts = _FILTER_PARTS[name]
-    columns = [values[part] for part in parts]
-    used, index = _distinct_rows(columns)
-    field = columns[0]
-    made = [_dates_grams(value) if parts[0] == "date_of_birth" else _bigrams(value) for value in field.distinct]
-    if len(parts) > 1:
-        prefix = _SALT_PREFIX[parts[1]]
-        salts = [f"{prefix}{value}".encode() + SEPARATOR for value in columns[1].distinct]
-    else:
-        salts = [SEPARATOR]
-    table = diffusion(keys.key(f"{parts[0]}/diff", profile))
-    pads = _Hmac(keys.key(f"{parts[0]}/gram", profile), "sha512")
-    words = np.empty((len(used) + 1, FILTER_WORDS), np.int64)
-    words[-1] = 0  # stands for missing
-    for start in range(0, len(used), BLOCK):
-        block = used[start : start + BLOCK]
-        if len(parts) > 1:
-            owners, positions = _salted_positions(pads, ((salts[row[1]], made[row[0]]) for row in block))
-        else:
-            owners, positions = _unsalted_positions(pads, [made[row[0]] for row in block])
-        words[start : start + len(block)] = _diffused(owners, positions, len(block), table)
-    return words[index], index >= 0
+def _filter(values: _Values, name: str, keys: LinkageKeys, profile: Profile) -> tuple[Words, Flags]:
+    """Words (8 x rows) of one filter, zero where it is missing, and which rows have one."""
+    field, *salting = _FILTER_PARTS[name]
+    column = values[field]
+    make = _FilterMaker(
+        values.grams(field), keys.key(f"{field}/gram", profile), diffusion(keys.key(f"{field}/diff", profile))
+    )
+    salt_key = keys.key(f"{field}/salt", profile)
+    if not salting:  # each value once
+        each = np.arange(len(column.texts))
+        ids = as_words(cmac(salt_key, b""))
+        made = make.words(each, ids, np.zeros_like(each), rows=each, total=len(each) + 1)
+        return np.take(made, column.index, axis=1), column.index >= 0
+    ids, salts = _macs([values.salt(one) for one in salting], salt_key)
+    present = (column.index >= 0) & (salts >= 0)
+    return make.words(column.index, ids, salts, rows=np.flatnonzero(present), total=values.rows), present
 
 
-def _bigrams(value: str) -> list[bytes]:
-    """The set of bigrams of `_` + value + `_`, in order of first appearance."""
-    framed = f"_{value}_"
-    return list(dict.fromkeys(framed[at : at + 2].encode() for at in range(len(framed) - 1)))
+class _Grams:
+    """The grams of each value: two bytes each, where those of a value begin, and how many it has."""
+
+    def __init__(self, codes: Words, starts: Ints, counts: Ints) -> None:
+        self.codes = codes << np.uint64(8 * (SALT_ID_BYTES - 8))  # at their place in the second word of a block
+        self.starts = starts
+        self.counts = counts
 
 
-def _dates_grams(day: str) -> list[bytes]:
+def _bigrams(texts: Texts) -> _Grams:
+    """Bigrams of `_` + value + `_`.  One that repeats sets the same bits again."""
+    framed = texts.framed("_", "_")
+    codes = framed.data.astype("<u8")
+    codes[:-1] |= codes[1:] << np.uint64(8)
+    return _Grams(codes, framed.starts, np.maximum(framed.lengths - 1, 0))
+
+
+def _digits(texts: Texts) -> _Grams:
     """Eight digits, each with its place: `20150314` gives `02`, `10`, `21`, ... `74`."""
-    return [f"{place}{digit}".encode() for place, digit in enumerate(day)]
+    places = np.arange(ord("0"), ord("8"), dtype="<u8")
+    digits = texts.data[spread(texts.starts, texts.lengths)].reshape(-1, 8).astype("<u8")
+    codes = (places | digits << np.uint64(8)).reshape(-1)
+    return _Grams(codes, np.append(8 * np.arange(len(texts)), 0), texts.lengths)
 
 
-def _salted_positions(pads: _Hmac, rows: Iterable[tuple[bytes, Sequence[bytes]]]) -> tuple[Ints, Ints]:
-    """Whose row each gram belongs to, and the positions it sets (grams x HASHES)."""
-    messages: list[bytes] = []
-    counts: list[int] = []
-    for salt, grams in rows:
-        counts.append(len(grams))
-        messages += [salt + gram for gram in grams]
-    owners = np.repeat(np.arange(len(counts)), counts)
-    return owners, _positions(b"".join(pads.of_all(messages)))
+class _FilterMaker:
+    """Makes the filters of one field, a block of people at a time."""
+
+    def __init__(self, grams: _Grams, gram_key: bytes, table: Ints) -> None:
+        self._grams = grams
+        self._prf = Prf(gram_key)
+        self._table = table
+        self._bits = np.empty(FILTER_BITS * -(-BLOCK // 64) * 64, np.uint8)
+
+    def words(self, values: Ints, ids: Words, salts: Ints, *, rows: Ints, total: int) -> Words:
+        """Words (8 x total): for each of `rows` the filter of the value `values[row]` under the salt `salts[row]`."""
+        ids = ids & np.array([~np.uint64(0), (1 << (8 * (SALT_ID_BYTES - 8))) - 1], "<u8")
+        made = np.zeros((FILTER_WORDS, total), "<u8")
+        for start in range(0, len(rows), BLOCK):
+            block = rows[start : start + BLOCK]
+            owners, positions = self._positions(values[block], ids[salts[block]])
+            made[:, block] = diffused(self._sliced(owners, positions, len(block)), self._table)[:, : len(block)]
+        return made
+
+    def _positions(self, values: Ints, ids: Words) -> tuple[Ints, Ints]:
+        """Whose each gram is, and the positions it sets (HASHES x grams)."""
+        counts = self._grams.counts[values]
+        owners = np.repeat(np.arange(len(values)), counts)
+        blocks = ids[owners]
+        blocks[:, 1] |= self._grams.codes[spread(self._grams.starts[values], counts)]
+        return owners, positions_of(self._prf.of_blocks(blocks))
+
+    def _sliced(self, owners: Ints, positions: Ints, people: int) -> Words:
+        """512 rows of one bit a person: those that are set."""
+        width = -(-people // 64) * 64
+        bits = self._bits[: FILTER_BITS * width]
+        bits[:] = 0
+        positions *= width
+        positions += owners
+        bits[positions.ravel()] = 1
+        return np.packbits(bits.reshape(FILTER_BITS, width), axis=1, bitorder="little").view("<u8")
 
 
-def _unsalted_positions(pads: _Hmac, rows: Sequence[Sequence[bytes]]) -> tuple[Ints, Ints]:
-    """The same where there is no salt: few grams are distinct, so each is hashed once."""
-    known: dict[bytes, int] = {}
-    which = np.array([known.setdefault(gram, len(known)) for grams in rows for gram in grams], np.int64)
-    owners = np.repeat(np.arange(len(rows)), [len(grams) for grams in rows])
-    return owners, _positions(b"".join(pads.of_all(SEPARATOR + gram for gram in known)))[which]
+def positions_of(blocks: Words) -> Ints:
+    """The ten positions (HASHES x rows) that each output block of the cipher gives: nine bits each, five a word."""
+    made = np.empty((HASHES, len(blocks)), np.int64)
+    for word in range(2):
+        bits = np.ascontiguousarray(blocks[:, word]).view("<i8")
+        for at in range(HASHES // 2):
+            np.right_shift(bits, 9 * at, out=made[word * HASHES // 2 + at])
+    made &= FILTER_BITS - 1
+    return made
 
 
-def _positions(digests: bytes) -> Ints:
-    """The first ten little-endian 16-bit words of each SHA-512 digest, mod 512."""
-    words = np.frombuffer(digests, "<u2").reshape(-1, 32)[:, :HASHES]
-    return (words % FILTER_BITS).astype(np.int64)
+def diffused(slices: Words, table: Ints) -> Words:
+    """Diffuse filters that are given as 512 rows of one bit a person, and turn them into words (8 x people).
+
+    Bit p of a filter is bit p mod 64 of word p div 64.
+    """
+    # Output bits go first by their place in a word, so that each step of the turn works on long runs.
+    order = table.reshape(FILTER_WORDS, 64, -1).swapaxes(0, 1).reshape(FILTER_BITS, -1)
+    output = slices[order[:, 0]]
+    term = np.empty_like(output)
+    for at in range(1, order.shape[1]):
+        np.take(slices, order[:, at], axis=0, out=term, mode="clip")
+        output ^= term
+    return _turned(output)
 
 
-def _diffused(owners: Ints, positions: Ints, rows: int, table: Ints) -> Ints:
-    """Words (rows x 8) of the diffused filters.  Bit p is bit p mod 64 of word p div 64."""
-    base = np.zeros((FILTER_BITS, -(-rows // 8) * 8), np.uint8)
-    base[positions.ravel(), np.repeat(owners, positions.shape[1])] = 1
-    slices = np.packbits(base, axis=1, bitorder="little")  # 512 rows of one bit a person
-    output = slices[table[:, 0]]
-    for at in range(1, table.shape[1]):
-        output ^= slices[table[:, at]]
-    return _transposed(output)[:rows]
-
-
-def _transposed(slices: npt.NDArray[np.uint8]) -> Ints:
-    """From 512 rows of one bit a person to eight words a person, by blocks of 8 x 8 bits.
+def _turned(output: Words) -> Words:
+    """From rows of one bit a person (64 x 8 x people / 64) to words (8 x people), by blocks of 64 x 64 bits.
 
     Source: Warren, Hacker's Delight, 2nd edition, section 7-3.
     """
-    eights = slices.shape[1]
-    blocks = np.ascontiguousarray(slices.reshape(FILTER_BITS // 8, 8, eights).transpose(2, 0, 1)).view("<u8")[:, :, 0]
-    for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0)):
-        moved = (blocks ^ (blocks >> np.uint64(shift))) & np.uint64(mask)
-        blocks = blocks ^ moved ^ (moved << np.uint64(shift))
-    people = np.ascontiguousarray(blocks[:, :, np.newaxis].view(np.uint8).transpose(0, 2, 1))
-    return people.reshape(eights * 8, FILTER_BITS // 8).view("<i8").astype(np.int64)
+    columns = output.shape[1]
+    half, mask = 32, 0x00000000FFFFFFFF
+    moved = np.empty(output.size // 2, "<u8")
+    while half:
+        pairs = output.reshape(32 // half, 2, -1)
+        upper, lower = pairs[:, 0], pairs[:, 1]
+        swapped = moved.reshape(upper.shape)
+        np.right_shift(upper, np.uint64(half), out=swapped)
+        swapped ^= lower
+        swapped &= np.uint64(mask)
+        lower ^= swapped
+        swapped <<= np.uint64(half)
+        upper ^= swapped
+        half //= 2
+        mask ^= mask << half
+        mask &= 0xFFFFFFFFFFFFFFFF
+    return output.reshape(64, FILTER_WORDS, columns).transpose(1, 2, 0).reshape(FILTER_WORDS, 64 * columns)
 
 
 @lru_cache(maxsize=32)

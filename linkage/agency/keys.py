@@ -3,8 +3,8 @@
     K_e      = HKDF-SHA-256(ikm=K_link, salt=epoch, info=partnership)
     k(label) = HKDF-SHA-256(ikm=K_e,    salt=empty, info=label "|" profile)      RFC 5869, 32 bytes
 
-Labels are `<field>/gram`, `<field>/diff`, `token/<name>`, `id/<identifier>` and `fingerprint`.  As the profile is part
-of every label, no encoding is comparable across profiles; as the epoch is, none is across epochs.
+Labels are `<field>/gram`, `<field>/salt`, `<field>/diff`, `token/<name>`, `id/<identifier>` and `fingerprint`.  As the
+profile is part of every label, no encoding is comparable across profiles; as the epoch is, none is across epochs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from linkage.agency.prf import SEPARATOR, cmac
 from linkage.records import Profile
 
 KEY_BYTES: Final = 32
-SEPARATOR: Final = b"\x1f"
 
 
 class BadKey(ValueError):
@@ -69,9 +69,8 @@ class LinkageKeys:
 
 
 def token(key: bytes, *parts: str) -> int:
-    """First eight bytes of HMAC-SHA-256 over the parts joined by 0x1F: little-endian, signed."""
-    digest = hmac.digest(key, SEPARATOR.join(part.encode() for part in parts), "sha256")
-    return int.from_bytes(digest[:8], "little", signed=True)
+    """First eight bytes of AES-256-CMAC (RFC 4493) over the parts joined by 0x1F: little-endian, signed."""
+    return int.from_bytes(cmac(key, SEPARATOR.join(part.encode() for part in parts))[:8], "little", signed=True)
 
 
 def keyed_hex(key: bytes, *parts: str, size: int = 32) -> str:
