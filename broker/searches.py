@@ -185,17 +185,33 @@ def _look(area: LinkedArea, keys: Keys, asked: Asked) -> _Looked:
         person_id: "shield_address" in area.tags(person_id)
         for person_id in dict.fromkeys(candidate.person_id for candidate in (*placed, *placeless))
     }
-    candidates = (
+    fitting = (
         *(candidate for candidate in placed if not shielded[candidate.person_id]),
         *(candidate for candidate in placeless if shielded[candidate.person_id]),
     )
-    kept = {candidate.person_id for candidate in candidates}
+    kept = {candidate.person_id for candidate in fitting}
+    try:  # each look has left out the lesser of two who are severed; of the two looks together one may be lesser still
+        candidates = area.index.without_severed(fitting)
+    except TooManyCandidates:
+        candidates, too_many = (), True
     return _Looked(
         candidates=candidates,
         too_many=too_many,
         by_place_alone=tuple(candidate.person_id for candidate in placed if candidate.person_id not in kept),
-        household=tuple(household),
+        household=_not_severed(area, household, [candidate.person_id for candidate in candidates]),
     )
+
+
+def _not_severed(
+    area: LinkedArea, household: Sequence[tuple[str, str]], candidates: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    """The members as typed, less those severed from a candidate or from a member before them."""
+    seen, kept = set(candidates), []
+    for person_id, relation in household:
+        if seen.isdisjoint(area.index.severed_from(person_id)):
+            seen.add(person_id)
+            kept.append((person_id, relation))
+    return tuple(kept)
 
 
 def _fitting(area: LinkedArea, row: EncodedRow) -> tuple[tuple[Candidate, ...], bool]:

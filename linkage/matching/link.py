@@ -53,10 +53,6 @@ REVIEWS: Final = pa.schema([*PAIRS, pa.field("reason", pa.string())])
 """Pairs a link reviewer should look at: uncertain, held by a rule, or dropped because two fitted equally well."""
 
 
-KEPT: Final = ("kept_records", "kept_pairs", "kept_frequencies", "kept_settings")
-"""The tables of `Linkage.kept`."""
-
-
 class Engine(Protocol):
     """Blocks and scores: where that is done is the engine's choice, what comes of it is not.
 
@@ -67,19 +63,6 @@ class Engine(Protocol):
     """
 
     def __call__(self, rows: pa.Table, model: Model) -> pa.Table: ...
-
-
-SCORED: Final = pa.schema(
-    [
-        ("rec_l", pa.int32()),
-        ("rec_r", pa.int32()),
-        ("weight", pa.float64()),
-        ("probability", pa.float64()),
-        *((f"gamma_{field}", pa.int32()) for field in FIELDS),
-        ("birth_year_l", pa.int32()),
-        ("birth_year_r", pa.int32()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,11 +353,13 @@ class Run:
         wanted = {
             (left, right): rule
             for left, right, rule in open_pairs
-            if right not in partition.of(left) and self._undecided(partition, left, right)
+            if right not in partition.of(left)
+            and self._undecided(partition, left, right)
+            and not partition.apart(left, right)
         }
         for edge in partition.ties:
             left, right = sorted((edge.left, edge.right))
-            if right not in partition.of(left):
+            if right not in partition.of(left) and not partition.apart(left, right):
                 wanted[left, right] = "tie"
         self._register_pairs("wanted", wanted, reasons=list(wanted.values()))
         return self._pairs("judged JOIN wanted USING (rec_l, rec_r)", ", reason", REVIEWS)

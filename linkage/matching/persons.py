@@ -96,6 +96,10 @@ class Partition:
         cluster = self._of.get(record)
         return cluster.members if cluster else {record}
 
+    def apart(self, left: Record, right: Record) -> bool:
+        """Whether people have set the clusters of two records apart: there is nothing left to ask."""
+        return not self._cluster(left).apart.isdisjoint(self._cluster(right).members)
+
     def may_join(self, left: Record, right: Record) -> bool:
         """Whether the clusters of two records could be one by the model."""
         return self._cluster(left).may_join(self._cluster(right), by_hand=False)
