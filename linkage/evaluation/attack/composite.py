@@ -6,14 +6,14 @@ re-identified when all its parts are right: the soundex and the day, the day and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 
 from linkage.evaluation.attack.alignment import aligned, aligned_within, bold, components, table_of
 from linkage.evaluation.attack.bench import Bench, Target
-from linkage.evaluation.attack.frequency import PLACES, name_encodings, public_table
+from linkage.evaluation.attack.frequency import PLACES, Place, name_encodings, public_table
 from linkage.evaluation.attack.plain import DATED, Composite, Plain, Tables, likeliest, part_tables, parts_of
 from linkage.evaluation.attack.population import MISSING, Curve, Ints, NameTable
 from linkage.evaluation.attack.results import AttackResult
@@ -21,9 +21,9 @@ from linkage.evaluation.attack.results import AttackResult
 SINGLE: Final = 1  # tokens of so many parts are not composites
 
 
-def composite(bench: Bench) -> Iterator[AttackResult]:
+def composite(bench: Bench, places: Sequence[Place] = PLACES[:3]) -> Iterator[AttackResult]:
     """Each token by rank; by rank within the birth year; by a register; and as a tie between encodings of a name."""
-    for place, how in PLACES[:3]:
+    for place, how in places:
         target = bench.target(**how)
         tables = part_tables(target.truth, how.get("curve", "fitted"))
         plain = Plain(target.truth)

@@ -7,7 +7,7 @@ groups together: whoever chains them gathers all bearers of a name).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +28,8 @@ from linkage.evaluation.attack.results import AttackResult
 FIELDS: Final = ("family", "given")
 WHAT: Final = {"family": "surname", "given": "given name"}
 CURVES: Final[tuple[Curve, ...]] = ("fitted", "steep")
-PLACES: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+Place = tuple[str, dict[str, Any]]
+PLACES: Final[tuple[Place, ...]] = (
     ("fitted", {}),
     ("steep", {"curve": "steep"}),
     ("regional", {"regional": True}),
@@ -37,9 +38,9 @@ PLACES: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
 """Names as fitted; a steeper head; customs clustered by place; a fifth of dates and of postcodes missing."""
 
 
-def frequency(bench: Bench) -> Iterator[AttackResult]:
+def frequency(bench: Bench, places: Sequence[Place] = PLACES) -> Iterator[AttackResult]:
     """Every encoding of a name, alone: by rank, by rank within sex, and within known salt groups."""
-    for place, how in PLACES:
+    for place, how in places:
         target = bench.target(**how)
         for field in FIELDS:
             table = public_table(field, how.get("curve", "fitted"))
@@ -78,9 +79,9 @@ def _with_more(bench: Bench, target: Target, field: str, table: NameTable) -> It
             )  # fmt: skip
 
 
-def chained(bench: Bench) -> Iterator[AttackResult]:
+def chained(bench: Bench, places: Sequence[Place] = PLACES) -> Iterator[AttackResult]:
     """All encodings of a name chained through the records that hold them; components ranked by size."""
-    for place, how in PLACES:
+    for place, how in places:
         target = bench.target(**how)
         for field in FIELDS:
             table = public_table(field, how.get("curve", "fitted"))
