@@ -71,6 +71,7 @@ _TYPES: Final[Mapping[Op, str]] = {
     """,
     Op.COMBINATION: """
         linkage.run_started linkage.run_completed linkage.run_failed linkage.published
+        linkage.model_compared linkage.model_accepted
     """,
     Op.ALTERATION: """
         link.proposed link.confirmed link.rejected link.split link.merged link.wrong_person_reported

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,11 +17,12 @@ from broker.store import Reading
 from broker.store.agencies import AgencyFlowRow, AgencyRow
 from broker.store.batches import BatchRow
 from broker.store.runs import LinkRunRow
-from broker.vault import SegmentId, Vault
+from broker.vault import Vault
 from linkage.matching import intake
 from linkage.records import IDENTIFIERS, RELATIONSHIPS_SCHEMA, TOKENS, Manifest, Profile, persons_schema
 
 SOURCE: Final = [("agency", pa.string()), ("flow", pa.string())]
+PARTS: Final = ("persons", "relationships")
 
 Flow = tuple[str, str]
 """Agency and flow."""
@@ -41,6 +42,22 @@ class Inputs:
         return tuple(batch for _, batches in self.sources.values() for batch in batches)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """Persons and relationships of every flow as of tonight, and which of them lie in the vault already.
+
+    A flow's tables are segments of their own, `persons/<agency>/<flow>` and `relationships/<agency>/<flow>`, so that a
+    flow that says nothing new is neither read from the spool nor written again.  `contents` tells two full batches of
+    one flow that say the same.
+    """
+
+    persons: pa.Table
+    relationships: pa.Table
+    new: Mapping[str, pa.Table]
+    unchanged: Mapping[str, str]  # part -> the segment of the run in service
+    contents: Mapping[str, str]  # <agency>/<flow> -> digest, for a flow that is one full batch and nothing since
+
+
 def inputs_of(tx: Reading, reception: Reception) -> Inputs:
     """What there is to link tonight; its fingerprint changes with any flow that has a new batch in."""
     revoked = {row.id for row in tx.all(AgencyRow) if row.state == "revoked"}
@@ -58,31 +75,65 @@ def inputs_of(tx: Reading, reception: Reception) -> Inputs:
         if Manifest.parse(last.manifest).duplicates:
             duplicates.add((flow.agency, flow.flow))
         said.append(f"{flow.agency} {flow.flow} {last.id}")
-    fingerprint = sha256("\n".join(said).encode()).hexdigest()
-    return Inputs(sources=sources, duplicates=frozenset(duplicates), fingerprint=fingerprint)
+    return Inputs(
+        sources=sources,
+        duplicates=frozenset(duplicates),
+        fingerprint=sha256("\n".join(said).encode()).hexdigest(),
+    )
 
 
-def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRow | None) -> tuple[pa.Table, pa.Table]:
+def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRow | None) -> Gathered:
     """Persons and relationships of every flow as of tonight, tokens under the pepper, without `op`."""
-    served: dict[str, pa.Table] = {}
-    if before is not None:
-        served = {name: vault.read(SegmentId(before.segments[name])) for name in ("persons", "relationships")}
-    persons, relationships = [], []
+    tables: dict[str, list[pa.Table]] = {name: [] for name in PARTS}
+    new: dict[str, pa.Table] = {}
+    unchanged: dict[str, str] = {}
+    contents: dict[str, str] = {}
+    known = before.counts.get("contents", {}) if before is not None else {}
     for flow, (keep, batches) in inputs.sources.items():
-        held = tuple(_of_flow(served.get(name), flow) if keep else None for name in ("persons", "relationships"))
-        people, relations = held
+        name = "/".join(flow)
+        in_service = _in_service(before, name, reception.profile)
+        content = _content(batches) if not keep else None if batches else known.get(name)
+        if content is not None:
+            contents[name] = content
+        if in_service and (not batches or (content is not None and content == known.get(name))):
+            unchanged |= in_service
+            for part, segment in in_service.items():
+                tables[part.partition("/")[0]].append(vault.read(segment))
+            continue
+        held = {part.partition("/")[0]: vault.read(segment) for part, segment in in_service.items()} if keep else {}
+        people, relations = held.get("persons"), held.get("relationships")
         for batch in batches:
-            new_people, new_relations = (
+            peppered = (
                 _peppered(reception.keys, table, flow, reception.profile) for table in tables_of(reception, batch)
             )
-            people, relations = _changed(people, relations, new_people, new_relations)
-        persons.append(people)
-        relationships.append(relations)
-    schemas = (_stored(persons_schema(reception.profile)), _stored(RELATIONSHIPS_SCHEMA))
-    return (
-        pa.concat_tables([schemas[0].empty_table(), *(table for table in persons if table is not None)]),
-        pa.concat_tables([schemas[1].empty_table(), *(table for table in relationships if table is not None)]),
+            people, relations = _changed(people, relations, *peppered)
+        for part, table in zip(PARTS, (people, relations), strict=True):
+            if table is not None:
+                new[f"{part}/{name}"] = table
+                tables[part].append(table)
+    return Gathered(
+        persons=pa.concat_tables([_stored(persons_schema(reception.profile)).empty_table(), *tables["persons"]]),
+        relationships=pa.concat_tables([_stored(RELATIONSHIPS_SCHEMA).empty_table(), *tables["relationships"]]),
+        new=new,
+        unchanged=unchanged,
+        contents=contents,
     )
+
+
+def _in_service(before: LinkRunRow | None, flow: str, profile: Profile) -> dict[str, str]:
+    """The segments of a flow in the run in service, by part; empty if it was not there, or under another profile."""
+    segments = before.segments if before is not None and before.counts.get("profile") == profile else {}
+    found = {f"{part}/{flow}": segments.get(f"{part}/{flow}") for part in PARTS}
+    return {part: segment for part, segment in found.items() if segment} if all(found.values()) else {}
+
+
+def _content(batches: Sequence[BatchRow]) -> str | None:
+    """The digest of what one full batch says; None for several batches."""
+    if len(batches) != 1:
+        return None
+    manifest = Manifest.parse(batches[0].manifest)
+    said = [manifest.profile, manifest.key_epoch, *(manifest.tables[name].sha256 for name in PARTS)]
+    return sha256(" ".join(said).encode()).hexdigest()
 
 
 def tables_of(reception: Reception, row: BatchRow) -> tuple[pa.Table, pa.Table]:
@@ -103,12 +154,6 @@ def _stored(schema: pa.Schema) -> pa.Schema:
     return pa.schema([*(field for field in schema if field.name != "op"), *SOURCE])
 
 
-def _of_flow(table: pa.Table | None, flow: Flow) -> pa.Table | None:
-    if table is None:
-        return None
-    return table.filter((pc.field("agency") == flow[0]) & (pc.field("flow") == flow[1]))
-
-
 def _peppered(keys: Keys, table: pa.Table, flow: Flow, profile: Profile) -> pa.Table:
     """A wire table as the broker keeps it: every token under the pepper, and whose it is."""
     tokens = {f"t_{name}" for name in TOKENS[profile]} | {f"id_{name}" for name in IDENTIFIERS} | {"household"}
@@ -116,7 +161,7 @@ def _peppered(keys: Keys, table: pa.Table, flow: Flow, profile: Profile) -> pa.T
         if name in tokens:
             table = table.set_column(table.column_names.index(name), name, keys.pepper(table[name]))
     for name, value in zip(("agency", "flow"), flow, strict=True):
-        table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
+        table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), table.num_rows))
     return table
 
 
@@ -124,22 +169,25 @@ def _changed(
     people: pa.Table | None, relations: pa.Table | None, new_people: pa.Table, new_relations: pa.Table
 ) -> tuple[pa.Table, pa.Table]:
     """A flow after one more batch.  After a full one nothing is held; a delta replaces the records it names."""
-    gone = new_people.filter(pc.field("op") == "delete")["record_ref"]
-    if people is not None:
-        people = people.filter(pc.invert(pc.is_in(people["record_ref"], value_set=new_people["record_ref"])))
-    if relations is not None:
-        named = {_relation(row) for row in new_relations.to_pylist()}
-        keep = [_relation(row) not in named for row in relations.to_pylist()]
-        relations = relations.filter(pa.array(keep, pa.bool_()))
-        for column in ("ref_a", "ref_b"):
-            led = pc.fill_null(pc.is_in(relations[column], value_set=gone), False)
-            relations = relations.filter(pc.invert(led))
-    upserts = [table.filter(pc.field("op") == "upsert").drop_columns(["op"]) for table in (new_people, new_relations)]
-    return (
-        upserts[0] if people is None else pa.concat_tables([people, upserts[0]]),
-        upserts[1] if relations is None else pa.concat_tables([relations, upserts[1]]),
-    )
+    upserts = [_upserts(table) for table in (new_people, new_relations)]
+    if people is None or relations is None:
+        return upserts[0], upserts[1]
+    gone = new_people.filter(pc.equal(new_people["op"], "delete"))["record_ref"]
+    people = people.filter(pc.invert(pc.is_in(people["record_ref"], value_set=new_people["record_ref"])))
+    stay = pc.invert(pc.is_in(_relation(relations), value_set=_relation(new_relations)))
+    for column in ("ref_a", "ref_b"):
+        stay = pc.and_(stay, pc.invert(pc.is_in(relations[column], value_set=gone, skip_nulls=True)))
+    return pa.concat_tables([people, upserts[0]]), pa.concat_tables([relations.filter(stay), upserts[1]])
 
 
-def _relation(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["ref_a"], row["ref_b"], row["household"], row["type"]
+def _upserts(table: pa.Table) -> pa.Table:
+    upsert = pc.equal(table["op"], "upsert")
+    if not pc.all(upsert).as_py():  # a copy of all that a million rows hold is not made for nothing
+        table = table.filter(upsert)
+    return table.drop_columns(["op"])
+
+
+def _relation(table: pa.Table) -> pa.ChunkedArray:
+    """What a relationship is known by: both ends and its type, as one text."""
+    parts = [table["ref_a"], table["ref_b"], table["household"].cast(pa.string()), table["type"]]
+    return pc.binary_join_element_wise(*parts, "|", null_handling="replace", null_replacement="-")

@@ -231,10 +231,8 @@ class InService:
             return self._area
 
     def _open(self, run: LinkRunRow) -> LinkedArea:
-        tables = {
-            name: self._vault.read(SegmentId(run.segments[name]))
-            for name in ("persons", "clusters", "family", "pairs", "severed")
-        }
+        names = ("persons", "clusters", "family", "pairs", "severed")
+        tables = {name: self._vault.read_parts(run.segments, name) for name in names}
         model = Model.parse(self._vault.read(SegmentId(run.segments["model"]))["model"][0].as_py())
         return LinkedArea(
             run=run.id,
@@ -243,6 +241,7 @@ class InService:
                 tables["clusters"],
                 tables["family"],
                 model,
+                duplicates={(agency, flow) for agency, flow in (name.split("/") for name in run.counts["duplicates"])},
                 severed=severed_pairs(tables["severed"]),
             ),
             persons=tables["persons"].select(list(_KEPT)),

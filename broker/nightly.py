@@ -2,9 +2,10 @@
 
     claim -> gather -> link -> build -> check -> publish -> tidy
 
-A run writes new segments and changes none.  Until the pointer is flipped, in one transaction with its event, searches
-see the last good run; a run that was killed is discarded by the next one, with its segments; one that a gate refuses
-leaves everything as it was.  Running twice is once: without a new batch there is nothing to do.
+A run writes new segments and changes none; where a flow says nothing new it shares one with the run before.  Until the
+pointer is flipped, in one transaction with its event, searches see the last good run; a run that was killed is
+discarded by the next one, with its segments; one that a gate refuses leaves everything as it was.  Running twice is
+once: without a new batch there is nothing to do.
 """
 
 from __future__ import annotations
@@ -13,29 +14,63 @@ import fcntl
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, datetime
-from hashlib import sha256
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import pyarrow as pa
 import structlog
 
-from broker import overrides
+from broker import models, overrides
 from broker.errors import WrongState
-from broker.gates import WARN_CHILDREN, RunRefused, check, check_input, counts_of
-from broker.gathering import Inputs, gather, inputs_of
+from broker.gates import WARN_CHILDREN, RunRefused, check, check_input, counts_of, rates_of
+from broker.gathering import Gathered, Inputs, gather, inputs_of
 from broker.reception import Reception
-from broker.runs import Site, claim, discard_unfinished, fail, put_in_service, stage
+from broker.runs import Site, claim, discard_unfinished, fail, keep_model, put_in_service, stage
 from broker.store import Reading
 from broker.store.batches import BatchRow
+from broker.store.items import records_with
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.validation import validate_sealed
-from broker.vault import SegmentId, Vault
+from broker.vault import Vault
 from linkage.matching.families import families
-from linkage.matching.link import link
+from linkage.matching.link import KEPT, Engine, Linkage, link
 from linkage.matching.model import BadModel, Model
+from linkage.matching.overrides import Overrides
 
 log = structlog.get_logger()
+
+LOOKED_AFTER: Final = "social_care.looked_after"  # the category whose records the standing report tells apart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relink:
+    """What a person asks of a run beyond a night: it is made though nothing new came in.
+
+    `full` compares every pair anew, `engine` where another than DuckDB does.  `retrain` trains a model, links by it
+    beside the one in service, and takes it if the link rate does not jump.  `accept` is the digest of a kept model that
+    the operator `by` takes in against that gate.
+    """
+
+    full: bool = False
+    engine: Engine | None = None
+    retrain: bool = False
+    accept: str = ""
+    by: str = ""
+
+    @property
+    def why(self) -> str:
+        """As the run's row says it."""
+        return "accepted" if self.accept else "retrain" if self.retrain else "full" if self.full else "relink"
+
+
+class ModelRefused(RunRefused):
+    """A newly trained model moves the link rate: it is kept, and waits for a person."""
+
+    def __init__(self, message: str, comparison: models.Comparison) -> None:
+        super().__init__("model_link_rate", message)
+        self.comparison = comparison
 
 
 def run(
@@ -45,12 +80,14 @@ def run(
     at: datetime,
     new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     exception: bool = False,
+    relink: Relink | None = None,
 ) -> dict[str, Any]:
     """Decide what is sealed, link what is accepted, publish; what was done, as plain data.
 
+    Only records that differ from those of the run in service are compared, and the result is that of a full relink.
     `exception`: the partnership has agreed in writing to more than 200,000 children under one key.
-    Raises WrongState if another run is at work, RunRefused if a gate refuses the result.  Killed anywhere, it leaves
-    the last good run in service and is begun again by the next call.
+    Raises WrongState if another run is at work, RunRefused if a gate refuses the result, NotFound for a model to accept
+    that is not kept.  Killed anywhere, it leaves the last good run in service and is begun again by the next call.
     """
     reception = Reception.of(site.settings, site.store, site.keys, site.trail)
     with _alone(site):
@@ -62,15 +99,16 @@ def run(
             published = tx.one(PublishedRow)
             before = tx.one(LinkRunRow, id=published.run) if published else None
             by_hand = overrides.fingerprint(tx, at=at)
+            due = relink is None and models.retraining_due(tx, days=site.settings.retrain_days, at=at)
+            accepted = models.to_accept(tx, relink.accept) if relink is not None and relink.accept else None
+        known = (before.counts.get("inputs"), before.counts.get("overrides")) if before is not None else None
         if not inputs.sources:
             done |= {"state": "nothing", "run": before.id if before else None}
-        elif before is not None and (before.counts.get("inputs"), before.counts.get("overrides")) == (
-            inputs.fingerprint,
-            by_hand,
-        ):
+        elif before is not None and known == (inputs.fingerprint, by_hand) and relink is None and not due:
             done |= {"state": "unchanged", "run": before.id}
         else:
-            done |= _one_run(site, reception, inputs, before, night=night, at=at, new_id=new_id, exception=exception)
+            one = _Run(site, reception, inputs, before, night, at, new_id, exception, relink, accepted, due)
+            done |= one.publish()
         _tidy(site, reception)
         site.trail.advance_pending()
         return done
@@ -93,74 +131,133 @@ def _alone(site: Site) -> Iterator[None]:
         yield
 
 
-def _one_run(
-    site: Site,
-    reception: Reception,
-    inputs: Inputs,
-    before: LinkRunRow | None,
-    *,
-    night: date,
-    at: datetime,
-    new_id: Callable[[], str],
-    exception: bool,
-) -> dict[str, Any]:
-    row = claim(site, inputs, before, night=night, at=at)
-    try:
-        persons, relationships = gather(site.vault, reception, inputs, before)
-        check_input(persons)
-        stage(site, row, "link")
-        model, previous = _from_before(site, before)
-        by_hand, said = overrides.for_run(site.store, site.trail, site.keys, persons, previous, at=at)
-        linkage = link(
-            persons, duplicates=inputs.duplicates, model=model, previous=previous, households=relationships,
-            overrides=by_hand, new_id=new_id,
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run, from what is accepted to what is in service."""
+
+    site: Site
+    reception: Reception
+    inputs: Inputs
+    before: LinkRunRow | None
+    night: date
+    at: datetime
+    new_id: Callable[[], str]
+    exception: bool
+    relink: Relink | None
+    accepted: Model | None
+    due: bool
+
+    def publish(self) -> dict[str, Any]:
+        """Make the run and put it in service.  Raises RunRefused, having left everything as it was."""
+        site, before = self.site, self.before
+        why = self.relink.why if self.relink else "nightly"
+        row = claim(site, self.inputs, before, night=self.night, at=self.at, why=why)
+        try:
+            gathered = gather(site.vault, self.reception, self.inputs, before)
+            check_input(gathered.persons)
+            stage(site, row, "link")
+            held = _Held.of(site.vault, before)
+            by_hand, said = overrides.for_run(
+                site.store, site.trail, site.keys, gathered.persons, held.clusters, at=self.at
+            )
+            linkage, warnings = self._linked(row, gathered, held, by_hand)
+            counts = counts_of(gathered.persons, linkage, self.inputs)
+            counts |= {"overrides": said, "contents": dict(gathered.contents), "profile": self.reception.profile}
+            check(counts, before, linkage, exception=self.exception, accepted=self.accepted is not None)
+            counts["rates"] = self._rates(gathered.persons, linkage.clusters)
+            stage(site, row, "build")
+            family = families(linkage.clusters, gathered.relationships, overrides=by_hand)
+            tables = {
+                **gathered.new, "clusters": linkage.clusters, "family": family, "pairs": linkage.pairs,
+                "reviews": linkage.reviews, "severed": by_hand.severed_table(), **linkage.kept,
+            }  # fmt: skip
+            segments = dict(gathered.unchanged)
+            if held.model is not None and held.model == linkage.model and before is not None:
+                segments["model"] = before.segments["model"]
+            else:
+                tables["model"] = pa.table({"model": pa.array([linkage.model.canonical()], pa.binary())})
+            segments |= _build(site.vault, row.id, tables)
+            by = self.relink.by if self.relink else ""
+            put_in_service(
+                site, row, self.inputs, segments=segments, counts=counts, linkage=linkage,
+                accepted_by=by if self.accepted is not None else None,
+            )  # fmt: skip
+        except RunRefused as refused:
+            fail(site, row, refused.code)
+            raise
+        except Exception as wrong:
+            fail(site, row, type(wrong).__name__)
+            raise
+        log.info("linkage published", run=row.id, counts={name: counts[name] for name in ("records", "persons")})
+        warnings += ["population"] if counts["children"] > WARN_CHILDREN else []
+        return {"state": "published", "run": row.id, "counts": counts, "warnings": warnings}
+
+    def _linked(
+        self, row: LinkRunRow, gathered: Gathered, held: _Held, by_hand: Overrides
+    ) -> tuple[Linkage, list[str]]:
+        """Linked by the model in service, or by the one that takes its place; what the operator should know of it."""
+        whole = self.relink is not None and (self.relink.full or self.relink.engine is not None)
+        given = partial(
+            link, gathered.persons, duplicates=self.inputs.duplicates, previous=held.clusters,
+            households=gathered.relationships, overrides=by_hand, new_id=self.new_id,
+            engine=self.relink.engine if self.relink else None,
         )  # fmt: skip
-        counts = counts_of(persons, linkage, inputs) | {"overrides": said}
-        check(counts, before, linkage, exception=exception)
-        stage(site, row, "build")
-        tables = {
-            "persons": persons,
-            "relationships": relationships,
-            "clusters": linkage.clusters,
-            "family": families(linkage.clusters, relationships, overrides=by_hand),
-            "pairs": linkage.pairs,
-            "reviews": linkage.reviews,
-            "severed": by_hand.severed_table(),
-            "model": pa.table({"model": pa.array([linkage.model.canonical()], pa.binary())}),
+        if self.accepted is not None:
+            return given(model=self.accepted), []
+        linkage = given(model=held.model, kept=None if whole else held.kept)
+        asked = self.due or (self.relink is not None and self.relink.retrain)
+        if held.model is None or not asked:
+            return linkage, []
+        stage(self.site, row, "retrain")
+        shadow = given(model=None)
+        compared = models.comparison(linkage, shadow)
+        refusal = models.refusal(compared)
+        keep_model(self.site, row, shadow.model, compared, refused=refusal is not None, at=self.at)
+        if refusal is None:
+            return shadow, []
+        if self.relink is not None:
+            raise ModelRefused(refusal, compared)
+        return linkage, ["model_refused"]  # a night is not lost for it
+
+    def _rates(self, persons: pa.Table, clusters: pa.Table) -> list[dict[str, Any]]:
+        """The standing report of this run: how often records of each group share a person with another flow's."""
+        with self.site.store.reading() as tx:
+            looked_after = records_with(tx, LOOKED_AFTER)
+        return rates_of(persons, clusters, looked_after, year=self.night.year)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """What the run in service leaves to the next: the frozen model, its clusters, and what it kept to compare with."""
+
+    model: Model | None
+    clusters: pa.Table | None
+    kept: Mapping[str, pa.Table] | None
+
+    @classmethod
+    def of(cls, vault: Vault, before: LinkRunRow | None) -> _Held:
+        """Nothing before the first run; a model of another version is none, and is trained anew."""
+        if before is None:
+            return cls(model=None, clusters=None, kept=None)
+        clusters = vault.read(before.segments["clusters"])
+        kept: dict[str, pa.Table] = {
+            name: vault.read(before.segments[name]) for name in KEPT if name in before.segments
         }
-        segments = _build(site.vault, row.id, tables)
-        model_sha256 = sha256(linkage.model.canonical()).hexdigest()
-        put_in_service(site, row, inputs, segments=segments, counts=counts, model_sha256=model_sha256)
-    except RunRefused as refused:
-        fail(site, row, refused.code)
-        raise
-    except Exception as wrong:
-        fail(site, row, type(wrong).__name__)
-        raise
-    log.info("linkage published", run=row.id, counts={name: counts[name] for name in ("records", "persons")})
-    warnings = ["population"] if counts["children"] > WARN_CHILDREN else []
-    return {"state": "published", "run": row.id, "counts": counts, "warnings": warnings}
-
-
-def _from_before(site: Site, before: LinkRunRow | None) -> tuple[Model | None, pa.Table | None]:
-    """The frozen model and the clusters of the run in service; a model of another version is trained anew."""
-    if before is None:
-        return None, None
-    clusters = site.vault.read(SegmentId(before.segments["clusters"]))
-    try:
-        return Model.parse(site.vault.read(SegmentId(before.segments["model"]))["model"][0].as_py()), clusters
-    except BadModel:
-        return None, clusters
+        try:
+            model = Model.parse(vault.read(before.segments["model"])["model"][0].as_py())
+        except BadModel:
+            return cls(model=None, clusters=clusters, kept=None)
+        return cls(model=model, clusters=clusters, kept=kept if len(kept) == len(KEPT) else None)
 
 
 def _build(vault: Vault, run_id: str, tables: Mapping[str, pa.Table]) -> dict[str, str]:
-    """Write the run's segments; on return each is on disk and was read back, equal."""
+    """Write the run's segments; on return each is on disk, and was opened again to its last byte."""
     segments: dict[str, str] = {}
     for name, table in tables.items():
-        segments[name] = vault.write(f"{name}-{run_id[:12]}", table)
-    for name, segment in segments.items():
-        if not vault.read(SegmentId(segment)).equals(tables[name]):
+        segment = vault.write(f"{name.partition('/')[0].replace('_', '-')}-{run_id[:12]}", table)
+        if not vault.check(segment, table):
             raise RunRefused("unreadable_segment", f"segment {name} does not read back as it was written")
+        segments[name] = segment
     return segments
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from audit.events import Event, Json
-from broker import clock
+from broker import clock, lineage, models
 from broker.errors import Conflict, WrongState
 from broker.gathering import Inputs
 from broker.keys import Keys
@@ -21,6 +21,8 @@ from broker.store.batches import BatchRow
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.trail import Trail, new_event_id
 from broker.vault import Vault
+from linkage.matching.link import Linkage
+from linkage.matching.model import Model
 
 log = structlog.get_logger()
 
@@ -42,7 +44,9 @@ class Site(Protocol):
     def trail(self) -> Trail: ...
 
 
-def claim(site: Site, inputs: Inputs, before: LinkRunRow | None, *, night: date, at: datetime) -> LinkRunRow:
+def claim(
+    site: Site, inputs: Inputs, before: LinkRunRow | None, *, night: date, at: datetime, why: str = "nightly"
+) -> LinkRunRow:
     """Begin a run, to follow the one in service."""
     row = LinkRunRow(
         id=new_event_id(),
@@ -50,6 +54,7 @@ def claim(site: Site, inputs: Inputs, before: LinkRunRow | None, *, night: date,
         state="running",
         stage="gather",
         previous=before.id if before else None,
+        why=why,
         segments={},
         counts={"inputs": inputs.fingerprint},
         holder=_holder(),
@@ -70,6 +75,25 @@ def stage(site: Site, row: LinkRunRow, stage: str) -> None:
         tx.add(held)
 
 
+def keep_model(
+    site: Site, row: LinkRunRow, model: Model, compared: models.Comparison, *, refused: bool, at: datetime
+) -> None:
+    """Keep a model that was trained beside the one in service, and record how the two compare."""
+    with site.store.transaction() as tx:
+        kept = models.keep(tx, model, why=row.why if row.why == "retrain" else "scheduled", run=row.id, at=at,
+                           compared=compared)  # fmt: skip
+        if kept.state == "shadow" and refused:
+            kept.state = "refused"
+            tx.add(kept)
+        was, would = (round(1000 * rate) for rate in compared["link_rate"])
+        _record(
+            site, tx, "linkage.model_compared", row, outcome="refused" if refused else "passed",
+            model_sha256=compared["models"][1], against_sha256=compared["models"][0],
+            linked_per_mille=[was, would], persons_merged=compared["persons_merged"],
+            persons_split=compared["persons_split"], pairs_moved=compared["pairs_moved"],
+        )  # fmt: skip
+
+
 def put_in_service(
     site: Site,
     row: LinkRunRow,
@@ -77,10 +101,12 @@ def put_in_service(
     *,
     segments: Mapping[str, str],
     counts: Mapping[str, Any],
-    model_sha256: str,
+    linkage: Linkage,
+    accepted_by: str | None = None,
 ) -> None:
-    """Put a run in service: pointer, batches, run and event, in one transaction."""
+    """Put a run in service: pointer, batches, run, model, what became of persons and event, in one transaction."""
     at = clock.now()
+    model_sha256 = models.digest_of(linkage.model)
     with site.store.transaction() as tx:
         held = _still_ours(tx, row)
         held.segments, held.counts, held.model_sha256 = dict(segments), dict(counts), model_sha256
@@ -100,6 +126,15 @@ def put_in_service(
             if older.id not in (held.id, held.previous):
                 older.state = "retired"
                 tx.add(older)
+        models.put_in_service(tx, linkage.model, run=held.id, at=at, accepted_by=accepted_by)
+        if accepted_by is not None:
+            _record(
+                site, tx, "linkage.model_accepted", held, outcome="accepted", by=accepted_by, model_sha256=model_sha256
+            )
+        lineage.keep(
+            site.trail, tx, linkage.report.events, run=held.id, seq=pointer.version, at=at,
+            who={"organisation": site.settings.partnership, "method": "nightly"},
+        )  # fmt: skip
         _record(
             site, tx, "linkage.published", held, outcome="published", model_sha256=model_sha256,
             counts={name: counts[name] for name in ("records", "persons", "match_pairs", "reviews")},
@@ -158,11 +193,14 @@ def _batches_in_service(tx: Transaction, inputs: Inputs, run_id: str) -> None:
         tx.add(held)
 
 
-def _record(site: Site, tx: Transaction, type_: str, row: LinkRunRow, *, outcome: str, **what: Json) -> None:
+def _record(
+    site: Site, tx: Transaction, type_: str, row: LinkRunRow, *, outcome: str, by: str = "", **what: Json
+) -> None:
+    who = {"role": "OPERATOR", "person": by, "method": "command"} if by else {"method": "nightly"}
     event = Event(
         id=new_event_id(),
         type=type_,
-        who={"organisation": site.settings.partnership, "method": "nightly"},
+        who={"organisation": site.settings.partnership, **who},
         what={"run": row.id, "night": row.night.isoformat(), "outcome": outcome, **what},
         why={},
         detail={},

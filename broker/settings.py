@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     session_hours: int = Field(8, ge=1, le=8, description="A session ends after this long in any case.")
     max_body_bytes: int = Field(1 * MIB, description="Largest request body but for a chunk.")
     max_chunk_bytes: int = Field(64 * MIB, description="Largest chunk of a batch.")
+    retrain_days: int = Field(
+        90, ge=0, description="A night trains a new model beside the one in service after so many days. 0: never."
+    )
     query_memory_mb: int = Field(256, description="What DuckDB may use to check one batch.")
     demo_people: tuple[DemoPerson, ...] = Field((), description="Who may sign in to a demo.")
 

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, NewType
@@ -79,6 +79,15 @@ class Vault:
             plain[at : at + len(block)] = block
             at += len(block)
         return pq.read_table(pa.BufferReader(pa.py_buffer(plain)), columns=columns and list(columns))
+
+    def read_parts(self, segments: Mapping[str, str], name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The table that the segments called `name` or `<name>/...` make up in order.  Raises NotFound if none is."""
+        import pyarrow as pa
+
+        parts = [segment for part, segment in sorted(segments.items()) if part.split("/")[0] == name]
+        if not parts:
+            raise NotFound("there is no such segment")
+        return pa.concat_tables([self.read(segment, columns) for segment in parts])
 
     def check(self, segment: SegmentId | str, table: pa.Table) -> bool:
         """Whether every sealed block is on disk and opens, and its footer names the rows and columns of `table`.

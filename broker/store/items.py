@@ -101,6 +101,13 @@ def held_on(tx: Reading, record: tuple[str, str, str], *, keys: Keys) -> list[tu
     return held
 
 
+def records_with(tx: Reading, category: str) -> frozenset[tuple[str, str, str]]:
+    """The records (agency, flow, record_ref) on which there is any item of a category."""
+    columns = (col(ItemRow.agency), col(ItemRow.flow), col(ItemRow.record_ref))
+    found = tx.session.exec(select(*columns).where(col(ItemRow.category) == category).distinct())
+    return frozenset((agency, flow, ref) for agency, flow, ref in found)
+
+
 def _item(row: ItemRow, body: Mapping[str, Any]) -> Item:
     if row.occurred_on is None or row.recorded_on is None:
         raise ValueError("an item has both dates: intake refuses it otherwise")

@@ -51,6 +51,9 @@ HAPPENED: Final = {
     "submission.accepted": "Batch accepted",
     "submission.rejected": "Batch rejected",
     "linkage.published": "Linked view published",
+    "linkage.model_compared": "New linkage model compared",
+    "linkage.model_accepted": "New linkage model accepted",
+    "link.split": "Linked persons split",
 }
 PROBLEMS: Final[dict[type[BrokerError], tuple[int, str]]] = {
     NotAllowed: (403, "Your role cannot see this"),

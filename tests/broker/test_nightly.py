@@ -20,7 +20,6 @@ from broker.settings import Settings
 from broker.store.batches import BatchRow
 from broker.store.log import EventRow
 from broker.store.runs import LinkRunRow, PublishedRow
-from broker.vault import SegmentId
 from broker.wiring import Broker
 from linkage.matching.link import link
 from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_relationship
@@ -95,7 +94,7 @@ def in_service(broker: Broker) -> LinkRunRow:
 
 
 def segment(broker: Broker, name: str) -> Any:
-    return broker.vault.read(SegmentId(in_service(broker).segments[name]))
+    return broker.vault.read_parts(in_service(broker).segments, name)
 
 
 def person_of(broker: Broker) -> dict[tuple[str, str, str], str]:
@@ -252,8 +251,11 @@ def test_another_machines_run_is_left_alone_while_its_lease_lasts(http: TestClie
 
 def test_a_paused_run_that_lost_its_place_publishes_nothing(http: TestClient, broker: Broker) -> None:
     hand_in(http, a_night(COUNCIL, "education"))
+    validation.validate_sealed(reception(http))
     with broker.store.reading() as tx:
         inputs = inputs_of(tx, reception(http))
+    gathered = gather(broker.vault, reception(http), inputs, None)
+    linkage = link(gathered.persons, new_id=lambda: str(uuid.uuid4()))
     row = runs.claim(broker, inputs, None, night=NIGHT, at=clock.now())
     with broker.store.transaction() as tx:
         held = tx.one(LinkRunRow, id=row.id)
@@ -261,7 +263,7 @@ def test_a_paused_run_that_lost_its_place_publishes_nothing(http: TestClient, br
         held.fence += 1
         tx.add(held)
     with pytest.raises(Conflict):
-        runs.put_in_service(broker, row, inputs, segments={}, counts={}, model_sha256="")
+        runs.put_in_service(broker, row, inputs, segments={}, counts={}, linkage=linkage)
     with broker.store.reading() as tx:
         assert tx.one(PublishedRow) is None
 
@@ -280,9 +282,9 @@ def test_a_gate_names_what_must_not_be_served(
     before = in_service(broker)
     with broker.store.reading() as tx:
         inputs = inputs_of(tx, reception(http))
-    persons, relationships = gather(broker.vault, reception(http), inputs, before)
-    linkage = link(persons, households=relationships, new_id=lambda: str(uuid.uuid4()))
-    counts = gates.counts_of(persons, linkage, inputs)
+    gathered = gather(broker.vault, reception(http), inputs, before)
+    linkage = link(gathered.persons, households=gathered.relationships, new_id=lambda: str(uuid.uuid4()))
+    counts = gates.counts_of(gathered.persons, linkage, inputs)
     gates.check(counts, before, linkage, exception=False)
     for spoilt, code in (
         ({"linked_records": 0}, "link_rate"),
