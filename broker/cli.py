@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -24,6 +24,7 @@ import typer
 if TYPE_CHECKING:
     from broker.settings import Settings
     from broker.wiring import Broker
+    from linkage.matching.link import Engine
 
 FINDING, USAGE, UNKNOWN = 1, 2, 3
 _STAFF_ID = re.compile(r"[A-Za-z0-9._@-]{1,64}")
@@ -43,10 +44,14 @@ agreements = typer.Typer(
 batches = typer.Typer(
     help="What agencies handed in, and what waits for a person.", no_args_is_help=True, rich_markup_mode=None
 )
+linkage = typer.Typer(
+    help="How records were linked: models, and rates by group.", no_args_is_help=True, rich_markup_mode=None
+)
 keys = typer.Typer(help="The broker's own keys.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(agencies, name="agencies")
 app.add_typer(agreements, name="agreements")
 app.add_typer(batches, name="batches")
+app.add_typer(linkage, name="linkage")
 app.add_typer(keys, name="keys")
 
 Config = Annotated[
@@ -115,22 +120,23 @@ def serve(config: Config = None) -> None:
         server.run(sockets=[listening])
 
 
+Night = Annotated[str | None, typer.Option("--date", help="The night, ISO 8601; default: today in London.")]
+Exceeding = Annotated[
+    bool,
+    typer.Option(
+        "--exception",
+        help="The partnership has signed an exception: more than 200,000 children under one key and epoch.",
+    ),
+]
+
+
 @app.command()
-def nightly(
-    config: Config = None,
-    night: Annotated[str | None, typer.Option("--date", help="The night, ISO 8601; default: today in London.")] = None,
-    exception: Annotated[
-        bool,
-        typer.Option(
-            "--exception",
-            help="The partnership has signed an exception: more than 200,000 children under one key and epoch.",
-        ),
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
+def nightly(config: Config = None, night: Night = None, exception: Exceeding = False, as_json: AsJson = False) -> None:
     """Validate what is sealed, link what is accepted, publish by one pointer flip.
 
-    A run that was killed is discarded and begun again: what was in service stays so, and no accepted batch is lost.
+    Only records that are new, changed or withdrawn are compared; the result is that of `relink --full`.  A run that was
+    killed is discarded and begun again: what was in service stays so, and no accepted batch is lost.  Every
+    `retrain_days` a new model is trained and compared; one that moves the link rate waits for `relink --accept`.
 
     Exit codes: 0 published, or nothing new; 1 a gate refused the result, or another run is at work; the last good run
     stays in service either way.
@@ -138,18 +144,125 @@ def nightly(
     with _answering(as_json), _broker(config) as broker:
         from broker import callers, clock, signin
         from broker import nightly as night_run
-        from broker.register import LONDON
 
         at = clock.now()
-        try:
-            day = date.fromisoformat(night) if night else at.astimezone(LONDON).date()
-        except ValueError:
-            _fail("--date is a day such as 2026-11-02", USAGE, as_json)
+        day = _night(night, at, as_json)
         with broker.store.transaction() as tx:
             callers.forget_spent(tx, at=at)
             signin.forget_ended(tx, at=at)
         done = night_run.run(broker, night=day, at=at, exception=exception)
         _say(as_json, done, json.dumps(done, indent=1, default=str))
+
+
+class EngineName(StrEnum):
+    """Where pairs are found and scored."""
+
+    DUCKDB = "duckdb"
+    SPARK = "spark"
+
+
+@app.command()
+def relink(
+    full: Annotated[bool, typer.Option("--full", help="Compare every pair anew, not only what has changed.")] = False,
+    engine: Annotated[
+        EngineName, typer.Option("--engine", help="spark (an extra of the package) compares every pair anew.")
+    ] = EngineName.DUCKDB,
+    master: Annotated[
+        str | None, typer.Option("--master", help="Of Spark: spark://..., yarn, k8s://...; default: this machine.")
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train a new model beside the one in service, and compare the two.")
+    ] = False,
+    accept: Annotated[
+        str | None,
+        typer.Option("--accept", metavar="DIGEST", help="Link by this kept model, whatever it does to the link rate."),
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Your staff id: due with --accept; the log keeps it.")] = None,
+    config: Config = None,
+    night: Night = None,
+    exception: Exceeding = False,
+    as_json: AsJson = False,
+) -> None:
+    """Link everything again, though nothing new came in: by the model in service, or by another.
+
+    With --retrain the new model links in shadow; it takes over unless the share of records that are linked moves by
+    more than two points.  Then it is kept, the figures are printed, and `relink --accept DIGEST --by YOU` takes it in.
+
+    Exit codes: 0 published; 1 the new model or a gate's result is refused, and the last good run stays in service.
+    """
+    with _answering(as_json), _broker(config) as broker:
+        from broker import clock, models
+        from broker import nightly as night_run
+
+        if (accept is None) != (by is None) or (by is not None and not _STAFF_ID.fullmatch(by)):
+            _fail("--accept and --by go together; --by is a staff id: letters, digits and . _ @ -", USAGE, as_json)
+        if accept is not None and (retrain or engine is not EngineName.DUCKDB):
+            _fail("--accept takes in a model that is there: without --retrain and --engine", USAGE, as_json)
+        at = clock.now()
+        day = _night(night, at, as_json)
+        with _engine(engine, master, as_json) as chosen:
+            asked = night_run.Relink(full=full, engine=chosen, retrain=retrain, accept=accept or "", by=by or "")
+            try:
+                done = night_run.run(broker, night=day, at=at, exception=exception, relink=asked)
+            except night_run.ModelRefused as refused:
+                digest = refused.comparison["models"][1]
+                said = f"{refused}; to take it in: broker relink --accept {digest[:16]} --by YOUR-STAFF-ID"
+                _say(as_json, {"refused": str(refused), "comparison": refused.comparison},
+                     f"{models.words(refused.comparison)}\n{said}")  # fmt: skip
+                raise typer.Exit(FINDING) from None
+        _say(as_json, done, json.dumps(done, indent=1, default=str))
+
+
+@linkage.command("models")
+def linkage_models(
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="DIGEST", help="How this one compared when it was trained.")
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """List every model that was trained: digest, state, what for, when, since when in service, who took it in."""
+    with _answering(as_json), _broker(config) as broker:
+        from broker import models
+
+        with broker.store.reading() as reading:
+            listed = models.listed(reading)
+        if compare is not None:
+            listed = [one for one in listed if len(compare) >= 12 and one["digest"].startswith(compare)]
+            if not listed or listed[0]["comparison"] is None:
+                _fail("there is no such model, or it was compared with none", FINDING, as_json)
+            _say(as_json, listed[0], models.words(listed[0]["comparison"]))
+            return
+        words = "\n".join(
+            f"{one['digest'][:16]}  {one['state']}  {one['why']}  trained {one['trained_at'][:16]}"
+            f"  in service {(one['in_service_from'] or '-')[:16]}  {one['accepted_by'] or ''}".rstrip()
+            for one in listed
+        )
+        _say(as_json, listed, words or "No model has been trained yet.")
+
+
+@linkage.command("rates")
+def linkage_rates(config: Config = None, as_json: AsJson = False) -> None:
+    """Print how often the records of each group share a person with another flow's, as of the run in service.
+
+    Groups of under 10 records are hidden and counts rounded to 5.  A group more than 5 points below everybody else is a
+    finding.  Naming custom and deprivation are not known here: `python -m linkage.evaluation` tells them on labelled
+    data.
+    """
+    with _answering(as_json), _broker(config) as broker:
+        from broker.store.runs import LinkRunRow, PublishedRow
+
+        with broker.store.reading() as reading:
+            published = reading.one(PublishedRow)
+            run = reading.one(LinkRunRow, id=published.run) if published else None
+        listed = run.counts.get("rates", []) if run else []
+        lines = [f"{'group':16}{'value':34}{'records':>10}{'linked':>8}{'others':>8}"]
+        for row in listed:
+            shown = [f"{row[name]:.0%}" if row[name] is not None else "-" for name in ("rate", "others")]
+            count = f"{row['records']:,}" if row["records"] is not None else "hidden"
+            finding = "  FINDING" if row["finding"] else ""
+            lines.append(f"{row['group']:16}{row['value']:34}{count:>10}{shown[0]:>8}{shown[1]:>8}{finding}")
+        _say(as_json, listed, "\n".join(lines) if listed else "Nothing is in service yet.")
 
 
 @agencies.command()
@@ -465,6 +578,32 @@ def _broker(config: Path | None) -> Iterator[Broker]:
         yield broker
     finally:
         broker.store.close()
+
+
+def _night(night: str | None, at: datetime, as_json: bool) -> date:
+    from broker.register import LONDON
+
+    try:
+        return date.fromisoformat(night) if night else at.astimezone(LONDON).date()
+    except ValueError:
+        _fail("--date is a day such as 2026-11-02", USAGE, as_json)
+
+
+@contextmanager
+def _engine(name: EngineName, master: str | None, as_json: bool) -> Iterator[Engine | None]:
+    """What blocks and scores instead of DuckDB, for as long as it is needed; None for DuckDB."""
+    if name is EngineName.DUCKDB:
+        yield None
+        return
+    from linkage.matching.spark import SparkFailed, SparkUnavailable, spark_engine
+
+    try:
+        with spark_engine(master=master) as engine:
+            yield engine
+    except SparkUnavailable as wrong:
+        _fail(str(wrong), USAGE, as_json)
+    except SparkFailed as wrong:
+        _fail(str(wrong), UNKNOWN, as_json)
 
 
 def _settings(config: Path | None) -> Settings:
