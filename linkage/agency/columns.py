@@ -33,6 +33,7 @@ class Texts:
         self.starts = starts
         self.lengths = lengths
         self._kept: dict[int, Words] = {}
+        self._framed: dict[tuple[bytes, bytes], Texts] = {}
 
     @classmethod
     def of(cls, array: pa.StringArray) -> Texts:
@@ -66,16 +67,21 @@ class Texts:
         )
         return Texts(self.data, starts + first, np.maximum(last - first, 0))
 
-    def framed(self, before: str, after: str) -> Texts:
-        """`before + value + after` for each value; "missing" stays empty.  Both are of ASCII."""
+    def framed(self, before: bytes, after: bytes) -> Texts:
+        """`before + value + after` for each value; "missing" stays empty."""
+        if (before, after) not in self._framed:
+            self._framed[before, after] = self._made_framed(before, after)
+        return self._framed[before, after]
+
+    def _made_framed(self, before: bytes, after: bytes) -> Texts:
         sizes = self.lengths[:-1]
         longer = sizes + len(before) + len(after)
         starts = np.cumsum(longer) - longer
         data = np.zeros(int(longer.sum()) + WORD, np.uint8)
         data[spread(starts + len(before), sizes)] = self.data[spread(self.starts[:-1], sizes)]
-        for at, byte in enumerate(before.encode("ascii")):
+        for at, byte in enumerate(before):
             data[starts + at] = byte
-        for at, byte in enumerate(after.encode("ascii")):
+        for at, byte in enumerate(after):
             data[starts + len(before) + sizes + at] = byte
         return Texts(data, np.append(starts, 0), np.append(longer, 0))
 
@@ -116,11 +122,10 @@ def distinct(array: pa.StringArray) -> Column:
 
 
 def by_row(array: pa.StringArray) -> Column:
-    """A column that keeps a value for each row: for values that hardly ever repeat."""
-    index = np.arange(len(array), dtype=np.int64)
-    if array.null_count:
-        index[array.is_null().to_numpy(zero_copy_only=False)] = -1
-    return Column(Texts.of(array), index)
+    """A column that keeps a value for each row that has one: for values that hardly ever repeat."""
+    index = np.full(len(array), -1, np.int64)
+    index[array.is_valid().to_numpy(zero_copy_only=False)] = np.arange(len(array) - array.null_count)
+    return Column(Texts.of(array.drop_null()), index)
 
 
 def spread(starts: Ints, sizes: Ints) -> Ints:

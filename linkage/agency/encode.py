@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Any, Final
@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from linkage.agency.columns import Column, Ints, Texts, Words, by_row, distinct, in_order, soundexes, spread
+from linkage.agency.columns import WORD, Column, Ints, Texts, Words, by_row, distinct, in_order, soundexes, spread
 from linkage.agency.keys import LinkageKeys, token
 from linkage.agency.people import DEMOGRAPHICS, STANDARD_FIELDS, STANDARD_IDENTIFIERS, Person
 from linkage.agency.prf import Prf, as_words, cmac
@@ -45,7 +45,7 @@ DEFAULT_PROFILE: Final[Profile] = "guarded-2"
 HASHES: Final = 10  # bits a gram sets; never 5: graph matching then succeeds without errors (linkage.md 1.3)
 DIFFUSION: Final = 10  # bits that one output bit is made of
 SALT_ID_BYTES: Final = 14  # with a gram they fill a block of the cipher
-BLOCK: Final = 1024  # people at a time in one filter: half a MiB of bits, as the nearest caches hold
+BLOCK: Final = 2048  # people at a time in one filter, a power of two: a MiB of bits, as the nearer caches hold
 _TOKEN_BLOCK: Final = 8192  # people at a time in one token
 
 Flags = npt.NDArray[np.bool_]
@@ -114,11 +114,12 @@ def encode_people(
     """
     values = _Values(people)
     columns: dict[str, pa.Array] = {}
-    for name in FILTERS[profile]:
-        words, present = _filter(values, name, keys, profile)
-        *word_names, popcount = filter_columns(name)
-        columns |= {column: _array(word.view("<i8"), present) for column, word in zip(word_names, words, strict=True)}
-        columns[popcount] = _array(np.bitwise_count(words).sum(axis=0, dtype=np.int32), present)
+    for field in dict.fromkeys(_FILTER_PARTS[name][0] for name in FILTERS[profile]):
+        for name, words, present in _filters(values, field, keys, profile):
+            *word_names, popcount = filter_columns(name)
+            for column, word in zip(word_names, words, strict=True):
+                columns[column] = _array(word.view("<i8"), present)
+            columns[popcount] = _array(np.bitwise_count(words).sum(axis=0, dtype=np.int32), present)
     for name in TOKENS[profile]:
         columns[f"t_{name}"] = _tokens(values, _TOKEN_PARTS[name], keys.key(f"token/{name}", profile))
     wire = {named: field for field, named in STANDARD_IDENTIFIERS.items()}
@@ -196,7 +197,7 @@ class _Values:
     def salt(self, name: str) -> Column:
         """A column as it salts others."""
         column = self[name]
-        return Column(column.texts.framed(_SALT_PREFIX[name], ""), column.index)
+        return Column(column.texts.framed(_SALT_PREFIX[name].encode(), b""), column.index)
 
     def _made(self, name: str) -> dict[str, Column]:
         if name in ("lesser_soundex", "greater_soundex"):
@@ -252,36 +253,41 @@ def _macs(columns: Sequence[Column], key: bytes) -> tuple[Words, Ints]:
 # --- Filters ---------------------------------------------------------------------------------------------------------
 
 
-def _filter(values: _Values, name: str, keys: LinkageKeys, profile: Profile) -> tuple[Words, Flags]:
-    """Words (8 x rows) of one filter, zero where it is missing, and which rows have one."""
-    field, *salting = _FILTER_PARTS[name]
+def _filters(values: _Values, field: str, keys: LinkageKeys, profile: Profile) -> Iterator[tuple[str, Words, Flags]]:
+    """Each filter of one field: its name, its words (8 x rows; zero where it is missing), and which rows have one."""
     column = values[field]
     make = _FilterMaker(
         values.grams(field), keys.key(f"{field}/gram", profile), diffusion(keys.key(f"{field}/diff", profile))
     )
     salt_key = keys.key(f"{field}/salt", profile)
-    if not salting:  # each value once
-        each = np.arange(len(column.texts))
-        ids = as_words(cmac(salt_key, b""))
-        made = make.words(each, ids, np.zeros_like(each), rows=each, total=len(each) + 1)
-        return np.take(made, column.index, axis=1), column.index >= 0
-    ids, salts = _macs([values.salt(one) for one in salting], salt_key)
-    present = (column.index >= 0) & (salts >= 0)
-    return make.words(column.index, ids, salts, rows=np.flatnonzero(present), total=values.rows), present
+    salted: dict[str, tuple[Words, Ints]] = {}
+    for name in FILTERS[profile]:
+        if _FILTER_PARTS[name][0] != field:
+            continue
+        if salting := _FILTER_PARTS[name][1:]:
+            salted[name] = _macs([values.salt(one) for one in salting], salt_key)
+        else:  # each value once; "missing" is last, and has no grams
+            each = np.arange(len(column.texts) + 1)
+            (made,) = make.words(each, [(as_words(cmac(salt_key, b"")), np.zeros_like(each))])
+            yield name, np.take(made, column.index, axis=1), column.index >= 0
+    for name, words in zip(salted, make.words(column.index, [*salted.values()]), strict=True):
+        present = (column.index >= 0) & (salted[name][1] >= 0)
+        words[:, ~present] = 0
+        yield name, words, present
 
 
 class _Grams:
     """The grams of each value: two bytes each, where those of a value begin, and how many it has."""
 
     def __init__(self, codes: Words, starts: Ints, counts: Ints) -> None:
-        self.codes = codes << np.uint64(8 * (SALT_ID_BYTES - 8))  # at their place in the second word of a block
+        self.codes = codes << np.uint64(8 * (SALT_ID_BYTES - WORD))  # at their place in the second word of a block
         self.starts = starts
         self.counts = counts
 
 
 def _bigrams(texts: Texts) -> _Grams:
     """Bigrams of `_` + value + `_`.  One that repeats sets the same bits again."""
-    framed = texts.framed("_", "_")
+    framed = texts.framed(b"_", b"_")
     codes = framed.data.astype("<u8")
     codes[:-1] |= codes[1:] << np.uint64(8)
     return _Grams(codes, framed.starts, np.maximum(framed.lengths - 1, 0))
@@ -301,60 +307,71 @@ class _FilterMaker:
     def __init__(self, grams: _Grams, gram_key: bytes, table: Ints) -> None:
         self._grams = grams
         self._prf = Prf(gram_key)
-        self._table = table
-        self._bits = np.empty(FILTER_BITS * -(-BLOCK // 64) * 64, np.uint8)
+        self._terms = terms_of(table)
+        self._bits = np.empty(FILTER_BITS * BLOCK, np.uint8)
 
-    def words(self, values: Ints, ids: Words, salts: Ints, *, rows: Ints, total: int) -> Words:
-        """Words (8 x total): for each of `rows` the filter of the value `values[row]` under the salt `salts[row]`."""
-        ids = ids & np.array([~np.uint64(0), (1 << (8 * (SALT_ID_BYTES - 8))) - 1], "<u8")
-        made = np.zeros((FILTER_WORDS, total), "<u8")
-        for start in range(0, len(rows), BLOCK):
-            block = rows[start : start + BLOCK]
-            owners, positions = self._positions(values[block], ids[salts[block]])
-            made[:, block] = diffused(self._sliced(owners, positions, len(block)), self._table)[:, : len(block)]
+    def words(self, values: Ints, salts: Sequence[tuple[Words, Ints]]) -> list[Words]:
+        """Words (8 x rows) for each of `salts`: of each row's value, under the salt id of the row.
+
+        Salts are ids, and which is each row's; a row without a salt gives something that means nothing.
+        """
+        ids = [_cut(entries) for entries, _ in salts]
+        made = [np.zeros((FILTER_WORDS, len(values)), "<u8") for _ in salts]
+        for start in range(0, len(values) if salts else 0, BLOCK):
+            block = slice(start, min(start + BLOCK, len(values)))
+            counts = self._grams.counts[values[block]]
+            owners = np.repeat(np.arange(len(counts)), counts)
+            codes = self._grams.codes[spread(self._grams.starts[values[block]], counts)]
+            for words, (first, second), (_, which) in zip(made, ids, salts, strict=True):
+                blocks = np.empty((len(owners), 2), "<u8")
+                blocks[:, 0] = first[which[block]][owners]
+                np.bitwise_or(second[which[block]][owners], codes, out=blocks[:, 1])
+                slices = self._sliced(owners, self._prf.of_blocks(blocks), len(counts))
+                words[:, block] = diffused(slices, self._terms)[:, : len(counts)]
         return made
 
-    def _positions(self, values: Ints, ids: Words) -> tuple[Ints, Ints]:
-        """Whose each gram is, and the positions it sets (HASHES x grams)."""
-        counts = self._grams.counts[values]
-        owners = np.repeat(np.arange(len(values)), counts)
-        blocks = ids[owners]
-        blocks[:, 1] |= self._grams.codes[spread(self._grams.starts[values], counts)]
-        return owners, positions_of(self._prf.of_blocks(blocks))
+    def _sliced(self, owners: Ints, blocks: Words, people: int) -> Words:
+        """512 rows of one bit a person: those that the cipher's output for each gram sets for its owner.
 
-    def _sliced(self, owners: Ints, positions: Ints, people: int) -> Words:
-        """512 rows of one bit a person: those that are set."""
-        width = -(-people // 64) * 64
-        bits = self._bits[: FILTER_BITS * width]
+        A block gives ten positions: nine bits each, five of each word.
+        """
+        shift = max((people - 1).bit_length(), 6)  # room for so many people, as a power of two
+        bits = self._bits[: FILTER_BITS << shift]
         bits[:] = 0
-        positions *= width
-        positions += owners
-        bits[positions.ravel()] = 1
-        return np.packbits(bits.reshape(FILTER_BITS, width), axis=1, bitorder="little").view("<u8")
+        places = np.empty((HASHES, len(blocks)), np.int64)
+        for word in range(2):
+            half = np.ascontiguousarray(blocks[:, word]).view("<i8")
+            for at in range(HASHES // 2):
+                move, to = 9 * at - shift, places[word * HASHES // 2 + at]
+                np.right_shift(half, move, out=to) if move >= 0 else np.left_shift(half, -move, out=to)
+        places &= (FILTER_BITS - 1) << shift
+        places |= owners
+        bits[places.ravel()] = 1
+        return np.packbits(bits.reshape(FILTER_BITS, -1), axis=1, bitorder="little").view("<u8")
 
 
-def positions_of(blocks: Words) -> Ints:
-    """The ten positions (HASHES x rows) that each output block of the cipher gives: nine bits each, five a word."""
-    made = np.empty((HASHES, len(blocks)), np.int64)
-    for word in range(2):
-        bits = np.ascontiguousarray(blocks[:, word]).view("<i8")
-        for at in range(HASHES // 2):
-            np.right_shift(bits, 9 * at, out=made[word * HASHES // 2 + at])
-    made &= FILTER_BITS - 1
-    return made
+def _cut(ids: Words) -> tuple[Words, Words]:
+    """Salt ids as the first and the second word of a block that leaves room for a gram."""
+    return ids[:, 0].copy(), ids[:, 1] & np.uint64((1 << 8 * (SALT_ID_BYTES - WORD)) - 1)
 
 
-def diffused(slices: Words, table: Ints) -> Words:
+def terms_of(table: Ints) -> Ints:
+    """A table of diffusion as `diffused` takes it: ten rows, one a term, of 512 output bits each.
+
+    Output bits go first by their place in a word, so that each step of `_turned` works on long runs.
+    """
+    return np.ascontiguousarray(table.reshape(FILTER_WORDS, 64, -1).transpose(2, 1, 0).reshape(-1, FILTER_BITS))
+
+
+def diffused(slices: Words, terms: Ints) -> Words:
     """Diffuse filters that are given as 512 rows of one bit a person, and turn them into words (8 x people).
 
     Bit p of a filter is bit p mod 64 of word p div 64.
     """
-    # Output bits go first by their place in a word, so that each step of the turn works on long runs.
-    order = table.reshape(FILTER_WORDS, 64, -1).swapaxes(0, 1).reshape(FILTER_BITS, -1)
-    output = slices[order[:, 0]]
+    output = slices[terms[0]]
     term = np.empty_like(output)
-    for at in range(1, order.shape[1]):
-        np.take(slices, order[:, at], axis=0, out=term, mode="clip")
+    for chosen in terms[1:]:
+        np.take(slices, chosen, axis=0, out=term, mode="clip")
         output ^= term
     return _turned(output)
 
@@ -365,8 +382,8 @@ def _turned(output: Words) -> Words:
     Source: Warren, Hacker's Delight, 2nd edition, section 7-3.
     """
     columns = output.shape[1]
-    half, mask = 32, 0x00000000FFFFFFFF
     moved = np.empty(output.size // 2, "<u8")
+    half, mask = 32, 0x00000000FFFFFFFF
     while half:
         pairs = output.reshape(32 // half, 2, -1)
         upper, lower = pairs[:, 0], pairs[:, 1]
@@ -378,8 +395,7 @@ def _turned(output: Words) -> Words:
         swapped <<= np.uint64(half)
         upper ^= swapped
         half //= 2
-        mask ^= mask << half
-        mask &= 0xFFFFFFFFFFFFFFFF
+        mask ^= (mask << half) & 0xFFFFFFFFFFFFFFFF
     return output.reshape(64, FILTER_WORDS, columns).transpose(1, 2, 0).reshape(FILTER_WORDS, 64 * columns)
 
 

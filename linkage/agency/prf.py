@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from linkage.agency.columns import WORD, Ints, Texts, Words
 
 SEPARATOR: Final = b"\x1f"
+PADDING: Final = b"\x80"  # after a message whose last block is not full
 BLOCK_BYTES: Final = 16
-_MOST_BLOCKS: Final = 16  # of a message that goes with others; a longer one goes alone
+_MOST_BLOCKS: Final = 4  # of a message that goes with others; a longer one goes alone
 _DOUBLING: Final = 0x87  # of GF(2**128), RFC 4493 section 2.3
 
 
@@ -47,7 +48,8 @@ class Prf:
         self._cipher = Cipher(AES(key), ECB()).encryptor()  # noqa: S305
         zero = int.from_bytes(self._cipher.update(bytes(BLOCK_BYTES)), "big")
         whole, padded = _doubled(zero), _doubled(_doubled(zero))
-        self._last = as_words(b"".join(subkey.to_bytes(BLOCK_BYTES, "big") for subkey in (whole, padded)))
+        self._padded = as_words(padded.to_bytes(BLOCK_BYTES, "big"))[0]
+        self._whole = as_words((whole ^ padded).to_bytes(BLOCK_BYTES, "big"))[0]  # instead of the other
 
     def of_blocks(self, blocks: Words) -> Words:
         """The cipher's output for each block (rows x 2)."""
@@ -58,36 +60,34 @@ class Prf:
 
     def of_texts(self, parts: Sequence[Texts], which: Sequence[Ints]) -> Words:
         """CMAC (rows x 2) of the joined parts: in each row the value `which[n]` of `parts[n]`, none missing."""
-        sizes = [part.lengths[chosen] for part, chosen in zip(parts, which, strict=True)]
-        total = np.full(len(which[0]), len(parts) - 1, np.int64)
-        for size in sizes:
-            total += size
-        counts = np.maximum((total + BLOCK_BYTES - 1) // BLOCK_BYTES, 1)
-        made = np.empty((len(total), 2), "<u8")
+        last = len(parts) - 1
+        framed = [part.framed(SEPARATOR if n else b"", PADDING if n == last else b"") for n, part in enumerate(parts)]
+        sizes = [part.lengths[chosen] for part, chosen in zip(framed, which, strict=True)]
+        total = np.add.reduce(sizes) - len(PADDING)
+        made = self._chained(framed, which, sizes, total, 1)  # right for most
+        longer = np.flatnonzero(total > BLOCK_BYTES)
+        counts = (total[longer] + BLOCK_BYTES - 1) // BLOCK_BYTES
         for count in np.flatnonzero(np.bincount(counts)).tolist():
-            rows = np.flatnonzero(counts == count)
-            alike = len(rows) == len(total)
-            chosen = [*which] if alike else [index[rows] for index in which]
+            rows = longer[counts == count]
+            chosen = [index[rows] for index in which]
             if count > _MOST_BLOCKS:
                 made[rows] = self._one_by_one(parts, chosen)
             else:
-                some = [size if alike else size[rows] for size in sizes]
-                made[rows] = self._chained(parts, chosen, some, total if alike else total[rows], count)
+                made[rows] = self._chained(framed, chosen, [size[rows] for size in sizes], total[rows], count)
         return made
 
     def _chained(
-        self, parts: Sequence[Texts], which: Sequence[Ints], sizes: Sequence[Ints], total: Ints, count: int
+        self, framed: Sequence[Texts], which: Sequence[Ints], sizes: Sequence[Ints], total: Ints, count: int
     ) -> Words:
         """CMAC of messages that are all `count` blocks long."""
-        messages = _messages(parts, which, sizes, total, count)
-        whole = total == count * BLOCK_BYTES
-        last = messages[:, count - 1] ^ self._last[np.where(whole, 0, 1)]
-        if count == 1:
-            return self.of_blocks(last)
-        state = self.of_blocks(messages[:, 0])
-        for at in range(1, count - 1):
-            state = self.of_blocks(state ^ messages[:, at])
-        return self.of_blocks(state ^ last)
+        blocks = _blocks(framed, which, sizes, count)
+        last = blocks[:, count - 1]
+        last ^= self._padded
+        last[total == count * BLOCK_BYTES] ^= self._whole
+        state = self.of_blocks(blocks[:, 0])
+        for at in range(1, count):
+            state = self.of_blocks(state ^ blocks[:, at])
+        return state
 
     def _one_by_one(self, parts: Sequence[Texts], which: Sequence[Ints]) -> Words:
         made = []
@@ -100,27 +100,21 @@ class Prf:
         return as_words(b"".join(made))
 
 
-def _messages(parts: Sequence[Texts], which: Sequence[Ints], sizes: Sequence[Ints], total: Ints, count: int) -> Words:
-    """The joined parts, padded as CMAC pads: rows x `count` x 2 words.
-
-    Words are written at any byte.  What one writes beyond the end of its part is zero, and is written over by what
-    follows; a row has room for that.
-    """
-    words = [-(-int(size.max()) // WORD) for size in sizes]
-    room = count * BLOCK_BYTES + WORD * max(1, *words)
-    flat = np.zeros(len(total) * room + WORD, np.uint8)
-    anywhere = np.lib.stride_tricks.as_strided(flat[:WORD].view("<u8"), (len(flat) - WORD + 1,), (1,))
-    at: Ints = np.arange(0, len(total) * room, room)
-    for n, (part, chosen, size) in enumerate(zip(parts, which, sizes, strict=True)):
-        if n:
-            flat[at] = SEPARATOR[0]
-            at = at + 1
-        for word in range(words[n]):
-            anywhere[at + WORD * word] = part.word(word, chosen)
-        at = at + size
-    flat[at] = 0x80  # falls beyond a last block that is full
-    rows = flat[: len(total) * room].reshape(len(total), room)
-    return np.ascontiguousarray(rows[:, : count * BLOCK_BYTES]).view("<u8").reshape(len(total), count, 2)
+def _blocks(framed: Sequence[Texts], which: Sequence[Ints], sizes: Sequence[Ints], count: int) -> Words:
+    """The first `count` blocks of each row's parts, end to end: rows x `count` x 2 words."""
+    words = [np.zeros(len(sizes[0]), "<u8") for _ in range(2 * count)]
+    begins = np.zeros(len(sizes[0]), np.int64)  # bits before the part
+    for part, chosen, size in zip(framed, which, sizes, strict=True):
+        for at in range(min(-(-int(size.max(initial=0)) // WORD), 2 * count)):
+            word = part.word(at, chosen)
+            for to in range(at, 2 * count):
+                # A shift by 64 bits or more gives zero, and so does one by a negative number, as that is a huge one.
+                left = begins + 64 * (at - to)
+                words[to] |= word << left.view("<u8")
+                if to > at:
+                    words[to] |= word >> np.negative(left).view("<u8")
+        begins = begins + WORD * size
+    return np.stack(words, axis=1).reshape(len(sizes[0]), count, 2)
 
 
 def _doubled(block: int) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from linkage.agency import encode
 from linkage.agency.columns import Texts, by_row, distinct, soundexes
-from linkage.agency.encode import diffused, diffusion, encode_people
+from linkage.agency.encode import diffused, diffusion, encode_people, terms_of
 from linkage.agency.keys import LinkageKeys, token
 from linkage.agency.people import STANDARD_SCHEMA
 from linkage.agency.prf import Prf, cmac
@@ -87,7 +87,7 @@ def test_sliced_diffusion_is_plain_diffusion(count: int, key: bytes) -> None:
     bits = np.random.default_rng(list(key)).integers(0, 2, (count, 512), np.uint8)
     slices = np.zeros((512, -(-count // 64) * 64), np.uint8)
     slices[:, :count] = bits.T
-    made = diffused(np.packbits(slices, axis=1, bitorder="little").view("<u8"), table)[:, :count]
+    made = diffused(np.packbits(slices, axis=1, bitorder="little").view("<u8"), terms_of(table))[:, :count]
     plain = np.bitwise_xor.reduce(bits[:, table], axis=2)
     assert made.T.tobytes() == np.packbits(plain, axis=1, bitorder="little").tobytes()
 
@@ -183,9 +183,9 @@ def test_nothing_to_encode_is_encoded_to_nothing() -> None:
 
 
 def test_blocks_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = [{**ZOE, "given_name": f"zoe{chr(97 + n)}"} for n in range(11)]
+    batch = [{**ZOE, "given_name": f"zoe{chr(97 + n)}"} for n in range(26)] * 6
     whole = encoded(*batch)
-    monkeypatch.setattr(encode, "BLOCK", 3)
+    monkeypatch.setattr(encode, "BLOCK", 64)
     monkeypatch.setattr(encode, "_TOKEN_BLOCK", 2)
     assert encoded(*batch) == whole
 
