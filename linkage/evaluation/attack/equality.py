@@ -103,21 +103,21 @@ def exact(mine: Side, theirs: Side) -> Ints:
 
 def _coloured(side: Side) -> npt.NDArray[np.uint64]:
     """The colour of each record: a hash of its kind and, round after round, of those it shares each token with."""
-    colour = _mixed(side.kind.astype(np.uint64))
+    colour = mixed(side.kind.astype(np.uint64))
     for _ in range(COLOUR_ROUNDS):
-        fresh = _mixed(colour)
+        fresh = mixed(colour)
         for at, codes in enumerate(side.tokens.values()):
             present = codes >= 0
             total = np.zeros(int(codes.max(initial=0)) + 1, np.uint64)
-            np.add.at(total, codes[present], _mixed(colour[present] + np.uint64(at)))  # order does not count
+            np.add.at(total, codes[present], mixed(colour[present] + np.uint64(at)))  # order does not count
             of_record = np.full(len(side), 7 + at, np.uint64)
             of_record[present] = total[codes[present]]
-            fresh = _mixed(fresh ^ _mixed(of_record + np.uint64(at * 7919)))
+            fresh = mixed(fresh ^ mixed(of_record + np.uint64(at * 7919)))
         colour = fresh
     return colour
 
 
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """SplitMix64's finalizer (Steele, Lea and Flood 2014): equal stays equal, all else looks random."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -7,7 +7,7 @@ Source: Schnell, Bachteler and Reiher 2009 (weight follows length); clkhash issu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -30,30 +30,31 @@ def length(bench: Bench) -> Iterator[AttackResult]:
     learnt = wire(own, fresh_keys(bench.setting.seed, "the attacker's"), bench.setting.profile)
     for field in FIELDS:
         names = [name for name in target.filters if name.split("_")[0] == field]
-        truth = grams(target.truth, field)
+        truth, mine = grams(target.truth, field), grams(own, field)
         table = public_table(field, "fitted")
-        of_word = _gram_counts(target.truth.words)
+        of_word = np.zeros(len(target.truth.words), np.int64)
+        of_word[table.words] = _gram_counts([target.truth.words[word] for word in table.words.tolist()])
         commonest = np.full(LONGEST + 1, -1, np.int64)
         for word in reversed(table.words.tolist()):
             commonest[of_word[word]] = word
         likelihoods = []
         for name in names:
             counts = popcounts(target.wire, name)
-            likelihoods.append(_likelihood(popcounts(learnt, name), grams(own, field))[:, np.maximum(counts, 0)])
+            likelihoods.append(_likelihood(popcounts(learnt, name), mine)[:, np.maximum(counts, 0)])
             leak = information(counts, truth)
             yield bench.judge_values(
-                target, _likeliest([likelihoods[-1]], grams(own, field)), truth, attack="length",
+                target, _likeliest([likelihoods[-1]], mine), truth, attack="length",
                 case=f"{name}: bigrams", what="number of bigrams", knowledge="popcounts; own encodings to learn from",
                 note=f"{leak:.3f} bits of {entropy(truth):.2f}",
             )  # fmt: skip
-        claims = _likeliest(likelihoods, grams(own, field))
+        claims = _likeliest(likelihoods, mine)
         yield bench.judge_values(
             target, claims, truth, attack="length", case=f"{field}, all filters: bigrams", what="number of bigrams",
             knowledge="popcounts of all filters of the name; own encodings to learn from",
         )  # fmt: skip
         surest = np.zeros(LONGEST + 1)
         np.maximum.at(surest, of_word[table.words], table.shares)
-        prior = np.bincount(grams(own, field), minlength=LONGEST + 1).astype(float)
+        prior = np.bincount(mine, minlength=LONGEST + 1).astype(float)
         named = _likeliest(likelihoods, None, surest / np.maximum(prior / prior.sum(), 1e-9) * prior)
         column = target.truth.surname if field == "family" else target.truth.given
         yield bench.judge_values(
@@ -71,11 +72,12 @@ def popcounts(table: pa.Table, name: str) -> Ints:
 def grams(people: People, field: str) -> Ints:
     """The number of distinct bigrams of each person's name, with its ends."""
     column = people.surname if field == "family" else people.given
-    return _gram_counts(people.words)[column]
+    borne, index = np.unique(column, return_inverse=True)
+    return _gram_counts([people.words[word] for word in borne.tolist()])[index]
 
 
-def _gram_counts(words: object) -> Ints:
-    return np.array([min(LONGEST, len({f"_{w}_"[i : i + 2] for i in range(len(w) + 1)})) for w in words], np.int64)  # type: ignore[attr-defined]
+def _gram_counts(words: Sequence[str]) -> Ints:
+    return np.array([min(LONGEST, len({f"_{w}_"[i : i + 2] for i in range(len(w) + 1)})) for w in words], np.int64)
 
 
 def information(counts: Ints, truth: Ints) -> float:

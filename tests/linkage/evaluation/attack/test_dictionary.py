@@ -13,7 +13,7 @@ from tests.linkage.evaluation.attack.benches import a_bench, case
 
 def test_a_dictionary_finds_everybody_with_all_keys_and_nobody_with_one_missing() -> None:
     for profile in ("guarded", "accurate"):
-        results = {result.case: result for result in dictionary(a_bench(profile, 500))}
+        results = {result.case: result for result in dictionary(a_bench(profile, 300))}
         controls = [result for name, result in results.items() if name.startswith("control")]
         short = [result for name, result in results.items() if not name.startswith("control")]
         assert len(controls) == 2
@@ -23,7 +23,7 @@ def test_a_dictionary_finds_everybody_with_all_keys_and_nobody_with_one_missing(
 
 
 def test_the_weight_of_a_filter_tells_something_of_the_length_and_an_undiffused_one_nearly_all() -> None:
-    bench = a_bench("guarded", 3_000)
+    bench = a_bench("guarded", 2_000)
     results = list(length(bench))
     one = case(results, "family_d: bigrams")
     assert one.share > one.trivial
@@ -46,6 +46,6 @@ def test_known_pairs_give_away_unsalted_names_and_few_of_the_salted_given_names(
     for share in (20, 80):
         salted = case(guarded, f"given name, {share} %")
         bare = case(accurate, f"given name, {share} %")
-        assert bare.share > 0.4
+        assert bare.share > 0.25
         assert salted.share < 0.05
         assert case(accurate, f"given bigrams, {share} %").share > 2 * case(guarded, f"given bigrams, {share} %").share
