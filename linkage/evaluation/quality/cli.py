@@ -13,6 +13,7 @@ from linkage.agency import extract, mapping
 from linkage.evaluation.quality import text
 from linkage.evaluation.quality.labelled import read
 from linkage.evaluation.quality.measure import Measured, measure
+from linkage.evaluation.quality.page import rendered
 from linkage.records import PROFILES
 
 
@@ -82,6 +83,4 @@ def command(
     if out is not None:
         out.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
     if html is not None:
-        from linkage.evaluation.quality import page
-
-        html.write_text(page.rendered(measured), encoding="utf-8")
+        html.write_text(rendered(measured), encoding="utf-8")
