@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -40,7 +41,7 @@ def number_records(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
             SELECT DISTINCT id_{current}, id_{old} FROM rows
             WHERE id_{current} IS NOT NULL AND id_{old} IS NOT NULL AND id_{current} <> id_{old}
         """).fetchall()
-        aliases += [(scheme, token, least) for token, least in _least_of_aliases(pairs).items()]
+        aliases += [(scheme, token, least) for token, least in least_of_aliases(pairs).items()]
     columns = zip(*aliases, strict=True) if aliases else ((), (), ())
     connection.register(
         "aliases_in",
@@ -111,7 +112,7 @@ def differs_sql(left: str, right: str) -> str:
     return f"list_filter([{', '.join(apart)}], lambda scheme: scheme IS NOT NULL)"
 
 
-def _least_of_aliases(pairs: list[tuple[int, int]]) -> dict[int, int]:
+def least_of_aliases(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
     """For each number of a chain of supersessions, the least of the chain; chains over ALIAS_CAP are left out."""
     parent: dict[int, int] = {}
 

@@ -11,21 +11,49 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from linkage.matching.bands import banded
-from linkage.matching.blocking import add_blocking_columns
+from linkage.matching.blocking import BLOCK_CAP, add_blocking_columns
+from linkage.matching.comparing import SCORED
 from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_CLOSE
 from linkage.matching.identifiers import LOCAL, SPREAD, compare_numbers, drop_shared, number_records
+from linkage.matching.incremental import KEPT, RECORDS, Compared, compare
+from linkage.matching.lasting import lasting_ids
 from linkage.matching.model import BadModel, Model, default_model, linker, train
+from linkage.matching.numbering import Ints, Numbered, numbered
 from linkage.matching.overrides import Overrides, RecordKey, RecordPair, without_bridges
 from linkage.matching.persons import Edge, Partition, Rules, changes, cluster, keep_ids
 from linkage.matching.scoring import scored
+from linkage.matching.settling import (
+    BY_HAND,
+    BY_MODEL,
+    BY_NUMBER,
+    RULES,
+    ByHand,
+    Settled,
+    fields_said,
+    reviewed,
+    settle,
+    without,
+)
 from linkage.matching.workspace import load_persons, open_workspace, profile_of
 
-BY_HAND: Final = 0
-BY_NUMBER: Final = 1
-BY_MODEL: Final = 2
+__all__ = [
+    "CLUSTERS",
+    "KEPT",
+    "PAIRS",
+    "REVIEWS",
+    "SCORED",
+    "ClusterEvent",
+    "Engine",
+    "Linkage",
+    "Report",
+    "Run",
+    "link",
+]
 
 PAIRS: Final = pa.schema(
     [
@@ -122,6 +150,7 @@ def link(
     threads: int = 2,
     kept: Mapping[str, pa.Table] | None = None,
     engine: Engine | None = None,
+    block_cap: int = BLOCK_CAP,
 ) -> Linkage:
     """Which records are one person, by encodings alone.
 
@@ -134,18 +163,128 @@ def link(
     `kept` is the `kept` of the run that `previous` is of: then only records that differ from it are compared (changed,
     new, withdrawn, and those whose blocks or numbers others have changed), and the result is that of a run without it.
     `persons` are all rows, as ever.  What was kept under another model, profile or version of the rules is not used.
-    `engine` blocks and scores in place of DuckDB, where everything is compared.
+    The last two tables of `kept` alone make a full run under the same frequencies of names (`accurate`).  `engine`
+    blocks and scores in place of DuckDB, where everything is compared.  Raises BadModel if `model` is of another
+    profile.
     """
-    connection = open_workspace(memory_limit=memory_limit, threads=threads)
-    try:
-        run = Run(connection, persons, duplicates, overrides or Overrides(), households)
-        return run.finish(model or run.trained(seed), previous, new_id)
-    finally:
-        connection.close()
+    profile = profile_of(persons.column_names)
+    if model is not None and model.profile != profile:
+        raise BadModel(f"profile: {profile} is due")
+    overrides = (overrides or Overrides()).with_markers(persons)
+    persons = without_bridges(persons, overrides.sever)
+    if model is None:
+        with open_workspace(memory_limit=memory_limit, threads=threads) as connection:
+            model = Run(connection, persons, duplicates, overrides, None).trained(seed)
+    with open_workspace(memory_limit=memory_limit, threads=threads) as connection:
+        rows = numbered(connection, persons, profile, duplicates)
+        found = compare(connection, rows, model, households, kept=kept, engine=engine, cap=block_cap)
+        severed = _packed(overrides.sever, rows)
+        apart = severed | _packed(overrides.must_not_link, rows)
+        by_hand = ByHand(apart=apart, joined=_packed(overrides.must_link, rows) - apart)
+        pairs = without(found.pairs, apart)
+        settled = settle(connection, rows, pairs, found.holders, by_hand)
+        old, old_ids = _before(connection, rows, found, kept, previous)
+        lasting = lasting_ids(rows, settled.person, old, old_ids, new_id)
+        said = _said(connection, rows, pairs, settled, apart)
+    over_shared = {
+        scheme: found.over_shared.get(scheme, 0) + settled.over_shared.get(scheme, 0)
+        for scheme in (*found.over_shared, *settled.over_shared)
+    }
+    return Linkage(
+        pairs=said.pairs,
+        clusters=pa.table({**rows.names(np.arange(rows.records)), "person_id": lasting.ids}, schema=CLUSTERS),
+        reviews=said.reviews,
+        model=model,
+        kept=found.kept(rows, lasting.ids),
+        report=Report(
+            records=rows.records,
+            rows=len(rows.rec),
+            compared=found.records,
+            candidate_pairs=found.candidates,
+            match_pairs=int(settled.judged.match.sum()),
+            possible_pairs=int((settled.judged.said & ~settled.judged.match).sum()),
+            reviews=said.reviews.num_rows,
+            persons=lasting.count,
+            capped_blocks={key.removeprefix("b_"): len(values) for key, values in found.capped.items()},
+            over_shared=over_shared,
+            severed_meetings=sum(settled.person[one] == settled.person[other] for one, other in severed),
+            events=(
+                *(ClusterEvent(kind="merge", before=before, after=after) for before, after in lasting.merges),
+                *(ClusterEvent(kind="split", before=before, after=after) for before, after in lasting.splits),
+            ),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    pairs: pa.Table
+    reviews: pa.Table
+
+
+def _said(
+    connection: duckdb.DuckDBPyConnection,
+    rows: Numbered,
+    pairs: pa.Table,
+    settled: Settled,
+    apart: frozenset[tuple[int, int]],
+) -> _Said:
+    """The pairs that reached `possible`, and those to look at, with the names of their records."""
+    judged = settled.judged
+    places = np.flatnonzero(judged.said)
+    some = pairs.take(pa.array(places))
+    left, right = (some[f"rec_{side}"].to_numpy() for side in "lr")
+    fields = fields_said(connection, some, judged.agreed[places], judged.differs[places])
+    match = judged.match[places]
+    named = pa.table(
+        {
+            **rows.names(left, "_l"), **rows.names(right, "_r"), "weight": some["weight"],
+            "probability": some["probability"],
+            "band": pa.array(["possible", "match"]).take(pa.array(match.astype(np.int8))),
+            "upper": pa.array(judged.upper[places]),
+            "rule": pa.array(RULES).take(pa.array(judged.rule[places])),
+            "agreed": fields["agreed"], "differs": fields["differs"],
+        }
+    ).cast(PAIRS)  # fmt: skip
+    wanted, tied = reviewed(rows, pairs, settled, apart)
+    reviews = named.take(pa.array(np.searchsorted(places, wanted)))
+    reason = pc.if_else(pa.array(tied), "tie", reviews["rule"])
+    return _Said(pairs=named, reviews=reviews.append_column("reason", reason).cast(REVIEWS))
+
+
+def _before(
+    connection: duckdb.DuckDBPyConnection,
+    rows: Numbered,
+    found: Compared,
+    kept: Mapping[str, pa.Table] | None,
+    previous: pa.Table | None,
+) -> tuple[Ints, pa.Array]:
+    """For each record the place of the person id it had, or -1; and the ids."""
+    if kept is not None and (found.old >= 0).any():
+        ids, places = kept[RECORDS]["person_id"], found.old
+    elif previous is not None:
+        ids, places = previous["person_id"], np.full(rows.records, -1, np.int64)
+        at = rows.places(connection, previous)
+        places[at[at >= 0]] = np.flatnonzero(at >= 0)
+    else:
+        return np.full(rows.records, -1, np.int64), pa.array([], pa.string())
+    coded = pc.dictionary_encode(ids.combine_chunks())
+    whole = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
+    codes = np.append(whole.indices.to_numpy(), -1).astype(np.int64)
+    return codes[places], whole.dictionary
+
+
+def _packed(pairs: Iterable[RecordPair], rows: Numbered) -> frozenset[tuple[int, int]]:
+    """Pairs of records as pairs of numbers, the lower first; a record that is not there any more drops out."""
+    listed = list(pairs)
+    return frozenset(_numbered(listed, rows.find(key for pair in listed for key in pair)))
 
 
 class Run:
-    """One link run in one workspace, stage by stage; `link` takes all of them, evaluation measures each."""
+    """One link run in one workspace, stage by stage in plain SQL: what evaluation looks into, and trains on.
+
+    `link` does the same for a million records at once; tests hold what both find equal.
+    """
 
     def __init__(
         self,

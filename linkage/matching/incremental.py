@@ -1,0 +1,311 @@
+"""What a night compares: everything, or what differs from the run before, to the same end.
+
+A pair's levels and weight hang on its two records alone: on their rows, on the model, and on whether a block or a
+number that both have is in use.  So the pairs of two records that have not changed in any of these are taken from the
+run before, and all others are blocked and scored anew:
+
+- records that are new or withdrawn, or whose rows, numbers or households differ, by a digest of each;
+- records in a block that has crossed the cap, either way;
+- everything, if the model, the rules, the flows that may repeat a person, or this code are others (`settings_of`).
+
+A number that others share, supersede or spread acts through the numbers that carry weight, which are in the digest, or
+later, in `settle`, which sees all pairs every night, as do twins, swapped names, ties and whatever people have decided.
+How rare a name is (`accurate`) is frozen with the model, as a count that grows by one would touch everyone: `compare`
+takes the frequencies that were kept under the same model, also where nothing else was kept.
+
+Pairs that no rule could ever make matter (`settling.worth_keeping`) are not kept: four of five.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linkage.matching.bands import banded
+from linkage.matching.blocking import BLOCK_CAP, blocking_columns
+from linkage.matching.blocks import blocks_of, candidates, capped_of, capped_rows, keys_of_rows
+from linkage.matching.comparing import SCORED, frequencies_of, frequency_of, scored_pairs
+from linkage.matching.comparisons import DOB_EQUAL, NAME_CLOSE
+from linkage.matching.holders import Holders, holders_of
+from linkage.matching.model import Model
+from linkage.matching.numbering import KEY, Digests, Flags, Ints, Numbered, content_columns, mixed
+from linkage.matching.scoring import columns_compared, scored_sides
+from linkage.matching.settling import RULES, worth_keeping
+from linkage.records import FILTERS, TOKENS, filter_columns
+
+if TYPE_CHECKING:
+    import duckdb
+
+Engine = Callable[[pa.Table, Model], pa.Table]
+
+RECORDS: Final = "kept_records"
+PAIRS: Final = "kept_pairs"
+FREQUENCIES: Final = "kept_frequencies"
+SETTINGS: Final = "kept_settings"
+VERSION: Final = "kept-1"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
+KEPT: Final = (RECORDS, PAIRS, FREQUENCIES, SETTINGS)
+"""The tables of `Linkage.kept`."""
+_PAIRS_SCHEMA: Final = pa.schema([*SCORED, ("one_home", pa.bool_())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Homes:
+    """The household tokens of records, each once: in order of record, then token."""
+
+    rec: Ints
+    token: Ints
+
+    def digest(self, records: int) -> Digests:
+        """By record: a digest of its households."""
+        total = np.zeros(records, np.uint64)
+        np.add.at(total, self.rec, mixed(self.token, 77))
+        return total
+
+    def shared(self, left: Ints, right: Ints, records: int) -> Flags:
+        """Whether two records share a household, for each pair."""
+        count = np.bincount(self.rec, minlength=records)
+        start = np.cumsum(count) - count
+        one = np.zeros(len(left), np.bool_)
+        both = np.flatnonzero((count[left] > 0) & (count[right] > 0))
+        if not len(both):
+            return one
+        one[both] = self.token[start[left[both]]] == self.token[start[right[both]]]
+        for pair in both[((count[left] > 1) | (count[right] > 1))[both] & ~one[both]].tolist():
+            a, b = int(left[pair]), int(right[pair])
+            mine = self.token[start[a] : start[a] + count[a]].tolist()
+            one[pair] = not set(mine).isdisjoint(self.token[start[b] : start[b] + count[b]].tolist())
+        return one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """The scored pairs of a run: of SCORED with `one_home`, in order; and what the next run needs beside them."""
+
+    pairs: pa.Table
+    holders: Holders
+    over_shared: Mapping[str, int]
+    capped: Mapping[str, Ints]
+    records: int  # compared
+    candidates: int
+    old: Ints  # by record: its place in the records kept before, or -1
+    digest: Digests
+    frequencies: Mapping[str, pa.Table]
+    settings: str
+    model: str
+
+    def kept(self, rows: Numbered, ids: pa.Array) -> dict[str, pa.Table]:
+        """The tables of KEPT; `ids` are the persons of the records."""
+        digests = {"person_id": ids, "digest": pa.array(self.digest.view(np.int64))}
+        frequencies = [
+            table.append_column("field", pa.array([field] * table.num_rows, pa.string()))
+            for field, table in self.frequencies.items()
+        ]
+        capped = [
+            pa.table({"key": pa.array([key] * len(values), pa.string()), "token": pa.array(values)})
+            for key, values in self.capped.items()
+        ]
+        settings = {
+            "key": pa.array(["settings", "model"]), "token": pa.nulls(2, pa.int64()),
+            "digest": pa.array([self.settings, self.model]),
+        }  # fmt: skip
+        return {
+            RECORDS: pa.table({**rows.names(np.arange(rows.records)), **digests}),
+            PAIRS: self.pairs,
+            FREQUENCIES: pa.concat_tables([*frequencies, _NO_FREQUENCIES]),
+            SETTINGS: pa.concat_tables([pa.table(settings), *capped], promote_options="default"),
+        }
+
+
+_NO_FREQUENCIES: Final = pa.table(
+    {"token": pa.array([], pa.int64()), "frequency": pa.array([], pa.float64()), "field": pa.array([], pa.string())}
+)
+
+
+def compare(
+    connection: duckdb.DuckDBPyConnection,
+    rows: Numbered,
+    model: Model,
+    households: pa.Table | None,
+    *,
+    kept: Mapping[str, pa.Table] | None = None,
+    engine: Engine | None = None,
+    cap: int = BLOCK_CAP,
+) -> Compared:
+    """The scored pairs that could come to matter: all compared, or those that `kept` does not hold."""
+    holders, over_shared = holders_of(rows)
+    homes = homes_of(connection, rows, households)
+    settings, frozen = settings_of(connection, rows, model, cap), _sha256(connection, model.canonical().decode())
+    digest = np.zeros(rows.records, np.uint64)
+    np.add.at(digest, rows.rec, mixed(rows.digest, 1))
+    digest += holders.digest() + homes.digest(rows.records)
+    kept = kept or {}
+    whole = engine is None and all(name in kept for name in KEPT)
+    usable = kept if whole and _digest(kept, "settings") == settings else None
+    frequencies = _frequencies(kept) if _digest(kept, "model") == frozen else frequencies_of(rows.persons, model)
+    old = np.full(rows.records, -1, np.int64)
+    touched: Flags | None = None
+    known = before = np.zeros(0, np.int64)
+    if usable is not None:
+        before = rows.places(connection, usable[RECORDS])
+        known = np.flatnonzero(before >= 0)
+        old[before[known]] = known
+        was = usable[RECORDS]["digest"].to_numpy().view(np.uint64)
+        changed = (old < 0) | (was[old] != digest if len(was) else True)
+        touched, blocks = _touched(rows, holders, model, changed, _capped(usable), cap)
+    else:
+        blocks = blocks_of(rows, holders, model.profile, cap=cap)
+    capped = capped_of(blocks)
+    shared = holders.agreed()
+
+    def finished(pairs: pa.Table) -> pa.Table:
+        left, right = (pairs[f"rec_{side}"].to_numpy() for side in "lr")
+        return pairs.append_column("one_home", pa.array(homes.shared(left, right, rows.records)))
+
+    def wanted(pairs: pa.Table) -> Flags:
+        return worth_keeping(connection, finished(pairs), shared)
+
+    if engine is not None:
+        found = engine(engine_rows(rows, holders, model, capped, frequencies), model).cast(SCORED)
+        count = found.num_rows
+        found = found.filter(pa.array(wanted(found)))
+    else:
+        chosen = candidates(rows, blocks.values(), None if touched is None else touched[rows.rec])
+        count = len(chosen)
+        found = scored_pairs(connection, rows, chosen, model, frequencies, wanted)
+    found = finished(found)
+    if usable is not None and touched is not None:
+        stay = _still(usable[PAIRS], before, touched)
+        found = pa.concat_tables([stay, found.cast(stay.schema)]).combine_chunks()
+        left, right = (found[f"rec_{side}"].to_numpy() for side in "lr")
+        found = found.take(pa.array(np.lexsort((right, left))))
+    return Compared(
+        pairs=found.combine_chunks(),
+        holders=holders,
+        over_shared=over_shared,
+        capped=capped,
+        records=rows.records if touched is None else int(touched.sum()),
+        candidates=count,
+        old=old,
+        digest=digest,
+        frequencies=frequencies,
+        settings=settings,
+        model=frozen,
+    )
+
+
+def homes_of(connection: duckdb.DuckDBPyConnection, rows: Numbered, households: pa.Table | None) -> Homes:
+    """The households of records, by relationships of the wire with `agency` and `flow`."""
+    nothing = np.zeros(0, np.int64)
+    if households is None or households.num_rows == 0:
+        return Homes(rec=nothing, token=nothing)
+    some = households.filter(pc.and_(pc.equal(households["type"], "household"), pc.is_valid(households["household"])))
+    named = some.select([*KEY[:2], "ref_a", "household"]).rename_columns([*KEY, "household"])
+    if named.num_rows == 0:
+        return Homes(rec=nothing, token=nothing)
+    rec = rows.places(connection, named)
+    token = named["household"].to_numpy()[rec >= 0]
+    rec = rec[rec >= 0]
+    order = np.lexsort((token, rec))
+    rec, token = rec[order], token[order]
+    again = np.zeros(len(rec), np.bool_)
+    again[1:] = (rec[1:] == rec[:-1]) & (token[1:] == token[:-1])
+    return Homes(rec=rec[~again], token=token[~again])
+
+
+def settings_of(connection: duckdb.DuckDBPyConnection, rows: Numbered, model: Model, cap: int) -> str:
+    """A digest of whatever else scored pairs hang on: with another, nothing kept may be used."""
+    import duckdb
+
+    repeat = [source for source, may in zip(rows.sources, rows.may_repeat.tolist(), strict=True) if may]
+    parts = (
+        model.canonical(), duckdb.__version__, repeat, cap, blocking_columns(model.profile),
+        content_columns(model.profile), scored_sides(model, "sides"), banded("pairs"), RULES, NAME_CLOSE, DOB_EQUAL,
+        VERSION,
+    )  # fmt: skip
+    return _sha256(connection, repr(parts))
+
+
+def _sha256(connection: duckdb.DuckDBPyConnection, text: str) -> str:
+    return str(connection.execute("SELECT sha256(?)", [text]).fetchall()[0][0])
+
+
+def engine_rows(
+    rows: Numbered, holders: Holders, model: Model, capped: Mapping[str, Ints], frequencies: Mapping[str, pa.Table]
+) -> pa.Table:
+    """All rows as an engine takes them: see `link.Engine`."""
+    persons, profile = rows.persons, model.profile
+    source = rows.source[rows.rec]
+    columns: dict[str, Any] = {
+        "unique_id": pa.array(rows.place), "rec": pa.array(rows.rec), "src": pa.array(source),
+        "dup": pa.array(rows.may_repeat[source]), "birth_year": persons["birth_year"], "sex": persons["sex"],
+    }  # fmt: skip
+    columns |= {column: persons[column] for name in FILTERS[profile] for column in filter_columns(name)}
+    columns |= {f"t_{name}": persons[f"t_{name}"] for name in TOKENS[profile]}
+    for name in columns_compared(model):
+        if name.startswith("k_"):
+            columns[name] = persons[f"t_{name.removeprefix('k_')}"]
+        elif name.startswith("f_"):
+            columns[name] = frequency_of(frequencies[name.removeprefix("f_")], persons[f"t_{name.removeprefix('f_')}"])
+    return pa.table(columns | keys_of_rows(rows, holders, profile, capped))
+
+
+def _touched(
+    rows: Numbered, holders: Holders, model: Model, changed: Flags, was_capped: Mapping[str, Ints], cap: int
+) -> tuple[Flags, dict[str, Any]]:
+    """The records to compare anew, and the blocks they are in: those changed, and those whose block crossed the cap.
+
+    A block can only have grown over the cap by a row that is new, and only have shrunk below it if it was over.
+    """
+    blocks = blocks_of(rows, holders, model.profile, cap=cap, touched=changed[rows.rec], capped=was_capped)
+    is_capped = capped_of(blocks)
+    crossed = {
+        key: np.setxor1d(is_capped.get(key, np.zeros(0, np.int64)), was_capped.get(key, np.zeros(0, np.int64)))
+        for key in is_capped.keys() | was_capped.keys()
+    }
+    more = capped_rows(rows, model.profile, crossed)
+    if not more.any():
+        return changed, blocks
+    touched = changed.copy()
+    touched[rows.rec[more]] = True
+    return touched, blocks_of(rows, holders, model.profile, cap=cap, touched=touched[rows.rec], capped=was_capped)
+
+
+def _still(pairs: pa.Table, before: Ints, touched: Flags) -> pa.Table:
+    """The kept pairs of which neither record is gone or touched, by tonight's numbers."""
+    left, right = (before[pairs[f"rec_{side}"].to_numpy()] for side in "lr")
+    stay = (left >= 0) & (right >= 0)
+    stay[stay] = ~(touched[left[stay]] | touched[right[stay]])
+    kept = pairs.filter(pa.array(stay))
+    for n, side in enumerate((left, right)):
+        kept = kept.set_column(n, pairs.schema.field(n), pa.array(side[stay].astype(np.int32)))
+    return kept.cast(_PAIRS_SCHEMA)
+
+
+def _digest(kept: Mapping[str, pa.Table], name: str) -> str | None:
+    """A digest under which something was kept."""
+    if SETTINGS not in kept or FREQUENCIES not in kept:
+        return None
+    found = kept[SETTINGS].filter(pc.equal(kept[SETTINGS]["key"], name))["digest"].to_pylist()
+    return found[0] if len(found) == 1 else None
+
+
+def _capped(kept: Mapping[str, pa.Table]) -> dict[str, Ints]:
+    """By key, the blocks that were skipped."""
+    found: dict[str, list[int]] = {}
+    capped = kept[SETTINGS].filter(pc.is_valid(kept[SETTINGS]["token"]))
+    for key, token in zip(capped["key"].to_pylist(), capped["token"].to_pylist(), strict=True):
+        found.setdefault(key, []).append(token)
+    return {key: np.array(sorted(tokens), np.int64) for key, tokens in found.items()}
+
+
+def _frequencies(kept: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    table = kept[FREQUENCIES]
+    return {
+        field: table.filter(pc.equal(table["field"], field)).select(["token", "frequency"])
+        for field in table["field"].unique().to_pylist()
+    }

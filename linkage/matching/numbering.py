@@ -1,0 +1,267 @@
+"""Records and rows by number, as arrays: what a link run over a million rows computes with instead of names.
+
+Records are numbered by flow, in the order of their names, and within a flow by a 64-bit digest of their own names.  So
+the order of the rows makes no difference, and yesterday's records are found by a merge of sorted arrays.
+"""
+
+# ruff: noqa: S608 - what SQL is built of here are constants of this package, never input
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linkage.records import FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
+
+if TYPE_CHECKING:
+    import duckdb
+
+Ints = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int32]
+Digests = npt.NDArray[np.uint64]
+Flags = npt.NDArray[np.bool_]
+
+KEY: Final = ("agency", "flow", "record_ref")
+_SIDE: Final = 32
+_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+
+
+def content_columns(profile: Profile) -> tuple[str, ...]:
+    """The columns of a persons row that linkage reads, its name aside."""
+    return (
+        *(column for name in FILTERS[profile] for column in filter_columns(name)),
+        *(f"t_{name}" for name in TOKENS[profile]),
+        *(f"id_{name}" for name in IDENTIFIERS),
+        "birth_year",
+        "sex",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered:
+    """Persons rows, and which record each is of.  Records and flows count from 0.
+
+    `key` and `source` are by record; `rec`, `digest` (of what linkage reads of a row) and `place` by row: the rank of
+    a row in the order of records and, of one record's rows, of their digests.  So nothing depends on the rows' order.
+    """
+
+    persons: pa.Table
+    sources: tuple[tuple[str, str], ...]
+    may_repeat: Flags  # by source: it may hold a person twice
+    by_name: bool  # two names have one digest, so that names themselves must be compared
+    key: Digests
+    source: Places
+    rec: Places
+    digest: Digests
+    place: Places
+    first: Ints  # by record: one of its rows
+
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return len(self.key)
+
+    @cached_property
+    def several(self) -> Flags:
+        """By record: it has more than one row."""
+        return np.bincount(self.rec, minlength=self.records) > 1
+
+    def keys(self, recs: npt.NDArray[Any]) -> list[tuple[str, str, str]]:
+        """The names of these records."""
+        refs = self.persons["record_ref"].take(pa.array(self.first[recs])).to_pylist()
+        return [(*self.sources[source], ref) for source, ref in zip(self.source[recs].tolist(), refs, strict=True)]
+
+    def find(self, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+        """The numbers of those of these records that are there."""
+        wanted = set(keys)
+        if not wanted:
+            return {}
+        refs = pa.array(sorted({ref for _, _, ref in wanted}), pa.string())
+        rows = pc.indices_nonzero(pc.is_in(self.persons["record_ref"], value_set=refs)).to_numpy()
+        recs = np.unique(self.rec[rows])
+        return {key: rec for key, rec in zip(self.keys(recs), recs.tolist(), strict=True) if key in wanted}
+
+    def places(self, connection: duckdb.DuckDBPyConnection, named: pa.Table) -> Ints:
+        """The record of each row of a table that names records by KEY; -1 where there is no such record."""
+        connection.register("named_in", named)
+        made = connection.execute("SELECT hash(agency, flow, record_ref) AS key FROM named_in").fetchnumpy()
+        connection.unregister("named_in")
+        keys = np.asarray(made["key"], np.uint64)
+        if self.by_name:
+            everyone = {key: rec for rec, key in enumerate(self.keys(np.arange(self.records)))}
+            columns = (named[name].to_pylist() for name in KEY)
+            return np.array([everyone.get(key, -1) for key in zip(*columns, strict=True)], np.int64)
+        codes, sources = _sources(named)
+        found = np.full(named.num_rows, -1, np.int64)
+        for source, name in enumerate(self.sources):
+            if name in sources:
+                start, end = np.searchsorted(self.source, [source, source + 1])
+                rows = np.flatnonzero(codes == sources.index(name))
+                there, places = contains(self.key[start:end], keys[rows])
+                found[rows[there]] = places[there] + start
+        known = np.flatnonzero(found >= 0)
+        mine = self.persons["record_ref"].take(pa.array(self.first[found[known]]))
+        same = pc.equal(mine, named["record_ref"].take(pa.array(known))).to_numpy()
+        found[known[~same]] = -1
+        return found
+
+    def names(self, recs: npt.NDArray[Any], suffix: str = "") -> dict[str, pa.ChunkedArray]:
+        """The three columns that name these records."""
+        sources = pa.array(self.source[recs])
+        parts = {
+            name: pa.array([source[n] for source in self.sources], pa.string()).take(sources)
+            for n, name in enumerate(KEY[:2])
+        }
+        parts["record_ref"] = self.persons["record_ref"].take(pa.array(self.first[recs]))
+        return {f"{name}{suffix}": column for name, column in parts.items()}
+
+
+def numbered(
+    connection: duckdb.DuckDBPyConnection, persons: pa.Table, profile: Profile, duplicates: Iterable[tuple[str, str]]
+) -> Numbered:
+    """Number the rows and records of `persons`."""
+    persons = persons.combine_chunks()
+    codes, sources = _sources(persons)
+    connection.register("persons_in", persons)
+    found = connection.execute(f"""
+        SELECT hash(agency, flow, record_ref) AS key, hash({", ".join(content_columns(profile))}) AS digest
+        FROM persons_in
+    """).fetchnumpy()
+    connection.unregister("persons_in")
+    key, digest = np.asarray(found["key"], np.uint64), np.asarray(found["digest"], np.uint64)
+    order = np.lexsort((digest, key, codes))
+    new = _changes(codes[order], key[order])
+    if collide := _collide(
+        persons["record_ref"], order, new
+    ):  # about once in thirty million nights of a million records
+        names = pc.rank(persons["record_ref"], tiebreaker="dense").to_numpy()
+        key = key + names.astype(np.uint64) * _MIX
+        order = np.lexsort((digest, names, key, codes))
+        new = _changes(codes[order], key[order]) | _changes(codes[order], names[order])
+    rec = np.empty(len(order), np.int32)
+    rec[order] = np.cumsum(new, dtype=np.int32) - 1
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    first = order[new]
+    declared = set(duplicates)
+    return Numbered(
+        persons=persons,
+        sources=sources,
+        by_name=collide,
+        may_repeat=np.array([source in declared for source in sources], np.bool_),
+        key=key[first],
+        source=codes[first],
+        rec=rec,
+        digest=digest,
+        place=place,
+        first=first,
+    )
+
+
+def _sources(persons: pa.Table) -> tuple[Places, tuple[tuple[str, str], ...]]:
+    agency, flow = (pc.dictionary_encode(persons[name].combine_chunks()) for name in KEY[:2])
+    if persons.num_rows == 0:
+        return np.zeros(0, np.int32), ()
+    agency, flow = (whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole for whole in (agency, flow))
+    both = agency.indices.to_numpy().astype(np.int64) * len(flow.dictionary) + flow.indices.to_numpy()
+    used, inverse = np.unique(both, return_inverse=True)
+    names = [
+        (
+            agency.dictionary[int(n) // len(flow.dictionary)].as_py(),
+            flow.dictionary[int(n) % len(flow.dictionary)].as_py(),
+        )
+        for n in used
+    ]
+    rank = {name: place for place, name in enumerate(sorted(names))}
+    return np.array([rank[name] for name in names], np.int32)[inverse], tuple(sorted(names))
+
+
+def _changes(*columns: npt.NDArray[Any]) -> Flags:
+    new = np.zeros(len(columns[0]), np.bool_)
+    new[:1] = True
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
+    return new
+
+
+def _collide(refs: pa.ChunkedArray, order: Ints, new: Flags) -> bool:
+    """Whether two rows taken for one record have two names."""
+    again = np.flatnonzero(~new)
+    left, right = (refs.take(pa.array(order[rows])) for rows in (again - 1, again))
+    return bool(len(again)) and not pc.all(pc.equal(left, right)).as_py()
+
+
+# --- Pairs of numbers as one whole number ----------------------------------------------------------------------------
+
+
+def packed(high: npt.NDArray[Any], low: npt.NDArray[Any]) -> Ints:
+    """Two numbers as one, which sorts by the first, then the second."""
+    both: Ints = (high.astype(np.int64) << _SIDE) | low.astype(np.int64)
+    return both
+
+
+def packed_pairs(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Ints:
+    """Pairs as whole numbers, the lower end in the high half: they sort by it."""
+    return packed(np.minimum(left, right), np.maximum(left, right))
+
+
+def ends_of(pairs: Ints) -> tuple[Ints, Ints]:
+    """The two numbers of each packed pair."""
+    return pairs >> _SIDE, pairs & ((1 << _SIDE) - 1)
+
+
+def contains(sorted_values: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> tuple[Flags, Ints]:
+    """Which of `wanted` are in a sorted array, and where they would be."""
+    if len(sorted_values) == 0:
+        return np.zeros(len(wanted), np.bool_), np.zeros(len(wanted), np.int64)
+    places = np.minimum(np.searchsorted(sorted_values, wanted), len(sorted_values) - 1)
+    return sorted_values[places] == wanted, places
+
+
+def pairs_within(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
+    """All two places of one group, for groups of neighbouring places [start, end): the earlier and the later."""
+    sizes = ends - starts
+    some = sizes > 1
+    starts, ends, sizes = starts[some], ends[some], sizes[some]
+    at = np.repeat(starts, sizes - 1) + ramp(sizes - 1)
+    end = np.repeat(ends, sizes - 1)
+    lefts, rights, step = [], [], 1
+    while len(at):
+        lefts.append(at)
+        rights.append(at + step)
+        step += 1
+        left_over = at + step < end
+        at, end = at[left_over], end[left_over]
+    nothing = np.zeros(0, np.int64)
+    return np.concatenate([nothing, *lefts]), np.concatenate([nothing, *rights])
+
+
+def ramp(sizes: Ints) -> Ints:
+    """0, 1 .. size - 1 for each of the sizes, one after another."""
+    total = int(sizes.sum())
+    before = np.cumsum(sizes) - sizes
+    return np.arange(total, dtype=np.int64) - np.repeat(before, sizes)
+
+
+def groups_of(values: npt.NDArray[Any]) -> tuple[Ints, Ints]:
+    """Where each run of equal neighbours starts and ends in a sorted array."""
+    starts = np.flatnonzero(_changes(values)).astype(np.int64)
+    return starts, np.append(starts[1:], len(values)).astype(np.int64)
+
+
+def mixed(values: npt.NDArray[Any], salt: int) -> Digests:
+    """A digest of each value (splitmix64), to be summed: the sum of a set depends on no order.
+
+    Source: Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195.
+    """
+    state: Digests = np.asarray(values).astype(np.uint64) + np.uint64(int(_MIX) * (salt + 1) % 2**64)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(state ^ (state >> np.uint64(31)), np.uint64)
