@@ -1,20 +1,39 @@
-"""Persons, relationships and household tokens to the family network: typed, dated, sourced edges between persons."""
+"""Persons, relationships and household tokens to the family network: typed, dated, sourced edges between persons.
+
+An edge is what an agency stated; nothing is inferred from names, and nobody decides here which of two agencies is
+right.  What is not drawn is counted (FINDINGS): records that are not there, a person who would be their own relative,
+households and families larger than any, and what a sever cuts.  What contradicts is drawn, and listed (CONFLICTS).
+"""
+
+# ruff: noqa: S608 - what SQL is built of here are constants of this module, never input
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import combinations
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, cast
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from linkage.matching.overrides import Overrides, RecordKey
+from linkage.matching.workspace import open_workspace
+
+if TYPE_CHECKING:
+    import duckdb
 
 HOUSEHOLD_CAP: Final = 12  # persons under one token: more are a hostel, a refuge or a mistake, and no family
 MUTUAL: Final = ("sibling", "household", "partner")  # types that read the same from both ends: person_a < person_b
+LIMITS: Final[Mapping[str, tuple[int, int]]] = {
+    "birth_parent": (20, 6), "step_parent": (20, 6), "parental_responsibility": (20, 8), "carer": (12, 8),
+    "sibling": (20, 20), "partner": (8, 8), "household": (36, 36),
+}  # fmt: skip
+"""Of how many one person is believed to be the <type>, and how many may be that of one person; more are a mistake in
+someone's table, or an office: none of them is drawn."""
 
 FAMILY: Final = pa.schema(
     [
@@ -28,94 +47,167 @@ FAMILY: Final = pa.schema(
         ("valid_to", pa.date32()),
     ]
 )
+CONFLICTS: Final = pa.schema([("code", pa.string()), *FAMILY])
+"""A row for each statement and each way in which another, or a year of birth, contradicts it: see DISAGREEMENTS."""
+FINDINGS: Final = pa.schema(
+    [
+        ("code", pa.string()),
+        ("type", pa.string()),
+        ("agency", pa.string()),
+        ("flow", pa.string()),
+        ("statements", pa.int64()),
+    ]
+)
+"""Counts by what was found, kind of relationship and flow; nothing about one person."""
 
-Edge = tuple[str, str, str, str, str, bool | None, date | None, date | None]
+NOT_DRAWN: Final = {
+    "record_unknown": "one of the two records is not held, or no longer",
+    "same_person": "both records are one person",
+    "household_too_large": f"more than {HOUSEHOLD_CAP} persons at one address",
+    "too_many": "more relatives of this kind than one person has",
+    "severed": "it would lead from one side of a severed pair to the other",
+}
+DISAGREEMENTS: Final = {
+    "parents_differ": "different birth parents are named",
+    "too_young": "by the years of birth one cannot be the parent of the other",
+    "relation_differs": "two relationships are stated that cannot both be right",
+    "carer_or_parent": "one calls the person a carer and another a birth parent",
+    "ended_or_current": "by one this has ended and by another it goes on",
+}
+PARENTAL: Final = ("birth_parent", "step_parent", "parental_responsibility")
+LEAST_GAP: Final = {"birth_parent": 12, "step_parent": 1, "parental_responsibility": 1}  # years older than the child
+"""A carer may be younger than whom they care for: some children are."""
+FOR_GOOD: Final = ("birth_parent", "sibling")  # relations that do not end
+EXCLUSIVE: Final = tuple(
+    frozenset(pair) for pair in combinations(("birth_parent", "step_parent", "sibling", "partner"), 2)
+)
+"""Kinds of relationship that two persons can't both have."""
+
+Pairs = npt.NDArray[np.int64]
 
 
-def families(clusters: pa.Table, relationships: pa.Table, *, overrides: Overrides | None = None) -> pa.Table:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """The family network of one run: tables of FAMILY, CONFLICTS and FINDINGS."""
+
+    edges: pa.Table
+    conflicts: pa.Table
+    findings: pa.Table
+
+    def counts(self) -> dict[str, int]:
+        """Statements not drawn, by why, and statements that contradict, by how; only what there is any of."""
+        found: dict[str, int] = defaultdict(int)
+        for code, statements in zip(
+            self.findings["code"].to_pylist(), self.findings["statements"].to_pylist(), strict=True
+        ):
+            found[code] += statements
+        return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """That person `a` is the `type` of person `b`, by one source (agency and flow); a MUTUAL one may be either way."""
+
+    a: str
+    b: str
+    type: str
+    source: tuple[str, str]
+    until: date | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of a person beside: the least and the greatest year of birth of their records, and the sex if
+    all say the same."""
+
+    born: tuple[int, int] | None = None
+    sex: str | None = None
+
+
+def families(
+    clusters: pa.Table, relationships: pa.Table, *, overrides: Overrides | None = None, persons: pa.Table | None = None
+) -> pa.Table:
+    """The edges of `network`: a table of FAMILY."""
+    return network(clusters, relationships, overrides=overrides, persons=persons).edges
+
+
+def network(
+    clusters: pa.Table,
+    relationships: pa.Table,
+    *,
+    overrides: Overrides | None = None,
+    persons: pa.Table | None = None,
+    memory_limit: str = "3GB",
+    threads: int = 2,
+) -> Network:
     """Family edges between persons, as agencies stated them; `relationships` are the wire's with `agency` and `flow`.
 
-    Nothing is inferred from names.  `household` joins those under one household token, of any agency, unless more
-    than HOUSEHOLD_CAP persons are; such an edge has the agency and flow of both ends' statements, a row each.  No path
-    of edges leads from one side of a severed pair to the other: pass `Overrides.with_markers(persons)`.
+    `household` joins those under one household token, of any agency, unless more than HOUSEHOLD_CAP persons are; such
+    an edge has the agency and flow of both ends' statements, a row each, and lasts while both are there.  No path of
+    edges leads from one side of a severed pair to the other: pass `Overrides.with_markers(persons)`.  Years of birth
+    and sex for the conflicts are those of `persons` (agency, flow, record_ref, birth_year, sex).
     """
-    keys = zip(*(clusters[name].to_pylist() for name in ("agency", "flow", "record_ref")), strict=True)
-    person: dict[RecordKey, str] = dict(zip(keys, clusters["person_id"].to_pylist(), strict=True))
-    stated: set[Edge] = set()
-    homes: dict[int, dict[str, set[tuple[str, str]]]] = defaultdict(lambda: defaultdict(set))
-    for row in relationships.to_pylist():
-        one = person.get((row["agency"], row["flow"], row["ref_a"]))
-        if one is None:
-            continue
-        if row["type"] == "household" and row["household"] is not None:
-            homes[row["household"]][one].add((row["agency"], row["flow"]))
-            continue
-        other = person.get((row["agency"], row["flow"], row["ref_b"]))
-        if other is not None and other != one:
-            stated.add(_edge(one, other, row))
-    stated |= _living_together(homes)
-    cut = _cut(stated, _severed_persons(overrides or Overrides(), person))
-    rows = sorted((edge for edge in stated if (edge[0], edge[1]) not in cut), key=lambda edge: tuple(map(str, edge)))
-    return pa.Table.from_pylist([dict(zip(FAMILY.names, edge, strict=True)) for edge in rows], schema=FAMILY)
+    connection = open_workspace(memory_limit=memory_limit, threads=threads)
+    try:
+        _load(connection, clusters, relationships, persons)
+        _state(connection)
+        _live_together(connection)
+        _limit(connection)
+        _sever(connection, (overrides or Overrides()).sever)
+        _contradict(connection)
+        connection.execute("""
+            INSERT INTO findings SELECT code, type, s, count(*) FROM conflicts GROUP BY ALL
+        """)
+        described = "agency, flow, verified, valid_from, valid_to"
+        named = "JOIN people l ON l.p = a JOIN people r ON r.p = b JOIN sources USING (s)"
+        edges = f"SELECT l.person_id AS person_a, r.person_id AS person_b, type, {described} FROM edges {named}"
+        conflicts = (
+            f"SELECT code, l.person_id AS person_a, r.person_id AS person_b, type, {described} FROM conflicts {named}"
+        )
+        findings = """
+            SELECT code, type, agency, flow, sum(statements)::BIGINT AS statements FROM findings JOIN sources USING (s)
+            GROUP BY ALL
+        """
+        return Network(
+            edges=_table(connection, f"{edges} ORDER BY ALL", FAMILY),
+            conflicts=_table(connection, f"{conflicts} ORDER BY ALL", CONFLICTS),
+            findings=_table(connection, f"{findings} ORDER BY ALL", FINDINGS),
+        )
+    finally:
+        connection.close()
 
 
-def _edge(one: str, other: str, row: Mapping[str, Any]) -> Edge:
-    if row["type"] in MUTUAL:
-        one, other = sorted((one, other))
-    return (
-        one, other, row["type"], row["agency"], row["flow"], row["verified"], row["valid_from"], row["valid_to"],
-    )  # fmt: skip
+def disagreements(statements: Sequence[Statement], known: Mapping[str, Known]) -> list[frozenset[str]]:
+    """For each of these few statements the codes of what contradicts it (DISAGREEMENTS), by these statements alone.
 
-
-def _living_together(homes: Mapping[int, Mapping[str, AbstractSet[tuple[str, str]]]]) -> set[Edge]:
-    return {
-        (one, other, "household", agency, flow, None, None, None)
-        for sources in homes.values()
-        if len(sources) <= HOUSEHOLD_CAP
-        for one, other in combinations(sorted(sources), 2)
-        for agency, flow in sources[one] | sources[other]
-    }
-
-
-def _severed_persons(overrides: Overrides, person: Mapping[RecordKey, str]) -> set[tuple[str, str]]:
-    pairs = ((person.get(left), person.get(right)) for left, right in overrides.sever)
-    return {(one, other) for one, other in pairs if one is not None and other is not None and one != other}
-
-
-def _cut(edges: Iterable[Edge], severed: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Pairs of persons whose edges must go, so that neither side of a severed pair can be reached from the other.
-
-    Of both sides, the edges through which the other can be reached: which of them is the wrong one, nobody here knows.
+    For a view, which may know no more than what is shown; over a whole run `network` finds the same.
     """
-    around: dict[str, set[str]] = defaultdict(set)
-    for edge in edges:
-        around[edge[0]].add(edge[1])
-        around[edge[1]].add(edge[0])
-    cut: set[tuple[str, str]] = set()
-    for one, other in sorted(severed):
-        bridges = [
-            (end, neighbour)
-            for end, far in ((one, other), (other, one))
-            for neighbour in around.get(end, ())
-            if far in _reach(around, neighbour, without=end)
-        ]
-        for end, neighbour in bridges:
-            around[end].discard(neighbour)
-            around[neighbour].discard(end)
-            cut |= {(end, neighbour), (neighbour, end)}
-    return cut
-
-
-def _reach(around: Mapping[str, AbstractSet[str]], start: str, *, without: str) -> set[str]:
-    """All that can be reached from `start` and not through `without`."""
-    seen = {start, without}
-    queue: list[str] = [start]
-    while queue:
-        for neighbour in around.get(queue.pop(), ()):
-            if neighbour not in seen:
-                seen.add(neighbour)
-                queue.append(neighbour)
-    return seen - {without}
+    statements = [
+        replace(one, a=min(one.a, one.b), b=max(one.a, one.b)) if one.type in MUTUAL else one for one in statements
+    ]
+    said: dict[tuple[str, str, str], set[tuple[str, str]]] = defaultdict(set)  # a, b, type -> sources
+    parents: dict[str, set[str]] = defaultdict(set)
+    lasts: dict[tuple[str, str, str], dict[tuple[str, str], bool]] = defaultdict(dict)
+    for one in statements:
+        what = (one.a, one.b, one.type)
+        said[what].add(one.source)
+        lasts[what][one.source] = lasts[what].get(one.source, False) or one.until is None
+        if one.type == "birth_parent":
+            parents[one.b].add(one.a)
+    return [
+        frozenset(
+            code
+            for code, holds in (
+                ("parents_differ", _other_parents(one, said, parents[one.b], known)),
+                ("too_young", _too_young(one, known)),
+                ("relation_differs", _exclusive(one, said)),
+                ("carer_or_parent", _carer_or_parent(one, said)),
+                ("ended_or_current", _ended_or_current(one, lasts[one.a, one.b, one.type])),
+            )
+            if holds
+        )
+        for one in statements
+    ]
 
 
 def neighbours_of(family: pa.Table) -> dict[str, Sequence[int]]:
@@ -125,3 +217,292 @@ def neighbours_of(family: pa.Table) -> dict[str, Sequence[int]]:
         for end in ends:
             rows[end].append(n)
     return dict(rows)
+
+
+def _other_parents(
+    one: Statement,
+    said: Mapping[tuple[str, str, str], Collection[tuple[str, str]]],
+    parents: Collection[str],
+    known: Mapping[str, Known],
+) -> bool:
+    if one.type != "birth_parent":
+        return False
+    if len(parents) > 2:
+        return True
+    sex = known.get(one.a, Known()).sex
+    named_by = set(said[one.a, one.b, one.type])
+    return any(
+        other != one.a
+        and sex is not None
+        and known.get(other, Known()).sex == sex
+        and named_by.isdisjoint(said[other, one.b, one.type])  # who names both knows of both
+        for other in parents
+    )
+
+
+def _too_young(one: Statement, known: Mapping[str, Known]) -> bool:
+    older, younger = known.get(one.a, Known()).born, known.get(one.b, Known()).born
+    gap = LEAST_GAP.get(one.type)
+    return gap is not None and older is not None and younger is not None and younger[1] - older[0] < gap
+
+
+def _exclusive(one: Statement, said: Mapping[tuple[str, str, str], object]) -> bool:
+    if one.type in PARENTAL and any((one.b, one.a, kind) in said for kind in PARENTAL):
+        return True
+    return any(
+        (*ends, kind) in said
+        for pair in EXCLUSIVE
+        if one.type in pair
+        for kind in pair - {one.type}
+        for ends in ((one.a, one.b), (one.b, one.a))
+    )
+
+
+def _carer_or_parent(one: Statement, said: Mapping[tuple[str, str, str], Collection[tuple[str, str]]]) -> bool:
+    other = {"carer": "birth_parent", "birth_parent": "carer"}.get(one.type)
+    theirs = said.get((one.a, one.b, other), ()) if other else ()
+    return bool(theirs) and set(theirs).isdisjoint(said[one.a, one.b, one.type])
+
+
+def _ended_or_current(one: Statement, goes_on: Mapping[tuple[str, str], bool]) -> bool:
+    return one.type not in (*FOR_GOOD, "household") and len(set(goes_on.values())) > 1
+
+
+def _table(connection: duckdb.DuckDBPyConnection, sql: str, schema: pa.Schema) -> pa.Table:
+    return pa.table(connection.sql(sql).to_arrow_table()).cast(schema)
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection, clusters: pa.Table, relationships: pa.Table, persons: pa.Table | None
+) -> None:
+    """Make `people` (p in the order of person ids, born, sex), `sources`, `members` and `relationships`."""
+    connection.register("clusters_in", clusters)
+    connection.register("relationships_in", relationships)
+    connection.execute("""
+        CREATE TABLE sources AS
+        SELECT row_number() OVER (ORDER BY agency, flow)::INTEGER AS s, agency, flow
+        FROM (SELECT agency, flow FROM clusters_in UNION SELECT agency, flow FROM relationships_in);
+        CREATE TABLE people AS
+        SELECT row_number() OVER (ORDER BY person_id)::INTEGER AS p, person_id
+        FROM (SELECT DISTINCT person_id FROM clusters_in);
+        CREATE TABLE members AS
+        SELECT s, record_ref, p FROM clusters_in JOIN sources USING (agency, flow) JOIN people USING (person_id);
+        CREATE TABLE relationships AS
+        SELECT s, ref_a, ref_b, household, type, verified, valid_from, valid_to
+        FROM relationships_in JOIN sources USING (agency, flow);
+        CREATE TABLE findings (code VARCHAR, type VARCHAR, s INTEGER, statements BIGINT);
+        CREATE TABLE known (p INTEGER, born_first INTEGER, born_last INTEGER, sex VARCHAR);
+    """)
+    if persons is not None:
+        wanted = persons.select(["agency", "flow", "record_ref", "birth_year", "sex"])
+        connection.register("persons_in", wanted)
+        connection.execute("""
+            INSERT INTO known
+            SELECT p, min(birth_year), max(birth_year), CASE WHEN min(sex) = max(sex) THEN min(sex) END
+            FROM persons_in JOIN sources USING (agency, flow) JOIN members USING (s, record_ref) GROUP BY p
+        """)
+        connection.unregister("persons_in")
+    connection.unregister("clusters_in")
+    connection.unregister("relationships_in")
+
+
+def _state(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make `edges` of the relationships between two records, and `lived` (household, p, s, since, until) of homes."""
+    connection.execute(f"""
+        CREATE TEMP TABLE told AS
+        SELECT a.p AS a, b.p AS b, r.* EXCLUDE (ref_a, ref_b, household)
+        FROM (FROM relationships WHERE type <> 'household' OR household IS NULL) r
+        LEFT JOIN members a ON a.s = r.s AND a.record_ref = r.ref_a
+        LEFT JOIN members b ON b.s = r.s AND b.record_ref = r.ref_b;
+        CREATE TABLE edges AS
+        SELECT DISTINCT CASE WHEN type IN {MUTUAL!r} THEN least(a, b) ELSE a END AS a,
+               CASE WHEN type IN {MUTUAL!r} THEN greatest(a, b) ELSE b END AS b, * EXCLUDE (a, b)
+        FROM told WHERE a <> b;
+        INSERT INTO findings
+        SELECT CASE WHEN a = b THEN 'same_person' ELSE 'record_unknown' END, type, s, count(*)
+        FROM told WHERE a = b OR a IS NULL OR b IS NULL GROUP BY ALL;
+        CREATE TABLE lived AS
+        SELECT household, p, r.s, valid_from, valid_to
+        FROM (FROM relationships WHERE type = 'household' AND household IS NOT NULL) r
+        LEFT JOIN members m ON m.s = r.s AND m.record_ref = r.ref_a;
+        INSERT INTO findings SELECT 'record_unknown', 'household', s, count(*) FROM lived WHERE p IS NULL GROUP BY s;
+        DELETE FROM lived WHERE p IS NULL;
+    """)
+
+
+def _live_together(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add to `edges` those who live, or lived, under one token; the dates are of the time that both were there."""
+    connection.execute(f"""
+        CREATE TEMP TABLE large AS
+        SELECT household FROM lived GROUP BY household HAVING count(DISTINCT p) > {HOUSEHOLD_CAP};
+        INSERT INTO findings
+        SELECT 'household_too_large', 'household', s, count(*) FROM lived SEMI JOIN large USING (household) GROUP BY s;
+        CREATE TEMP TABLE stays AS
+        SELECT household, p, CASE WHEN count(valid_from) = count(*) THEN min(valid_from) END AS since,
+               CASE WHEN count(valid_to) = count(*) THEN max(valid_to) END AS until
+        FROM lived ANTI JOIN large USING (household) GROUP BY household, p;
+        CREATE TEMP TABLE together AS
+        SELECT household, l.p AS a, r.p AS b, least(l.until, r.until) AS until, greatest(l.since, r.since) AS since
+        FROM stays l JOIN stays r USING (household) WHERE l.p < r.p;
+        CREATE TEMP TABLE said AS SELECT DISTINCT household, p, s FROM lived;
+        INSERT INTO edges BY NAME
+        SELECT DISTINCT a, b, s, 'household' AS type, NULL::BOOLEAN AS verified,
+               CASE WHEN until IS NULL OR since <= until THEN since END AS valid_from, until AS valid_to
+        FROM (
+            SELECT t.*, s FROM together t JOIN said ON said.household = t.household AND said.p = t.a
+            UNION ALL SELECT t.*, s FROM together t JOIN said ON said.household = t.household AND said.p = t.b
+        );
+    """)
+
+
+def _limit(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take from `edges` those of a kind of which a person has more than LIMITS."""
+    limits = ", ".join(f"('{kind}', {of}, {by})" for kind, (of, by) in LIMITS.items())
+    connection.execute(f"""
+        CREATE TEMP TABLE limits AS SELECT * FROM (VALUES {limits}) AS t(type, most_of, most_by);
+        CREATE TEMP TABLE degrees AS
+        SELECT p, type, of, count(DISTINCT other) AS degree
+        FROM (
+            SELECT a AS p, b AS other, type, true AS of FROM edges
+            UNION ALL SELECT b, a, type, type IN {MUTUAL!r} FROM edges
+        )
+        GROUP BY ALL HAVING count(*) > {min(min(most) for most in LIMITS.values())};
+        CREATE TEMP TABLE crowded AS
+        SELECT p, type, of FROM degrees JOIN limits USING (type)
+        WHERE degree > CASE WHEN of THEN most_of ELSE most_by END;
+        CREATE TEMP TABLE too_many AS
+        SELECT e.rowid AS edge, type, s FROM edges e
+        WHERE (a, type, true) IN (SELECT (p, type, of) FROM crowded)
+           OR (b, type, type IN {MUTUAL!r}) IN (SELECT (p, type, of) FROM crowded);
+        INSERT INTO findings SELECT 'too_many', type, s, count(*) FROM too_many GROUP BY ALL;
+        DELETE FROM edges WHERE rowid IN (SELECT edge FROM too_many);
+    """)
+
+
+def _sever(connection: duckdb.DuckDBPyConnection, severed: Iterable[tuple[RecordKey, RecordKey]]) -> None:
+    """Take from `edges` what would lead from one side of a severed pair to the other."""
+    pairs = sorted(severed)
+    if not pairs:
+        return
+    columns = zip(*((*left, *right) for left, right in pairs), strict=True)
+    names = [f"{name}_{side}" for side in "lr" for name in ("agency", "flow", "record_ref")]
+    table = pa.table(dict(zip(names, (pa.array(column, pa.string()) for column in columns), strict=True)))
+    connection.register("severed_in", table)
+    apart = connection.execute("""
+        SELECT DISTINCT least(l.p, r.p), greatest(l.p, r.p)
+        FROM severed_in v JOIN sources ls ON ls.agency = agency_l AND ls.flow = flow_l
+        JOIN sources rs ON rs.agency = agency_r AND rs.flow = flow_r
+        JOIN members l ON l.s = ls.s AND l.record_ref = record_ref_l
+        JOIN members r ON r.s = rs.s AND r.record_ref = record_ref_r
+        WHERE l.p <> r.p ORDER BY ALL
+    """).fetchall()
+    connection.unregister("severed_in")
+    edges = connection.execute("SELECT DISTINCT a, b FROM edges").fetchnumpy()
+    cut = cut_edges(np.asarray(edges["a"], np.int64), np.asarray(edges["b"], np.int64), apart)
+    if not cut:
+        return
+    connection.register("cut_in", pa.table({"a": [a for a, _ in cut], "b": [b for _, b in cut]}))
+    connection.execute("""
+        CREATE TEMP TABLE cut AS
+        SELECT e.rowid AS edge, type, s FROM edges e SEMI JOIN cut_in c
+        ON c.a = least(e.a, e.b) AND c.b = greatest(e.a, e.b);
+        INSERT INTO findings SELECT 'severed', type, s, count(*) FROM cut GROUP BY ALL;
+        DELETE FROM edges WHERE rowid IN (SELECT edge FROM cut);
+    """)
+    connection.unregister("cut_in")
+
+
+def cut_edges(left: Pairs, right: Pairs, severed: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The edges (lower end first) that must go, so that no path leads from one of a severed pair to the other.
+
+    Of both sides, the edges through which the other can be reached: which of them is the wrong one, nobody here knows.
+    """
+    around = _Around(left, right)
+    for one, other in sorted(severed):
+        bridges = [
+            (end, neighbour)
+            for end, far in ((one, other), (other, one))
+            for neighbour in around.of(end)
+            if around.connected(neighbour, far, without=end)
+        ]
+        for bridge in bridges:
+            around.cut(*bridge)
+    return sorted(around.gone)
+
+
+class _Around:
+    """Who is next to whom, as arrays: ready in a fraction of a second for millions of edges."""
+
+    def __init__(self, left: Pairs, right: Pairs) -> None:
+        ends, others = np.concatenate([left, right]), np.concatenate([right, left])
+        order = np.argsort(ends, kind="stable")
+        self._others = others[order]
+        self._starts = np.searchsorted(ends[order], np.arange(int(ends.max()) + 2 if len(ends) else 1))
+        self.gone: set[tuple[int, int]] = set()
+
+    def of(self, person: int) -> list[int]:
+        if person + 1 >= len(self._starts):
+            return []
+        others = cast("list[int]", self._others[self._starts[person] : self._starts[person + 1]].tolist())
+        return sorted({other for other in others if (min(person, other), max(person, other)) not in self.gone})
+
+    def cut(self, one: int, other: int) -> None:
+        self.gone.add((min(one, other), max(one, other)))
+
+    def connected(self, one: int, other: int, *, without: int) -> bool:
+        """Whether a path leads from one to the other and not through `without`.
+
+        Searched from both ends, the smaller front first: in a network of any size they meet soon, or one runs out.
+        """
+        if one == other:
+            return True
+        seen = ({one}, {other})
+        fronts = ([one], [other])
+        while fronts[0] and fronts[1]:
+            mine = 0 if len(fronts[0]) <= len(fronts[1]) else 1
+            found = {other for person in fronts[mine] for other in self.of(person)} - seen[mine] - {without}
+            if found & seen[1 - mine]:
+                return True
+            seen[mine].update(found)
+            fronts[mine][:] = sorted(found)
+        return False
+
+
+def _contradict(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make `conflicts`: the edges, each with the code of what contradicts it, as `disagreements` has it."""
+    exclusive = " OR ".join(
+        f"(x.type = '{one}' AND y.type = '{other}') OR (x.type = '{other}' AND y.type = '{one}')"
+        for one, other in map(sorted, EXCLUSIVE)
+    )
+    gaps = " ".join(f"WHEN '{kind}' THEN {gap}" for kind, gap in LEAST_GAP.items())
+    forever = (*FOR_GOOD, "household")
+    connection.execute(f"""
+        CREATE TEMP TABLE ties AS SELECT row_number() OVER () AS edge, * FROM edges WHERE type <> 'household';
+        CREATE TEMP TABLE says AS
+        SELECT a, b, type, list(DISTINCT s) AS said, bool_or(NOT open) AND bool_or(open) AS unsure
+        FROM (SELECT a, b, type, s, bool_or(valid_to IS NULL) AS open FROM ties GROUP BY ALL)
+        GROUP BY a, b, type;
+        CREATE TEMP TABLE parents AS
+        SELECT a, b, said, sex, count(*) OVER (PARTITION BY b) AS named
+        FROM says LEFT JOIN known ON p = a WHERE type = 'birth_parent';
+        CREATE TEMP TABLE contradicted AS
+        SELECT 'parents_differ' AS code, a, b, 'birth_parent' AS type FROM parents WHERE named > 2
+        UNION SELECT 'parents_differ', x.a, x.b, 'birth_parent'
+        FROM parents x JOIN parents y ON x.b = y.b AND x.a <> y.a AND x.sex = y.sex
+        WHERE NOT list_has_any(x.said, y.said)
+        UNION SELECT 'too_young', a, b, type
+        FROM says JOIN known o ON o.p = a JOIN known y ON y.p = b
+        WHERE y.born_last - o.born_first < CASE type {gaps} END
+        UNION SELECT 'relation_differs', x.a, x.b, x.type
+        FROM says x JOIN says y ON x.a = y.a AND x.b = y.b WHERE {exclusive}
+        UNION SELECT 'relation_differs', x.a, x.b, x.type
+        FROM says x JOIN says y ON x.a = y.b AND x.b = y.a
+        WHERE x.type IN {PARENTAL!r} AND y.type IN {PARENTAL!r} OR {exclusive}
+        UNION SELECT 'carer_or_parent', x.a, x.b, x.type
+        FROM says x JOIN says y ON x.a = y.a AND x.b = y.b
+        WHERE (x.type, y.type) IN (('carer', 'birth_parent'), ('birth_parent', 'carer'))
+          AND NOT list_has_any(x.said, y.said)
+        UNION SELECT 'ended_or_current', a, b, type FROM says WHERE unsure AND type NOT IN {forever!r};
+        CREATE TABLE conflicts AS
+        SELECT code, ties.* EXCLUDE (edge) FROM ties JOIN contradicted USING (a, b, type);
+    """)
