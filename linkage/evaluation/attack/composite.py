@@ -15,7 +15,7 @@ from linkage.evaluation.attack.alignment import aligned, aligned_within, bold, c
 from linkage.evaluation.attack.bench import Bench, Target
 from linkage.evaluation.attack.frequency import PLACES, Place, name_encodings, public_table
 from linkage.evaluation.attack.plain import DATED, Composite, Plain, Tables, likeliest, part_tables, parts_of
-from linkage.evaluation.attack.population import MISSING, Curve, Ints, NameTable
+from linkage.evaluation.attack.population import MISSING, Curve, Ints, NameTable, word_soundexes
 from linkage.evaluation.attack.results import AttackResult
 
 SINGLE: Final = 1  # tokens of so many parts are not composites
@@ -118,7 +118,7 @@ def _relinked(bench: Bench, target: Target, place: str, curve: Curve) -> Iterato
         )  # fmt: skip
         if "dob" not in target.tokens or place != "fitted":
             continue
-        soundexes, of_word = target.truth.soundexes
+        soundexes, of_word = word_soundexes()
         shares = np.bincount(of_word[table.words] + 1, weights=table.shares, minlength=len(soundexes) + 1)[1:].astype(
             float
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import product
 from typing import Final
 
@@ -29,6 +29,7 @@ from linkage.evaluation.attack.population import (
     public_given_names,
     public_surnames,
     together,
+    word_soundexes,
 )
 
 Tables = dict[str, tuple[list[str], Floats]]
@@ -149,22 +150,29 @@ def part_tables(people: People, curve: Curve) -> Tables:
 
     Days are uniform; postcodes are those there are.
     """
-    words = population(1, seed=0, curve=curve).words
-    given, family = public_given_names(curve), public_surnames(curve)
     days = [str(day) for day in every_day().tolist()]
-    return {
-        "given_name": _grouped(words, given, lambda word: word),
-        "family_name": _grouped(words, family, lambda word: word),
-        "given_soundex": _grouped(words, given, soundex),
-        "family_soundex": _grouped(words, family, soundex),
-        "given_initial": _grouped(words, given, lambda word: word[:1]),
-        "family_initial": _grouped(words, family, lambda word: word[:1]),
+    return _name_tables(curve) | {
         "date_of_birth": _counted(days),
         "year": _counted([day[:4] for day in days]),
         "month_day": _counted([day[4:] for day in days]),
         "postcode": _counted(list(people.codes)),
         "sector": _counted([code[:-2] for code in people.codes]),
     }
+
+
+@lru_cache(maxsize=2)
+def _name_tables(curve: Curve) -> Tables:
+    words = population(1, seed=0).words
+    codes, of_word = word_soundexes()
+    made: Tables = {}
+    for name, table in (("given", public_given_names(curve)), ("family", public_surnames(curve))):
+        borne = [words[word] for word in table.words.tolist()]
+        made[f"{name}_name"] = _grouped(borne, table)
+        made[f"{name}_soundex"] = _grouped(
+            [codes[at] if at >= 0 else None for at in of_word[table.words].tolist()], table
+        )
+        made[f"{name}_initial"] = _grouped([word[:1] for word in borne], table)
+    return made
 
 
 def likeliest(parts: Sequence[str], tables: Tables, most: int) -> list[tuple[str, ...]]:
@@ -186,10 +194,10 @@ def likeliest(parts: Sequence[str], tables: Tables, most: int) -> list[tuple[str
     return [combos[at] for at in np.argsort(-shares, kind="stable")[:most].tolist()]
 
 
-def _grouped(words: Sequence[str], table: NameTable, derive: Callable[[str], str | None]) -> tuple[list[str], Floats]:
+def _grouped(values: Sequence[str | None], table: NameTable) -> tuple[list[str], Floats]:
     total: dict[str, float] = {}
-    for word, share in zip(table.words.tolist(), table.shares.tolist(), strict=True):
-        if (value := derive(words[word])) is not None:
+    for value, share in zip(values, table.shares.tolist(), strict=True):
+        if value is not None:
             total[value] = total.get(value, 0.0) + share
     return _ordered(list(total), np.array(list(total.values())))
 

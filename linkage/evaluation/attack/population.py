@@ -86,22 +86,6 @@ class People:
         changed: dict[str, Any] = dict(columns)
         return replace(self, **changed)
 
-    @cached_property
-    def soundexes(self) -> tuple[list[str], Ints]:
-        """Distinct soundexes, and for each word the index of its own (-1: none).  The last entry serves missing."""
-        found: dict[str, int] = {}
-        of_word = [
-            MISSING if (code := standardise.soundex(word)) is None else found.setdefault(code, len(found))
-            for word in self.words
-        ]
-        return list(found), np.array([*of_word, MISSING], np.int64)
-
-    @cached_property
-    def sectors(self) -> tuple[list[str], Ints]:
-        """Distinct postcode sectors, and for each postcode the index of its own.  The last entry serves missing."""
-        found: dict[str, int] = {}
-        return found_keys(found, [code[:-2] for code in self.codes])
-
     def clear(self) -> pa.Table:
         """The four demographics in standard form, as `encode_people` takes them."""
         texts = (
@@ -122,15 +106,10 @@ class People:
 COLUMNS: Final = tuple(f.name for f in fields(People) if f.name not in ("words", "codes"))
 
 
-def found_keys(found: dict[str, int], texts: Sequence[str]) -> tuple[list[str], Ints]:
-    """Number texts in order of appearance; the index has one entry more, for missing."""
-    index = [found.setdefault(text, len(found)) for text in texts]
-    return list(found), np.array([*index, MISSING], np.int64)
-
-
 def _texts(values: Sequence[str], index: Ints) -> pa.Array:
-    indices = pa.array(index, mask=index < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(list(values), pa.string())).cast(pa.string())
+    used, place = np.unique(np.maximum(index, 0), return_inverse=True)
+    texts = pa.array([values[at] for at in used.tolist()], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(place, mask=index < 0), texts).cast(pa.string())
 
 
 # --- Names -----------------------------------------------------------------------------------------------------------
@@ -147,6 +126,9 @@ class _Names:
 
 @lru_cache(maxsize=2)
 def _names(curve: Curve) -> _Names:
+    """The lists of a curve; both curves share their words."""
+    if curve == "steep":
+        return _bent(_names("fitted"))
     book = name_book()
     found: dict[str, int] = {}
 
@@ -162,8 +144,7 @@ def _names(curve: Curve) -> _Names:
 
     given = [(standard(book.given[c][0], given=True), standard(book.given[c][1], given=True)) for c in CUSTOMS]
     surname = [standard(book.family[c], given=False) for c in CUSTOMS]
-    names = _Names(list(found), given, surname)
-    return names if curve == "fitted" else _bent(names)
+    return _Names(list(found), given, surname)
 
 
 def _bent(names: _Names) -> _Names:
@@ -190,6 +171,15 @@ def _mixed(tables: Sequence[NameTable], words: int, weights: Sequence[float] = S
     order = np.argsort(-total, kind="stable")
     order = order[total[order] > 0]
     return NameTable(words=order, shares=total[order] / total.sum())
+
+
+@lru_cache(maxsize=1)
+def word_soundexes() -> tuple[list[str], Ints]:
+    """Distinct soundexes, and for each word of any population the index of its own; -1 where it has none."""
+    found: dict[str, int] = {}
+    codes = (standardise.soundex(word) for word in _names("fitted").words)
+    index = [MISSING if code is None else found.setdefault(code, len(found)) for code in codes]
+    return list(found), np.array(index, np.int64)
 
 
 def public_surnames(curve: Curve) -> NameTable:
@@ -378,7 +368,7 @@ def _mistaken(people: People, errors: Errors, rng: Rng) -> People:
                 at = found[text] = len(words)
                 words.append(text)
             column[row] = at
-    valid = np.sort(every_day())
+    valid = frozenset(every_day().tolist())
     for row in np.flatnonzero(rng.random(len(people)) < errors.date).tolist():
         columns["born"][row] = _misdated(int(columns["born"][row]), valid, rng)
     moved = rng.random(len(people)) < errors.moved
@@ -397,9 +387,9 @@ def _mistyped(word: str, rng: Rng) -> str:
     return word[:at] + word[at + 1 :] if kind == 1 else word[:at] + word[at] + word[at:]
 
 
-def _misdated(day: int, valid: Ints, rng: Rng) -> int:
+def _misdated(day: int, valid: frozenset[int], rng: Rng) -> int:
     """Day and month swapped if that is a date, else the day before or after, a month or a year off."""
     year, month, of_month = day // 10_000, day // 100 % 100, day % 100
     options = [year * 10_000 + of_month * 100 + month, day + 1, day - 1, day + 100, day - 100, day + 10_000]
-    dates = [option for option in options if option != day and bool(np.isin(option, valid))]
+    dates = [option for option in options if option != day and option in valid]
     return int(dates[int(rng.integers(len(dates)))]) if dates else day
