@@ -12,7 +12,8 @@ What it writes under `out`:
     truth/showcase.json                         children worth searching for, with what an analyst would type
     truth/canaries.json                         strings that are in the extracts and must never reach a broker
     labelled.csv, labelled-mapping.toml         all flows in one file for `linkage.evaluation quality`:
-                                                --truth person_id --dataset dataset
+                                                --truth person_id --dataset dataset; with group columns to report
+                                                match rates by: naming_custom, decile, looked_after, moved
 
 Agencies and flows: northshire-council {education, social_care, early_help, housing}, northshire-icb {health},
 northshire-police {police}.
@@ -48,17 +49,26 @@ TODAY: Final = date(2026, 9, 30)
 
 
 def synthesise(
-    out: Path, *, children: int, seed: int = 1, blank: float = 0.0, on: date = TODAY, items: bool = True
+    out: Path,
+    *,
+    children: int,
+    seed: int = 1,
+    blank: float = 0.0,
+    on: date = TODAY,
+    items: bool = True,
+    twins: float = 1.0,
+    adoptions: float = 1.0,
 ) -> dict[str, Any]:
     """Fill `out` and return the counts of `truth/summary.json`.  The same arguments give the same bytes.
 
     `blank` is the share of dates of birth, and of postcodes, left out.  What `out` held before under the names above
-    is replaced.  Without `items` (and their files) it is quicker, for work on linkage alone.
+    is replaced.  Without `items` (and their files) it is quicker, for work on linkage alone.  `twins` and `adoptions`
+    multiply how common those are.
     """
     for name in ("extracts", "truth"):
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    area = make_area(children, _rng(seed, 0), on)
+    area = make_area(children, _rng(seed, 0), on, twins=twins, adoptions=adoptions)
     for home in area.people.home[(area.people.family <= 1) & (area.people.role == CHILD)].tolist():
         area.homes.streets[int(area.homes.postcode[home])] = CANARY_STREET
     numbers = give_numbers(area, _rng(seed, 1))
@@ -75,7 +85,7 @@ def synthesise(
         every.append((rows, truth.person_ids(rows.who)))
     write_contacts(out / "extracts")
     pairs = truth.write_truth(out / "truth", area, every)
-    labelled = write_labelled(out, every)
+    labelled = write_labelled(out, area, every)
     summary = _summary(area, seed, on) | pairs | {"flows": counts, "labelled_rows": labelled}
     truth.write_json(out / "truth" / "summary.json", summary)
     truth.write_json(out / "truth" / "showcase.json", truth.showcase(area, lives, every))

@@ -15,6 +15,7 @@ from pyarrow import csv
 from linkage.evaluation.area.agencies import CONTACTS, FLOWS, Flow
 from linkage.evaluation.area.families import CARER, CHILD, COUPLE, STEP, Area, Ints, Longs
 from linkage.evaluation.area.items import COLUMNS
+from linkage.evaluation.area.names import CUSTOMS
 from linkage.evaluation.area.records import Rows
 
 AGREEMENT: Final = "northshire-mash@3.0.0"
@@ -220,11 +221,15 @@ default_date = []
 """
 
 
-def write_labelled(out: Path, every: list[tuple[Rows, pa.Array]]) -> int:
+GROUPS: Final = ("naming_custom", "decile", "looked_after", "moved")
+"""What `labelled.csv` says of the true person, to report match rates by; `moved` is within the last year."""
+
+
+def write_labelled(out: Path, area: Area, every: list[tuple[Rows, pa.Array]]) -> int:
     """`labelled.csv`: the rows of all flows in our own words, each with its true `person_id`; returns their number."""
     fields = list(dict.fromkeys(field for flow in FLOWS for field in flow.columns))
     schema = pa.schema(
-        [("person_id", pa.string()), ("dataset", pa.string()), *((name, pa.string()) for name in fields)]
+        [("person_id", pa.string()), ("dataset", pa.string()), *((name, pa.string()) for name in (*fields, *GROUPS))]
     )
     count = 0
     with csv.CSVWriter(out / "labelled.csv", schema, write_options=csv.WriteOptions(quoting_style="needed")) as writer:
@@ -239,9 +244,20 @@ def write_labelled(out: Path, every: list[tuple[Rows, pa.Array]]) -> int:
                 born = columns[fields.index("date_of_birth") + 2]
                 first = pc.fill_null(pc.ends_with(born, "-01-01"), False)
                 columns[place] = pc.if_else(first, "default", columns[place])
+            columns += _groups(area, rows.who)
             table = pa.table(columns, schema=schema).filter(pa.array(~rows.again))
             writer.write_table(table)
             count += table.num_rows
     text = LABELLED_MAPPING + "".join(f'{name} = "{name}"\n' for name in fields)
     (out / "labelled-mapping.toml").write_text(text, encoding="utf-8", newline="\n")
     return count
+
+
+def _groups(area: Area, who: Longs) -> list[pa.Array]:
+    people = area.people
+    moved = (people.earlier[who] >= 0) & ((area.on - people.moved_on[who]).astype(np.float64) < 365)
+    return [
+        pa.array(np.array(CUSTOMS, object)[people.custom[who]], pa.string()),
+        pa.array(area.decile[area.hood[people.family[who]]]).cast(pa.string()),
+        *(pa.array(np.where(flags, "yes", "no")) for flags in (people.looked_after[who], moved)),
+    ]

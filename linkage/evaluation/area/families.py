@@ -111,11 +111,14 @@ class Area:
     hood: Ints  # by family
 
 
-def make_area(children: int, rng: Rng, on: date) -> Area:
-    """An area with `children` born children (and a few unborn), their parents and carers."""
+def make_area(children: int, rng: Rng, on: date, *, twins: float = 1.0, adoptions: float = 1.0) -> Area:
+    """An area with `children` born children (and a few unborn), their parents and carers.
+
+    `twins` and `adoptions` multiply how common those are: a harder area for linkage.
+    """
     book = name_book()
     today = np.datetime64(on, "D")
-    kids = _births(children, rng, today)
+    kids = _births(children, rng, today, twins)
     families = int(kids["family"].max()) + 1
     hoods = max(6, children // 350)
     decile = np.clip(np.ceil(rng.beta(0.9, 1.2, hoods) * 10), 1, 10).astype(np.int32)
@@ -126,7 +129,7 @@ def make_area(children: int, rng: Rng, on: date) -> Area:
     need = np.clip(rng.gamma(0.7, 0.16, families) * (0.35 + 1.3 * poor), 0.0, 1.0)
     structure = _structures(poor, need, rng)
     homes, home, earlier, moved_on, apart = _homes(hood, hoods, district, need, structure, rng, today)
-    people = _people(kids, book, custom, structure, home, earlier, moved_on, apart, need, rng, today)
+    people = _people(kids, book, custom, structure, home, earlier, moved_on, apart, need, adoptions, rng, today)
     area = Area(
         on=today, book=book, people=people, homes=homes, children=int((people.role == CHILD).sum()),
         structure=structure, need=need, decile=decile, hood=hood,
@@ -141,7 +144,7 @@ def _normal(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return weights / total
 
 
-def _births(children: int, rng: Rng, today: np.datetime64) -> dict[str, Any]:
+def _births(children: int, rng: Rng, today: np.datetime64, twins: float) -> dict[str, Any]:
     """Children by family in order of birth: exactly `children` born, and the unborn that come with their families."""
     families = children + 40
     size = rng.choice([1, 2, 3, 4, 5, 6], families, p=[0.44, 0.39, 0.12, 0.035, 0.01, 0.005])
@@ -153,8 +156,8 @@ def _births(children: int, rng: Rng, today: np.datetime64) -> dict[str, Any]:
     spent = np.cumsum(gap)
     since = spent - np.repeat(spent[np.cumsum(size) - size], size)
     age = first - since  # negative: to come
-    multiple = np.where(rng.random(len(family)) < 0.0143, 2, 1)
-    multiple[rng.random(len(family)) < 0.0003] = 3
+    multiple = np.where(rng.random(len(family)) < 0.0143 * twins, 2, 1)
+    multiple[rng.random(len(family)) < 0.0003 * twins] = 3
     keep = (age > -0.35) & ((age >= 0) | (rng.random(len(age)) < 0.45))
     family, age, multiple = family[keep], age[keep], multiple[keep]
     if len(age) > 12:  # however small, an area has the rare
@@ -281,11 +284,11 @@ def _postcodes(codes: Longs, district: Longs, rng: Rng) -> list[str]:
 
 def _people(
     kids: dict[str, Any], book: NameBook, custom: Ints, structure: Ints, home: Ints, earlier: Ints, moved_on: Days,
-    apart: Ints, need: npt.NDArray[np.float64], rng: Rng, today: np.datetime64,
+    apart: Ints, need: npt.NDArray[np.float64], adoptions: float, rng: Rng, today: np.datetime64,
 ) -> People:  # fmt: skip
     families = len(custom)
     family: Ints = kids["family"]
-    adopted, birth_family = _adoptees(kids, families, structure, rng)
+    adopted, birth_family = _adoptees(kids, families, structure, adoptions, rng)
     ghosts = len(adopted)
     born: Days = np.concatenate([kids["born"], kids["born"][adopted]])
     child_family = np.concatenate([family, birth_family]).astype(np.int32)
@@ -396,12 +399,12 @@ def _child_sex(kids: dict[str, Any], adopted: Longs, rng: Rng) -> Ints:
     return np.concatenate([sex, sex[adopted]]).astype(np.int32)
 
 
-def _adoptees(kids: dict[str, Any], families: int, structure: Ints, rng: Rng) -> tuple[Longs, Longs]:
+def _adoptees(kids: dict[str, Any], families: int, structure: Ints, adoptions: float, rng: Rng) -> tuple[Longs, Longs]:
     """Children adopted within the window, and the family that each was born into: another one."""
     age = kids["age"]
     fit = (age > 1.5) & (age < 8) & (kids["twins"] < 0) & (structure[kids["family"]] == COUPLE)
     fit &= kids["family"] > 30  # clear of the planted families
-    chosen = np.sort(rng.permutation(np.flatnonzero(fit))[: max(4, len(age) // 1000)])
+    chosen = np.sort(rng.permutation(np.flatnonzero(fit))[: round(max(4, len(age) // 1000) * adoptions)])
     lone = np.flatnonzero(structure == LONE_MOTHER)
     return chosen, rng.choice(lone if len(lone) else np.arange(families), len(chosen))
 

@@ -190,6 +190,19 @@ _KNOWN_AS: Final = (
     "Harpreet:Harry Gurpreet:Gary Sukhdeep:Sukhi"
 )  # fmt: skip
 
+_NATIVE: Final[dict[str, str]] = {
+    "chinese": "Wei:伟 Jun:军 Ming:明 Hao:浩 Jie:杰 Yi:毅 Zihan:子涵 Haoran:浩然 Yuxuan:宇轩 Kai:凯 Tian:天 Bo:波 Lei:磊 "
+    "Feng:峰 Yong:勇 Chun:春 Zhiwei:志伟 Jiahao:家豪 Mei:梅 Xin:欣 Yan:燕 Ling:玲 Jing:静 Yue:月 Xiaoyu:晓雨 Yutong:雨桐 "
+    "Hui:慧 Fang:芳 Lan:兰 Ying:英 Na:娜 Lihua:丽华 Xue:雪 Jia:佳 Shu:淑 Siqi:思琪 Chen:陈 Wang:王 Li:李 Zhang:张 Liu:刘 "
+    "Wong:黄 Chan:陈 Lin:林 Yang:杨 Huang:黄 Wu:吴 Zhou:周 Zhao:赵 Xu:徐 Sun:孙 Ma:马 Zhu:朱 Hu:胡 Guo:郭 He:何",
+    "arabic": "Mohamed:محمد Ahmed:أحمد Omar:عمر Yousef:يوسف Ali:علي Ibrahim:إبراهيم Khaled:خالد Mahmoud:محمود Hassan:حسن "
+    "Hussein:حسين Abdulrahman:عبدالرحمن Karim:كريم Tarek:طارق Samir:سمير Mustafa:مصطفى Yahya:يحيى Zaid:زيد Hamza:حمزة "
+    "Fatima:فاطمة Maryam:مريم Aya:آية Sara:سارة Noor:نور Layla:ليلى Salma:سلمى Yasmin:ياسمين Huda:هدى Zeinab:زينب "
+    "Amal:أمل Rania:رانيا Hanan:حنان Lina:لينا Dina:دينا Khadija:خديجة Samira:سميرة Nadia:نادية Jana:جنى Malak:ملاك "
+    "Abdallah:عبدالله Salem:سالم Saleh:صالح Khalil:خليل Haddad:حداد Mansour:منصور Darwish:درويش Issa:عيسى Hamdan:حمدان",
+}
+"""By custom, a name and how it is written in its own script."""
+
 GIVEN_SENTINELS: Final = ("Baby", "Unborn", "Infant", "Twin1", "Twin2", "Baby Boy", "Baby Girl")
 CANARY: Final = ("Zzyxcanaryella", "Zzyxcanarybert", "Zzyxcanarydotter", "Zzyxcanaryson")
 """Words that nobody bears; the second half are surnames."""
@@ -221,6 +234,7 @@ class NameBook:
     variant: Ints = field(default_factory=lambda: np.zeros((0, 0), np.int32))
     known_as: Ints = field(default_factory=lambda: np.zeros((0, 0), np.int32))
     initial: Ints = field(default_factory=lambda: np.zeros(0, np.int32))
+    native: dict[str, list[str | None]] = field(default_factory=dict)  # by custom: a word in its own script
 
     def word(self, text: str) -> int:
         """The index of a word, made if need be."""
@@ -307,4 +321,7 @@ def _relations(book: NameBook) -> None:
     book.known_as = np.full((size, 2), -1, np.int32)
     for name, *forms in shorts:
         book.known_as[book.at[name]] = [book.at[forms[0]], book.at[forms[-1]]]
+    for custom, listed in _NATIVE.items():
+        written = dict(entry.split(":") for entry in listed.split())
+        book.native[custom] = [written.get(word) for word in book.words]
     book.initial = np.array([ord(word[0].upper()) for word in book.words], np.int32)

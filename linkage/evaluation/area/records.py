@@ -31,6 +31,7 @@ from linkage.evaluation.area.families import (
 from linkage.evaluation.area.names import CUSTOMS, MINORITY
 
 SHIELD_NAMES: Final = ("none", "address", "full")
+OWN_SCRIPT: Final = 0.08  # of names of customs with another script, in flows that can hold it (an assumption)
 _NOWHERE: Final = "ZZ99 3VZ"  # no fixed abode
 _NEAR: Final = {
     "a": "sqe", "b": "vn", "c": "xks", "d": "sf", "e": "rai", "f": "dg", "g": "fh", "h": "gj", "i": "eyo", "j": "hk",
@@ -325,6 +326,9 @@ def _names(flow: Flow, area: Area, who: Longs, some: Chance, rng: Rng) -> tuple[
     last = pc.if_else(both, pc.binary_join_element_wise(last, tail_text, joiner), last)
     first = _misspelt(first, some(faults.given_typo), rng)
     last = _misspelt(last, some(faults.family_typo), rng)
+    if not flow.capitals:
+        plain = np.where(second < 0, family, -1)
+        first, last = _in_own_script(area, custom, given, plain, (first, last), rng.spawn(1)[0])
     unnamed = people.unnamed[who] & (flow.flow in ("health", "social_care"))
     nobody = np.full(count, None, object)
     nobody[unnamed], nobody[people.unborn[who]] = "Baby", "Unborn"
@@ -345,6 +349,20 @@ def _former(flow: Flow, area: Area, who: Longs, some: Chance) -> pa.Array:
         _word_array(flow, area.book.words).take(pa.array(np.maximum(former, 0))),
         pa.scalar(None, pa.string()),
     )
+
+
+def _in_own_script(
+    area: Area, custom: Ints, given: Ints, family: Ints, texts: tuple[pa.Array, pa.Array], rng: Rng
+) -> tuple[pa.Array, pa.Array]:
+    """Some names as their bearers write them: both or neither, and only those whose form is known."""
+    chosen = rng.random(len(custom)) < OWN_SCRIPT
+    for name, forms in area.book.native.items():
+        native = pa.array(forms, pa.string())
+        mine = pa.array(chosen & (custom == CUSTOMS.index(name)) & (family >= 0))
+        both = [native.take(pa.array(np.maximum(column, 0))) for column in (given, family)]
+        use = pc.and_(mine, pc.and_(pc.is_valid(both[0]), pc.is_valid(both[1])))
+        texts = (pc.if_else(use, both[0], texts[0]), pc.if_else(use, both[1], texts[1]))
+    return texts
 
 
 _WORDS: dict[bool, pa.Array] = {}

@@ -18,7 +18,7 @@ from linkage.agency.standardise import Rules, family_name, given_name, standardi
 from linkage.matching.rates import age_bands
 
 DEFAULT_DATASET: Final = "records"
-AREA_GROUPS: Final = ("naming_custom", "script", "decile", "looked_after", "moved")
+AREA_GROUPS: Final = ("naming_custom", "decile", "looked_after", "moved")
 """The group columns of a synthetic area's labelled.csv."""
 
 RecordKey = tuple[str, str, str]

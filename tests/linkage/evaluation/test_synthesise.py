@@ -350,3 +350,30 @@ def test_the_command_line_writes_an_area_and_says_what_is_in_it(tmp_path: Path) 
         CliRunner().invoke(app, ["synthesise", "--children", "60", "--blank", "2", "--out", str(tmp_path)]).exit_code
         == 2
     )
+
+
+def test_labelled_records_say_which_groups_their_person_belongs_to(town: Made) -> None:
+    rows = rows_of(town.folder / "labelled.csv")
+    assert {row["looked_after"] for row in rows} == {row["moved"] for row in rows} == {"yes", "no"}
+    assert {row["decile"] for row in rows} <= {str(decile) for decile in range(1, 11)}
+    customs = {row["person_id"]: row["naming_custom"] for row in town.truth("persons")}
+    assert all(row["naming_custom"] == customs[row["person_id"]] for row in rows)
+    sectors = Counter(row["postcode"][:-2] for row in rows)
+    theirs = Counter(row["postcode"][:-2] for row in rows if row["naming_custom"] == "pakistani")
+    shares = [theirs[sector] / count for sector, count in sectors.items() if count > 500]
+    assert max(shares) > 2 * min(shares)  # customs live in some neighbourhoods more than in others
+
+
+def test_some_names_are_written_in_their_own_script_and_mostly_transliterate_to_the_plain_one(town: Made) -> None:
+    rows = rows_of(town.folder / "labelled.csv")
+    own = [row for row in rows if not row["family_name"].isascii() and row["family_name"][0] > "\u0250"]
+    assert {row["naming_custom"] for row in own} == {"arabic", "chinese"}
+    assert 10 < len(own) < 0.02 * len(rows)
+    assert not [row for row in own if row["dataset"].endswith(("/police", "/housing"))]
+
+
+def test_an_area_can_be_made_harder_by_more_twins_and_adoptions(tmp_path: Path) -> None:
+    plain = synthesise(tmp_path / "plain", children=400, seed=4, items=False)
+    harder = synthesise(tmp_path / "harder", children=400, seed=4, items=False, twins=6.0, adoptions=5.0)
+    assert harder["twin_pairs"] > 2 * plain["twin_pairs"]
+    assert harder["severed_pairs"] > 2 * plain["severed_pairs"]
