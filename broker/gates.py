@@ -65,16 +65,8 @@ def counts_of(persons: pa.Table, linkage: Linkage, inputs: Inputs) -> dict[str, 
 
 def _children(persons: pa.Table, clusters: pa.Table) -> int:
     """How many persons have a record that says it is a child's."""
-    children = persons.select([*RECORD, "person_role"]).filter(pc.equal(persons["person_role"], "child"))
-    ids = []
-    for flow in clusters.select(["agency", "flow"]).group_by(["agency", "flow"]).aggregate([]).to_pylist():
-        here = [
-            table.filter(pc.and_(pc.equal(table["agency"], flow["agency"]), pc.equal(table["flow"], flow["flow"])))
-            for table in (clusters, children)
-        ]
-        known = pc.is_in(here[0]["record_ref"], value_set=here[1]["record_ref"].combine_chunks())
-        ids.append(here[0]["person_id"].filter(known).combine_chunks())
-    return len(pc.unique(pa.concat_arrays(ids))) if ids else 0
+    children = persons.select(list(RECORD)).filter(pc.equal(persons["person_role"], "child"))
+    return len(pc.unique(clusters["person_id"].filter(_among(clusters, children))))
 
 
 def rates_of(
@@ -82,16 +74,23 @@ def rates_of(
 ) -> list[dict[str, Any]]:
     """How often records of each group share a person with another flow's, small groups hidden: `rates.RATES`."""
     groups = groups_of(persons, year=year)
-    marked = pa.table(
-        {name: pa.array([key[n] for key in sorted(looked_after)], pa.string()) for n, name in enumerate(RECORD)}
-        | {"looked_after": pa.array(["yes"] * len(looked_after), pa.string())}
-    )
-    groups = groups.join(marked, list(RECORD))
-    groups = groups.set_column(
-        groups.column_names.index("looked_after"), "looked_after", pc.fill_null(groups["looked_after"], "no")
-    )
+    marked = pa.table({name: pa.array([key[n] for key in looked_after], pa.string()) for n, name in enumerate(RECORD)})
+    groups = groups.append_column("looked_after", pc.if_else(_among(groups, marked), "yes", "no"))
     found: list[dict[str, Any]] = rates(clusters, groups).to_pylist()
     return found
+
+
+def _among(table: pa.Table, records: pa.Table) -> pa.ChunkedArray:
+    """Which rows of a table are of one of these records."""
+    among = pa.chunked_array([pa.repeat(pa.scalar(False), table.num_rows)])
+    for flow in records.select(["agency", "flow"]).group_by(["agency", "flow"]).aggregate([]).to_pylist():
+        ours, theirs = (
+            pc.and_(pc.equal(one["agency"], flow["agency"]), pc.equal(one["flow"], flow["flow"]))
+            for one in (table, records)
+        )
+        known = pc.is_in(table["record_ref"], value_set=records["record_ref"].filter(theirs))
+        among = pc.or_(among, pc.and_(ours, known))
+    return among
 
 
 def check(

@@ -59,13 +59,15 @@ def read(folder: Path, table: Table, profile: Profile, *, limits: Limits = DEFAU
     """A table of a batch that `check` has accepted, in the order and types of its schema; read under the same lock."""
     schema = schema_of(table, profile)
     columns = ", ".join(f'"{name}"' for name in schema.names)
-    with _locked(folder, limits.checking_memory, limits) as tables:
-        found = tables.sql(f"select {columns} from {_rows_of(folder, table)} order by file_row_number")
+    with _locked(folder, limits.checking_memory, limits, in_order=True) as tables:
+        found = tables.sql(f"select {columns} from {_rows_of(folder, table)}")
         return found.to_arrow_table().cast(schema)
 
 
 @contextmanager
-def _locked(folder: Path, memory: str, limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
+def _locked(
+    folder: Path, memory: str, limits: Limits, *, in_order: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB in memory that can read `folder` and nothing else, on disk or network, and can't be unlocked.
 
     The order matters (DuckDB 2.0.0, measured): the folder first, then external access off, then the lock.
@@ -79,7 +81,7 @@ def _locked(folder: Path, memory: str, limits: Limits) -> Iterator[duckdb.DuckDB
         for setting in (
             f"threads = {limits.threads}",
             "temp_directory = ''",
-            "preserve_insertion_order = false",
+            f"preserve_insertion_order = {str(in_order).lower()}",
             # A footer's statistics are the sender's word; with them DuckDB would skip rows it was told can't match.
             "disabled_optimizers = 'statistics_propagation,filter_pushdown'",
             f"allowed_directories = ['{place}']",
