@@ -75,7 +75,7 @@ def token(key: bytes, *parts: str) -> int:
 
 def keyed_hex(key: bytes, *parts: str, size: int = 32) -> str:
     """HMAC-SHA-256 over the parts joined by 0x1F, cut to `size` bytes, in hex: for references an agency alone makes."""
-    return hmac.digest(key, SEPARATOR.join(part.encode() for part in parts), "sha256")[:size].hex()
+    return hmac.digest(key, SEPARATOR.decode().join(parts).encode(), "sha256")[:size].hex()
 
 
 def write_secret(path: Path, content: bytes) -> None:

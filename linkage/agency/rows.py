@@ -19,7 +19,7 @@ import pyarrow as pa
 from linkage.agency import extract
 from linkage.agency.mapping import Source
 from linkage.agency.people import Finding, Severity
-from linkage.agency.standardise import parse_date
+from linkage.agency.standardise import distinct_texts, parse_date
 
 LATEST_START: Final = timedelta(days=366)  # a school place for September
 LONGEST_LIFE: Final = timedelta(days=366 * 120)
@@ -109,17 +109,15 @@ class Sheet:
         self, field_name: str, parse: Callable[[str], Value | Finding], default: Value | None = None
     ) -> list[Value | None]:
         """Each row's value, each distinct text parsed once; a Finding is reported for each row that has it."""
-        made: dict[str | None, Value | Finding | None] = {None: default}
-        values: list[Value | None] = []
-        for row, text in enumerate(self.texts(field_name)):
-            if text not in made:
-                made[text] = parse(text or "")
-            value = made[text]
-            if isinstance(value, Finding):
-                self.find(row, value)
-                value = default
-            values.append(value)
-        return values
+        texts, which = distinct_texts(self.raw, field_name)
+        made = [default if text is None else parse(text) for text in texts]
+        wrong = np.array([isinstance(value, Finding) for value in made])
+        for row in np.flatnonzero(wrong[which]).tolist():
+            finding = made[which[row]]
+            assert isinstance(finding, Finding)
+            self.find(row, finding)
+        values = [default if isinstance(value, Finding) else value for value in made]
+        return [values[one] for one in which.tolist()]
 
 
 def one_of(field_name: str, known: Sequence[str], *, upper: bool = False) -> Callable[[str], str | Finding]:

@@ -120,7 +120,7 @@ def standardise_people(raw: pa.Table, rules: Rules, *, today: date) -> Standardi
     """Bring extracted text columns (`people.PERSON_FIELDS`, any may be left out) to standard form."""
     rows = raw.num_rows
     findings: list[tuple[int, Finding]] = []
-    columns: dict[str, list[str | None]] = {}
+    columns: dict[str, pa.Array] = {}
     flags = {flag: np.zeros(rows, np.bool_) for flag in ("given_name", "date_of_birth", "identifier")}
 
     def fill(field: str, standardise: Callable[[str], Text], flag: str | None = None) -> None:
@@ -139,9 +139,9 @@ def standardise_people(raw: pa.Table, rules: Rules, *, today: date) -> Standardi
     columns["date_of_birth"], years, flags["date_of_birth"] = _dates_of_birth(raw, rules, today, findings)
     sexes, _ = _by_distinct(raw, "sex", sex, findings)
     return Standardised(
-        people=pa.table({name: pa.array(columns[name], pa.string()) for name in STANDARD_SCHEMA.names}),
-        birth_year=pa.array(years, pa.int32()),
-        sex=pa.array(sexes, pa.string()),
+        people=pa.table({name: columns[name] for name in STANDARD_SCHEMA.names}),
+        birth_year=years,
+        sex=sexes,
         default_dob=flags["date_of_birth"],
         baby_name=flags["given_name"],
         bad_identifier=flags["identifier"],
@@ -169,11 +169,11 @@ def share_on_1_january(raw: pa.Table, rules: Rules) -> None:
         return
     given = pc.value_counts(raw.column("date_of_birth").combine_chunks().drop_null())
     total = january = 0
-    for entry in given:
-        day = _day(entry["values"].as_py(), rules.date_format)
+    for text, count in zip(given.field("values").to_pylist(), given.field("counts").to_pylist(), strict=True):
+        day = _day(text, rules.date_format)
         if day is not None and day.year != 1900:
-            total += entry["counts"].as_py()
-            january += entry["counts"].as_py() if (day.month, day.day) == (1, 1) else 0
+            total += count
+            january += count if (day.month, day.day) == (1, 1) else 0
     if january >= JANUARY_FEWEST and january > JANUARY_SHARE * total:
         raise AmbiguousDates(
             f"{january} of {total} dates of birth are 1 January, more than {JANUARY_SHARE:.0%}: if that is the "
@@ -193,6 +193,8 @@ def comparable(text: str) -> str:
     >>> [comparable(name) for name in ("Zoë", "Łukasz", "O'Brien-Jones", "김")]
     ['zoe', 'lukasz', 'obrienjones', 'gim']
     """
+    if text.isascii():  # as both of these leave it: most of an extract
+        return text.lower() if text.isalnum() else _NOT_ALPHANUMERIC.sub("", text.lower())
     return _NOT_ALPHANUMERIC.sub("", anyascii(unicodedata.normalize("NFKC", text)).lower())
 
 
@@ -298,25 +300,27 @@ class _Birth(NamedTuple):
 
 def _dates_of_birth(
     raw: pa.Table, rules: Rules, today: date, findings: list[tuple[int, Finding]]
-) -> tuple[list[str | None], list[int | None], Flags]:
+) -> tuple[pa.Array, pa.Array, Flags]:
     """Each row's date of birth, year of birth, and whether it only stood for an unknown one."""
-    days = _texts(raw, "date_of_birth")
-    if "dob_quality" in raw.column_names:
-        qualities, _ = _by_distinct(raw, "dob_quality", _dob_quality, findings)
-        said = True
+    days, day_of = distinct_texts(raw, "date_of_birth")
+    said = "dob_quality" in raw.column_names
+    if said:
+        given, _ = _by_distinct(raw, "dob_quality", _dob_quality, findings)
+        qualities, quality_of = distinct_texts(pa.table({"dob_quality": given}), "dob_quality")
     else:
-        qualities, said = [None] * raw.num_rows, False
-    made: dict[tuple[str | None, str | None], _Birth] = {}
-    births: list[_Birth] = []
-    for row, key in enumerate(zip(days, qualities, strict=True)):
-        birth = made.get(key)
-        if birth is None:
-            made[key] = birth = _birth(*key, said=said, rules=rules, today=today)
-        births.append(birth)
-        if birth.finding is not None:
-            findings.append((row, birth.finding))
-    flags = np.fromiter((birth.defaulted for birth in births), np.bool_, len(births))
-    return [birth.day for birth in births], [birth.year for birth in births], flags
+        qualities, quality_of = [None], np.zeros(raw.num_rows, np.int64)
+    used, which = np.unique(day_of * len(qualities) + quality_of, return_inverse=True)
+    births = [
+        _birth(days[one // len(qualities)], qualities[one % len(qualities)], said=said, rules=rules, today=today)
+        for one in used.tolist()
+    ]
+    _report([birth.finding for birth in births], which, findings)
+    taken = pa.array(which, pa.int64())
+    return (
+        pa.array([birth.day for birth in births], pa.string()).take(taken),
+        pa.array([birth.year for birth in births], pa.int32()).take(taken),
+        np.array([birth.defaulted for birth in births], np.bool_)[which],
+    )
 
 
 def _birth(  # noqa: PLR0911 - a list of cases, in the order in which they count
@@ -381,33 +385,39 @@ def parse_date(text: str, date_format: str = "%Y-%m-%d") -> date | None:
 # --- Columns ---------------------------------------------------------------------------------------------------------
 
 
-def _texts(raw: pa.Table, field: str) -> list[str | None]:
+def distinct_texts(raw: pa.Table, field: str) -> tuple[list[str | None], npt.NDArray[np.int64]]:
+    """The distinct texts of a column, None for missing after them, and which of these each row has."""
     if field not in raw.column_names:
-        return [None] * raw.num_rows
-    texts: list[str | None] = raw.column(field).to_pylist()
-    return texts
+        return [None], np.zeros(raw.num_rows, np.int64)
+    coded = raw.column(field).combine_chunks().dictionary_encode()
+    texts = coded.dictionary.to_pylist()
+    return [*texts, None], coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _by_distinct(
     raw: pa.Table, field: str, standardise: Callable[[str], Text], findings: list[tuple[int, Finding]]
-) -> tuple[list[str | None], Flags]:
+) -> tuple[pa.Array, Flags]:
     """Standardise each distinct value once; what is wrong is said for each row that has it."""
-    made: dict[str | None, Text] = {None: MISSING}
-    texts = _texts(raw, field)
-    flagged = np.zeros(len(texts), np.bool_)
-    values: list[str | None] = []
-    for row, text in enumerate(texts):
-        standard = made.get(text)
-        if standard is None:
-            made[text] = standard = standardise(text) if text is not None else MISSING
-            if standard.finding is not None and standard.finding.field != field:
-                made[text] = standard = standard._replace(finding=replace(standard.finding, field=field))
-        values.append(standard.value)
-        if standard.flagged:
-            flagged[row] = True
-        if standard.finding is not None:
-            findings.append((row, standard.finding))
-    return values, flagged
+    texts, which = distinct_texts(raw, field)
+    made = [MISSING if text is None else standardise(text) for text in texts]
+    wrong = [
+        replace(one.finding, field=field) if one.finding is not None and one.finding.field != field else one.finding
+        for one in made
+    ]
+    _report(wrong, which, findings)
+    values = pa.array([one.value for one in made], pa.string()).take(pa.array(which))
+    return values, np.array([one.flagged for one in made], np.bool_)[which]
+
+
+def _report(wrong: Sequence[Finding | None], which: npt.NDArray[np.int64], findings: list[tuple[int, Finding]]) -> None:
+    """Say for each row what is wrong with the value it has."""
+    if any(one is not None for one in wrong):
+        rows = np.flatnonzero(np.array([one is not None for one in wrong])[which])
+        findings += [
+            (row, finding)
+            for row, value in zip(rows.tolist(), which[rows].tolist(), strict=True)
+            if (finding := wrong[value]) is not None
+        ]
 
 
 def _checked(field: str, check: Callable[[str], identifiers.Checked]) -> Callable[[str], Text]:
