@@ -53,6 +53,9 @@ def measure(labelled: Labelled, profile: Profile, *, clear_text: bool) -> Measur
     peers: dict[str, InClear] = {}
     if clear_text:
         for name, blocked_as in (("clear_text", profile), ("clear_text_wide", WIDE_PROFILE)):
+            if peers and blocked_as == profile:  # the profile's own blocking is the wide one
+                peers[name] = peers["clear_text"]
+                continue
             with stages.stage(name):
                 peers[name] = clear.run(labelled, blocked_as)
     sides = {"encoded": ours.compared, **{name: peer.compared for name, peer in peers.items()}}
