@@ -131,5 +131,5 @@ def _row(name: str, value: str, cell: Cell, chances: int, hits: int) -> dict[str
         "records": ROUNDED * round(cell.size / ROUNDED) if shown else None,
         "rate": None if rate is None else round(rate, 2),
         "others": None if others is None or rate is None else round(others, 2),
-        "finding": rate is not None and others is not None and others - rate > GAP,
+        "finding": rate is not None and others is not None and round(others - rate, 9) > GAP,
     }

@@ -1,0 +1,100 @@
+"""Match rates by group: they are the shares they say, and no small group can be read off them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linkage.matching.rates import GAP, ROUNDED, SMALLEST, Cell, age_bands, groups_of, rates, table
+from linkage.records import PROFILES, persons_schema
+
+Record = tuple[str, str, str, str]  # flow, record_ref, person_id, colour
+
+
+def clusters_of(records: list[Record]) -> pa.Table:
+    flows, refs, persons, _ = zip(*records, strict=True)
+    return pa.table({"agency": ["council"] * len(records), "flow": flows, "record_ref": refs, "person_id": persons})
+
+
+def groups_in(records: list[Record]) -> pa.Table:
+    flows, refs, _, colours = zip(*records, strict=True)
+    return pa.table({"agency": ["council"] * len(records), "flow": flows, "record_ref": refs, "colour": colours})
+
+
+def by_value(found: pa.Table) -> dict[str, dict[str, Any]]:
+    return {row["value"]: row for row in found.to_pylist()}
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["health", "police"]), st.integers(0, 40), st.sampled_from(["red", "blue", "green"])),
+        min_size=1,
+        max_size=150,
+    )
+)
+def test_a_rate_is_the_share_of_records_whose_person_another_flow_knows(drawn: list[tuple[str, int, str]]) -> None:
+    records = [(flow, f"r{n}", f"p{person}", colour) for n, (flow, person, colour) in enumerate(drawn)]
+    linked = [any(p == other and flow != f for f, _, other, _ in records) for flow, _, p, _ in records]
+    for value, row in by_value(rates(clusters_of(records), groups_in(records))).items():
+        mine = [is_linked for (*_, colour), is_linked in zip(records, linked, strict=True) if colour == value]
+        rest = [is_linked for (*_, colour), is_linked in zip(records, linked, strict=True) if colour != value]
+        if len(mine) < SMALLEST:
+            assert row["records"] is row["rate"] is row["others"] is None
+            assert not row["finding"]
+            continue
+        assert abs(row["records"] - len(mine)) <= ROUNDED / 2
+        assert row["rate"] == pytest.approx(sum(mine) / len(mine), abs=0.0051)
+        if len(rest) < SMALLEST:
+            assert row["others"] is None
+        else:
+            assert row["others"] == pytest.approx(sum(rest) / len(rest), abs=0.0051)
+            assert row["finding"] == (round(sum(rest) / len(rest) - sum(mine) / len(mine), 9) > GAP)
+
+
+def test_a_group_of_under_ten_is_named_and_nothing_more_is_said_of_it() -> None:
+    found = table(iter([("custom", {"a": Cell(size=9, chances=9, hits=0), "b": Cell(size=90, chances=90, hits=90)})]))
+    assert by_value(found)["a"] == {
+        "group": "custom", "value": "a", "records": None, "rate": None, "others": None, "finding": False,
+    }  # fmt: skip
+    assert by_value(found)["b"]["others"] is None  # which would be the hidden group's rate
+
+
+def test_a_gap_of_over_five_points_is_a_finding_and_one_of_five_is_not() -> None:
+    for hits, finding in ((94, True), (95, False)):
+        cells = {"a": Cell(size=100, chances=100, hits=hits), "b": Cell(size=100, chances=100, hits=100)}
+        assert by_value(table(iter([("custom", cells)])))["a"]["finding"] is finding
+
+
+def test_a_null_is_a_value_of_its_own_and_a_record_of_no_run_is_left_out() -> None:
+    records = [("health", f"r{n}", f"p{n}", "red") for n in range(12)]
+    groups = groups_in(records).set_column(3, "colour", pa.nulls(12, pa.string()))
+    found = rates(clusters_of(records[:10]), groups)
+    assert [(row["value"], row["records"]) for row in found.to_pylist()] == [("not known", 10)]
+
+
+def test_ages_fall_into_bands_and_the_unborn_into_the_first() -> None:
+    years = pa.chunked_array([pa.array([2026, 2027, 2025, 2021, 2010, 2009, 2008, None], pa.int32())])
+    assert age_bands(years, year=2026).to_pylist() == ["0", "0", "1-4", "5-10", "16-17", "16-17", "18 and over", None]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_a_broker_groups_by_is_read_from_the_first_row_of_each_record(profile: Any) -> None:
+    rows: list[dict[str, Any]] = [
+        {"record_ref": "r1", "birth_year": 2015, "sex": "F", "t_dob": 1, "t_postcode": None, "id_upn": 7},
+        {"record_ref": "r1", "birth_year": 2015, "sex": "F", "t_dob": 1, "t_postcode": 3, "id_upn": 7},
+        {"record_ref": "r2", "birth_year": None, "sex": None, "t_dob": None, "t_postcode": None},
+    ]
+    schema = persons_schema(profile)
+    blank: dict[str, Any] = dict.fromkeys(schema.names)
+    persons = pa.Table.from_pylist([blank | row | {"q_default_dob": False} for row in rows], schema=schema)
+    persons = persons.append_column("agency", pa.array(["icb"] * 3)).append_column("flow", pa.array(["health"] * 3))
+    found = {row["record_ref"]: row for row in groups_of(persons, year=2026).to_pylist()}
+    assert found["r1"]["source"] == "icb/health"
+    assert (found["r1"]["age_band"], found["r1"]["missing"], found["r1"]["identifier"]) == ("11-15", "postcode", "some")
+    assert found["r2"]["missing"] == "date of birth and postcode"
+    assert (found["r2"]["age_band"], found["r2"]["identifier"], found["r2"]["q_default_dob"]) == (None, "none", "no")
