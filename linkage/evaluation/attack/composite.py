@@ -29,29 +29,30 @@ def composite(bench: Bench, places: Sequence[Place] = PLACES[:3]) -> Iterator[At
         plain = Plain(target.truth)
         for name in target.tokens:
             meant, codes = plain[name], target.token(name)
-            if set(meant.parts) <= {"given_name", "family_name"}:
-                continue  # no composite: `frequency` aligns it
+            if len(meant.parts) == SINGLE:
+                continue  # no composite: `frequency` aligns names, `matchkey` the rest
             yield _judged(
                 bench, target, f"{name}, {place}", meant, _by_rank(codes, meant, tables), "public joint frequency"
             )
-            if set(meant.parts) & set(DATED) and len(meant.parts) > SINGLE:
+            if set(meant.parts) & set(DATED):
                 yield _judged(
                     bench, target, f"{name} within birth year, {place}", meant,
                     _by_rank_within_year(target, codes, meant, tables),
                     "public joint frequency; birth year, which is in clear",
                 )  # fmt: skip
         yield from _relinked(bench, target, place, how.get("curve", "fitted"))
-    yield from _by_register(bench, bench.target())
+    target = bench.target()
+    yield from _by_register(
+        bench, target, [name for name in target.tokens if len(parts_of(name)) > SINGLE], "composite"
+    )
 
 
-def _by_register(bench: Bench, target: Target) -> Iterator[AttackResult]:
+def _by_register(bench: Bench, target: Target, names: Sequence[str], attack: str) -> Iterator[AttackResult]:
     for overlap in bench.setting.overlaps:
         known = bench.register(target, overlap)
         plain = Plain(target.truth, known)
-        for name in target.tokens:
+        for name in names:
             meant = plain[name]
-            if set(meant.parts) <= {"given_name", "family_name"}:
-                continue
             here, there = plain.split(meant.index)
             meant = Composite(meant.parts, meant.distinct, here)
             codes = target.token(name)
@@ -65,7 +66,8 @@ def _by_register(bench: Bench, target: Target) -> Iterator[AttackResult]:
                 claims = aligned(codes, table_of(there))
             yield _judged(
                 bench, target, f"{name} by a register", meant, claims,
-                "how often each composite occurs in the register, within the birth year if dated", overlap=overlap,
+                "how often each value occurs in the register, within the birth year if dated",
+                overlap=overlap, attack=attack,
             )  # fmt: skip
 
 
@@ -134,8 +136,10 @@ def _relinked(bench: Bench, target: Target, place: str, curve: Curve) -> Iterato
 
 
 def matchkey(bench: Bench) -> Iterator[AttackResult]:
-    """Sizes of blocks and of candidate sets as a fingerprint: those that occur once on both sides are matched."""
+    """Keys of one value by rank; and sizes of blocks and of candidate sets as a fingerprint of a record."""
     target = bench.target()
+    single = [name for name in target.tokens if parts_of(name) in {("date_of_birth",), ("postcode",)}]
+    yield from _by_register(bench, target, single, "matchkey")
     names = list(target.tokens)
     mine = _sizes([target.token(name) for name in names], len(target))
     for overlap in bench.setting.overlaps:
@@ -189,8 +193,9 @@ def _judged(
     knowledge: str,
     *,
     overlap: float | None = None,
+    attack: str = "composite",
 ) -> AttackResult:
     return bench.judge_values(
-        target, claims, meant.index, attack="composite", case=case, knowledge=knowledge,
+        target, claims, meant.index, attack=attack, case=case, knowledge=knowledge,
         what=" and ".join(part.replace("_", " ") for part in meant.parts), overlap=overlap,
     )  # fmt: skip

@@ -87,6 +87,7 @@ class Ceiling:
     overlap_at_most: float = 1.0
     overlap_at_least: float = 0.0
     errors: bool | None = None
+    children_at_least: int = 0  # a bar for a large area says nothing of a small one
 
     def fits(self, result: AttackResult) -> bool:
         """Whether this ceiling is for that result."""
@@ -95,6 +96,7 @@ class Ceiling:
             and fnmatchcase(result.attack, self.attack)
             and fnmatchcase(result.case, self.case)
             and (result.overlap is None or self.overlap_at_least <= result.overlap <= self.overlap_at_most)
+            and result.children >= self.children_at_least
             and (self.errors is None or result.errors is None or self.errors == result.errors)
         )
 
