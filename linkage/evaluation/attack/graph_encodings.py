@@ -27,6 +27,11 @@ GROUPS: Final = ("dob", "postcode", "given_name", "family_name")
 """Tokens of one value each: records that share one are a group, and two groups of one value can be told by members."""
 HOUSEHOLDS: Final = ("family_name_p", "postcode_family")
 """Tokens that part a postcode into families; the first that a profile has is used."""
+COMPOSITES: Final[Mapping[str, tuple[str, ...]]] = {
+    "dob": ("dob_given", "dob_family", "dob_sector"),
+    "postcode": ("postcode_given", "postcode_family"),
+}
+"""Tokens of two values, which are used where a profile has no token of the one value alone."""
 UPPER: Final = 20  # quantiles in the upper half of a profile
 NEAREST: Final = 2  # most alike records under the same salt that count as features
 
@@ -133,6 +138,9 @@ def side(encodings: Encodings) -> Side:
         if name in encodings.tokens:
             groups[name] = encodings.tokens[name]
             break
+    for single, composites in COMPOSITES.items():
+        if single not in encodings.tokens:
+            groups |= {name: encodings.tokens[name] for name in composites if name in encodings.tokens}
     for name, of_all in encodings.filters.items():
         salt = SALTS.get(name[-2:])
         popcount = np.bitwise_count(of_all.words).sum(axis=1).astype(np.float32)
@@ -142,8 +150,8 @@ def side(encodings: Encodings) -> Side:
             weight = np.bincount(of_all.index[of_all.index >= 0], minlength=len(alike)).astype(np.float32)
             fields[name] = Field(alike=alike, features=_profile(alike, weight), index=of_all.index)
             groups.setdefault(_group_of(name), of_all.index)
-        elif salt in encodings.tokens:
-            own = np.hstack([own, _nearest(of_all, encodings.tokens[salt])])
+        elif (agrees := _salt_groups(salt, groups)) is not None:
+            own = np.hstack([own, _nearest(of_all, agrees)])
         features[name] = own
     return Side(
         size=len(encodings),
@@ -180,6 +188,14 @@ def averaged(sides: Sequence[Side]) -> Side:
         size=first.size, fields=fields, groups=first.groups, features=features_of, birth_year=first.birth_year,
         sex=first.sex,
     )  # fmt: skip
+
+
+def _salt_groups(salt: str, groups: Mapping[str, Ints]) -> Ints | None:
+    """Which records surely have one salt: by its own token, else by one that holds it."""
+    for name in (salt, *(name for name in HOUSEHOLDS if salt == "postcode")):
+        if name in groups:
+            return groups[name]
+    return None
 
 
 def _group_of(filter_name: str) -> str:

@@ -33,10 +33,14 @@ WRONG: Final = 0.04  # share of people whose field differs by mistake: no field 
 CAP: Final = 15.0  # nats that one source of evidence can count for
 SETTLED: Final = 0.003  # share of claims that may still change when a run ends early
 HIDES: Final[Mapping[str, tuple[str, ...]]] = {
-    "family_name_p": ("postcode", "family_name"),
-    "postcode_family": ("postcode",),
+    "family_name_p": ("postcode", "family_name", "postcode_family"),
+    "postcode_family": ("postcode", "family_name_p"),
+    "postcode_given": ("postcode",),
+    "dob_given": ("dob", "dob_family", "dob_sector"),
+    "dob_family": ("dob", "dob_given", "dob_sector"),
+    "dob_sector": ("dob", "dob_given", "dob_family"),
 }
-"""Groups that lie within others: what the larger group says is left out where the smaller is compared."""
+"""Groups that lie within or across others: what those say is left out where these are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
