@@ -32,7 +32,7 @@ LARGEST: Final = 400  # a class of more people is no evidence worth its cost
 BLOCK: Final = 1_024
 MARGIN: Final = 4.0  # bits between the best and the second-best person
 SHOWN_AT: Final = 0.8
-ACQUAINTANCES: Final = (0, 20, 200)
+ACQUAINTED: Final = (0.0, 0.001, 0.01)  # shares of the children
 Grid = npt.NDArray[np.float32]
 
 
@@ -69,12 +69,13 @@ def _fewer_clues(bench: Bench, target: Target) -> Iterator[AttackResult]:
     overlap = SHOWN_AT if SHOWN_AT in bench.setting.overlaps else bench.setting.overlaps[0]
     known = bench.register(target, overlap)
     mine, theirs = sides(target, known, target.tokens, clear=False)
-    for count in ACQUAINTANCES:
+    for share in ACQUAINTED:
+        count = round(share * len(target))
         seeds = bench.acquaintances(target, overlap, count)
         yield bench.judge(
             target, overlap, tolerant(mine, theirs, seeds), attack="equality",
-            case=f"noise-tolerant, all tokens, year and sex withheld, {count} children known",
-            knowledge=f"register with dates, postcodes; which tokens are equal; {count} children known to begin with",
+            case=f"withheld year and sex, {100 * share:g} % known",
+            knowledge=f"register with dates, postcodes; which tokens are equal; {count:,} children known to begin with",
         )  # fmt: skip
 
 
