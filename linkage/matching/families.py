@@ -160,6 +160,7 @@ def network(
         """)
         described = "agency, flow, verified, valid_from, valid_to"
         named = "JOIN people l ON l.p = a JOIN people r ON r.p = b JOIN sources USING (s)"
+        order = "ORDER BY a, b, type, s, verified, valid_from, valid_to"  # numbers sort faster, and to the same order
         edges = f"SELECT l.person_id AS person_a, r.person_id AS person_b, type, {described} FROM edges {named}"
         conflicts = (
             f"SELECT code, l.person_id AS person_a, r.person_id AS person_b, type, {described} FROM conflicts {named}"
@@ -169,8 +170,8 @@ def network(
             GROUP BY ALL
         """
         return Network(
-            edges=_table(connection, f"{edges} ORDER BY ALL", FAMILY),
-            conflicts=_table(connection, f"{conflicts} ORDER BY ALL", CONFLICTS),
+            edges=_table(connection, f"{edges} {order}", FAMILY),
+            conflicts=_table(connection, f"{conflicts} {order}, code", CONFLICTS),
             findings=_table(connection, f"{findings} ORDER BY ALL", FINDINGS),
         )
     finally:
@@ -419,13 +420,7 @@ def cut_edges(left: Pairs, right: Pairs, severed: Iterable[tuple[int, int]]) -> 
     """
     around = _Around(left, right)
     for one, other in sorted(severed):
-        bridges = [
-            (end, neighbour)
-            for end, far in ((one, other), (other, one))
-            for neighbour in around.of(end)
-            if around.connected(neighbour, far, without=end)
-        ]
-        for bridge in bridges:
+        for bridge in [*around.bridges(one, other), *around.bridges(other, one)]:
             around.cut(*bridge)
     return sorted(around.gone)
 
@@ -449,23 +444,30 @@ class _Around:
     def cut(self, one: int, other: int) -> None:
         self.gone.add((min(one, other), max(one, other)))
 
-    def connected(self, one: int, other: int, *, without: int) -> bool:
-        """Whether a path leads from one to the other and not through `without`.
+    def bridges(self, end: int, far: int) -> list[tuple[int, int]]:
+        """The edges of `end` from whose other side a path leads to `far` without coming back.
 
-        Searched from both ends, the smaller front first: in a network of any size they meet soon, or one runs out.
+        Searched from both sides, the smaller front first: in a network of any size they meet soon, or one runs out.
         """
-        if one == other:
-            return True
-        seen = ({one}, {other})
-        fronts = ([one], [other])
-        while fronts[0] and fronts[1]:
-            mine = 0 if len(fronts[0]) <= len(fronts[1]) else 1
-            found = {other for person in fronts[mine] for other in self.of(person)} - seen[mine] - {without}
-            if found & seen[1 - mine]:
-                return True
-            seen[mine].update(found)
-            fronts[mine][:] = sorted(found)
-        return False
+        there, edge_of_there = {far}, [far]
+        found = []
+        for neighbour in self.of(end):
+            here, edge_of_here = {neighbour}, [neighbour]
+            while edge_of_here and edge_of_there and here.isdisjoint(there):
+                if len(edge_of_there) < len(edge_of_here):
+                    edge_of_there = self._next(edge_of_there, there, end)
+                else:
+                    edge_of_here = self._next(edge_of_here, here, end)
+            if not here.isdisjoint(there):
+                found.append((end, neighbour))
+                edge_of_there += [person for person in edge_of_here if person not in there]
+                there |= here
+        return found
+
+    def _next(self, front: list[int], seen: set[int], without: int) -> list[int]:
+        new = {other for person in front for other in self.of(person)} - seen - {without}
+        seen |= new
+        return sorted(new)
 
 
 def _contradict(connection: duckdb.DuckDBPyConnection) -> None:
