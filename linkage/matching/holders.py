@@ -176,7 +176,10 @@ def _named(rows: Numbered, names: tuple[str, ...]) -> Held:
         aliases = np.array(sorted(least), np.int64)
         found, places = contains(aliases, number)
         number[found] = np.array([least[alias] for alias in aliases.tolist()], np.int64)[places[found]]
-    order = np.lexsort((rec, number))
+    order = np.argsort(number)
+    shared = np.flatnonzero(number[order[1:]] == number[order[:-1]])
+    some = np.union1d(shared, shared + 1)
+    order[some] = order[some][np.lexsort((rec[order[some]], number[order[some]]))]
     number, rec = number[order], rec[order]
     again = np.zeros(len(rec), np.bool_)
     again[1:] = (number[1:] == number[:-1]) & (rec[1:] == rec[:-1])

@@ -31,9 +31,9 @@ from linkage.matching.blocking import BLOCK_CAP, blocking_columns
 from linkage.matching.blocks import blocks_of, candidates, capped_of, capped_rows, keys_of_rows
 from linkage.matching.comparing import SCORED, frequencies_of, frequency_of, scored_pairs
 from linkage.matching.comparisons import DOB_EQUAL, NAME_CLOSE
-from linkage.matching.holders import Holders, holders_of
+from linkage.matching.holders import Bits, Holders, holders_of
 from linkage.matching.model import Model
-from linkage.matching.numbering import KEY, Digests, Flags, Ints, Numbered, content_columns, mixed
+from linkage.matching.numbering import Digests, Flags, Ints, Numbered, content_columns, mixed
 from linkage.matching.scoring import columns_compared, scored_sides
 from linkage.matching.settling import RULES, worth_keeping
 from linkage.records import FILTERS, TOKENS, filter_columns
@@ -44,11 +44,12 @@ if TYPE_CHECKING:
 Engine = Callable[[pa.Table, Model], pa.Table]
 
 RECORDS: Final = "kept_records"
+PEOPLE: Final = "kept_people"
 PAIRS: Final = "kept_pairs"
 FREQUENCIES: Final = "kept_frequencies"
 SETTINGS: Final = "kept_settings"
 VERSION: Final = "kept-1"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
-KEPT: Final = (RECORDS, PAIRS, FREQUENCIES, SETTINGS)
+KEPT: Final = (RECORDS, PEOPLE, PAIRS, FREQUENCIES, SETTINGS)
 """The tables of `Linkage.kept`."""
 _PAIRS_SCHEMA: Final = pa.schema([*SCORED, ("one_home", pa.bool_())])
 
@@ -88,6 +89,7 @@ class Compared:
 
     pairs: pa.Table
     holders: Holders
+    agreed: tuple[Ints, Bits]  # of holders
     over_shared: Mapping[str, int]
     capped: Mapping[str, Ints]
     records: int  # compared
@@ -98,9 +100,10 @@ class Compared:
     settings: str
     model: str
 
-    def kept(self, rows: Numbered, ids: pa.Array) -> dict[str, pa.Table]:
-        """The tables of KEPT; `ids` are the persons of the records."""
-        digests = {"person_id": ids, "digest": pa.array(self.digest.view(np.int64))}
+    def kept(self, rows: Numbered, people: pa.Array, person: Ints) -> dict[str, pa.Table]:
+        """The tables of KEPT; `people` are the ids of persons, `person` the place of each record's in them."""
+        first, second = rows.name
+        records = {"name": first, "name_too": second, "digest": self.digest}
         frequencies = [
             table.append_column("field", pa.array([field] * table.num_rows, pa.string()))
             for field, table in self.frequencies.items()
@@ -114,7 +117,11 @@ class Compared:
             "digest": pa.array([self.settings, self.model]),
         }  # fmt: skip
         return {
-            RECORDS: pa.table({**rows.names(np.arange(rows.records)), **digests}),
+            RECORDS: pa.table(
+                {name: pa.array(values.view(np.int64)) for name, values in records.items()}
+                | {"person": pa.array(person.astype(np.int32))}
+            ),
+            PEOPLE: pa.table({"person_id": people}),
             PAIRS: self.pairs,
             FREQUENCIES: pa.concat_tables([*frequencies, _NO_FREQUENCIES]),
             SETTINGS: pa.concat_tables([pa.table(settings), *capped], promote_options="default"),
@@ -151,10 +158,10 @@ def compare(
     touched: Flags | None = None
     known = before = np.zeros(0, np.int64)
     if usable is not None:
-        before = rows.places(connection, usable[RECORDS])
+        before = rows.places_of(*(_digests(usable[RECORDS], name) for name in ("name", "name_too")))
         known = np.flatnonzero(before >= 0)
         old[before[known]] = known
-        was = usable[RECORDS]["digest"].to_numpy().view(np.uint64)
+        was = _digests(usable[RECORDS], "digest")
         changed = (old < 0) | (was[old] != digest if len(was) else True)
         touched, blocks = _touched(rows, holders, model, changed, _capped(usable), cap)
     else:
@@ -186,6 +193,7 @@ def compare(
     return Compared(
         pairs=found.combine_chunks(),
         holders=holders,
+        agreed=shared,
         over_shared=over_shared,
         capped=capped,
         records=rows.records if touched is None else int(touched.sum()),
@@ -203,12 +211,14 @@ def homes_of(connection: duckdb.DuckDBPyConnection, rows: Numbered, households: 
     nothing = np.zeros(0, np.int64)
     if households is None or households.num_rows == 0:
         return Homes(rec=nothing, token=nothing)
-    some = households.filter(pc.and_(pc.equal(households["type"], "household"), pc.is_valid(households["household"])))
-    named = some.select([*KEY[:2], "ref_a", "household"]).rename_columns([*KEY, "household"])
-    if named.num_rows == 0:
-        return Homes(rec=nothing, token=nothing)
-    rec = rows.places(connection, named)
-    token = named["household"].to_numpy()[rec >= 0]
+    connection.register("households_in", households)
+    found = connection.execute("""
+        SELECT hash(agency, flow, ref_a) AS one, hash(ref_a, 1, flow, agency) AS two, household FROM households_in
+        WHERE type = 'household' AND household IS NOT NULL
+    """).fetchnumpy()
+    connection.unregister("households_in")
+    rec = rows.places_of(np.asarray(found["one"], np.uint64), np.asarray(found["two"], np.uint64))
+    token = np.asarray(found["household"], np.int64)[rec >= 0]
     rec = rec[rec >= 0]
     order = np.lexsort((token, rec))
     rec, token = rec[order], token[order]
@@ -273,6 +283,10 @@ def _touched(
     touched = changed.copy()
     touched[rows.rec[more]] = True
     return touched, blocks_of(rows, holders, model.profile, cap=cap, touched=touched[rows.rec], capped=was_capped)
+
+
+def _digests(table: pa.Table, name: str) -> Digests:
+    return np.ascontiguousarray(table[name].to_numpy()).view(np.uint64)
 
 
 def _still(pairs: pa.Table, before: Ints, touched: Flags) -> pa.Table:

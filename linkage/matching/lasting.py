@@ -15,10 +15,10 @@ from linkage.matching.persons import Move, keep_ids
 
 @dataclass(frozen=True, kw_only=True)
 class Lasting:
-    """The id of each record's person, and the persons that became one or several."""
+    """The ids of persons, the place of each record's among them, and the persons that became one or several."""
 
-    ids: pa.Array
-    count: int
+    people: pa.Array
+    person: Ints
     merges: tuple[Move, ...]
     splits: tuple[Move, ...]
 
@@ -45,8 +45,9 @@ def lasting_ids(rows: Numbered, person: Ints, old: Ints, old_ids: pa.Array, new_
     fresh = np.flatnonzero(given < 0)
     given[fresh] = len(old_ids) + np.arange(len(fresh))
     every = pa.concat_arrays([old_ids, pa.array([new_id() for _ in range(len(fresh))], pa.string())])
-    merges, splits = _moves(now[~alone], before[~alone], every.take(pa.array(given)), old_ids)
-    return Lasting(ids=every.take(pa.array(given[of])), count=count, merges=merges, splits=splits)
+    people = every.take(pa.array(given))
+    merges, splits = _moves(now[~alone], before[~alone], people, old_ids)
+    return Lasting(people=people, person=of, merges=merges, splits=splits)
 
 
 def _weigh(rows: Numbered, of: Ints, old: Ints, old_ids: pa.Array, contested: Flags, given: Ints) -> None:

@@ -20,10 +20,10 @@ from linkage.matching.blocking import BLOCK_CAP, add_blocking_columns
 from linkage.matching.comparing import SCORED
 from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_CLOSE
 from linkage.matching.identifiers import LOCAL, SPREAD, compare_numbers, drop_shared, number_records
-from linkage.matching.incremental import KEPT, RECORDS, Compared, compare
+from linkage.matching.incremental import KEPT, PEOPLE, RECORDS, Compared, compare
 from linkage.matching.lasting import lasting_ids
 from linkage.matching.model import BadModel, Model, default_model, linker, train
-from linkage.matching.numbering import Ints, Numbered, numbered
+from linkage.matching.numbering import Ints, Numbered, numbered, whole
 from linkage.matching.overrides import Overrides, RecordKey, RecordPair, without_bridges
 from linkage.matching.persons import Edge, Partition, Rules, changes, cluster, keep_ids
 from linkage.matching.scoring import scored
@@ -182,7 +182,7 @@ def link(
         apart = severed | _packed(overrides.must_not_link, rows)
         by_hand = ByHand(apart=apart, joined=_packed(overrides.must_link, rows) - apart)
         pairs = without(found.pairs, apart)
-        settled = settle(connection, rows, pairs, found.holders, by_hand)
+        settled = settle(connection, rows, pairs, found.holders, by_hand, found.agreed)
         old, old_ids = _before(connection, rows, found, kept, previous)
         lasting = lasting_ids(rows, settled.person, old, old_ids, new_id)
         said = _said(connection, rows, pairs, settled, apart)
@@ -192,10 +192,13 @@ def link(
     }
     return Linkage(
         pairs=said.pairs,
-        clusters=pa.table({**rows.names(np.arange(rows.records)), "person_id": lasting.ids}, schema=CLUSTERS),
+        clusters=pa.table(
+            {**rows.names(np.arange(rows.records)), "person_id": lasting.people.take(pa.array(lasting.person))},
+            schema=CLUSTERS,
+        ),
         reviews=said.reviews,
         model=model,
-        kept=found.kept(rows, lasting.ids),
+        kept=found.kept(rows, lasting.people, lasting.person),
         report=Report(
             records=rows.records,
             rows=len(rows.rec),
@@ -204,7 +207,7 @@ def link(
             match_pairs=int(settled.judged.match.sum()),
             possible_pairs=int((settled.judged.said & ~settled.judged.match).sum()),
             reviews=said.reviews.num_rows,
-            persons=lasting.count,
+            persons=len(lasting.people),
             capped_blocks={key.removeprefix("b_"): len(values) for key, values in found.capped.items()},
             over_shared=over_shared,
             severed_meetings=sum(settled.person[one] == settled.person[other] for one, other in severed),
@@ -261,17 +264,14 @@ def _before(
 ) -> tuple[Ints, pa.Array]:
     """For each record the place of the person id it had, or -1; and the ids."""
     if kept is not None and (found.old >= 0).any():
-        ids, places = kept[RECORDS]["person_id"], found.old
-    elif previous is not None:
-        ids, places = previous["person_id"], np.full(rows.records, -1, np.int64)
-        at = rows.places(connection, previous)
-        places[at[at >= 0]] = np.flatnonzero(at >= 0)
-    else:
+        codes = np.append(kept[RECORDS]["person"].to_numpy(), -1).astype(np.int64)
+        return codes[found.old], whole(kept[PEOPLE]["person_id"])
+    if previous is None:
         return np.full(rows.records, -1, np.int64), pa.array([], pa.string())
-    coded = pc.dictionary_encode(ids.combine_chunks())
-    whole = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
-    codes = np.append(whole.indices.to_numpy(), -1).astype(np.int64)
-    return codes[places], whole.dictionary
+    coded = pc.dictionary_encode(whole(previous["person_id"]))
+    place, old = rows.places(connection, previous), np.full(rows.records, -1, np.int64)
+    old[place[place >= 0]] = coded.indices.to_numpy()[place >= 0]
+    return old, coded.dictionary
 
 
 def _packed(pairs: Iterable[RecordPair], rows: Numbered) -> frozenset[tuple[int, int]]:

@@ -48,15 +48,14 @@ def content_columns(profile: Profile) -> tuple[str, ...]:
 class Numbered:
     """Persons rows, and which record each is of.  Records and flows count from 0.
 
-    `key` and `source` are by record; `rec`, `digest` (of what linkage reads of a row) and `place` by row: the rank of
-    a row in the order of records and, of one record's rows, of their digests.  So nothing depends on the rows' order.
+    `name` (128 bits of a digest of it, in two halves) and `source` are by record.  By row are `rec`, `digest` (of what
+    linkage reads of it) and `place`: its rank in the order of records and, of one record's rows, of their digests.
     """
 
     persons: pa.Table
     sources: tuple[tuple[str, str], ...]
     may_repeat: Flags  # by source: it may hold a person twice
-    by_name: bool  # two names have one digest, so that names themselves must be compared
-    key: Digests
+    name: tuple[Digests, Digests]
     source: Places
     rec: Places
     digest: Digests
@@ -66,7 +65,7 @@ class Numbered:
     @property
     def records(self) -> int:
         """How many records there are."""
-        return len(self.key)
+        return len(self.source)
 
     @cached_property
     def several(self) -> Flags:
@@ -75,7 +74,7 @@ class Numbered:
 
     def keys(self, recs: npt.NDArray[Any]) -> list[tuple[str, str, str]]:
         """The names of these records."""
-        refs = self.persons["record_ref"].take(pa.array(self.first[recs])).to_pylist()
+        refs = self._refs.take(pa.array(self.first[recs])).to_pylist()
         return [(*self.sources[source], ref) for source, ref in zip(self.source[recs].tolist(), refs, strict=True)]
 
     def find(self, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
@@ -88,38 +87,37 @@ class Numbered:
         recs = np.unique(self.rec[rows])
         return {key: rec for key, rec in zip(self.keys(recs), recs.tolist(), strict=True) if key in wanted}
 
+    @cached_property
+    def _by_name(self) -> tuple[Ints, Digests]:
+        order = np.argsort(self.name[0])
+        return order, self.name[0][order]
+
+    @cached_property
+    def _refs(self) -> pa.Array:
+        return whole(self.persons["record_ref"])
+
     def places(self, connection: duckdb.DuckDBPyConnection, named: pa.Table) -> Ints:
         """The record of each row of a table that names records by KEY; -1 where there is no such record."""
-        connection.register("named_in", named)
-        made = connection.execute("SELECT hash(agency, flow, record_ref) AS key FROM named_in").fetchnumpy()
-        connection.unregister("named_in")
-        keys = np.asarray(made["key"], np.uint64)
-        if self.by_name:
-            everyone = {key: rec for rec, key in enumerate(self.keys(np.arange(self.records)))}
-            columns = (named[name].to_pylist() for name in KEY)
-            return np.array([everyone.get(key, -1) for key in zip(*columns, strict=True)], np.int64)
-        codes, sources = _sources(named)
-        found = np.full(named.num_rows, -1, np.int64)
-        for source, name in enumerate(self.sources):
-            if name in sources:
-                start, end = np.searchsorted(self.source, [source, source + 1])
-                rows = np.flatnonzero(codes == sources.index(name))
-                there, places = contains(self.key[start:end], keys[rows])
-                found[rows[there]] = places[there] + start
-        known = np.flatnonzero(found >= 0)
-        mine = self.persons["record_ref"].take(pa.array(self.first[found[known]]))
-        same = pc.equal(mine, named["record_ref"].take(pa.array(known))).to_numpy()
-        found[known[~same]] = -1
+        return self.places_of(*_names(connection, named))
+
+    def places_of(self, first: Digests, second: Digests) -> Ints:
+        """The record of each of these names, by both halves of its digest; -1 where there is no such record."""
+        order, known = self._by_name
+        asked = np.argsort(first)  # in order, a search finds its neighbours in the cache
+        there, at = contains(known, first[asked])
+        found = np.full(len(first), -1, np.int64)
+        found[asked[there]] = order[at[there]]
+        found[(found >= 0) & (self.name[1][found] != second)] = -1
         return found
 
-    def names(self, recs: npt.NDArray[Any], suffix: str = "") -> dict[str, pa.ChunkedArray]:
+    def names(self, recs: npt.NDArray[Any], suffix: str = "") -> dict[str, pa.Array]:
         """The three columns that name these records."""
         sources = pa.array(self.source[recs])
         parts = {
             name: pa.array([source[n] for source in self.sources], pa.string()).take(sources)
             for n, name in enumerate(KEY[:2])
         }
-        parts["record_ref"] = self.persons["record_ref"].take(pa.array(self.first[recs]))
+        parts["record_ref"] = self._refs.take(pa.array(self.first[recs]))
         return {f"{name}{suffix}": column for name, column in parts.items()}
 
 
@@ -127,49 +125,60 @@ def numbered(
     connection: duckdb.DuckDBPyConnection, persons: pa.Table, profile: Profile, duplicates: Iterable[tuple[str, str]]
 ) -> Numbered:
     """Number the rows and records of `persons`."""
-    persons = persons.combine_chunks()
     codes, sources = _sources(persons)
+    first, second = _names(connection, persons)
     connection.register("persons_in", persons)
-    found = connection.execute(f"""
-        SELECT hash(agency, flow, record_ref) AS key, hash({", ".join(content_columns(profile))}) AS digest
-        FROM persons_in
-    """).fetchnumpy()
+    content = ", ".join(content_columns(profile))
+    made = connection.execute(f"SELECT hash({content}) AS digest FROM persons_in").fetchnumpy()
+    digest = np.asarray(made["digest"], np.uint64)
     connection.unregister("persons_in")
-    key, digest = np.asarray(found["key"], np.uint64), np.asarray(found["digest"], np.uint64)
-    order = np.lexsort((digest, key, codes))
-    new = _changes(codes[order], key[order])
-    if collide := _collide(
-        persons["record_ref"], order, new
-    ):  # about once in thirty million nights of a million records
-        names = pc.rank(persons["record_ref"], tiebreaker="dense").to_numpy()
-        key = key + names.astype(np.uint64) * _MIX
-        order = np.lexsort((digest, names, key, codes))
-        new = _changes(codes[order], key[order]) | _changes(codes[order], names[order])
+    order = np.argsort(first)
+    order = order[np.argsort(codes[order].astype(np.int16), kind="stable")]
+    again = np.flatnonzero(first[order[1:]] == first[order[:-1]])
+    some = np.union1d(again, again + 1)  # neighbours of one name, or once in a million years of two
+    order[some] = order[some][np.lexsort([column[order[some]] for column in (digest, second, first, codes)])]
+    new = _changes(codes[order], first[order], second[order])
     rec = np.empty(len(order), np.int32)
     rec[order] = np.cumsum(new, dtype=np.int32) - 1
     place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
-    first = order[new]
+    one = order[new]
     declared = set(duplicates)
     return Numbered(
         persons=persons,
         sources=sources,
-        by_name=collide,
         may_repeat=np.array([source in declared for source in sources], np.bool_),
-        key=key[first],
-        source=codes[first],
+        name=(first[one], second[one]),
+        source=codes[one],
         rec=rec,
         digest=digest,
         place=place,
-        first=first,
+        first=one,
     )
 
 
+def _names(connection: duckdb.DuckDBPyConnection, named: pa.Table) -> tuple[Digests, Digests]:
+    """Two digests of the name of each row's record: by both together no two names are taken for one."""
+    connection.register("named_in", named.select(list(KEY)))
+    made = connection.execute("""
+        SELECT hash(agency, flow, record_ref) AS one, hash(record_ref, 1, flow, agency) AS two FROM named_in
+    """).fetchnumpy()
+    connection.unregister("named_in")
+    return np.asarray(made["one"], np.uint64), np.asarray(made["two"], np.uint64)
+
+
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
+    joined = column.combine_chunks()
+    if isinstance(joined, pa.ChunkedArray):
+        return joined.chunk(0) if joined.num_chunks else pa.array([], column.type)
+    return joined
+
+
 def _sources(persons: pa.Table) -> tuple[Places, tuple[tuple[str, str], ...]]:
-    agency, flow = (pc.dictionary_encode(persons[name].combine_chunks()) for name in KEY[:2])
     if persons.num_rows == 0:
         return np.zeros(0, np.int32), ()
-    agency, flow = (whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole for whole in (agency, flow))
+    agency, flow = (pc.dictionary_encode(whole(persons[name])) for name in KEY[:2])
     both = agency.indices.to_numpy().astype(np.int64) * len(flow.dictionary) + flow.indices.to_numpy()
     used, inverse = np.unique(both, return_inverse=True)
     names = [
@@ -189,13 +198,6 @@ def _changes(*columns: npt.NDArray[Any]) -> Flags:
     for column in columns:
         new[1:] |= column[1:] != column[:-1]
     return new
-
-
-def _collide(refs: pa.ChunkedArray, order: Ints, new: Flags) -> bool:
-    """Whether two rows taken for one record have two names."""
-    again = np.flatnonzero(~new)
-    left, right = (refs.take(pa.array(order[rows])) for rows in (again - 1, again))
-    return bool(len(again)) and not pc.all(pc.equal(left, right)).as_py()
 
 
 # --- Pairs of numbers as one whole number ----------------------------------------------------------------------------

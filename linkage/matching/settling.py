@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from linkage.matching.bands import HELD, MATCHED, banded
-from linkage.matching.comparisons import DOB_EQUAL, FAR, NAME_CLOSE
+from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_CLOSE
 from linkage.matching.holders import CONFLICTING, Bits, Holders
 from linkage.matching.identifiers import ALL_SCHEMES
 from linkage.matching.numbering import Flags, Ints, Numbered, contains, packed_pairs
@@ -32,6 +32,7 @@ BY_NUMBER: Final = 1
 BY_MODEL: Final = 2
 NO_RULE: Final = "none"
 RULES: Final = (*MATCHED, *HELD, NO_RULE)
+LEVEL_BITS: Final = 5  # a level, and one for "not comparable", fit in so many bits
 BARRED: Final = ("twin", "swapped")  # rules whose pairs share no person, not through a third record either
 
 Codes = npt.NDArray[np.int8]
@@ -82,23 +83,28 @@ class ByHand:
 
 
 def settle(
-    connection: duckdb.DuckDBPyConnection, rows: Numbered, pairs: pa.Table, holders: Holders, by_hand: ByHand
+    connection: duckdb.DuckDBPyConnection,
+    rows: Numbered,
+    pairs: pa.Table,
+    holders: Holders,
+    by_hand: ByHand,
+    agreed: tuple[Ints, Bits] | None = None,
 ) -> Settled:
     """Band and cluster, and again without the numbers that more than SPREAD persons then hold.
 
-    `pairs` are of comparing.SCORED, with `one_home`, in order.
+    `pairs` are of comparing.SCORED, with `one_home`, in order; `agreed` is that of `holders`, if it is known already.
     """
     over: dict[str, int] = defaultdict(int)
     left, right = (pairs[f"rec_{side}"].to_numpy().astype(np.int64) for side in "lr")
     while True:
-        judged = _judged(connection, rows, pairs, holders)
+        judged = _judged(connection, rows, pairs, holders, agreed or holders.agreed())
         person, ties = _clustered(rows, left, right, judged, holders, by_hand)
         spread = holders.spread(person)
         if not spread:
             return Settled(person=person, judged=judged, ties=ties, over_shared=over)
         for scheme, numbers in spread.items():
             over[scheme] += len(numbers)
-        holders = holders.without(spread)
+        holders, agreed = holders.without(spread), None
 
 
 def without(pairs: pa.Table, apart: Iterable[Pair]) -> pa.Table:
@@ -117,15 +123,22 @@ def worth_keeping(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, agreed
     """
     both = packed_pairs(pairs["rec_l"].to_numpy(), pairs["rec_r"].to_numpy())
     keep = contains(agreed[0], both)[0] | _near(pairs)
-    some = np.zeros(len(both), np.int16)
-    for differs in (np.int16(0), np.int16(1)):
-        keep |= _banded(connection, pairs, some, some + differs)["rule"] != RULES.index(NO_RULE)
+    connection.register("judging_in", pairs.append_column("n", pa.array(np.arange(len(both)))))
+    for differs in ("[]", f"['{ALL_SCHEMES[0]}']"):
+        imagined = f"SELECT *, []::VARCHAR[] AS id_agreed, {differs}::VARCHAR[] AS id_differs FROM judging_in"
+        found = connection.execute(f"SELECT n FROM ({banded(f'({imagined})')}) WHERE rule <> '{NO_RULE}'").fetchnumpy()[
+            "n"
+        ]
+        keep[found] = True
+    connection.unregister("judging_in")
     return keep
 
 
-def _judged(connection: duckdb.DuckDBPyConnection, rows: Numbered, pairs: pa.Table, holders: Holders) -> Judged:
+def _judged(
+    connection: duckdb.DuckDBPyConnection, rows: Numbered, pairs: pa.Table, holders: Holders, shared: tuple[Ints, Bits]
+) -> Judged:
     left, right = (pairs[f"rec_{side}"].to_numpy() for side in "lr")
-    found, places = contains_pairs(holders.agreed(), packed_pairs(left, right))
+    found, places = contains_pairs(shared, packed_pairs(left, right))
     has = holders.has()
     agreed = np.where(found, places, np.int16(0)).astype(np.int16)
     differs = (has[left] & has[right] & ~agreed & CONFLICTING).astype(np.int16)
@@ -149,7 +162,7 @@ def _banded(
     connection.register("judging_in", _with_numbers(pairs, agreed, differs))
     found = connection.execute(f"""
         SELECT n, (list_position({list(RULES)!r}, rule) - 1)::TINYINT AS rule, upper, round(weight, 6) AS strength
-        FROM ({banded(f"({_named_schemes('judging_in')})")})
+        FROM ({banded(f"({_named_schemes(connection)})")})
     """).fetchnumpy()
     connection.unregister("judging_in")
     order = np.empty(len(found["n"]), np.int64)
@@ -162,39 +175,40 @@ def _banded(
 
 
 def fields_said(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, agreed: Bits, differs: Bits) -> pa.Table:
-    """The columns `agreed` and `differs` of each pair: fields and schemes."""
-    connection.register("judging_in", _with_numbers(pairs, agreed, differs))
-    found = connection.sql(f"""
-        SELECT agreed, differs FROM ({banded(f"({_named_schemes('judging_in')})")}) ORDER BY n
-    """).to_arrow_table()
+    """The columns `agreed` and `differs` of each pair: fields and schemes.
+
+    They hang on levels and numbers alone, of which few combinations occur: each is put into words once.
+    """
+    code = agreed.astype(np.int64) << len(ALL_SCHEMES) | differs
+    for field in FIELDS:
+        code = code << LEVEL_BITS | (pairs[f"gamma_{field}"].to_numpy() + 1)
+    _, first, of = np.unique(code, return_index=True, return_inverse=True)
+    few = _with_numbers(pairs.take(pa.array(first)), agreed[first], differs[first])
+    connection.register("judging_in", few)
+    found = connection.sql(
+        f"SELECT agreed, differs FROM ({banded(f'({_named_schemes(connection)})')}) ORDER BY n"
+    ).to_arrow_table()
     connection.unregister("judging_in")
-    return found
+    return found.combine_chunks().take(pa.array(of))
 
 
 def _with_numbers(pairs: pa.Table, agreed: Bits, differs: Bits) -> pa.Table:
-    columns = {
-        "n": pa.array(np.arange(len(agreed))),
-        "agreed_bits": pa.array(agreed),
-        "differs_bits": pa.array(differs),
-    }
+    columns = {"n": np.arange(len(agreed)), "agreed_bits": agreed, "differs_bits": differs}
     for name, column in columns.items():
-        pairs = pairs.append_column(name, column)
+        pairs = pairs.append_column(name, pa.array(column))
     return pairs
 
 
-def _named_schemes(table: str) -> str:
-    """SQL: the pairs with the schemes of their bits, as lists."""
-    lists = {
-        name: f"""[{", ".join(f"'{scheme}'" for n, scheme in enumerate(ALL_SCHEMES) if bits >> n & 1)}]"""
-        for bits in range(1 << len(ALL_SCHEMES))
-        for name in [str(bits)]
-    }
-    values = ", ".join(f"({bits}::SMALLINT, {names}::VARCHAR[])" for bits, names in lists.items())
-    return f"""
+def _named_schemes(connection: duckdb.DuckDBPyConnection) -> str:
+    """SQL: the pairs of `judging_in` with the schemes of their bits, as lists."""
+    every = range(1 << len(ALL_SCHEMES))
+    names = [[scheme for n, scheme in enumerate(ALL_SCHEMES) if bits >> n & 1] for bits in every]
+    lists = {"bits": pa.array(every, pa.int16()), "names": pa.array(names, pa.list_(pa.string()))}
+    connection.register("schemes_in", pa.table(lists))
+    return """
         SELECT p.*, a.names AS id_agreed, d.names AS id_differs
-        FROM {table} p
-        JOIN (VALUES {values}) a(bits, names) ON p.agreed_bits = a.bits
-        JOIN (VALUES {values}) d(bits, names) ON p.differs_bits = d.bits
+        FROM judging_in p
+        JOIN schemes_in a ON p.agreed_bits = a.bits JOIN schemes_in d ON p.differs_bits = d.bits
     """
 
 
