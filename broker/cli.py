@@ -47,10 +47,12 @@ batches = typer.Typer(
 linkage = typer.Typer(
     help="How records were linked: models, and rates by group.", no_args_is_help=True, rich_markup_mode=None
 )
+linkage = typer.Typer(help="What binds a link run.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="The broker's own keys.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(agencies, name="agencies")
 app.add_typer(agreements, name="agreements")
 app.add_typer(batches, name="batches")
+app.add_typer(linkage, name="linkage")
 app.add_typer(linkage, name="linkage")
 app.add_typer(keys, name="keys")
 
@@ -403,6 +405,24 @@ def release_batch(
 Document = Annotated[Path, typer.Argument(help="The agreement or restriction, TOML.")]
 Umbrellas = Annotated[list[Path] | None, typer.Option("--umbrella", help="The TOML of an umbrella it stands under.")]
 Ref = Annotated[str, typer.Argument(help="<id>@<version>")]
+
+
+@linkage.command("overrides")
+def list_overrides(config: Config = None, as_json: AsJson = False) -> None:
+    """List what agencies have severed and reviewers have decided: kind, state, why, by whom.  Never whose records.
+
+    There is no command that ends one: a reviewer takes back what reviewers decided, and nobody undoes a sever.
+    """
+    with _answering(as_json), _broker(config) as broker:
+        from broker import overrides
+
+        with broker.store.reading() as reading:
+            listed = overrides.listed(reading)
+        words = "\n".join(
+            f"{one['override']}  {one['kind']}  {one['state']}  {one['reason']}  {one['organisation']}  {one['from']}"
+            for one in listed
+        )
+        _say(as_json, listed, words or "No override is kept.")
 
 
 @agreements.command("check")

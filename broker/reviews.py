@@ -81,7 +81,13 @@ WRONG_PERSON_HOW: Final[Mapping[str, str]] = {
     "own_record_checked": "We looked at our own record",
 }
 WHAT_IS_WRONG: Final = ("whole_child", "organisation_record", "family_member")
+TAKEN_BACK: Final[Mapping[str, str]] = {
+    "decided_in_error": "It was decided in error",
+    "agency_says_otherwise": "An agency looked at its records, and says otherwise",
+    "records_have_changed": "The records have changed since",
+}
 SECOND_FOR_SAME: Final = ("twin", "conflict", "swapped")
+_DECISION_OF: Final = {"must_link": "same", "must_not_link": "different"}
 PAGE: Final = 50
 PER_HOUR: Final[Mapping[str, int]] = {"listed": 240, "opened": 120, "decided": 120, "asked": 60, "reported": 20}
 """How often one person may do each in an hour."""
@@ -291,7 +297,7 @@ def opened(
             for bar in said.waterfall
         ),
         second_reviewer=second or row.reason in SECOND_FOR_SAME,
-        proposed={"must_link": "same", "must_not_link": "different"}[proposed.kind] if proposed else None,
+        proposed=_DECISION_OF[proposed.kind] if proposed else None,
         history=tuple(
             Act(act=act.act, code=act.code, at=act.at, yours=act.person == caller.person)
             for act in acts if act.act not in ("opened", "listed")
@@ -453,8 +459,46 @@ def confirm(
         tx.add(row)
         _note(tx, caller, "confirmed" if agree else "refused", row.id, entry, at=at)
     answer = Decided(
-        review=row.id, decision={"must_link": "same", "must_not_link": "different"}[override.kind],
+        review=row.id, decision=_DECISION_OF[override.kind],
         state=override.state, override=override.id, takes_effect=NEXT_NIGHT if agree else None,
+    )  # fmt: skip
+    return Released(answer, trail.receipt(entry))
+
+
+def withdraw(
+    store: Store,
+    trail: Trail,
+    keys: Keys,
+    service: InService,
+    caller: Caller,
+    review: str,
+    *,
+    reason: str,
+    at: datetime,
+) -> Released[Decided]:
+    """Take a decision back: the pair waits again, and the next night's run is not bound.
+
+    Raises NotAllowed where two made it and the caller is the first of them, Malformed, NotFound, WrongState if nothing
+    is decided, TooMany, LogUnavailable.
+    """
+    _may_review(caller)
+    if reason not in TAKEN_BACK:
+        raise Malformed(f"reason: one of {', '.join(TAKEN_BACK)}")
+    area = _area(service)
+    with store.transaction() as tx:
+        _within_budget(tx, caller, "decided", at=at)
+        row, sides = _found(tx, keys, area, review)
+        if row.state != "decided" or row.override is None:
+            raise WrongState("this pair is not decided")
+        override, entry = overrides.withdraw(
+            tx, trail, row.override, who=caller.who(), reason=reason, at=at, about=_about(sides)
+        )
+        row.state, row.override, row.since, row.changed_at = "waiting", None, at, at
+        tx.add(row)
+        _note(tx, caller, "withdrawn", row.id, entry, code=reason, at=at)
+    answer = Decided(
+        review=row.id, decision=_DECISION_OF[override.kind], state="withdrawn", override=override.id,
+        takes_effect=NEXT_NIGHT,
     )  # fmt: skip
     return Released(answer, trail.receipt(entry))
 
@@ -783,5 +827,6 @@ def labels() -> dict[str, Any]:
         "why": {code: label for code, (label, _) in WHY.items()},
         "evidence": dict(EVIDENCE),
         "fields": dict(LABELS),
+        "taken_back": dict(TAKEN_BACK),
         "wrong_person": dict(WRONG_PERSON_HOW),
     }

@@ -61,6 +61,12 @@ class ConfirmBody(Body):
     agree: bool
 
 
+class WithdrawBody(Body):
+    """Why a decision is taken back."""
+
+    reason: Code
+
+
 class RecordBody(Body):
     """A record of the calling agency's own."""
 
@@ -153,6 +159,22 @@ def confirm(
 ) -> JSONResponse:
     """Confirm another reviewer's decision, or send the pair on."""
     released = reviews.confirm(store, trail, keys, service, caller, review, agree=body.agree, at=now)
+    return _answer(_DECIDED.dump_python(released.answer, mode="json"), released, caller, status=201)
+
+
+@router.post("/reviews/{review}/withdraw", status_code=201, responses={201: {"model": Decided}})
+def withdraw(
+    review: ReviewId,
+    body: WithdrawBody,
+    caller: ActingOfficerDep,
+    store: StoreDep,
+    trail: TrailDep,
+    keys: KeysDep,
+    service: ServiceDep,
+    now: NowDep,
+) -> JSONResponse:
+    """Take a decision back; the pair waits again.  A sever is nobody's to take back."""
+    released = reviews.withdraw(store, trail, keys, service, caller, review, reason=body.reason, at=now)
     return _answer(_DECIDED.dump_python(released.answer, mode="json"), released, caller, status=201)
 
 

@@ -53,6 +53,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "GET /v1/record-questions/{reference}": "review.asked: held there too",
     "POST /v1/reviews/{review}/decision": "override.must_link, override.must_not_link: held there too",
     "POST /v1/reviews/{review}/confirm": "link.confirmed, link.rejected: held there too",
+    "POST /v1/reviews/{review}/withdraw": "override.withdrawn: held there too",
     "POST /v1/wrong-person": "link.wrong_person_reported: held there too",
 }  # fmt: skip
 """Every other route, and why one call of it writes nothing of its own here."""

@@ -364,6 +364,20 @@ def test_cannot_tell_is_as_good_an_answer_and_passes_the_pair_on(
     assert second.post(f"/reviews/{review}/decision", SEES).json()["state"] == "active"
 
 
+def test_a_decision_can_be_taken_back_and_then_the_pair_waits_again(
+    area: Area, reviewer: Officer, second: Officer
+) -> None:
+    review = reviewer.one("conflict")
+    path = f"/reviews/{review}/withdraw"
+    assert reviewer.post(path, {"reason": "decided_in_error"}).status_code == 409
+    reviewer.post(f"/reviews/{review}/decision", SEES)
+    assert reviewer.post(path, {"reason": "a_whim"}).status_code == 400
+    assert reviewer.post(path, {"reason": "decided_in_error"}, Origin="https://elsewhere.example").status_code == 403
+    assert second.post(path, {"reason": "decided_in_error"}).json()["state"] == "withdrawn"
+    assert review in {one["review"] for one in reviewer.waiting()}
+    assert [event.actor_ref for event in events(area, "override.withdrawn")] == ["links-2"]
+
+
 def test_a_reviewer_who_does_too_much_in_an_hour_is_held_up(
     area: Area, reviewer: Officer, second: Officer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
