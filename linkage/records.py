@@ -5,7 +5,7 @@ A batch is a manifest and three Parquet tables (`persons`, `relationships`, `ite
 person: agencies write these columns, the broker refuses any other.
 
 Filters are 512 bits in eight little-endian 64-bit words (two's complement) with their popcount; a token is the first
-eight bytes of an HMAC, little-endian, signed.  Null means missing, and is never a constant.
+eight bytes of a keyed MAC, little-endian, signed.  Null means missing, and is never a constant.
 """
 
 from __future__ import annotations

@@ -224,7 +224,10 @@ class _Values:
 
 def _tokens(values: _Values, parts: Sequence[str], key: bytes) -> pa.Array:
     """The token of each row, null where a part is missing."""
-    made, index = _macs([values[part] for part in parts], key)
+    columns = [values[part] for part in parts]
+    if not all(len(column.texts) for column in columns):
+        return pa.nulls(values.rows, pa.int64())
+    made, index = _macs(columns, key)
     return _array(made[:, 0][index].view("<i8"), index >= 0)
 
 
@@ -272,7 +275,8 @@ def _filters(values: _Values, field: str, keys: LinkageKeys, profile: Profile) -
             yield name, np.take(made, column.index, axis=1), column.index >= 0
     for name, words in zip(salted, make.words(column.index, [*salted.values()]), strict=True):
         present = (column.index >= 0) & (salted[name][1] >= 0)
-        words[:, ~present] = 0
+        if not present.all():
+            words[:, ~present] = 0
         yield name, words, present
 
 

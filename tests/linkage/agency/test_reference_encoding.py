@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linkage.agency import encode
 from linkage.agency.encode import encode_people, encode_row, household_token
 from linkage.agency.keys import LinkageKeys
 from linkage.agency.people import STANDARD_SCHEMA, Person
@@ -365,3 +366,17 @@ def test_the_encoder_is_the_reference_for_anybody(batch: list[dict[str, str | No
         *(f"t_{name}" for name in TOKENS[profile]), *(f"id_{name}" for name in IDENTIFIERS),
         *(f"{name}_{end}" for name in FILTERS[profile] for end in (*(f"w{word}" for word in range(8)), "n")),
     }  # fmt: skip
+
+
+def test_a_further_filter_salted_by_two_columns_is_a_line_in_each_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its salts are joined in the order of the table; it is missing where either is."""
+    monkeypatch.setitem(FILTERS, "guarded-2", (*FILTERS["guarded-2"], "family_dp"))
+    monkeypatch.setitem(encode._FILTER_PARTS, "family_dp", ("family_name", "date_of_birth", "postcode"))
+    smith = {"family_name": "smith", "date_of_birth": "20150314", "postcode": "sw1a1aa"}
+    table = pa.Table.from_pylist([smith, {**smith, "postcode": None}, smith], schema=STANDARD_SCHEMA)
+    rows = encode_people(table, KEYS).to_pylist()
+    expected = REFERENCES["guarded-2"].filter("family_name", "smith", "D20150314\x1fPsw1a1aa")
+    for row in (rows[0], rows[2]):
+        assert np.array([row[f"family_dp_w{word}"] for word in range(8)], "<i8").tobytes() == expected
+    assert {rows[1][f"family_dp_{end}"] for end in ("w0", "w7", "n")} == {None}
+    assert rows[1]["family_d_w0"] == rows[0]["family_d_w0"]
