@@ -82,10 +82,7 @@ def from_target(target: Target) -> Encodings:
         index = target.encoding(name)
         words, _ = target.words(name)
         used, index = numbered(index)
-        first = np.zeros(len(used), np.int64)
-        rows = np.flatnonzero(index >= 0)
-        first[index[rows][::-1]] = rows[::-1]
-        filters[name] = Filter(words=words[first], index=index)
+        filters[name] = Filter(words=words[_first_rows(index, len(used))], index=index)
     return Encodings(
         filters=filters,
         tokens={name: target.token(name) for name in target.tokens},
@@ -171,8 +168,8 @@ def averaged(sides: Sequence[Side]) -> Side:
     first = sides[0]
     fields = {}
     for name, field in first.fields.items():
-        places = [_first_rows(field.index, field.values)]
-        orders = [other.fields[name].index[places[0]] for other in sides]
+        rows = _first_rows(field.index, field.values)
+        orders = [other.fields[name].index[rows] for other in sides]
         alike = sum(other.fields[name].alike[np.ix_(order, order)] for other, order in zip(sides, orders, strict=True))
         features = sum(other.fields[name].features[order] for other, order in zip(sides, orders, strict=True))
         fields[name] = Field(
@@ -203,6 +200,7 @@ def _group_of(filter_name: str) -> str:
 
 
 def _first_rows(index: Ints, values: int) -> Ints:
+    """For each value the first record that has it."""
     first = np.zeros(values, np.int64)
     rows = np.flatnonzero(index >= 0)
     first[index[rows][::-1]] = rows[::-1]

@@ -15,7 +15,7 @@ seeded graph matching by common neighbours; the message passing and its calibrat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -79,7 +79,7 @@ def match_graphs(victim: Side, own: Side, learned: Learned, *, overlap: float, r
     return matching
 
 
-def learn(pairs: Iterator[tuple[Side, Side, Ints, Ints]] | list[tuple[Side, Side, Ints, Ints]]) -> Learned:
+def learn(pairs: Iterable[tuple[Side, Side, Ints, Ints]]) -> Learned:
     """From simulated attacks: two sides, and the rows of each that are the same people."""
     noises: dict[str, list[Floats]] = {}
     spreads: dict[str, list[Floats]] = {}
@@ -261,11 +261,11 @@ def _forgiving(evidence: Singles) -> Singles:
 
 
 def _same_category(mine: Ints, theirs: Ints) -> Singles:
-    """Evidence of a category in clear; none where it is missing."""
-    counts = np.bincount(theirs[theirs >= 0] - min(0, int(theirs.min(initial=0))), minlength=1).astype(np.float64)
-    share = float((counts / max(1.0, counts.sum()))[counts > 0].mean()) if counts.any() else 1.0
-    same = np.float32(np.log((1 - WRONG) / share))
-    made = np.where(mine[:, None] == theirs[None], same, np.float32(np.log(WRONG))).astype(np.float32)
+    """Evidence of a category in clear, by how often two people share one; none where it is missing."""
+    _, counts = np.unique(theirs[theirs >= 0], return_counts=True)
+    chance = float(((counts / max(1, counts.sum())) ** 2).sum()) or 1.0
+    same, other = np.float32(np.log((1 - WRONG) / chance)), np.float32(np.log(WRONG))
+    made = np.where(mine[:, None] == theirs[None], same, other)
     made[mine < 0] = 0
     made[:, theirs < 0] = 0
     return made
