@@ -15,6 +15,7 @@ and its Java process ends with it.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import tempfile
@@ -135,6 +136,7 @@ def spark_engine(
     from pyspark import SparkConf
     from pyspark.sql import SparkSession
 
+    logging.getLogger("SQLQueryContextLogger").disabled = True  # errors quote values; SparkFailed has their kind
     with _private_folder() as folder:
         options = {**(_local(folder, threads, memory) if master is None else {"spark.master": master}),
                    **(settings or {}), **SEALED}  # fmt: skip
@@ -159,16 +161,11 @@ def _private_folder() -> Iterator[Path]:
 
 
 def _local(folder: Path, threads: int, memory: str) -> dict[str, str]:
-    logging = folder / "log4j2.properties"
-    logging.write_text(
-        "rootLogger.level = error\nrootLogger.appenderRef.stderr.ref = console\n"
-        "appender.console.type = Console\nappender.console.name = console\nappender.console.target = SYSTEM_ERR\n"
-        "appender.console.layout.type = PatternLayout\nappender.console.layout.pattern = %p %c: %m%n%ex{0}\n",
-        encoding="utf-8",
-    )
+    quiet = folder / "log4j2.properties"
+    quiet.write_text("rootLogger.level = off\n", encoding="utf-8")  # Spark's errors quote the values they met
     java = [
         f"-Djava.io.tmpdir={folder}",
-        f"-Dlog4j2.configurationFile={logging}",
+        f"-Dlog4j2.configurationFile={quiet}",
         "-XX:-UsePerfData",
         "-XX:-CreateCoredumpOnCrash",  # a core would hold encodings in clear
         f"-XX:ErrorFile={folder}/crash",
@@ -183,7 +180,7 @@ def _local(folder: Path, threads: int, memory: str) -> dict[str, str]:
         "spark.local.dir": str(folder),
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.sql.shuffle.partitions": str(4 * threads),
-        "spark.log.level": "ERROR",
+        "spark.log.level": "OFF",
         "spark.ui.showConsoleProgress": "false",
     }
 
