@@ -47,12 +47,10 @@ batches = typer.Typer(
 linkage = typer.Typer(
     help="How records were linked: models, and rates by group.", no_args_is_help=True, rich_markup_mode=None
 )
-linkage = typer.Typer(help="What binds a link run.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="The broker's own keys.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(agencies, name="agencies")
 app.add_typer(agreements, name="agreements")
 app.add_typer(batches, name="batches")
-app.add_typer(linkage, name="linkage")
 app.add_typer(linkage, name="linkage")
 app.add_typer(keys, name="keys")
 

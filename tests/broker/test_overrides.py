@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -14,17 +16,20 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from typer.testing import CliRunner
 
 from broker import clock, nightly, overrides
+from broker.cli import app
 from broker.errors import NotAllowed, NotFound, WrongState
 from broker.keys import Keys
 from broker.overrides import Sides, confirm, for_run, overrides_of, propose, refuse, withdraw
+from broker.settings import read
 from broker.store import Store
 from broker.store.log import EventRow
 from broker.store.reviews import OverrideRow, SeverMarkRow
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.trail import Trail
-from broker.wiring import Broker
+from broker.wiring import Broker, wire
 from linkage.matching.overrides import Overrides, RecordKey
 from tests.builders import COUNCIL, ICB, a_batch, a_person, a_ref
 from tests.builders_broker import Caller, a_copy, agreed, an_installation, serving
@@ -274,6 +279,30 @@ def test_an_override_is_found_by_a_record_of_either_side(night: Any, store: Stor
         assert overrides.touching(tx, keys, [OTHER]) == []
         assert overrides.severs(tx, keys, Sides.of([NEW], [OLD]))
         assert not overrides.severs(tx, keys, Sides.of([AT_HEALTH], [OLD]))
+
+
+# --- What an operator may do -----------------------------------------------------------------------------------------
+
+
+def test_an_operator_lists_overrides_and_has_no_command_that_makes_or_ends_one(tmp_path: Path) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text(
+        'environment = "demo"\npartnership = "northshire"\nbase_url = "http://127.0.0.1:8400"\n'
+        'database_url = "sqlite:///broker.db"\ndata_dir = "data"\n'
+    )
+    at = ["--config", str(config), "--json"]
+    assert CliRunner().invoke(app, ["init", *at]).exit_code == 0
+    broker = wire(read(config))
+    for_run(broker.store, broker.trail, broker.keys, persons(OLD, NEW, a="s", b="s"), None, at=AT)
+    broker.store.close()
+    done = CliRunner().invoke(app, ["linkage", "overrides", *at])
+    (listed,) = json.loads(done.stdout)
+    assert (listed["kind"], listed["state"], listed["organisation"]) == ("sever", "active", "council")
+    assert OLD[2] not in done.stdout
+    groups = [group.typer_instance for group in app.registered_groups if group.typer_instance is not None]
+    names = {command.name or "" for group in (app, *groups) for command in group.registered_commands}
+    assert "overrides" in names
+    assert not [name for name in names if re.search("sever|undo|withdraw|join|split", name)]
 
 
 # --- Through a night -------------------------------------------------------------------------------------------------

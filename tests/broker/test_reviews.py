@@ -13,9 +13,10 @@ from zlib import crc32
 import pyarrow as pa
 import pytest
 
+from agreements import read, sign
 from audit.receipts import LogReceipt
 from broker import clock as broker_clock
-from broker import reviews, signin
+from broker import register, reviews, signin
 from broker.keys import Keys
 from broker.overrides import open_sides
 from broker.reviews import take_in
@@ -27,11 +28,12 @@ from linkage.agency import client
 from linkage.agency import clock as agency_clock
 from linkage.matching.link import REVIEWS
 from tests.builders import COUNCIL, ICB, POLICE
-from tests.builders_area import ANALYST, BASE_URL, MORNING, Area, Clock, the_time
+from tests.builders_area import ANALYST, BASE_URL, MORNING, OPERATOR, Area, Clock, the_time
 from tests.builders_families import ADOPTED, BIRTH, FAY, ROBIN, SOLO, a_linked_area
 
 SEES: dict[str, Any] = {"decision": "different", "reason": "levels_differ", "evidence": ["agreement_levels"]}
 AT = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
+RESTRICTION = Path(__file__).parents[1] / "spec" / "northshire-icb-r12.toml"
 
 
 @pytest.fixture(scope="module")
@@ -491,6 +493,18 @@ def test_an_agency_may_doubt_its_own_record_and_a_shielded_child_takes_two_revie
     assert reviewer.get(f"/reviews/{review}").json()["second_reviewer"] is True
     assert reviewer.post(f"/reviews/{review}/decision", SEES).json()["state"] == "proposed"
     assert FAY.family not in answer.text
+
+
+def test_a_record_that_a_restriction_names_takes_two_reviewers(area: Area, reviewer: Officer) -> None:
+    review = reviewer.one("conflict")
+    (sealed,) = (record for record in sides(area, review) if record[0] == ICB)
+    text = RESTRICTION.read_text().replace("r_7Q2M4XK9TD", sealed[2])
+    at, broker = broker_clock.now().replace(microsecond=0), area.broker
+    ref = register.import_document(broker.store, broker.trail, text.encode(), who=OPERATOR, at=at)
+    jws = sign(read(text.encode()), kid=f"{ICB}/signatory-1", key=area.signatory(ICB), at=at)
+    register.add_signatures(broker.store, broker.trail, ref, jws, who=OPERATOR, at=at)
+    register.activate(broker.store, broker.trail, ref, who=OPERATOR, at=at)
+    assert reviewer.post(f"/reviews/{review}/decision", SEES).json()["state"] == "proposed"
 
 
 def test_a_reviewer_is_nobody_who_reports(linked: Area, reader: Officer) -> None:
