@@ -45,7 +45,8 @@ DEFAULT_PROFILE: Final[Profile] = "guarded-2"
 HASHES: Final = 10  # bits a gram sets; never 5: graph matching then succeeds without errors (linkage.md 1.3)
 DIFFUSION: Final = 10  # bits that one output bit is made of
 SALT_ID_BYTES: Final = 14  # with a gram they fill a block of the cipher
-BLOCK: Final = 2048  # people at a time in one filter, a power of two: a MiB of bits, as the nearer caches hold
+BLOCK: Final = 4096  # people whose filters are diffused together: as many bits as the nearer caches hold
+_SPREAD: Final = 1024  # people whose grams are spread together, a byte a bit; a power of two, and BLOCK a multiple
 _TOKEN_BLOCK: Final = 8192  # people at a time in one token
 
 Flags = npt.NDArray[np.bool_]
@@ -312,7 +313,7 @@ class _FilterMaker:
         self._grams = grams
         self._prf = Prf(gram_key)
         self._terms = terms_of(table)
-        self._bits = np.empty(FILTER_BITS * BLOCK, np.uint8)
+        self._bits = np.empty(FILTER_BITS * _SPREAD, np.uint8)
 
     def words(self, values: Ints, salts: Sequence[tuple[Words, Ints]]) -> list[Words]:
         """Words (8 x rows) for each of `salts`: of each row's value, under the salt id of the row.
@@ -320,21 +321,29 @@ class _FilterMaker:
         Salts are ids, and which is each row's; a row without a salt gives something that means nothing.
         """
         ids = [_cut(entries) for entries, _ in salts]
-        made = [np.zeros((FILTER_WORDS, len(values)), "<u8") for _ in salts]
+        made = [np.empty((FILTER_WORDS, len(values)), "<u8") for _ in salts]
         for start in range(0, len(values) if salts else 0, BLOCK):
-            block = slice(start, min(start + BLOCK, len(values)))
-            counts = self._grams.counts[values[block]]
-            owners = np.repeat(np.arange(len(counts)), counts)
-            codes = self._grams.codes[spread(self._grams.starts[values[block]], counts)]
-            for words, (first, second), (_, which) in zip(made, ids, salts, strict=True):
-                blocks = np.empty((len(owners), 2), "<u8")
-                blocks[:, 0] = first[which[block]][owners]
-                np.bitwise_or(second[which[block]][owners], codes, out=blocks[:, 1])
-                slices = self._sliced(owners, self._prf.of_blocks(blocks), len(counts))
-                words[:, block] = diffused(slices, self._terms)[:, : len(counts)]
+            stop = min(start + BLOCK, len(values))
+            parts = [slice(one, min(one + _SPREAD, stop)) for one in range(start, stop, _SPREAD)]
+            slices = [self._sliced(values[part], ids, [which[part] for _, which in salts]) for part in parts]
+            for words, *pieces in zip(made, *slices, strict=True):
+                whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+                words[:, start:stop] = diffused(whole, self._terms)[:, : stop - start]
         return made
 
-    def _sliced(self, owners: Ints, blocks: Words, people: int) -> Words:
+    def _sliced(self, values: Ints, ids: Sequence[tuple[Words, Words]], salts: Sequence[Ints]) -> list[Words]:
+        """For each salt 512 rows of one bit a person: those that the person's grams set."""
+        counts = self._grams.counts[values]
+        owners = np.repeat(np.arange(len(counts)), counts)
+        codes = self._grams.codes[spread(self._grams.starts[values], counts)]
+        blocks, made = np.empty((len(owners), 2), "<u8"), []
+        for (first, second), which in zip(ids, salts, strict=True):
+            blocks[:, 0] = first[which][owners]
+            np.bitwise_or(second[which][owners], codes, out=blocks[:, 1])
+            made.append(self._set(owners, self._prf.of_blocks(blocks), len(counts)))
+        return made
+
+    def _set(self, owners: Ints, blocks: Words, people: int) -> Words:
         """512 rows of one bit a person: those that the cipher's output for each gram sets for its owner.
 
         A block gives ten positions: nine bits each, five of each word.

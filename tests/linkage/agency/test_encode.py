@@ -185,7 +185,8 @@ def test_nothing_to_encode_is_encoded_to_nothing() -> None:
 def test_blocks_do_not_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = [{**ZOE, "given_name": f"zoe{chr(97 + n)}"} for n in range(26)] * 6
     whole = encoded(*batch)
-    monkeypatch.setattr(encode, "BLOCK", 64)
+    monkeypatch.setattr(encode, "BLOCK", 128)
+    monkeypatch.setattr(encode, "_SPREAD", 64)
     monkeypatch.setattr(encode, "_TOKEN_BLOCK", 2)
     assert encoded(*batch) == whole
 
