@@ -22,7 +22,7 @@ from typing import Any, Final
 import pyarrow as pa
 import structlog
 
-from broker import models, overrides
+from broker import models, overrides, reviews
 from broker.errors import WrongState
 from broker.gates import WARN_CHILDREN, RunRefused, check, check_input, counts_of, rates_of
 from broker.gathering import Gathered, Inputs, gather, inputs_of
@@ -109,6 +109,7 @@ def run(
         else:
             one = _Run(site, reception, inputs, before, night, at, new_id, exception, relink, accepted, due)
             done |= one.publish()
+            reviews.take_in_published(site.store, site.keys, site.vault, at=at)
         _tidy(site, reception)
         site.trail.advance_pending()
         return done
