@@ -139,7 +139,7 @@ def _marked_anew(
     tx: Transaction, keys: Keys, persons: pa.Table, *, at: datetime
 ) -> Iterable[tuple[str, tuple[list[RecordKey], list[RecordKey]]]]:
     """By marker of which a record is new: the agency, its records known before, and the new ones."""
-    marked = persons.filter(pc.is_valid(persons["sever_ref"])).select(["agency", "flow", "record_ref", "sever_ref"])
+    marked = persons.select(["agency", "flow", "record_ref", "sever_ref"]).filter(pc.is_valid(persons["sever_ref"]))
     groups: dict[tuple[str, str], set[RecordKey]] = defaultdict(set)
     for row in marked.to_pylist():
         groups[row["agency"], row["sever_ref"]].add((row["agency"], row["flow"], row["record_ref"]))

@@ -177,6 +177,15 @@ def test_the_queue_names_pairs_by_opaque_ids_and_says_why_and_between_whom_and_n
     assert LogReceipt.from_json(body["receipt"]).event_id == event.event_id
 
 
+def test_a_night_brings_the_queue_up_to_date_as_it_ends(linked: Area) -> None:
+    with linked.broker.store.reading() as tx:
+        (taken,) = tx.all(ReviewActRow, act="taken_in")
+        first = tx.all(ReviewRow)
+    run = published(linked)
+    assert taken.code == run.id
+    assert {row.since for row in first} == {run.published_at}
+
+
 def test_one_pair_is_shown_in_levels_and_words_and_never_in_values(linked: Area, reader: Officer) -> None:
     review = reader.waiting(reason="swapped")[0]["review"]
     answer = reader.get(f"/reviews/{review}")
