@@ -20,11 +20,11 @@ import numpy.typing as npt
 from linkage.evaluation.attack.bench import Bench, Target
 from linkage.evaluation.attack.composite import matched_once
 from linkage.evaluation.attack.plain import Plain
-from linkage.evaluation.attack.population import MISSING, SEXES, Floats, Ints, People
+from linkage.evaluation.attack.population import MISSING, SEXES, Flags, Floats, Ints, People
 from linkage.evaluation.attack.results import AttackResult
 
 COLOUR_ROUNDS: Final = 6
-VOTING_ROUNDS: Final = 8
+VOTING_ROUNDS: Final = 12
 LEVELS: Final = 3  # of one birth year and sex a group may hold so many that still tell
 AGREED, LONELY = 3.0, 0.7  # nats for a member found on both sides, and against one found on one side
 SEED_MARGIN: Final = 1.5  # nats between the best and the second-best group
@@ -138,6 +138,8 @@ def tolerant(mine: Side, theirs: Side, seeds: tuple[Ints, Ints] | None = None) -
     claims = np.full(len(mine), MISSING, np.int64)
     for _ in range(VOTING_ROUNDS):
         meaning = {name: _read(mine.tokens[name], theirs.tokens[name], *pairs) for name in mine.tokens}
+        for name in meaning:
+            _infer(mine, theirs, meaning, name)
         found = _fitted(mine, theirs, meaning)
         settled = np.array_equal(found, claims)
         claims = found
@@ -153,9 +155,7 @@ def _seeds(mine: Side, theirs: Side) -> tuple[Ints, Ints]:
     found: list[tuple[Ints, Ints]] = []
     for name in mine.tokens:
         here, there = mine.tokens[name], theirs.tokens[name]
-        if not (here >= 0).any() or (here >= 0).sum() / max(1, len(np.unique(here))) < 3:
-            continue  # groups of one or two tell nothing
-        if (here >= 0).sum() / len(np.unique(here)) > 100:
+        if not _tells(here):
             continue
         groups = _matched_groups(_profile(here, mine.kind), _profile(there, theirs.kind))
         found.append(_members(here, mine.kind, there, theirs.kind, groups))
@@ -235,34 +235,72 @@ def _read(here: Ints, there: Ints, rows: Ints, others: Ints) -> Ints:
     return meaning
 
 
+def _infer(mine: Side, theirs: Side, meaning: dict[str, Ints], name: str) -> None:
+    """Read more codes of one token by who its bearers may be: two whose dates are known can only be in one postcode.
+
+    A member's candidates are those of the register who share what else of it has been read; each speaks for its own
+    plaintext with the bits that weighs.  A code is read if at least two members agree, and by a margin.
+    """
+    here, there = mine.tokens[name], theirs.tokens[name]
+    if not _tells(here):
+        return
+    unread = (here >= 0) & (meaning[name][here] < 0)
+    row, other, score = _pairs(mine, theirs, {key: read for key, read in meaning.items() if key != name}, unread)
+    kept = there[other] >= 0
+    row, other, score = row[kept], other[kept], score[kept]
+    if not len(row):
+        return
+    width = int(there.max()) + 1
+    by_member = row * width + there[other]  # one vote of a member for a plaintext, however many candidates bear it
+    order = np.lexsort((-score, by_member))
+    first = np.r_[True, by_member[order][1:] != by_member[order][:-1]]
+    row, other, score = row[order][first], other[order][first], score[order][first]
+    votes, index, members = np.unique(here[row] * width + there[other], return_inverse=True, return_counts=True)
+    total = np.bincount(index, weights=score).astype(np.float64)
+    code, plain = votes // width, votes % width
+    best, second = _best_two(code, total)
+    sure = (members[best] >= 2) & (total[best] >= np.log2(width) + MARGIN) & (total[best] - second >= MARGIN)
+    meaning[name][code[best[sure]]] = plain[best[sure]]
+
+
+def _best_two(group: Ints, score: Floats) -> tuple[Ints, Floats]:
+    """For each group: where its best score is, and the second-best score (0 if there is none)."""
+    order = np.lexsort((-score, group))
+    begins = np.flatnonzero(np.r_[True, group[order][1:] != group[order][:-1]])
+    second = np.zeros(len(begins))
+    more = begins + 1 < np.r_[begins[1:], len(order)]
+    second[more] = score[order[begins[more] + 1]]
+    return order[begins], second
+
+
 def _fitted(mine: Side, theirs: Side, meaning: Mapping[str, Ints]) -> Ints:
     """Who each record is: the person of its kind whose read tokens weigh most, if by a margin; else -1."""
     need = np.log2(max(2, len(theirs))) - np.log2(max(1, len(np.unique(mine.kind))))
-    keys: list[Ints] = []
-    weights: list[Floats] = []
+    claims = np.full(len(mine), MISSING, np.int64)
+    row, other, score = _pairs(mine, theirs, meaning, np.ones(len(mine), bool))
+    if not len(row):
+        return claims
+    best, second = _best_two(row, score)
+    sure = (score[best] >= need) & (score[best] - second >= MARGIN)
+    claims[row[best[sure]]] = other[best[sure]]
+    scores = np.zeros(len(mine))
+    scores[row[best]] = score[best]
+    return _one_to_one(claims, scores)
+
+
+def _pairs(mine: Side, theirs: Side, meaning: Mapping[str, Ints], asked: Flags) -> tuple[Ints, Ints, Floats]:
+    """Pairs of a record asked for and a person of its kind with what they share, in bits over all tokens read."""
+    keys: list[Ints] = [np.zeros(0, np.int64)]
+    weights: list[Floats] = [np.zeros(0)]
     for name, read in meaning.items():
-        row, other, weight = _candidates(read[mine.tokens[name]], theirs.tokens[name], len(theirs))
+        of_row = np.where(asked, read[mine.tokens[name]], MISSING)
+        row, other, weight = _candidates(of_row, theirs.tokens[name], len(theirs))
         same = (mine.kind[row] == theirs.kind[other]) | (mine.kind[row] < 0) | (theirs.kind[other] < 0)
         keys.append(row[same] * len(theirs) + other[same])
         weights.append(weight[same])
-    claims = np.full(len(mine), MISSING, np.int64)
-    key = np.concatenate(keys) if keys else np.zeros(0, np.int64)
-    if not len(key):
-        return claims
-    pairs, index = np.unique(key, return_inverse=True)
-    score = np.bincount(index, weights=np.concatenate(weights))
-    row, other = pairs // len(theirs), pairs % len(theirs)
-    order = np.lexsort((-score, row))
-    row, other, score = row[order], other[order], score[order]
-    starts = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
-    second = np.zeros(len(starts))
-    more = starts + 1 < np.r_[starts[1:], len(row)]
-    second[more] = score[starts[more] + 1]
-    sure = (score[starts] >= need) & (score[starts] - second >= MARGIN)
-    claims[row[starts[sure]]] = other[starts[sure]]
-    return _one_to_one(
-        claims, dict(zip(row[starts].tolist(), score[starts].tolist(), strict=True)) if sure.any() else {}
-    )
+    pairs, index = np.unique(np.concatenate(keys), return_inverse=True)
+    score = np.bincount(index, weights=np.concatenate(weights), minlength=len(pairs)).astype(np.float64)
+    return pairs // len(theirs), pairs % len(theirs), score
 
 
 def _candidates(read: Ints, there: Ints, people: int) -> tuple[Ints, Ints, Floats]:
@@ -280,13 +318,17 @@ def _candidates(read: Ints, there: Ints, people: int) -> tuple[Ints, Ints, Float
     return row, other, np.repeat(np.log2(people / size), size)
 
 
-def _one_to_one(claims: Ints, score: Mapping[int, float]) -> Ints:
+def _one_to_one(claims: Ints, scores: Floats) -> Ints:
     """Where several records claim one person, only the best keeps them."""
     rows = np.flatnonzero(claims >= 0)
-    if not len(rows):
-        return claims
-    scores = np.array([score[row] for row in rows.tolist()])
-    order = rows[np.lexsort((-scores, claims[rows]))]
-    first = np.r_[True, claims[order][1:] != claims[order][:-1]]
-    claims[order[~first]] = MISSING
+    order = rows[np.lexsort((-scores[rows], claims[rows]))]
+    again = np.r_[False, claims[order][1:] == claims[order][:-1]][: len(order)]
+    claims[order[again]] = MISSING
     return claims
+
+
+def _tells(codes: Ints) -> bool:
+    """Whether groups of these codes are of a size that members can speak for: a postcode's, not a surname's."""
+    present = int((codes >= 0).sum())
+    groups = len(np.unique(codes[codes >= 0]))
+    return groups > 0 and 3 <= present / groups <= 100
