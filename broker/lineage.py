@@ -56,11 +56,15 @@ def follow(tx: Reading, person_ids: Iterable[str], *, since: datetime | None = N
                 found[row.before].append(row)
         events |= found
         new = {row.after for rows in found.values() for row in rows} - events.keys()
-    return {one: _followed(one, events) for one in asked}
+    return {one: led_to(one, events) for one in asked}
 
 
-def _followed(person_id: str, events: Mapping[str, Sequence[PersonEventRow]]) -> Followed:
-    """Step by step in time: an id that lives on after a split is another person than it was before."""
+def led_to(person_id: str, events: Mapping[str, Sequence[PersonEventRow]]) -> Followed:
+    """Where an id leads by these events, each under its `before`: step by step in time, as an id that lives on after a
+    split is another person than it was.
+
+    Which records of a mixture were whose is not kept: who was merged and then split leads to every part.
+    """
     at = {person_id: 0}  # each id that holds some of it, and after which run
     kinds: set[str] = set()
     while True:

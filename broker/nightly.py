@@ -34,13 +34,14 @@ from broker.store.items import records_with
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.validation import validate_sealed
 from broker.vault import Vault
-from linkage.matching.families import families
+from linkage.matching.families import network
 from linkage.matching.link import KEPT, Engine, Linkage, link
 from linkage.matching.model import BadModel, Model
 from linkage.matching.overrides import Overrides
 
 log = structlog.get_logger()
 
+FAMILIAR: Final = ("agency", "flow", "record_ref", "birth_year", "sex")  # what family statements are held against
 LOOKED_AFTER: Final = "social_care.looked_after"  # the category whose records the standing report tells apart
 
 
@@ -167,10 +168,16 @@ class _Run:
             check(counts, before, linkage, exception=self.exception, accepted=self.accepted is not None)
             counts["rates"] = self._rates(gathered.persons, linkage.clusters)
             stage(site, row, "build")
-            family = families(linkage.clusters, gathered.relationships, overrides=by_hand)
+            family = network(
+                linkage.clusters,
+                gathered.relationships,
+                overrides=by_hand,
+                persons=gathered.persons.select(list(FAMILIAR)),
+            )
+            counts["family"] = family.counts()
             tables = {
-                **gathered.new, "clusters": linkage.clusters, "family": family, "pairs": linkage.pairs,
-                "reviews": linkage.reviews, "severed": by_hand.severed_table(), **linkage.kept,
+                **gathered.new, "clusters": linkage.clusters, "family": family.edges, "conflicts": family.conflicts,
+                "pairs": linkage.pairs, "reviews": linkage.reviews, "severed": by_hand.severed_table(), **linkage.kept,
             }  # fmt: skip
             segments = dict(gathered.unchanged)
             if held.model is not None and held.model == linkage.model and before is not None:

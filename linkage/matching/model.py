@@ -27,6 +27,7 @@ SALTED: Final = ("given_name", "family_name")
 LEAST_PAIRS: Final = 1_000  # fewer pairs than this under an EM block or in a sample teach nothing: the default stands
 LEAST_EQUAL: Final = 0.3  # a model in which fewer true pairs than this are equal in a field has learnt something else
 FLOOR: Final = 1e-6  # no level is impossible
+EM_PAIRS: Final = 4_000_000  # about so many pairs are enough to learn m from; a million records have twenty times more
 SAMPLE: Final = 2_000_000
 STRANGERS: Final = 1_000_000  # pairs of two records of one flow, at least, to count coincidences in
 NAME_SAMPLE: Final = 400_000
@@ -315,6 +316,8 @@ def _expectation_maximisation(
         if pairs < LEAST_PAIRS:
             continue
         rule = " AND ".join(f"l.{column} = r.{column}" for column in session.blocked_on)
+        if pairs > EM_PAIRS:  # every so many blocks: tokens are as good as random, so these are like the rest
+            rule += f" AND l.{session.blocked_on[0]} % {math.ceil(pairs / EM_PAIRS)} = 0"
         splink = _with_u(connection, profile, us)
         splink.training.estimate_parameters_using_expectation_maximisation(
             CustomRule(f"{rule} AND {APART}", sql_dialect="duckdb"), fix_u_probabilities=True
