@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
-SIDES = ("encoded", "clear_text", "clear_text_wide")
+SIDES: Final = ("encoded", "clear_text", "clear_text_wide")
 
 
 def lines(body: Mapping[str, Any], heading: str, *, groups: bool) -> Iterator[str]:
@@ -39,7 +39,7 @@ def _line(name: str, score: Mapping[str, float]) -> str:
 
 
 def _sweep(sweep: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
-    """Every other threshold, single pairs."""
+    """Every third threshold, single pairs."""
     yield f"{'bits':>5}{'probability':>13}" + "".join(f"{name + '  P / R / F1':>32}" for name in sweep)
     for points in list(zip(*sweep.values(), strict=True))[::3]:
         first = points[0]
@@ -52,7 +52,7 @@ def _sweep(sweep: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
 
 def _groups(rows: list[dict[str, Any]], *, every: bool) -> Iterator[str]:
     """All groups, or only those served over five points worse than everyone else."""
-    shown = [row for row in rows if every or any(found for found in _findings(row))]
+    shown = [row for row in rows if every or any(_findings(row))]
     yield f"groups served worse by over five points: {sum(any(_findings(row)) for row in rows)} of {len(rows)}"
     if not shown:
         return
