@@ -20,7 +20,7 @@ def lines(body: Mapping[str, Any], heading: str, *, groups: bool) -> Iterator[st
     yield ""
     yield from _sweep(body["sweep"])
     yield ""
-    yield f"{'blocking key':<28}{'pairs':>12}{'recall':>10}{'no other':>10}"
+    yield f"{'blocking key':<34}{'pairs':>12}{'recall':>10}{'no other':>10}"
     for name, blocking in body["blocking"].items():
         for key in blocking["keys"]:
             if key["pairs"]:
