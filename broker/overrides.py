@@ -113,7 +113,7 @@ def keep_severs(
     """
     kept: dict[str, list[OverrideRow]] = defaultdict(list)
     for agency, members in _marked_anew(tx, keys, persons, at=at):
-        kept[agency] += _sever_all(tx, keys, members, previous, at=at)
+        kept[agency] += _sever_all(tx, trail, keys, members, previous, at=at)
     for agency, row in _left_behind(tx, keys, persons, previous, at=at):
         kept[agency].append(row)
     for agency, rows in sorted(kept.items()):
@@ -159,9 +159,14 @@ def _marked_anew(
 
 
 def _sever_all(
-    tx: Transaction, keys: Keys, members: tuple[list[RecordKey], list[RecordKey]], previous: pa.Table | None, *,
+    tx: Transaction,
+    trail: Trail,
+    keys: Keys,
+    members: tuple[list[RecordKey], list[RecordKey]],
+    previous: pa.Table | None,
+    *,
     at: datetime,
-) -> list[OverrideRow]:  # fmt: skip
+) -> list[OverrideRow]:
     before, new = members
     pairs = [*product(before, new), *combinations(new, 2)]
     together = _together(previous, {record for pair in pairs for record in pair})
@@ -169,9 +174,22 @@ def _sever_all(
     for one, other in pairs:
         ours, theirs = together.get(one, frozenset({one})), together.get(other, frozenset({other}))
         if other in ours:  # they were one person: which of its records belong to which side nobody here knows
+            _void(tx, trail, keys, ours, agency=one[0], at=at)
             ours, theirs = frozenset({one}), frozenset({other})
         rows.append(_severed(keys, Sides.of(ours, theirs), one[0], at=at))
     return rows
+
+
+def _void(
+    tx: Transaction, trail: Trail, keys: Keys, records: Iterable[RecordKey], *, agency: str, at: datetime
+) -> None:
+    """End what reviewers had joined within a person who turns out to be two: they decided about a mixture."""
+    for row in touching(tx, keys, records):
+        if row.kind == "must_link" and row.state != "withdrawn":
+            row.state, row.valid_to, row.changed_at = "withdrawn", at, at
+            tx.add(row)
+            who = {"organisation": agency, "method": "sever_marker"}
+            _record(tx, trail, "override.withdrawn", row, who=who, about=(), at=at, reason=MARKED)
 
 
 def _left_behind(

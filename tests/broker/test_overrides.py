@@ -123,6 +123,21 @@ def test_of_a_person_who_was_both_nobody_is_severed_but_the_two_that_are_marked(
     assert night(persons(OLD, NEW, AT_HEALTH, a="s", b="s"), before) == {frozenset({OLD, NEW})}
 
 
+def test_what_reviewers_had_joined_within_a_person_who_is_two_ends_with_the_sever(
+    night: Any, store: Store, trail: Trail, keys: Keys
+) -> None:
+    joined = a_decision(store, trail, keys, sides=Sides.of([AT_HEALTH], [WITH_POLICE]))
+    elsewhere = a_decision(store, trail, keys, sides=Sides.of([OTHER], [("council", "housing", "f" * 16)]))
+    night(persons(OLD, NEW, a="s", b="s"), clusters((OLD, NEW, AT_HEALTH, WITH_POLICE), (OTHER,)))
+    with store.reading() as tx:
+        state = {row.id: row.state for row in tx.all(OverrideRow, kind="must_link")}
+    assert state == {joined: "withdrawn", elsewhere: "active"}
+    trail.advance_pending()
+    with store.reading() as tx:
+        (event,) = tx.all(EventRow, type="override.withdrawn")
+    assert event.org == "council"
+
+
 def test_when_the_old_record_goes_those_who_were_linked_to_it_stay_severed_from_the_new_one(night: Any) -> None:
     first = night(persons(OLD, NEW, AT_HEALTH, a="s", b="s"))
     assert first == {frozenset({OLD, NEW})}  # nothing was linked yet
