@@ -41,6 +41,7 @@ from broker.linked import RELATION_OF, InService, LinkedArea, Relative, Stated
 from broker.store import Reading, Store, Transaction
 from broker.store.searches import SearchCandidateRow, SearchRow, ViewPersonRow, ViewRow
 from broker.trail import EntryRef, Trail, new_event_id
+from linkage.matching.families import Known
 from linkage.matching.overrides import RecordKey
 
 VIEW_LASTS: Final = timedelta(minutes=60)
@@ -150,6 +151,7 @@ def _decide_and_record(
             for relative in decided.relatives
             for theirs in [decided.records_shown(relative.person_id)]
         ],
+        conflicts=_conflicts(area, decided, candidate.person_id),
         feeds=decided.feeds,
         withheld=refusals(decided.snapshot, decided.request, decided.feeds, at=at),
         snapshot=decided.snapshot,
@@ -272,6 +274,17 @@ def _relatives(
     ]
     nearest = sorted([*family, *typed], key=lambda relative: _NEAREST.index(relative.relation))
     return tuple(nearest[:RELATIVES])
+
+
+def _conflicts(area: LinkedArea, decided: _Decided, child: str) -> Mapping[str, tuple[str, ...]]:
+    """How organisations disagree on the family, by what they tell of it and what is shown of the persons."""
+    telling = {record.source for record in decided.shown if record.person_id == child}
+    known = {}
+    for person_id in (child, *(relative.person_id for relative in decided.relatives)):
+        if theirs := decided.records_shown(person_id):
+            year = area.birth_year(theirs)
+            known[person_id] = Known(born=None if year is None else (year, year), sex=area.sex(theirs))
+    return area.conflicts(child, known, lambda stated: stated.source in telling)
 
 
 def _receipts(keys: Keys, decided: _Decided, *, at: datetime) -> dict[str, DecisionReceipt]:

@@ -180,6 +180,7 @@ class FamilyMember:
     known_to: int
     sources: tuple[str, ...]
     verified: bool
+    conflict: tuple[str, ...]  # how those who tell of it disagree: codes of linkage.matching.families
     since: Annotated[Day | None, Field(serialization_alias="from")]
     until: Annotated[Day | None, Field(serialization_alias="to")]
     categories: tuple[CategoryShown, ...]
@@ -254,11 +255,15 @@ def build(
     person: Header,
     seen: Sequence[Seen],
     relatives: Sequence[tuple[Relative, int | None, str]],
+    conflicts: Mapping[str, tuple[str, ...]],
     feeds: Sequence[Feed],
     withheld: Iterable[Refusal],
     snapshot: Snapshot,
 ) -> FamilyView:
-    """The view of one child.  `relatives` come with birth year and role; whoever is not shown is left out."""
+    """The view of one child.  `relatives` come with birth year and role; whoever is not shown is left out.
+
+    `conflicts` are, by person, the codes of how organisations disagree on them.
+    """
     pages = _rendered(seen, feeds, snapshot)
     tiles = _tiles(pages, feeds)
     shown_flows = {(tile.organisation, tile.flow) for tile in tiles}
@@ -272,7 +277,7 @@ def build(
         first_call=_first_call(tiles),
         tiles=tiles,
         others=tuple(_other(feed) for feed in feeds if (feed.organisation, feed.flow) not in shown_flows),
-        family=_family(pages, relatives),
+        family=_family(pages, relatives, conflicts),
         chronology=_chronology(pages, feeds),
         withheld=tuple(withheld),
     )
@@ -453,7 +458,9 @@ def _call(kind: FirstCallKind, tile: Tile, shown: CategoryShown) -> FirstCall:
 
 
 def _family(
-    pages: Sequence[tuple[Seen, tuple[CategoryShown, ...]]], relatives: Sequence[tuple[Relative, int | None, str]]
+    pages: Sequence[tuple[Seen, tuple[CategoryShown, ...]]],
+    relatives: Sequence[tuple[Relative, int | None, str]],
+    conflicts: Mapping[str, tuple[str, ...]],
 ) -> tuple[FamilyMember, ...]:
     members = []
     for relative, birth_year, person_role in relatives:
@@ -473,6 +480,7 @@ def _family(
                 known_to=len(known),
                 sources=tuple(sorted({statement.source for statement in stated})),
                 verified=any(statement.verified for statement in stated),
+                conflict=conflicts.get(relative.person_id, ()),
                 since=min((statement.since for statement in stated if statement.since), default=None),
                 until=max((end for end in ended if end), default=None) if ended and all(ended) else None,
                 categories=tuple(each for _, shown in mine for each in shown),

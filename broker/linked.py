@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from broker.store import Store
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.vault import SegmentId, Vault
+from linkage.matching.families import Known, Statement, disagreements
 from linkage.matching.model import Model
 from linkage.matching.overrides import RecordKey, severed_pairs
 from linkage.matching.search import Index
@@ -161,6 +162,30 @@ class LinkedArea:
             for other, several in sorted(found.items())
         )
 
+    def conflicts(
+        self, person_id: str, known: Mapping[str, Known], told: Callable[[Stated], bool]
+    ) -> Mapping[str, tuple[str, ...]]:
+        """By relative, how statements contradict each other on what they are to a person: codes of DISAGREEMENTS.
+
+        Nothing counts but the statements that `told` lets through, on those who are in `known`, and what is known of
+        them there: what is hidden contradicts nothing.
+        """
+        others, said = [], []
+        for edge in self.index.family_of(person_id).to_pylist():
+            other = edge["person_b"] if edge["person_a"] == person_id else edge["person_a"]
+            if other in known and edge["type"] != "household" and told(_stated(edge)):
+                others.append(other)
+                source = (edge["agency"], edge["flow"])
+                said.append(
+                    Statement(
+                        a=edge["person_a"], b=edge["person_b"], type=edge["type"], source=source, until=edge["valid_to"]
+                    )
+                )
+        found: dict[str, set[str]] = defaultdict(set)
+        for other, codes in zip(others, disagreements(said, known), strict=True):
+            found[other] |= codes
+        return {other: tuple(sorted(codes)) for other, codes in found.items()}
+
     def tags(self, person_id: str) -> frozenset[str]:
         """The tags that lie over every record of a person.
 
@@ -187,10 +212,7 @@ class LinkedArea:
     def _edges(self, person_id: str, told: Callable[[Stated], bool]) -> list[tuple[str, str, Stated]]:
         listed = []
         for edge in self.index.family_of(person_id).to_pylist():
-            stated = Stated(
-                type=edge["type"], source=edge["agency"], flow=edge["flow"], verified=bool(edge["verified"]),
-                since=edge["valid_from"], until=edge["valid_to"],
-            )  # fmt: skip
+            stated = _stated(edge)
             if not told(stated):
                 continue
             if edge["person_b"] == person_id:
@@ -248,6 +270,13 @@ class InService:
             pairs=tables["pairs"],
             clusters=tables["clusters"],
         ).warm()
+
+
+def _stated(edge: Mapping[str, Any]) -> Stated:
+    return Stated(
+        type=edge["type"], source=edge["agency"], flow=edge["flow"], verified=bool(edge["verified"]),
+        since=edge["valid_from"], until=edge["valid_to"],
+    )  # fmt: skip
 
 
 def _strictness(shield: str) -> int:

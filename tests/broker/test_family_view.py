@@ -63,11 +63,14 @@ def seen(
     )  # fmt: skip
 
 
-def a_view(*records: Seen, feeds: list[Feed], relatives: list[tuple[Relative, int | None, str]] | None = None) -> Any:
+def a_view(
+    *records: Seen, feeds: list[Feed], relatives: list[tuple[Relative, int | None, str]] | None = None,
+    conflicts: dict[str, tuple[str, ...]] | None = None,
+) -> Any:  # fmt: skip
     header = Header(birth_year=2015, sex="F", band="match", agreed=(), differs=())
     return build(
         view="v", at=AT, ends_at=AT + timedelta(hours=1), purpose="MASH_SCREEN", threshold=None, person=header,
-        seen=records, relatives=relatives or [], feeds=feeds, withheld=(), snapshot=NOBODY_SIGNED,
+        seen=records, relatives=relatives or [], conflicts=conflicts or {}, feeds=feeds, withheld=(), snapshot=NOBODY_SIGNED,
     )  # fmt: skip
 
 
@@ -154,7 +157,23 @@ def test_a_hidden_relative_leaves_no_line_and_no_count() -> None:
         COUNCIL, "education", a_rendering("education.enrolment", Mode.EXISTENCE), relation="parent", person="mother"
     )
     (member,) = a_view(child, known, hidden, feeds=feeds, relatives=[(mother, 1990, "parent")]).family
-    assert (member.relation, member.known_to, member.sources) == ("birth_parent", 1, (COUNCIL,))
+    assert (member.relation, member.known_to, member.sources, member.conflict) == ("birth_parent", 1, (COUNCIL,), ())
+
+
+def test_where_organisations_disagree_on_a_relative_the_line_says_how() -> None:
+    carer = Relative(
+        person_id="carer", relation="carer",
+        stated=(Stated(type="carer", source=COUNCIL, flow="education", verified=False, since=None, until=None),),
+        flows=frozenset({(COUNCIL, "education")}),
+    )  # fmt: skip
+    known = seen(
+        COUNCIL, "education", a_rendering("education.enrolment", Mode.EXISTENCE), relation="carer", person="carer"
+    )
+    (member,) = a_view(
+        known, feeds=[a_feed(COUNCIL, "education")], relatives=[(carer, 1990, "carer")],
+        conflicts={"carer": ("ended_or_current",)},
+    ).family  # fmt: skip
+    assert member.conflict == ("ended_or_current",)
 
 
 def test_what_police_hold_on_a_father_is_in_the_chronology_but_does_not_make_police_know_the_child() -> None:

@@ -218,6 +218,7 @@ class Relative(Answer):
     known_to: int = 0
     sources: tuple[str, ...] = ()
     verified: bool = False
+    conflict: tuple[str, ...] = ()  # how those who state it disagree: keys of words.FAMILY_CONFLICTS
     since: date | None = Field(default=None, alias="from")
     until: date | None = Field(default=None, alias="to")
 

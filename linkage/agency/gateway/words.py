@@ -173,6 +173,16 @@ FAMILY_WORDS: Final = MappingProxyType(
         "parental_responsibility": "Holds parental responsibility",
     }
 )
+FAMILY_CONFLICTS: Final = MappingProxyType(
+    {
+        "parents_differ": "Organisations name different birth parents.",
+        "too_young": "By the years of birth one cannot be the parent of the other.",
+        "relation_differs": "Two relationships are stated that cannot both be right.",
+        "carer_or_parent": "One organisation says carer, another birth parent.",
+        "ended_or_current": "One organisation says this has ended, another that it goes on.",
+    }
+)
+"""How organisations disagree on a relationship; which of them is right is for people to find out."""
 
 
 def sector(flow: str) -> str:

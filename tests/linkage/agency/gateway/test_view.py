@@ -14,6 +14,7 @@ from linkage.agency.gateway import words
 from linkage.agency.gateway.answers import Event, FamilyView, Person, Refusal, Relative, SearchAnswer, reasons
 from linkage.agency.gateway.family import Gap, with_gaps
 from linkage.agency.gateway.network import BOX_HEIGHT, BOX_WIDTH, LIMIT, draw
+from linkage.matching.families import DISAGREEMENTS
 from tests.linkage.agency.gateway.builders import (
     ANALYST,
     DESK,
@@ -235,6 +236,16 @@ def test_beyond_the_limit_there_is_the_table_alone(running: Running) -> None:
     family = [{"relation": "sibling", "birth_year": 2010, "sources": ["northshire-icb"]}] * (LIMIT + 1)
     page = shown(running, a_view(family=family))
     assert "Drawing shows up to 24 people." in page
+
+
+def test_where_organisations_disagree_on_a_relative_the_page_says_so_in_words(running: Running) -> None:
+    assert set(words.FAMILY_CONFLICTS) == set(DISAGREEMENTS)
+    family = [
+        {"relation": "carer", "birth_year": 1980, "sources": ["northshire-icb"], "conflict": ["carer_or_parent", "new"]}
+    ]
+    page = shown(running, a_view(family=family))
+    assert words.FAMILY_CONFLICTS["carer_or_parent"] in page
+    assert "Organisations disagree on this." in page
 
 
 def test_a_later_brokers_new_members_do_not_break_the_page() -> None:
