@@ -28,6 +28,7 @@ from linkage.matching.numbering import (
     packed_pairs,
     pairs_within,
     ramp,
+    repeated,
 )
 
 Bits = npt.NDArray[np.int16]
@@ -177,8 +178,7 @@ def _named(rows: Numbered, names: tuple[str, ...]) -> Held:
         found, places = contains(aliases, number)
         number[found] = np.array([least[alias] for alias in aliases.tolist()], np.int64)[places[found]]
     order = np.argsort(number)
-    shared = np.flatnonzero(number[order[1:]] == number[order[:-1]])
-    some = np.union1d(shared, shared + 1)
+    some = repeated(number[order])
     order[some] = order[some][np.lexsort((rec[order[some]], number[order[some]]))]
     number, rec = number[order], rec[order]
     again = np.zeros(len(rec), np.bool_)

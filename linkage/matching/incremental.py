@@ -16,6 +16,8 @@ takes the frequencies that were kept under the same model, also where nothing el
 Pairs that no rule could ever make matter (`settling.worth_keeping`) are not kept: four of five.
 """
 
+# ruff: noqa: S608 - what SQL is built of here are constants of this package, never input
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -33,7 +35,7 @@ from linkage.matching.comparing import SCORED, frequencies_of, frequency_of, sco
 from linkage.matching.comparisons import DOB_EQUAL, NAME_CLOSE
 from linkage.matching.holders import Bits, Holders, holders_of
 from linkage.matching.model import Model
-from linkage.matching.numbering import Digests, Flags, Ints, Numbered, content_columns, mixed
+from linkage.matching.numbering import Digests, Flags, Ints, Numbered, content_columns, mixed, name_digests
 from linkage.matching.scoring import columns_compared, scored_sides
 from linkage.matching.settling import RULES, worth_keeping
 from linkage.records import FILTERS, TOKENS, filter_columns
@@ -212,8 +214,8 @@ def homes_of(connection: duckdb.DuckDBPyConnection, rows: Numbered, households: 
     if households is None or households.num_rows == 0:
         return Homes(rec=nothing, token=nothing)
     connection.register("households_in", households)
-    found = connection.execute("""
-        SELECT hash(agency, flow, ref_a) AS one, hash(ref_a, 1, flow, agency) AS two, household FROM households_in
+    found = connection.execute(f"""
+        SELECT {name_digests("ref_a")}, household FROM households_in
         WHERE type = 'household' AND household IS NOT NULL
     """).fetchnumpy()
     connection.unregister("households_in")

@@ -134,8 +134,7 @@ def numbered(
     connection.unregister("persons_in")
     order = np.argsort(first)
     order = order[np.argsort(codes[order].astype(np.int16), kind="stable")]
-    again = np.flatnonzero(first[order[1:]] == first[order[:-1]])
-    some = np.union1d(again, again + 1)  # neighbours of one name, or once in a million years of two
+    some = repeated(first[order])  # rows of one record, or hardly ever of two
     order[some] = order[some][np.lexsort([column[order[some]] for column in (digest, second, first, codes)])]
     new = _changes(codes[order], first[order], second[order])
     rec = np.empty(len(order), np.int32)
@@ -160,11 +159,18 @@ def numbered(
 def _names(connection: duckdb.DuckDBPyConnection, named: pa.Table) -> tuple[Digests, Digests]:
     """Two digests of the name of each row's record: by both together no two names are taken for one."""
     connection.register("named_in", named.select(list(KEY)))
-    made = connection.execute("""
-        SELECT hash(agency, flow, record_ref) AS one, hash(record_ref, 1, flow, agency) AS two FROM named_in
-    """).fetchnumpy()
+    made = connection.execute(f"SELECT {name_digests('record_ref')} FROM named_in").fetchnumpy()
     connection.unregister("named_in")
     return np.asarray(made["one"], np.uint64), np.asarray(made["two"], np.uint64)
+
+
+def name_digests(ref: str) -> str:
+    """SQL: two digests, `one` and `two`, of a record's name, its record_ref in column `ref`.
+
+    DuckDB's digest of several values hangs on the digest of each, so the second is of less of the record_ref: two that
+    collide in one do not in the other.
+    """
+    return f"hash(agency, flow, {ref}) AS one, hash({ref}[9:]) AS two"
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
@@ -243,6 +249,15 @@ def pairs_within(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
         at, end = at[left_over], end[left_over]
     nothing = np.zeros(0, np.int64)
     return np.concatenate([nothing, *lefts]), np.concatenate([nothing, *rights])
+
+
+def repeated(values: npt.NDArray[Any]) -> Ints:
+    """The places in a sorted array whose value a neighbour has too."""
+    again = values[1:] == values[:-1]
+    both = np.zeros(len(values), np.bool_)
+    both[1:] |= again
+    both[:-1] |= again
+    return np.flatnonzero(both).astype(np.int64)
 
 
 def ramp(sizes: Ints) -> Ints:

@@ -215,7 +215,10 @@ def _as_known(
 ) -> dict[str, Ints]:
     """One agency's records of these children, with its slips and gaps."""
     count = len(whose)
-    slip = lambda share: chance.random(count) < share  # noqa: E731 - a name for a draw, used a dozen times below
+
+    def slip(share: float) -> Flags:
+        return chance.random(count) < share
+
     held = {name: values[whose].copy() for name, values in child.items() if name != "number"}
     held |= {"given": given[whose], "family": family[whose], "child": whose}
     number = child["number"][whose]
@@ -238,6 +241,8 @@ def _as_known(
     held["pnc"] = np.where(slip((0.0, 0.0, 0.9)[source]), number, MISSING)
     wrong = slip(0.001)  # another child's number
     held["nhs"][wrong] = chance.permutation(held["nhs"][wrong])
+    twice = np.flatnonzero(slip(0.0002))  # and a number that one agency gives to two
+    held["nhs"][twice] = held["nhs"][twice - 1]
     held["household"][slip(0.3)] = MISSING
     held["source"] = np.full(count, source)
     held["ref"] = np.arange(count) * len(SOURCES) + source

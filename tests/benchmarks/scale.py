@@ -1,0 +1,139 @@
+"""Linking a million records of three agencies, the night after, and how both grow: each size in a process of its own.
+
+The people are those of `population`: real encodings of names, dates, postcodes and numbers with their slips.  Encoding
+them takes longer than linking and is not counted; nor are reading the tables and what the broker does before and after.
+A night changes two records in a hundred: half of those changed, a quarter withdrawn, a quarter new.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from linkage.agency.encode import DEFAULT_PROFILE
+from linkage.matching.link import Linkage, link
+from linkage.matching.model import default_model
+from tests.benchmarks.population import after_a_night, encoded, households, population
+
+TOPIC: Final = "linkage"
+SIZES: Final = (125_000, 250_000, 500_000, 1_000_000)
+FAR: Final = 10_000_000
+CPU_LIMIT: Final = 60.0
+MEMORY_LIMIT: Final = 4096.0
+NIGHT_GOAL: Final = 0.25
+FOLDER: Final = "SCALE_FOLDER"  # keep the encoded tables here, and use those that are there: for work on the linkage
+
+Row = dict[str, Any]
+
+
+def rows() -> Iterator[Row]:
+    """The rows of `make bench ONLY=linkage` about size."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(os.environ.get(FOLDER, temporary))
+        found = {}
+        for size in SIZES:
+            for step in ("make", "full", "night"):
+                done = subprocess.run(
+                    [sys.executable, "-m", "tests.benchmarks.scale", step, str(size), str(folder)],
+                    check=True, capture_output=True, text=True,
+                )  # fmt: skip
+                found[size, step] = json.loads(done.stdout.splitlines()[-1]) if step != "make" else {}
+            full, night = found[size, "full"], found[size, "night"]
+            yield _row(
+                f"link {size:,} records, frozen model", full["cpu_s"], "the whole chain's limit", CPU_LIMIT, "CPU s"
+            )
+            yield _row(f"peak memory of it, {full['loaded_mb']:,.0f} MB of it the tables", full["peak_mb"], "the limit",
+                       MEMORY_LIMIT, "MB")  # fmt: skip
+            yield _row(
+                f"a night of 2 %, {night['compared']:,} of {size:,} records compared", night["cpu_s"], "a full run of it",
+                night["full_cpu_s"], "CPU s", goal=NIGHT_GOAL if size == SIZES[-1] else None,
+            )  # fmt: skip
+            yield {
+                "claim": f"that night's persons, pairs and reviews at {size:,}, of a full run's", "ours": night["same"],
+                "peer": 3, "peer_name": "tables equal", "ratio": night["same"] / 3, "goal": 1, "held": night["same"] == 3,
+                "unit": "tables",
+            }  # fmt: skip
+        for step, name, unit in (
+            ("full", "cpu_s", "CPU s"), ("full", "own_mb", "MB beside the tables"), ("night", "cpu_s", "CPU s"),
+            ("full", "pairs", "pairs of rows"),
+        ):  # fmt: skip
+            power, far = _law([(size, found[size, step][name]) for size in SIZES])
+            yield {
+                "claim": f"{step}, {unit}: grows with records to the power {power:.2f}; at {FAR:,} (extrapolated)",
+                "ours": round(far, 1), "peer": None, "peer_name": None, "ratio": None, "goal": None, "held": None,
+                "unit": unit,
+            }  # fmt: skip
+
+
+def _law(measured: list[tuple[int, float]]) -> tuple[float, float]:
+    """The power of growth, by least squares over the logarithms, and what it makes of FAR records."""
+    sizes, figures = (np.log([one[n] for one in measured]) for n in (0, 1))
+    power, start = np.polyfit(sizes, figures, 1)
+    return float(power), math.exp(float(start) + float(power) * math.log(FAR))
+
+
+def _row(claim: str, ours: float, name: str, peer: float, unit: str, goal: float | None = 1.0) -> Row:
+    ratio = ours / peer
+    return {
+        "claim": claim, "ours": round(ours, 2), "peer": round(peer, 2), "peer_name": name, "ratio": round(ratio, 3),
+        "goal": goal, "held": None if goal is None else ratio <= goal, "unit": unit,
+    }  # fmt: skip
+
+
+def _make(size: int, folder: Path) -> None:
+    if (folder / f"{size}-1-homes.parquet").exists():
+        return
+    records = population(size)
+    for night, held in enumerate((records, after_a_night(records))):
+        pq.write_table(encoded(held), folder / f"{size}-{night}.parquet", compression="none", use_dictionary=False)
+        pq.write_table(households(held), folder / f"{size}-{night}-homes.parquet")
+
+
+def _linked(size: int, folder: Path, night: int, **options: Any) -> tuple[Linkage, float, float]:
+    """A run, its processor seconds, and the memory in use before it began."""
+    persons = pq.read_table(folder / f"{size}-{night}.parquet")
+    homes = pq.read_table(folder / f"{size}-{night}-homes.parquet")
+    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    numbers = count()
+    began = time.process_time()
+    run = link(persons, households=homes, model=default_model(DEFAULT_PROFILE), new_id=lambda: f"{night}-{next(numbers):034d}",
+               **options)  # fmt: skip
+    return run, time.process_time() - began, loaded
+
+
+def _full(size: int, folder: Path) -> Row:
+    run, seconds, loaded = _linked(size, folder, 0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "cpu_s": seconds, "peak_mb": peak, "loaded_mb": loaded, "own_mb": peak - loaded,
+        "pairs": run.report.candidate_pairs,
+    }  # fmt: skip
+
+
+def _night(size: int, folder: Path) -> Row:
+    before, _, _ = _linked(size, folder, 0)
+    delta, seconds, _ = _linked(size, folder, 1, previous=before.clusters, kept=before.kept)
+    whole, full, _ = _linked(size, folder, 1, previous=before.clusters)
+    same = sum(getattr(delta, name).equals(getattr(whole, name)) for name in ("clusters", "pairs", "reviews"))
+    return {"cpu_s": seconds, "full_cpu_s": full, "compared": delta.report.compared, "same": same}
+
+
+if __name__ == "__main__":
+    step, size, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    if step == "make":
+        _make(size, folder)
+    else:
+        print(json.dumps({"full": _full, "night": _night}[step](size, folder)))
