@@ -30,23 +30,30 @@ TABLES: Final[tuple[Table, ...]] = get_args(Table)
 PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
 
 FILTERS: Final[Mapping[Profile, tuple[str, ...]]] = {
-    "guarded-2": ("given_d", "given_p", "family_d", "family_p", "dob", "postcode"),
+    "guarded-2": ("given_d", "given_p", "family_d", "family_p", "dob_p", "postcode_d"),
     "accurate-2": ("given", "family", "dob", "postcode"),
 }
-"""The filters of one row: a name salted by date of birth (`_d`) or by postcode (`_p`), or unsalted."""
+"""The filters of one row: of each field, salted by date of birth (`_d`) or by postcode (`_p`), or unsalted."""
 
 _COMPOSITES: Final = ("dob_given", "dob_family", "postcode_given", "postcode_family", "dob_sector")
 _WIDE: Final = (
     "soundex_pair", "family_year", "given_year", "family_daymonth", "given_daymonth",
     "postcode_given1", "postcode_family1",
+    "given_soundex", "family_soundex", "given_initial", "family_initial",
 )  # fmt: skip
+_ALIKE: Final = ("dob_family_given1", "postcode_family_given1", "dob_given_family1", "postcode_given_family1")
+_NUMBERED: Final = ("given_name_n", "family_name_n", "dob_n", "given_name_u", "family_name_u", "dob_u")
 TOKENS: Final[Mapping[Profile, tuple[str, ...]]] = {
     "guarded-2": (
-        "given_name_d", "given_name_p", "family_name_d", "family_name_p", "dob", "postcode", *_COMPOSITES,
+        "given_name_d", "given_name_p", "family_name_d", "family_name_p", *_COMPOSITES, *_ALIKE, *_NUMBERED,
     ),
     "accurate-2": ("given_name", "family_name", "dob", "postcode", *_COMPOSITES, *_WIDE),
 }  # fmt: skip
-"""Equality and blocking tokens; in the table their columns are `t_<name>`."""
+"""Equality and blocking tokens; in the table their columns are `t_<name>`.
+
+Under `guarded` each is of at least two fields, one of them a date of birth, a postcode or (`_n`, `_u`) an NHS number or
+UPN that salts it: no token or filter says by itself that two people share a name, a birthday or a postcode.
+"""
 
 IDENTIFIERS: Final = ("nhs_number", "superseded_nhs_number", "upn", "former_upn", "pnc", "cro", "uln", "local")
 """Exact-match tokens of identifiers; in the table their columns are `id_<name>`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -13,8 +14,11 @@ FIELDS: Final = ("given_name", "family_name", "date_of_birth", "postcode", "sex"
 NAME_BARS: Final = (68, 62, 56)  # per cent of dice; 99.9 % of random surname pairs lie below the last
 DOB_BARS: Final = (70, 58)
 POSTCODE_BARS: Final = (62, 55)
-NAME_EQUAL: Final = 4
-NAME_CLOSE: Final = 2  # dice >= .62 or better
+NAME_EQUAL: Final = 6
+NAME_CLOSE: Final = 4  # dice >= .62 or better
+NAME_ALIKE: Final = 3  # dice >= .56 or better; below it names may be two twins'
+SOUNDS: Final = 2  # no bar reached, but one soundex
+STARTS: Final = 1  # nor that, but one first letter
 DOB_EQUAL: Final = 3
 POSTCODE_EQUAL: Final = 3
 FAR: Final = 0
@@ -64,17 +68,17 @@ class FieldComparison:
 
 def comparisons(profile: Profile, dialect: Dialect = "duckdb") -> tuple[FieldComparison, ...]:
     """The five comparisons of a profile, in the order of FIELDS.  What differs by dialect is `dice` alone."""
+    sex = FieldComparison(field="sex", null_when="sex_l IS NULL OR sex_r IS NULL", levels=("sex_l = sex_r",))
     if profile == "guarded-2":
-        names = [_salted_name("given_name", "given", dialect), _salted_name("family_name", "family", dialect)]
-    else:
-        names = [_name("given_name", "given", dialect), _name("family_name", "family", dialect)]
-    # k_dob and k_postcode are copies of the tokens: Splink leaves out of an EM session each comparison that reads the
-    # column blocked on, and the salted names read t_dob and t_postcode.
+        names = (_salted_name("given_name", "given", "family", dialect),
+                 _salted_name("family_name", "family", "given", dialect))  # fmt: skip
+        return (*names, _salted_date(dialect), _salted_postcode(dialect), sex)
     return (
-        *names,
-        _filter("date_of_birth", "dob", "k_dob", DOB_BARS, dialect),
-        _filter("postcode", "postcode", "k_postcode", POSTCODE_BARS, dialect),
-        FieldComparison(field="sex", null_when="sex_l IS NULL OR sex_r IS NULL", levels=("sex_l = sex_r",)),
+        _name("given_name", "given", dialect),
+        _name("family_name", "family", dialect),
+        _filter("date_of_birth", "dob", "t_dob", DOB_BARS, dialect),
+        _filter("postcode", "postcode", "t_postcode", POSTCODE_BARS, dialect),
+        sex,
     )
 
 
@@ -96,30 +100,78 @@ def common_bits(filter_name: str, dialect: Dialect = "duckdb") -> str:
     return " + ".join(f"bit_count({filter_name}_w{i}_l & {filter_name}_w{i}_r)" for i in range(FILTER_WORDS))
 
 
+# --- Unsalted: `accurate` --------------------------------------------------------------------------------------------
+
+
 def _filter(field: str, filter_name: str, token: str, bars: tuple[int, ...], dialect: Dialect) -> FieldComparison:
     return FieldComparison(
         field=field,
         null_when=f"{filter_name}_n_l IS NULL OR {filter_name}_n_r IS NULL",
-        levels=(f"{token}_l = {token}_r", *(dice(filter_name, bar, dialect) for bar in bars)),
+        levels=(_equal(token), *(dice(filter_name, bar, dialect) for bar in bars)),
     )
 
 
-def _name(field: str, filter_name: str, dialect: Dialect) -> FieldComparison:
-    token = f"t_{field}"
-    compared = _filter(field, filter_name, token, NAME_BARS, dialect)
-    return FieldComparison(field=field, null_when=compared.null_when, levels=compared.levels, tf_column=token)
+def _name(field: str, stem: str, dialect: Dialect) -> FieldComparison:
+    compared = _filter(field, stem, f"t_{field}", NAME_BARS, dialect)
+    levels = (*compared.levels, _equal(f"t_{stem}_soundex"), _equal(f"t_{stem}_initial"))
+    return FieldComparison(field=field, null_when=compared.null_when, levels=levels, tf_column=f"t_{field}")
 
 
-def _salted_name(field: str, stem: str, dialect: Dialect) -> FieldComparison:
-    # A filter says nothing across two salts: it counts only where the salt's own token agrees.
-    salts = {"d": "t_dob_l = t_dob_r", "p": "t_postcode_l = t_postcode_r"}
-    held = {salt: f"{stem}_{salt}_n_l IS NOT NULL AND {stem}_{salt}_n_r IS NOT NULL" for salt in salts}
-    comparable = " OR ".join(f"coalesce({agree} AND {held[salt]}, false)" for salt, agree in salts.items())
-    equal = " OR ".join(f"coalesce(t_{field}_{salt}_l = t_{field}_{salt}_r, false)" for salt in salts)
-    close = (
-        " OR ".join(
-            f"coalesce({agree} AND {dice(f'{stem}_{salt}', bar, dialect)}, false)" for salt, agree in salts.items()
-        )
+# --- Salted: `guarded` -----------------------------------------------------------------------------------------------
+# A filter says nothing across two salts: it counts only where the salts agree, and that is known only from tokens of
+# two fields, one of which is the salt.  Whoever shares a date of birth and neither name nor sector is not compared.
+
+SAME_DATE: Final = ("dob_given", "dob_family", "dob_sector")
+"""Tokens of which an equal one shows that two dates of birth are the same."""
+SAME_POSTCODE: Final = ("postcode_given", "postcode_family")
+NUMBERS: Final = ("n", "u")  # the suffix of tokens that an NHS number, or a UPN, salts
+
+
+def _salted_name(field: str, stem: str, other: str, dialect: Dialect) -> FieldComparison:
+    salts = {"d": _any(SAME_DATE), "p": _any(SAME_POSTCODE)}
+    comparable = {salt: f"({agree} AND {_both(f'{stem}_{salt}')})" for salt, agree in salts.items()}
+    equal = _any(f"{field}_{salt}" for salt in (*salts, *NUMBERS))
+    close = [
+        " OR ".join(f"({held} AND {dice(f'{stem}_{salt}', bar, dialect)})" for salt, held in comparable.items())
         for bar in NAME_BARS
+    ]
+    sounds = _any((f"dob_{stem}", f"postcode_{stem}"))
+    starts = _any((f"dob_{other}_{stem}1", f"postcode_{other}_{stem}1"))
+    return FieldComparison(
+        field=field,
+        null_when=f"NOT ({' OR '.join(comparable.values())} OR {equal})",
+        levels=(equal, *close, sounds, starts),
     )
-    return FieldComparison(field=field, null_when=f"NOT ({comparable})", levels=(equal, *close))
+
+
+def _salted_date(dialect: Dialect) -> FieldComparison:
+    equal = _any((*SAME_DATE, *(f"dob_{number}" for number in NUMBERS)))
+    comparable = f"({_any(SAME_POSTCODE)} AND {_both('dob_p')})"
+    return FieldComparison(
+        field="date_of_birth",
+        null_when=f"NOT ({comparable} OR {equal})",
+        levels=(equal, *(f"{comparable} AND {dice('dob_p', bar, dialect)}" for bar in DOB_BARS)),
+    )
+
+
+def _salted_postcode(dialect: Dialect) -> FieldComparison:
+    same = _any(SAME_POSTCODE)
+    comparable = f"({_any(SAME_DATE)} AND {_both('postcode_d')})"
+    bars = (100, *POSTCODE_BARS)  # two filters under one salt with the same bits are of one postcode
+    exact, *close = (f"{comparable} AND {dice('postcode_d', bar, dialect)}" for bar in bars)
+    return FieldComparison(
+        field="postcode", null_when=f"NOT ({comparable} OR {same})", levels=(f"{same} OR ({exact})", *close)
+    )
+
+
+def _equal(column: str) -> str:
+    return f"coalesce({column}_l = {column}_r, false)"
+
+
+def _any(tokens: Iterable[str]) -> str:
+    """SQL: one of these tokens is equal; never null."""
+    return f"({' OR '.join(_equal(f't_{token}') for token in tokens)})"
+
+
+def _both(filter_name: str) -> str:
+    return f"{filter_name}_n_l IS NOT NULL AND {filter_name}_n_r IS NOT NULL"

@@ -14,6 +14,8 @@ from linkage.matching.comparisons import (
     NAME_BARS,
     NOT_COMPARABLE,
     POSTCODE_BARS,
+    SOUNDS,
+    STARTS,
     FieldComparison,
     comparisons,
 )
@@ -188,10 +190,11 @@ def _level(compared: FieldComparison, level: int) -> str:
         return "could not be compared"
     if level == FAR:
         return "differs"
-    bars = _BARS.get(compared.field, ())
-    if level == compared.size - 1 or level > len(bars):
+    if level == compared.size - 1:
         return "equal"
-    return f"alike, {bars[len(bars) - level]} % or more"
+    below = {SOUNDS: "sounds alike", STARTS: "starts alike"} if compared.field in ("given_name", "family_name") else {}
+    bars = _BARS[compared.field]
+    return below.get(level) or f"alike, {bars[len(bars) - level + len(below)]} % or more"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from linkage.matching.bands import banded
 from linkage.matching.blocking import BLOCK_CAP, add_blocking_columns
 from linkage.matching.comparing import SCORED
-from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_CLOSE
+from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE
 from linkage.matching.identifiers import LOCAL, SPREAD, compare_numbers, drop_shared, number_records
 from linkage.matching.incremental import KEPT, PEOPLE, RECORDS, Compared, compare
 from linkage.matching.lasting import lasting_ids
-from linkage.matching.model import BadModel, Model, default_model, linker, train
+from linkage.matching.model import BadModel, Model, default_model, linker
 from linkage.matching.numbering import Ints, Numbered, numbered, whole
 from linkage.matching.overrides import Overrides, RecordKey, RecordPair, without_bridges
 from linkage.matching.persons import Edge, Partition, Rules, changes, cluster, keep_ids
@@ -39,6 +39,7 @@ from linkage.matching.settling import (
     settle,
     without,
 )
+from linkage.matching.training import train
 from linkage.matching.workspace import load_persons, open_workspace, profile_of
 
 __all__ = [
@@ -448,7 +449,7 @@ class Run:
                 SELECT rec_l AS rec, rec_r AS rival, other_number FROM near
                 UNION ALL SELECT rec_r, rec_l, other_number FROM near
             ), far AS (
-                SELECT rec_l, rec_r FROM banded WHERE rule = 'identifier' AND gamma_given_name = {FAR}
+                SELECT rec_l, rec_r FROM banded WHERE rule = 'identifier' AND gamma_given_name BETWEEN {FAR} AND {NAME_ALIKE - 1}
             )
             SELECT DISTINCT far.rec_l, far.rec_r
             FROM (SELECT *, rec_l AS rec, rec_r AS other FROM far UNION ALL SELECT *, rec_r, rec_l FROM far) far

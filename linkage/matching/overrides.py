@@ -179,6 +179,6 @@ def _repeated(mine: _Placed, pairs: Iterable[tuple[_Placed, _Placed]]) -> set[in
 
 
 def _same(row: _Row, other: _Row, stem: str) -> bool:
-    """Whether two rows have an equal token of this kind: of the value itself, or of the value under a salt."""
-    named = (name for name in row if name in (stem, f"{stem}_d", f"{stem}_p"))
+    """Whether two rows have an equal token of this kind: of the value itself, or of the value with others."""
+    named = (name for name in row if name == stem or name.startswith(f"{stem}_"))
     return any(row[name] is not None and row[name] == other[name] for name in named)

@@ -26,11 +26,18 @@ from linkage.matching.comparisons import (
     DOB_EQUAL,
     FAR,
     FIELDS,
+    NAME_ALIKE,
     NAME_BARS,
     NAME_CLOSE,
+    NAME_EQUAL,
     NOT_COMPARABLE,
+    NUMBERS,
     POSTCODE_BARS,
     POSTCODE_EQUAL,
+    SAME_DATE,
+    SAME_POSTCODE,
+    SOUNDS,
+    STARTS,
     comparisons,
 )
 from linkage.matching.identifiers import ALL_SCHEMES, LOCAL
@@ -66,14 +73,13 @@ class Comparer:
     """`compare(left, right)` under one model.  Holds nothing that changes: any number of threads may use it."""
 
     def __init__(self, model: Model) -> None:
-        salted = model.profile == "guarded-2"
         self._levels: tuple[Callable[[Row, Row], int], ...] = (
-            _salted_name("given_name", "given") if salted else _filter("given", "t_given_name", NAME_BARS),
-            _salted_name("family_name", "family") if salted else _filter("family", "t_family_name", NAME_BARS),
-            _filter("dob", "t_dob", DOB_BARS),
-            _filter("postcode", "t_postcode", POSTCODE_BARS),
-            _same_sex,
-        )
+            (_salted_name("given_name", "given", "family"), _salted_name("family_name", "family", "given"),
+             _salted_date, _salted_postcode, _same_sex)
+            if model.profile == "guarded-2"
+            else (_name("given_name", "given"), _name("family_name", "family"),
+                  _filter("dob", "t_dob", DOB_BARS), _filter("postcode", "t_postcode", POSTCODE_BARS), _same_sex)
+        )  # fmt: skip
         self._prior = model.prior_weight
         # By level; NOT_COMPARABLE, -1, is the last, and weighs nothing.
         self._weights = tuple((*reversed(model.weights(field)), 0.0) for field in FIELDS)
@@ -105,7 +111,13 @@ def band_of(compared: Compared, left: Row, right: Row, left_numbers: Numbers, ri
     equal = sum(level == EQUAL[field] for field, level in zip(FIELDS, levels, strict=True) if field in EQUAL)
     named = given >= NAME_CLOSE or family >= NAME_CLOSE
     years = (left["birth_year"], right["birth_year"])
-    if born == DOB_EQUAL and family >= NAME_CLOSE and given == FAR and home == POSTCODE_EQUAL and not id_agreed:
+    if (
+        born == DOB_EQUAL
+        and family >= NAME_CLOSE
+        and FAR <= given < NAME_ALIKE
+        and home == POSTCODE_EQUAL
+        and not id_agreed
+    ):
         rule = "none" if id_differs else "twin"
     elif id_differs:
         rule = "conflict" if id_agreed or probability >= MATCH_BAR else "none"
@@ -163,23 +175,67 @@ def _filter(name: str, token: str, bars: Sequence[int]) -> Callable[[Row, Row], 
     return level
 
 
-def _salted_name(field: str, stem: str) -> Callable[[Row, Row], int]:
-    # A filter says nothing across two salts: it counts only where the salt's own token agrees.
-    salts: Final = [
-        (salt, f"{stem}_{letter}", f"{stem}_{letter}_n", f"t_{field}_{letter}")
-        for letter, salt in (("d", "t_dob"), ("p", "t_postcode"))
-    ]
+def _name(field: str, stem: str) -> Callable[[Row, Row], int]:
+    by_filter = _filter(stem, f"t_{field}", NAME_BARS)
 
     def level(left: Row, right: Row) -> int:
-        best = NOT_COMPARABLE
-        for salt, name, count, _ in salts:
-            if left[count] is not None and right[count] is not None and _same(left[salt], right[salt]):
-                best = max(best, _dice_level(left, right, name, count, NAME_BARS))
-        if best != NOT_COMPARABLE and any(_same(left[token], right[token]) for *_, token in salts):
-            return len(NAME_BARS) + 1
-        return best
+        found = by_filter(left, right)
+        if found > FAR:
+            return found + SOUNDS
+        if found == FAR and _shared(left, right, (f"{stem}_soundex",)):
+            return SOUNDS
+        return STARTS if found == FAR and _shared(left, right, (f"{stem}_initial",)) else found
 
     return level
+
+
+def _salted_name(field: str, stem: str, other: str) -> Callable[[Row, Row], int]:
+    # A filter says nothing across two salts: it counts only where the salts agree.
+    salts: Final = [("d", SAME_DATE), ("p", SAME_POSTCODE)]
+    exact: Final = tuple(f"{field}_{salt}" for salt in ("d", "p", *NUMBERS))
+    sounds: Final = (f"dob_{stem}", f"postcode_{stem}")
+    starts: Final = (f"dob_{other}_{stem}1", f"postcode_{other}_{stem}1")
+
+    def level(left: Row, right: Row) -> int:
+        if _shared(left, right, exact):
+            return NAME_EQUAL
+        best = NOT_COMPARABLE
+        for salt, agree in salts:
+            if _held(left, right, f"{stem}_{salt}") and _shared(left, right, agree):
+                best = max(best, _dice_level(left, right, f"{stem}_{salt}", f"{stem}_{salt}_n", NAME_BARS))
+        if best > FAR:
+            return best + SOUNDS
+        if best == FAR and _shared(left, right, sounds):
+            return SOUNDS
+        return STARTS if best == FAR and _shared(left, right, starts) else best
+
+    return level
+
+
+def _salted_date(left: Row, right: Row) -> int:
+    if _shared(left, right, (*SAME_DATE, *(f"dob_{number}" for number in NUMBERS))):
+        return DOB_EQUAL
+    if _held(left, right, "dob_p") and _shared(left, right, SAME_POSTCODE):
+        return _dice_level(left, right, "dob_p", "dob_p_n", DOB_BARS)
+    return NOT_COMPARABLE
+
+
+def _salted_postcode(left: Row, right: Row) -> int:
+    if _shared(left, right, SAME_POSTCODE):
+        return POSTCODE_EQUAL
+    if _held(left, right, "postcode_d") and _shared(left, right, SAME_DATE):
+        return _dice_level(left, right, "postcode_d", "postcode_d_n", (100, *POSTCODE_BARS))
+    return NOT_COMPARABLE
+
+
+def _shared(left: Row, right: Row, tokens: Sequence[str]) -> bool:
+    """Whether both rows have an equal token of one of these."""
+    return any(_same(left[f"t_{token}"], right[f"t_{token}"]) for token in tokens)
+
+
+def _held(left: Row, right: Row, name: str) -> bool:
+    """Whether both rows have this filter."""
+    return left[f"{name}_n"] is not None and right[f"{name}_n"] is not None
 
 
 def _dice_level(left: Row, right: Row, name: str, count: str, bars: Sequence[int]) -> int:

@@ -99,7 +99,7 @@ def age_bands(birth_year: pa.ChunkedArray, *, year: int) -> pa.ChunkedArray:
 
 def missing(persons: pa.Table) -> pa.ChunkedArray:
     """Which of date of birth and postcode each row lacks."""
-    date, home = pc.is_null(persons["t_dob"]), pc.is_null(persons["t_postcode"])
+    date, home = pc.is_null(persons["birth_year"]), pc.fill_null(persons["q_no_postcode"], False)
     return pc.case_when(
         pc.make_struct(pc.and_(date, home), date, home),
         "date of birth and postcode", "date of birth", "postcode", "nothing",

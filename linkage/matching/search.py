@@ -310,8 +310,8 @@ class _Rows:
 
     def __init__(self, db: duckdb.DuckDBPyConnection, model: Model) -> None:
         self._filters = {name: _words_of(db, name) for name in FILTERS[model.profile]}
-        columns = [column for column in columns_compared(model) if not column.startswith("k_") and "_h" not in column]
-        names = ", ".join(sorted({*columns, "t_dob", "t_postcode", "birth_year", "rec"}))
+        columns = [column for column in columns_compared(model) if "_h" not in column]
+        names = ", ".join(sorted({*columns, "birth_year", "rec"}))
         self._table = db.sql(f"SELECT {names} FROM rows ORDER BY unique_id").to_arrow_table().combine_chunks()
         self._of_record = _Lookup.read(db, "SELECT rec, unique_id FROM rows")
 

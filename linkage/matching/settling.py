@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from linkage.matching.bands import HELD, MATCHED, banded
-from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_CLOSE
+from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE
 from linkage.matching.holders import CONFLICTING, Bits, Holders
 from linkage.matching.identifiers import ALL_SCHEMES
 from linkage.matching.numbering import Flags, Ints, Numbered, contains, packed_pairs
@@ -33,6 +33,7 @@ BY_MODEL: Final = 2
 NO_RULE: Final = "none"
 RULES: Final = (*MATCHED, *HELD, NO_RULE)
 LEVEL_BITS: Final = 5  # a level, and one for "not comparable", fit in so many bits
+SOURCE_BITS: Final = 63
 BARRED: Final = ("twin", "swapped")  # rules whose pairs share no person, not through a third record either
 
 Codes = npt.NDArray[np.int8]
@@ -222,7 +223,8 @@ def _swapped(rows: Numbered, pairs: pa.Table, rule: Codes, agreed: Bits, differs
     """A number of one child under the name of another: the names fit a third record, which has a number of its own or
     which the second record's flow holds as somebody else."""
     left, right = (pairs[f"rec_{side}"].to_numpy().astype(np.int64) for side in "lr")
-    far = np.flatnonzero((rule == RULES.index("identifier")) & (pairs["gamma_given_name"].to_numpy() == FAR))
+    given = pairs["gamma_given_name"].to_numpy()
+    far = np.flatnonzero((rule == RULES.index("identifier")) & (given >= FAR) & (given < NAME_ALIKE))
     if not len(far):
         return far
     ends = np.zeros(rows.records, np.bool_)
@@ -344,11 +346,13 @@ def reviewed(
     tied = contains(settled.ties, packed_pairs(left, right))[0]
     person = settled.person
     wanted = settled.judged.said & ~settled.judged.match & (person[left] != person[right])
-    bits = 63
-    for start in range(0, len(rows.sources), bits):
+    some = np.zeros(rows.records, np.bool_)
+    some[person[left[wanted]]] = some[person[right[wanted]]] = True
+    bound = np.flatnonzero(some[person] & ~rows.may_repeat[rows.source])
+    for start in range(0, len(rows.sources), SOURCE_BITS):
         held = np.zeros(rows.records, np.int64)
-        bound = np.flatnonzero(~rows.may_repeat[rows.source] & (rows.source >= start) & (rows.source < start + bits))
-        np.bitwise_or.at(held, person[bound], np.int64(1) << (rows.source[bound] - start).astype(np.int64))
+        here = bound[(rows.source[bound] >= start) & (rows.source[bound] < start + SOURCE_BITS)]
+        np.bitwise_or.at(held, person[here], np.int64(1) << (rows.source[here] - start).astype(np.int64))
         wanted &= (held[person[left]] & held[person[right]]) == 0
     settled_apart = np.unique(packed_pairs(*(person[side] for side in _columns(apart))))
     places = np.flatnonzero((wanted | tied) & ~contains(settled_apart, packed_pairs(person[left], person[right]))[0])

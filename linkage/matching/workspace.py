@@ -71,8 +71,8 @@ def load_persons(
     """Make the tables `sources`, `records` and `rows` from persons rows (wire columns, agency and flow).
 
     `sources`: src, agency, flow, dup.  `records`: rec, src, record_ref.  `rows`: unique_id, rec, src, dup, the packed
-    filters, tokens `t_*`, identifiers `id_*`, `k_dob` and `k_postcode` (copies that training may block on), birth_year,
-    sex.  All three are numbered in an order that the order of `persons` does not change.
+    filters, tokens `t_*`, identifiers `id_*`, birth_year, sex.  All three are numbered in an order that the order of
+    `persons` does not change.
     """
     profile = profile_of(persons.column_names)
     connection.register("persons_in", persons)
@@ -99,8 +99,6 @@ def load_persons(
         [
             *(packed(name) for name in FILTERS[profile]),
             *tokens,
-            "t_dob AS k_dob",
-            "t_postcode AS k_postcode",
             *identifiers,
         ]
     )
