@@ -35,7 +35,7 @@ from linkage.matching.comparing import SCORED, frequencies_of, frequency_of, sco
 from linkage.matching.comparisons import DOB_EQUAL, NAME_CLOSE
 from linkage.matching.holders import Bits, Holders, holders_of
 from linkage.matching.model import Model
-from linkage.matching.numbering import Digests, Flags, Ints, Numbered, content_columns, mixed, name_digests
+from linkage.matching.numbering import Digests, Flags, Ints, Numbered, content_columns, mixed, name_digest
 from linkage.matching.scoring import columns_compared, scored_sides
 from linkage.matching.settling import RULES, worth_keeping
 from linkage.records import FILTERS, TOKENS, filter_columns
@@ -215,11 +215,11 @@ def homes_of(connection: duckdb.DuckDBPyConnection, rows: Numbered, households: 
         return Homes(rec=nothing, token=nothing)
     connection.register("households_in", households)
     found = connection.execute(f"""
-        SELECT {name_digests("ref_a")}, household FROM households_in
+        SELECT {name_digest("ref_a")} AS one, household FROM households_in
         WHERE type = 'household' AND household IS NOT NULL
     """).fetchnumpy()
     connection.unregister("households_in")
-    rec = rows.places_of(np.asarray(found["one"], np.uint64), np.asarray(found["two"], np.uint64))
+    rec = rows.places_of(np.asarray(found["one"], np.uint64))
     token = np.asarray(found["household"], np.int64)[rec >= 0]
     rec = rec[rec >= 0]
     order = np.lexsort((token, rec))

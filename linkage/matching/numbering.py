@@ -100,14 +100,15 @@ class Numbered:
         """The record of each row of a table that names records by KEY; -1 where there is no such record."""
         return self.places_of(*_names(connection, named))
 
-    def places_of(self, first: Digests, second: Digests) -> Ints:
-        """The record of each of these names, by both halves of its digest; -1 where there is no such record."""
+    def places_of(self, first: Digests, second: Digests | None = None) -> Ints:
+        """The record of each of these names, by one or both of its digests; -1 where there is no such record."""
         order, known = self._by_name
         asked = np.argsort(first)  # in order, a search finds its neighbours in the cache
         there, at = contains(known, first[asked])
         found = np.full(len(first), -1, np.int64)
         found[asked[there]] = order[at[there]]
-        found[(found >= 0) & (self.name[1][found] != second)] = -1
+        if second is not None:
+            found[(found >= 0) & (self.name[1][found] != second)] = -1
         return found
 
     def names(self, recs: npt.NDArray[Any], suffix: str = "") -> dict[str, pa.Array]:
@@ -159,18 +160,17 @@ def numbered(
 def _names(connection: duckdb.DuckDBPyConnection, named: pa.Table) -> tuple[Digests, Digests]:
     """Two digests of the name of each row's record: by both together no two names are taken for one."""
     connection.register("named_in", named.select(list(KEY)))
-    made = connection.execute(f"SELECT {name_digests('record_ref')} FROM named_in").fetchnumpy()
+    # A digest of several values hangs on that of each, so the second is of less of the record_ref: two names that
+    # collide in one do not in the other.
+    sql = f"SELECT {name_digest('record_ref')} AS one, hash(record_ref[9:]) AS two FROM named_in"
+    made = connection.execute(sql).fetchnumpy()
     connection.unregister("named_in")
     return np.asarray(made["one"], np.uint64), np.asarray(made["two"], np.uint64)
 
 
-def name_digests(ref: str) -> str:
-    """SQL: two digests, `one` and `two`, of a record's name, its record_ref in column `ref`.
-
-    DuckDB's digest of several values hangs on the digest of each, so the second is of less of the record_ref: two that
-    collide in one do not in the other.
-    """
-    return f"hash(agency, flow, {ref}) AS one, hash({ref}[9:]) AS two"
+def name_digest(ref: str) -> str:
+    """SQL: a digest of a record's name, its record_ref in column `ref`."""
+    return f"hash(agency, flow, {ref})"
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:

@@ -22,6 +22,7 @@ from linkage.matching.incremental import FREQUENCIES, KEPT, PAIRS, SETTINGS
 from linkage.matching.link import CLUSTERS, Linkage, Run, link
 from linkage.matching.model import default_model
 from linkage.matching.overrides import Overrides, RecordKey
+from linkage.matching.persons import changes, keep_ids
 from linkage.matching.workspace import open_workspace
 from linkage.records import FILTER_WORDS, FILTERS, IDENTIFIERS, PROFILES, TOKENS, Profile
 
@@ -183,6 +184,22 @@ def partition(linkage: Linkage) -> frozenset[frozenset[RecordKey]]:
     return frozenset(map(frozenset, people.values()))
 
 
+def ids_last(previous: pa.Table, after: Linkage) -> None:
+    """Ids are those that `keep_ids` gives, and what became of persons is what `changes` says."""
+    before, now = (
+        {(row["agency"], row["flow"], row["record_ref"]): row["person_id"] for row in clusters.to_pylist()}
+        for clusters in (previous, after.clusters)
+    )
+    people: dict[str, list[RecordKey]] = {}
+    for key, person_id in now.items():
+        people.setdefault(person_id, []).append(key)
+    for person_id, kept in zip(people, keep_ids(list(people.values()), before, str), strict=True):
+        assert person_id == kept or (not kept and person_id not in before.values())
+    merges, splits = changes(before, now)
+    told = [(event.kind, event.before, event.after) for event in after.report.events]
+    assert told == [("merge", *move) for move in merges] + [("split", *move) for move in splits]
+
+
 def said(found: pa.Table) -> list[str]:
     """Rows of pairs or reviews, whichever side is left, in one order."""
     listed = []
@@ -223,6 +240,7 @@ def test_a_later_night_finds_what_a_run_over_everything_finds(
         assert delta.kept[PAIRS].equals(whole.kept[PAIRS])
         assert all(delta.kept[name].equals(whole.kept[name]) for name in KEPT)
         assert delta.report.severed_meetings == 0
+        ids_last(previous, delta)
         kept, previous = delta.kept, delta.clusters
 
 
