@@ -1,8 +1,8 @@
 """A night of the broker at a million records: from encoded batches in the spool to published clusters, and the next.
 
 Three agencies send a full batch each, sealed in the spool as they arrive; the real `broker nightly` links and publishes
-them in a process of its own, whose processor seconds and peak memory are taken.  The next night they send all again,
-two in a hundred records changed; what is published must be what `broker relink --full` makes of the same night.
+them, by a frozen model, in a process of its own, whose processor seconds and peak memory are taken.  The next night they send all again,
+two in a hundred people moved; what is published must be what `broker relink --full` makes of the same night.
 
 The people are made of random bits, as in `search`: tokens meet as often as those of real names, dates and homes.
 """
@@ -53,6 +53,7 @@ PROFILE: Final = Settings.model_fields["profile"].default
 FLOWS: Final = {COUNCIL: ("education",), ICB: ("health",), POLICE: ("police",)}
 CHUNK: Final = 8 * 1024 * 1024
 RECORDS: Final = 1_000_000
+PILOT: Final = 150
 CHANGED: Final = 0.02
 CPU_GOAL: Final = 60.0
 MEMORY_GOAL: Final = 4096.0
@@ -70,11 +71,13 @@ def rows() -> Iterator[Row]:
 def _nights(folder: Path, records: int) -> Iterator[Row]:
     area = Area.of(records)
     settings = installed(folder)
-    hand_in(settings, area, night=1)
+    hand_in(settings, Area.of(PILOT), night=1)  # too few to train on: from here on the shipped model scores
+    measured(folder, "nightly")
+    hand_in(settings, area, night=2)
     first = measured(folder, "nightly", "--exception")
-    yield _row(f"first night of {records:,} records, batches to published clusters", first.cpu, CPU_GOAL, "CPU s")
-    yield _row(f"peak memory of a first night of {records:,} records", first.peak, MEMORY_GOAL, "MB")
-    hand_in(settings, area.changed(CHANGED), night=2)
+    yield _row(f"{records:,} records, encoded batches to published clusters", first.cpu, CPU_GOAL, "CPU s")
+    yield _row(f"peak memory of that night of {records:,} records", first.peak, MEMORY_GOAL, "MB")
+    hand_in(settings, area.changed(CHANGED), night=3)
     other = folder.with_name("other")
     shutil.copytree(folder, other)
     full = measured(other, "relink", "--full", "--exception")
@@ -112,8 +115,8 @@ class Area:
         return cls(
             born=chance.integers(0, 6570, people),
             home=chance.integers(0, people // 15 + 1, people),
-            given=np.minimum(chance.zipf(1.3, people), 800),
-            family=np.minimum(chance.zipf(1.3, people), 20_000),
+            given=_names(chance, 800, people),
+            family=_names(chance, 20_000, people),
             number=chance.integers(0, 2**62, people),
             numbered=chance.random((len(FLOWS), people)) < 0.6,
             seeds=np.arange(people, dtype=np.int64),
@@ -176,6 +179,12 @@ class Area:
             "valid_to": pa.nulls(count, pa.date32()),
         }
         return pa.table(columns, schema=RELATIONSHIPS_SCHEMA)
+
+
+def _names(chance: np.random.Generator, different: int, people: int) -> Numbers:
+    """Names as common as real ones: the first of `different` is borne by about one in a hundred."""
+    shares = 1 / (np.arange(different) + 15)
+    return chance.choice(different, people, p=shares / shares.sum())
 
 
 def _refs(agency: int, people: int) -> pa.Array:
