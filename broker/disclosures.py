@@ -18,7 +18,7 @@ import rfc8785
 from agreements import VOCABULARY, Basis, DecisionReceipt, Link, Mode, Request, Snapshot, Threshold, make_receipt
 from agreements.agreement import london_day
 from audit.events import Event, Json
-from broker import family_view, register
+from broker import family_view, lineage, register
 from broker.callers import Caller
 from broker.deciding import (
     Deciding,
@@ -39,6 +39,7 @@ from broker.family_view import FamilyView, Feed, Header, Seen
 from broker.keys import Keys
 from broker.linked import RELATION_OF, InService, LinkedArea, Relative, Stated
 from broker.store import Reading, Store, Transaction
+from broker.store.runs import LinkRunRow
 from broker.store.searches import SearchCandidateRow, SearchRow, ViewPersonRow, ViewRow
 from broker.trail import EntryRef, Trail, new_event_id
 from linkage.matching.families import Known
@@ -71,6 +72,10 @@ def disclose(
         found, chosen = own_candidate(tx, caller, search=search, candidate=candidate, at=at)
         if area is None or not area.index.records_of(chosen.person_id):
             raise WrongState("the records have been linked anew since: search again")
+        answered = tx.one(LinkRunRow, id=found.run) if found.run else None
+        since = answered.published_at if answered is not None else None
+        if lineage.successors(tx, chosen.person_id, since=since).became == "split":
+            raise WrongState("this person has been split into several since: search again")
         view, entry, receipts = _decide_and_record(tx, trail, keys, area, caller, found, chosen, at=at)
     return Released(view, trail.receipt(entry), tuple(receipt.asker.body for receipt in receipts.values()))
 
