@@ -47,7 +47,10 @@ AGREES: Final = {**EQUAL, "given_name": NAME_CLOSE, "family_name": NAME_CLOSE, "
 
 ID_AGREES: Final = "len(coalesce(id_agreed, [])) > 0"
 ID_DIFFERS: Final = "len(coalesce(id_differs, [])) > 0"
-TWIN: Final = f"({_D} = {DOB_EQUAL} AND {_F} >= {NAME_CLOSE} AND {_G} < {NAME_ALIKE} AND {_G} <> {NOT_COMPARABLE} AND ({_P} = {POSTCODE_EQUAL} OR one_home))"
+TWIN: Final = (
+    f"({_D} = {DOB_EQUAL} AND {_F} >= {NAME_CLOSE} AND {_G} < {NAME_ALIKE} AND {_G} <> {NOT_COMPARABLE}"
+    f" AND ({_P} = {POSTCODE_EQUAL} OR one_home))"
+)
 """In encoded space two children born on one day into one home: never merged without a shared identifier."""
 _EQUAL_FIELDS = " + ".join(f"({_LEVEL[field]} = {level})::INTEGER" for field, level in EQUAL.items())
 _DEMOGRAPHIC = f"({_D} = {DOB_EQUAL} OR {_G} >= {NAME_CLOSE} OR {_F} >= {NAME_CLOSE})"

@@ -85,8 +85,7 @@ REVIEWS: Final = pa.schema([*PAIRS, pa.field("reason", pa.string())])
 class Engine(Protocol):
     """Blocks and scores: where that is done is the engine's choice, what comes of it is not.
 
-    `rows` holds a row a record and alternative: unique_id, rec, src, dup, birth_year, sex, the tokens (`t_*`, `k_dob`,
-    `k_postcode`), term frequencies `f_*` (`accurate`), blocking keys `b_*` and `c_*` (null does not block), and of each
+    `rows` holds a row a record and alternative: unique_id, rec, src, dup, birth_year, sex, the tokens (`t_*`), term frequencies `f_*` (`accurate`), blocking keys `b_*` and `c_*` (null does not block), and of each
     filter its eight BIGINT words and popcount as on the wire.  Returns a table of SCORED: each pair of records that
     any key joins (APART), lower `rec` first, by its best pair of rows: the highest weight, then the lowest unique_ids.
     """
@@ -449,7 +448,8 @@ class Run:
                 SELECT rec_l AS rec, rec_r AS rival, other_number FROM near
                 UNION ALL SELECT rec_r, rec_l, other_number FROM near
             ), far AS (
-                SELECT rec_l, rec_r FROM banded WHERE rule = 'identifier' AND gamma_given_name BETWEEN {FAR} AND {NAME_ALIKE - 1}
+                SELECT rec_l, rec_r FROM banded
+                WHERE rule = 'identifier' AND gamma_given_name BETWEEN {FAR} AND {NAME_ALIKE - 1}
             )
             SELECT DISTINCT far.rec_l, far.rec_r
             FROM (SELECT *, rec_l AS rec, rec_r AS other FROM far UNION ALL SELECT *, rec_r, rec_l FROM far) far

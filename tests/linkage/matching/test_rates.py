@@ -85,9 +85,9 @@ def test_ages_fall_into_bands_and_the_unborn_into_the_first() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_what_a_broker_groups_by_is_read_from_the_first_row_of_each_record(profile: Any) -> None:
     rows: list[dict[str, Any]] = [
-        {"record_ref": "r1", "birth_year": 2015, "sex": "F", "t_dob": 1, "t_postcode": None, "id_upn": 7},
-        {"record_ref": "r1", "birth_year": 2015, "sex": "F", "t_dob": 1, "t_postcode": 3, "id_upn": 7},
-        {"record_ref": "r2", "birth_year": None, "sex": None, "t_dob": None, "t_postcode": None},
+        {"record_ref": "r1", "birth_year": 2015, "sex": "F", "q_no_postcode": True, "id_upn": 7},
+        {"record_ref": "r1", "birth_year": 2015, "sex": "F", "q_no_postcode": False, "id_upn": 7},
+        {"record_ref": "r2", "birth_year": None, "sex": None, "q_no_postcode": True},
     ]
     schema = persons_schema(profile)
     blank: dict[str, Any] = dict.fromkeys(schema.names)
