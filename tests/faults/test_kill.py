@@ -33,6 +33,7 @@ from broker.store.items import ItemRow
 from broker.store.log import EntryRow
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.wiring import Broker, wire
+from linkage.matching.link import KEPT
 from tests.broker.test_nightly import NAMES, NIGHT, a_night, ref
 from tests.builders import COUNCIL, ICB, Batch, a_ref, an_item
 from tests.builders_broker import Caller, an_installation, reception, serving, some_settings
@@ -47,7 +48,7 @@ LINKING = ("link", 0)  # the run has said so
 PUBLISHING = ("publish", 0)  # all segments of the run are under their names
 INGEST: tuple[Point, ...] = (("fsync", 2), ("fdatasync", 4), COMMITTED)
 NIGHT_RUN: tuple[Point, ...] = (LINKING, ("rename", 4), PUBLISHING)
-SEGMENTS = 7  # of a run
+SEGMENTS = 8 + len(KEPT)  # that a night of one changed flow writes
 FLOWS = {COUNCIL: ("education",), ICB: ("health",)}
 
 
