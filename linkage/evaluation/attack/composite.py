@@ -29,7 +29,7 @@ def composite(bench: Bench, places: Sequence[Place] = PLACES[:3]) -> Iterator[At
         plain = Plain(target.truth)
         for name in target.tokens:
             meant, codes = plain[name], target.token(name)
-            if len(meant.parts) == SINGLE:
+            if len(meant.parts) == SINGLE or not (codes >= 0).any():
                 continue  # no composite: `frequency` aligns names, `matchkey` the rest
             yield _judged(
                 bench, target, f"{name}, {place}", meant, _by_rank(codes, meant, tables), "public joint frequency"
@@ -43,7 +43,10 @@ def composite(bench: Bench, places: Sequence[Place] = PLACES[:3]) -> Iterator[At
         yield from _relinked(bench, target, place, how.get("curve", "fitted"))
     target = bench.target()
     yield from _by_register(
-        bench, target, [name for name in target.tokens if len(parts_of(name)) > SINGLE], "composite"
+        bench,
+        target,
+        [name for name in target.tokens if len(parts_of(name)) > SINGLE and (target.token(name) >= 0).any()],
+        "composite",
     )
 
 

@@ -31,6 +31,8 @@ SEED_MARGIN: Final = 1.5  # nats between the best and the second-best group
 LARGEST: Final = 400  # a class of more people is no evidence worth its cost
 BLOCK: Final = 1_024
 MARGIN: Final = 4.0  # bits between the best and the second-best person
+LEAST: Final = 1.3  # members a group has on average, for groups to be compared: siblings at least
+UNIQUE_FROM: Final = 3  # members; the kinds of two do not tell a group from others
 SHOWN_AT: Final = 0.8
 ACQUAINTED: Final = (0.0, 0.001, 0.01)  # shares of the children
 Grid = npt.NDArray[np.float32]
@@ -54,6 +56,8 @@ def equality(bench: Bench) -> Iterator[AttackResult]:
     for overlap in bench.setting.overlaps:
         known = bench.register(target, overlap)
         for words, names in (("all tokens", target.tokens), (" and ".join(plain_tokens), plain_tokens)):
+            if not names:
+                continue
             mine, theirs = sides(target, known, names)
             for form, attack in (("exact", exact), ("noise-tolerant", tolerant)):
                 yield bench.judge(
@@ -69,6 +73,13 @@ def _fewer_clues(bench: Bench, target: Target) -> Iterator[AttackResult]:
     overlap = SHOWN_AT if SHOWN_AT in bench.setting.overlaps else bench.setting.overlaps[0]
     known = bench.register(target, overlap)
     mine, theirs = sides(target, known, target.tokens, clear=False)
+    for share in ACQUAINTED[1:]:
+        seeds = bench.acquaintances(target, overlap, round(share * len(target)))
+        yield bench.judge(
+            target, overlap, tolerant(*sides(target, known, target.tokens), seeds), attack="equality",
+            case=f"all tokens, year and sex, {100 * share:g} % known",
+            knowledge="register; which tokens are equal; birth year, sex; who some of the children are",
+        )  # fmt: skip
     for share in ACQUAINTED:
         count = round(share * len(target))
         seeds = bench.acquaintances(target, overlap, count)
@@ -157,11 +168,26 @@ def _seeds(mine: Side, theirs: Side) -> tuple[Ints, Ints]:
         here, there = mine.tokens[name], theirs.tokens[name]
         if not _tells(here):
             continue
+        here, there = _of_size(here, UNIQUE_FROM), _of_size(there, UNIQUE_FROM - 1)
+        if not (here >= 0).any() or not (there >= 0).any():
+            continue
         groups = _matched_groups(_profile(here, mine.kind), _profile(there, theirs.kind))
         found.append(_members(here, mine.kind, there, theirs.kind, groups))
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     return np.concatenate([pair[0] for pair in found]), np.concatenate([pair[1] for pair in found])
+
+
+def _of_size(codes: Ints, least: int) -> Ints:
+    """The codes of groups with at least so many members, numbered anew; all others missing."""
+    present = codes >= 0
+    if not present.any():
+        return codes
+    sizes = np.bincount(codes[present])
+    number = np.full(len(sizes) + 1, MISSING, np.int64)
+    kept = np.flatnonzero(sizes >= least)
+    number[kept] = np.arange(len(kept))
+    return np.asarray(number[codes], np.int64)
 
 
 def _profile(codes: Ints, kind: Ints) -> tuple[Ints, Ints, Ints]:
@@ -331,4 +357,4 @@ def _tells(codes: Ints) -> bool:
     """Whether groups of these codes are of a size that members can speak for: a postcode's, not a surname's."""
     present = int((codes >= 0).sum())
     groups = len(np.unique(codes[codes >= 0]))
-    return groups > 0 and 3 <= present / groups <= 100
+    return groups > 0 and LEAST <= present / groups <= 100

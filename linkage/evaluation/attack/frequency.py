@@ -132,7 +132,7 @@ def name_encodings(target: Target, field: str) -> dict[str, Ints]:
     """
     made = {name: target.encoding(name) for name in target.filters if name.split("_")[0] == field}
     made |= {f"t_{name}": target.token(name) for name in target.tokens if name.startswith(f"{field}_name")}
-    return made
+    return {name: codes for name, codes in made.items() if (codes >= 0).any()}
 
 
 def _present(target: Target, field: str, linked: Ints) -> Ints:

@@ -140,6 +140,8 @@ PARTS: Final[dict[str, Callable[[People], tuple[list[str], Ints]]]] = {
     "year": lambda people: _days(people, slice(4)),
     "month_day": lambda people: _days(people, slice(4, None)),
     "postcode": lambda people: _numbered(people.codes, people.postcode),
+    "nhs_number": lambda people: ([], np.full(len(people), MISSING, np.int64)),  # no child of a population has one
+    "upn": lambda people: ([], np.full(len(people), MISSING, np.int64)),
     "sector": lambda people: _numbered([code[:-2] for code in people.codes], people.postcode),
 }
 """The parts of tokens, by the encoder's names for them, over some people."""
