@@ -145,16 +145,16 @@ def a_person(
         salt = {"": "", "d": dob, "p": postcode}[salt_of]
         encoded = a_filter(texts[source] if salt is not None else None, salt or "")
         row |= {f"{name}_{part}": value for part, value in encoded.items()}
-    sources: dict[str, tuple[str | None, ...]] = {
-        "given_name_d": (given, dob), "given_name_p": (given, postcode), "family_name_d": (family, dob),
-        "family_name_p": (family, postcode), "given_name": (given,), "family_name": (family,), "dob": (dob,),
-        "postcode": (postcode,), "dob_given": (dob, given), "dob_family": (dob, family),
-        "postcode_given": (postcode, given), "postcode_family": (postcode, family),
-        "dob_sector": (dob, postcode and postcode[:-2]),
+    said: dict[str, str | None] = {
+        "given": given, "family": family, "dob": dob, "postcode": postcode, "sector": postcode and postcode[:-2],
+        "given1": given and given[:1], "family1": family and family[:1], "d": dob, "p": postcode,
+        "year": dob and dob[:4], "daymonth": dob and dob[5:],
+        "n": changes.get("id_nhs_number"), "u": changes.get("id_upn"),
     }  # fmt: skip
-    for name in TOKENS[profile]:
-        parts = sources.get(name, (None,))
-        row[f"t_{name}"] = None if None in parts else a_token(name, *parts)
+    for name in TOKENS[profile]:  # a token is named by its parts; a name sounds only like itself here
+        parts = name.replace("_initial", "1").replace("_soundex", "").replace("_name", "").split("_")
+        values = [given, family] if name == "soundex_pair" else [said[part] for part in parts]
+        row[f"t_{name}"] = None if None in values else a_token(name, *values)
     if dob is not None:
         row["birth_year"] = int(dob[:4])
     for name, value in changes.items():

@@ -18,7 +18,7 @@ from linkage.agency.keys import LinkageKeys, token
 from linkage.agency.people import STANDARD_SCHEMA
 from linkage.agency.prf import Prf, cmac
 from linkage.agency.standardise import soundex
-from linkage.records import IDENTIFIERS, PROFILES, Profile, persons_schema
+from linkage.records import FILTERS, IDENTIFIERS, PROFILES, Profile, persons_schema
 
 KEYS = LinkageKeys(bytes(range(32)), partnership="northshire", epoch="2027-1")
 ZOE: dict[str, str | None] = {
@@ -146,17 +146,37 @@ def test_each_identifier_has_its_own_key_and_a_replaced_one_that_of_its_successo
 
 
 def test_without_a_salt_no_name_is_sent_under_guarded() -> None:
-    row = encoded({"given_name": "zoe", "family_name": "smith", "nhs_number": "9434765919"})[0]
-    assert {name for name, value in row.items() if value is not None} == {"id_nhs_number"}
+    zoe = {"given_name": "zoe", "family_name": "smith"}
+    (row,) = encoded(zoe)
+    assert set(row.values()) == {None}
+    (row,) = encoded({**zoe, "nhs_number": "9434765919"})
+    salted_by_number = {"t_given_name_n", "t_family_name_n"}
+    assert {name for name, value in row.items() if value is not None} == {"id_nhs_number", *salted_by_number}
+
+
+@pytest.mark.parametrize("alone", [{"date_of_birth": "20150314"}, {"postcode": "sw1a1aa"}])
+def test_under_guarded_neither_a_date_of_birth_nor_a_postcode_is_sent_alone(alone: dict[str, str | None]) -> None:
+    (row,) = encoded(alone)
+    assert set(row.values()) == {None}
 
 
 def test_under_guarded_one_name_gives_nothing_that_two_children_share() -> None:
-    one, two = encoded(
-        {"given_name": "zoe", "family_name": "smith", "date_of_birth": "20150314", "postcode": "sw1a1aa"},
-        {"given_name": "zoe", "family_name": "smith", "date_of_birth": "20160315", "postcode": "m11ae"},
-    )
-    shared = [name for name in one if one[name] == two[name] and one[name] is not None and not name.endswith("_n")]
+    zoe = {"given_name": "zoe", "family_name": "smith"}
+    first = {"date_of_birth": "20150314", "postcode": "sw1a1aa", "nhs_number": "9434765919", "upn": "B801200005001"}
+    second = {"date_of_birth": "20160315", "postcode": "m11ae", "nhs_number": "9990000026", "upn": "A801200100001"}
+    one, two = encoded({**zoe, **first}, {**zoe, **second})
+    popcounts = {f"{name}_n" for name in FILTERS["guarded-2"]}
+    shared = [name for name in one if one[name] == two[name] and one[name] is not None and name not in popcounts]
     assert shared == []
+
+
+def test_under_guarded_two_siblings_share_nothing_that_says_one_home() -> None:
+    """One postcode, one family name: only tokens of the two together are equal."""
+    home = {"family_name": "smith", "postcode": "sw1a1aa"}
+    one, two = encoded({**home, "given_name": "zoe", "date_of_birth": "20150314"},
+                       {**home, "given_name": "adam", "date_of_birth": "20170520"})  # fmt: skip
+    tokens = {name for name in one if name.startswith("t_") and one[name] is not None and one[name] == two[name]}
+    assert tokens == {"t_family_name_p", "t_postcode_family"}
 
 
 def test_two_missing_values_have_nothing_in_common() -> None:

@@ -1,8 +1,8 @@
 """The encodings once more, slowly and literally: plain loops over one value, one gram, one block of the cipher.
 
 It knows nothing of the encoder but its published tables.  What it gives is published in tests/vectors/, and the encoder
-must give the same.  With HMACs where the current version has AES, it gives what the first version published: nothing
-but the pseudo-random function changed.
+must give the same.  With HMACs where the current version has AES, and dates and postcodes without a salt, it gives what
+the first version published: nothing else of an encoding changed.
 """
 
 from __future__ import annotations
@@ -147,19 +147,22 @@ class Reference:
 
     def _filters(self, person: Row) -> dict[str, tuple[str, str | None, str | None]]:
         """Filter -> field, value and salt."""
-        day, place = person.get("date_of_birth"), person.get("postcode")
-        made: dict[str, tuple[str, str | None, str | None]] = {}
-        for field, name in (("given_name", "given"), ("family_name", "family")):
-            if self.profile.startswith("guarded"):
-                made[f"{name}_d"] = (field, person.get(field), day and f"D{day}")
-                made[f"{name}_p"] = (field, person.get(field), place and f"P{place}")
-            else:
-                made[name] = (field, person.get(field), "")
-        return {**made, "dob": ("date_of_birth", day, ""), "postcode": ("postcode", place, "")}
+        given, family, day, place = demographics(person)
+        if self.profile.startswith("accurate"):
+            return {
+                "given": ("given_name", given, ""), "family": ("family_name", family, ""),
+                "dob": ("date_of_birth", day, ""), "postcode": ("postcode", place, ""),
+            }  # fmt: skip
+        by_day, by_place = day and f"D{day}", place and f"P{place}"
+        return {
+            "given_d": ("given_name", given, by_day), "given_p": ("given_name", given, by_place),
+            "family_d": ("family_name", family, by_day), "family_p": ("family_name", family, by_place),
+            "dob_p": ("date_of_birth", day, by_place), "postcode_d": ("postcode", place, by_day),
+        }  # fmt: skip
 
 
 class FirstVersion(Reference):
-    """As it was: HMAC-SHA-512 for positions, HMAC-SHA-256 for tokens (linkage.md 1.3 and 1.4)."""
+    """As it was: HMAC-SHA-512 for positions, HMAC-SHA-256 for tokens; dates and postcodes had no salt."""
 
     def positions(self, field: str, salt: str, gram: str) -> list[int]:
         d = hmac.digest(self.key(f"{field}/gram"), salt.encode() + b"\x1f" + gram.encode(), "sha512")
@@ -169,6 +172,11 @@ class FirstVersion(Reference):
         d = hmac.digest(self.key(label), b"\x1f".join(part.encode() for part in parts), "sha256")
         return int.from_bytes(d[:8], "little", signed=True)
 
+    def _filters(self, person: Row) -> dict[str, tuple[str, str | None, str | None]]:
+        now, (_, _, day, place) = super()._filters(person), demographics(person)
+        names = {name: now[name] for name in ("given_d", "given_p", "family_d", "family_p")}
+        return {**names, "dob": ("date_of_birth", day, ""), "postcode": ("postcode", place, "")}
+
 
 IDENTIFIER_LABELS: Final = {
     "nhs_number": ("id/nhs_number", "nhs_number"), "superseded_nhs_number": ("id/nhs_number", "superseded_nhs_number"),
@@ -177,13 +185,17 @@ IDENTIFIER_LABELS: Final = {
 }  # fmt: skip
 
 
+def demographics(person: Row) -> tuple[str | None, str | None, str | None, str | None]:
+    return person.get("given_name"), person.get("family_name"), person.get("date_of_birth"), person.get("postcode")
+
+
 def token_parts(person: Row) -> dict[str, Sequence[str | None]]:
-    given, family, day, place = (
-        person.get(name) for name in ("given_name", "family_name", "date_of_birth", "postcode")
-    )
+    given, family, day, place = demographics(person)
+    nhs, upn = person.get("nhs_number"), person.get("upn")
     first, last = soundex(given), soundex(family)
     pair = sorted((first, last)) if first is not None and last is not None else (None, None)
     year, month_day = (day and day[:4], day and day[4:])
+    given1, family1 = (given and given[:1], family and family[:1])
     return {
         "given_name_d": (given, day), "given_name_p": (given, place), "family_name_d": (family, day),
         "family_name_p": (family, place), "dob": (day,), "postcode": (place,), "dob_given": (day, first),
@@ -191,7 +203,12 @@ def token_parts(person: Row) -> dict[str, Sequence[str | None]]:
         "dob_sector": (day, place and place[:-2]), "given_name": (given,), "family_name": (family,),
         "soundex_pair": pair, "family_year": (last, year), "given_year": (first, year),
         "family_daymonth": (last, month_day), "given_daymonth": (first, month_day),
-        "postcode_given1": (place, given and given[:1]), "postcode_family1": (place, family and family[:1]),
+        "postcode_given1": (place, given1), "postcode_family1": (place, family1),
+        "given_soundex": (first,), "family_soundex": (last,), "given_initial": (given1,), "family_initial": (family1,),
+        "dob_family_given1": (day, last, given1), "postcode_family_given1": (place, last, given1),
+        "dob_given_family1": (day, first, family1), "postcode_given_family1": (place, first, family1),
+        "given_name_n": (given, nhs), "family_name_n": (family, nhs), "dob_n": (day, nhs),
+        "given_name_u": (given, upn), "family_name_u": (family, upn), "dob_u": (day, upn),
     }  # fmt: skip
 
 
@@ -349,7 +366,7 @@ numbers = st.one_of(st.none(), st.text("0123456789", min_size=1, max_size=12))
 people = st.fixed_dictionaries(
     {
         "given_name": names, "family_name": names, "date_of_birth": days, "postcode": places, "nhs_number": numbers,
-        "former_upn": numbers, "pnc_id": st.one_of(st.none(), st.just("1979/0163001B")),
+        "upn": numbers, "former_upn": numbers, "pnc_id": st.one_of(st.none(), st.just("1979/0163001B")),
         "local_nominal": st.one_of(st.none(), st.text("NÄ1號-", min_size=1, max_size=30)),
     }
 )  # fmt: skip
