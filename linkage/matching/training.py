@@ -208,18 +208,25 @@ def _maximised(
     start = {field: (m[field], u[field]) for field in session.fields}
     now = {field: (m[field], u[field]) for field in session.fields}
     free = session.u or {}
-    known_strangers = bool(patterns.strangers.any())
-    share = 0.5
+    apart = patterns.strangers
+    # Few of a session's pairs are of two people: a little doubt about each match would outweigh them.  Strangers teach
+    # u where there are any, less those that look like one person whom a flow holds twice after all.
+    teaching = apart if apart.any() else ~apart
+    shares = {False: 0.5, True: 0.01}  # of matches, among pairs that may be matches and among strangers
     for _ in range(ROUNDS):
-        odds = np.full(len(patterns.counts), math.log(share) - math.log1p(-share))
+        prior = np.where(apart, _log_odds(shares[True]), _log_odds(shares[False]))
+        odds = prior
         for at, field in enumerate(session.fields):
             weights = np.append(np.log(now[field][0] / now[field][1]), 0.0)  # level -1 is the last, and weighs nothing
             odds += weights[patterns.levels[:, at]]
-        match = np.where(patterns.strangers, 0.0, 1 / (1 + np.exp(-odds)))
-        open_pairs = float(patterns.counts[~patterns.strangers].sum())
-        new_share = (float((patterns.counts * match).sum()) + 1) / (open_pairs + 2)
-        moved = abs(new_share - share)
-        share = new_share
+        looks = 1 / (1 + np.exp(-odds))
+        match = np.where(apart, 0.0, looks)
+        moved = 0.0
+        for kind, those in ((False, ~apart), (True, apart)):
+            found_share = (float((patterns.counts * looks)[those].sum()) + 1) / (
+                float(patterns.counts[those].sum()) + 2
+            )
+            moved, shares[kind] = max(moved, abs(found_share - shares[kind])), found_share
         for at, field in enumerate(session.fields):
             known = patterns.levels[:, at] >= 0
             level = patterns.levels[known, at]
@@ -228,15 +235,18 @@ def _maximised(
             new_m = _floored(found / found.sum())
             new_u = now[field][1]
             if field in free:
-                # Few of a session's pairs are of two people: a little doubt about each match would outweigh them.
-                strange = patterns.strangers if known_strangers else 1 - match
-                found = np.bincount(level, (patterns.counts * strange)[known], size) + free[field] * start[field][1]
+                strange = patterns.counts * teaching * (1 - looks)
+                found = np.bincount(level, strange[known], size) + free[field] * start[field][1]
                 new_u = _floored(found / found.sum())
             moved = max(moved, float(np.abs(new_m - now[field][0]).max()), float(np.abs(new_u - now[field][1]).max()))
             now[field] = (new_m, new_u)
         if moved < 1e-7:
             break
     return {field: now[field][0] for field in session.fields}, {field: now[field][1] for field in free}
+
+
+def _log_odds(share: float) -> float:
+    return math.log(share) - math.log1p(-share)
 
 
 # --- Coincidence -----------------------------------------------------------------------------------------------------

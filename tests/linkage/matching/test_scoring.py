@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from splink import DuckDBAPI, Linker, SettingsCreator
 
 from linkage.matching.blocking import blocking_rules
-from linkage.matching.comparisons import comparisons, dice
+from linkage.matching.comparisons import NAME_EQUAL, NOT_COMPARABLE, comparisons, dice
 from linkage.matching.link import Run
 from linkage.matching.model import BadModel, Model, default_model
 from linkage.matching.overrides import Overrides
@@ -76,7 +76,8 @@ def test_weights_are_those_of_splinks_own_prediction(profile: Profile) -> None:
 
 def test_two_names_under_different_salts_are_not_compared() -> None:
     zoe = Someone(nhs_number="9990000018")
-    moved = zoe.at(HEALTH, date_of_birth="20091201", postcode="nx99zz")
+    moved = zoe.at(HEALTH, date_of_birth="20091201", postcode="nx99zz", nhs_number="9990000026",
+                   superseded_nhs_number="9990000018")  # fmt: skip
     run = Run(open_workspace(), encoded([zoe, moved]), frozenset(), Overrides(), None)
     model = default_model("guarded-2")
     run.block(model)
@@ -84,11 +85,22 @@ def test_two_names_under_different_salts_are_not_compared() -> None:
     assert run.db.execute("SELECT gamma_given_name, gamma_family_name FROM scored").fetchall() == [(-1, -1)]
 
 
+def test_a_number_in_common_lets_names_be_compared_where_nothing_else_does() -> None:
+    zoe = Someone(nhs_number="9990000018")
+    moved = zoe.at(HEALTH, date_of_birth=None, postcode="nx99zz", family_name="nowak")
+    run = Run(open_workspace(), encoded([zoe, moved]), frozenset(), Overrides(), None)
+    model = default_model("guarded-2")
+    run.block(model)
+    run.score(model)
+    found = run.db.execute("SELECT gamma_given_name, gamma_family_name, gamma_date_of_birth FROM scored").fetchall()
+    assert found == [(NAME_EQUAL, NOT_COMPARABLE, NOT_COMPARABLE)]
+
+
 def test_a_model_keeps_its_bytes_and_refuses_others() -> None:
     model = default_model("guarded-2")
     assert Model.parse(model.canonical()) == model
     assert Model.parse(model.canonical()).canonical() == model.canonical()
-    for raw in (b"{}", b"[]", b"not json", model.canonical().replace(b"levels-1", b"levels-0")):
+    for raw in (b"{}", b"[]", b"not json", model.canonical().replace(b"levels-2", b"levels-0")):
         with pytest.raises(BadModel):
             Model.parse(raw)
 
