@@ -85,8 +85,9 @@ REVIEWS: Final = pa.schema([*PAIRS, pa.field("reason", pa.string())])
 class Engine(Protocol):
     """Blocks and scores: where that is done is the engine's choice, what comes of it is not.
 
-    `rows` holds a row a record and alternative: unique_id, rec, src, dup, birth_year, sex, the tokens (`t_*`), term frequencies `f_*` (`accurate`), blocking keys `b_*` and `c_*` (null does not block), and of each
-    filter its eight BIGINT words and popcount as on the wire.  Returns a table of SCORED: each pair of records that
+    `rows` holds a row a record and alternative: unique_id, rec, src, dup, birth_year, sex, the tokens (`t_*`), term
+    frequencies `f_*` (`accurate`), blocking keys `b_*` and `c_*` (null does not block), and of each filter its eight
+    BIGINT words and popcount as on the wire.  Returns a table of SCORED: each pair of records that
     any key joins (APART), lower `rec` first, by its best pair of rows: the highest weight, then the lowest unique_ids.
     """
 

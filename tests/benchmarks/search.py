@@ -62,12 +62,17 @@ def some_people(count: int) -> pa.Table:
     born, home = chance.integers(0, 6570, people), chance.integers(0, people // 15 + 1, people)
     given, family = (np.minimum(chance.zipf(1.3, people), most) for most in (800, 20_000))
     parts = {"given_name_d": (given, born), "given_name_p": (given, home), "family_name_d": (family, born),
-             "family_name_p": (family, home), "dob": (born,), "postcode": (home,), "dob_given": (born, given),
+             "family_name_p": (family, home), "dob_given": (born, given),
              "dob_family": (born, family), "postcode_given": (home, given), "postcode_family": (home, family),
-             "dob_sector": (born, home // 40)}  # fmt: skip
+             "dob_sector": (born, home // 40), "dob_family_given1": (born, family, given % 20),
+             "postcode_family_given1": (home, family, given % 20), "dob_given_family1": (born, given, family % 20),
+             "postcode_given_family1": (home, given, family % 20)}  # fmt: skip
     whose = np.arange(count) // RECORDS_EACH
     columns: dict[str, Any] = {}
     for n, name in enumerate(TOKENS[PROFILE]):
+        if name not in parts:  # salted by a number: null here
+            columns[f"t_{name}"] = pa.nulls(count, pa.int64())
+            continue
         token = np.full(people, n, np.int64)
         for part in parts[name]:
             token = token * 6364136223846793005 + part
