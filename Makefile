@@ -10,7 +10,7 @@ PORT ?= 8400
 ONLY ?=
 PACKAGES := broker linkage agreements audit
 
-.PHONY: help demo test check format bench faults properties lock vendor clean
+.PHONY: help demo test check format bench faults properties spark lock vendor clean
 
 help: ## List what can be typed here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -32,7 +32,7 @@ format: $(VENV)/test.stamp ## Put the format right
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/test.stamp ## Every benchmark table, as ratios of one run (ONLY=linkage|audit|agreements)
+bench: $(VENV)/test.stamp ## Every benchmark table, as ratios of one run (ONLY=linkage|privacy|audit|agreements)
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 faults: $(VENV)/test.stamp ## The long fault harnesses
@@ -41,6 +41,12 @@ faults: $(VENV)/test.stamp ## The long fault harnesses
 
 properties: $(VENV)/test.stamp ## The long property runs
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -k "property or properties or oracle" $(ARGS)
+
+spark: $(VENV)/test.stamp ## Install PySpark (456 MB; needs Java 17) and hold it to DuckDB's results
+	@command -v java >/dev/null || { echo "make spark needs Java 17 or newer"; exit 2; }
+	@$(BIN)/python -c 'import pyspark' 2>/dev/null || { echo "Installing PySpark (once) ..."; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --require-hashes -r requirements-spark.lock; }
+	$(BIN)/python -m pytest tests/linkage/matching/test_spark.py $(ARGS)
 
 lock: ## Resolve the lock files anew (maintainers; needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 2; }
@@ -51,6 +57,8 @@ lock: ## Resolve the lock files anew (maintainers; needs uv)
 	uv pip compile pyproject.toml build-backend.in --extra agency --extra broker --extra auditor --extra evaluation --extra test --extra dev \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate -c requirements.lock \
 	  --custom-compile-command "make lock" --quiet -o requirements-test.lock
+	uv pip compile pyproject.toml --extra spark --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  -c requirements-test.lock --custom-compile-command "make lock" --quiet -o requirements-spark.lock
 	rm build-backend.in
 
 vendor: ## Fetch and rewrite the pages' vendored assets (maintainers; needs node)
