@@ -181,7 +181,7 @@ def link(
         found = compare(connection, rows, model, households, kept=kept, engine=engine, cap=block_cap)
         severed = _packed(overrides.sever, rows)
         apart = severed | _packed(overrides.must_not_link, rows)
-        by_hand = ByHand(apart=apart, joined=_packed(overrides.must_link, rows) - apart)
+        by_hand = ByHand(apart=apart, joined=_packed(overrides.must_link, rows) - apart, severed=severed)
         pairs = without(found.pairs, apart)
         settled = settle(connection, rows, pairs, found.holders, by_hand, found.agreed)
         old, old_ids = _before(connection, rows, found, kept, previous)
@@ -458,13 +458,31 @@ class Run:
             JOIN records t ON t.rec = rival
             WHERE other_number OR (o.src = t.src AND NOT dup)
         """)
+        # A child's name before an adoption and after it look like this: see settling._by_a_sever.
+        self._register_pairs("severed", self.severed)
+        doubtful = f"rule = 'two_fields' AND gamma_family_name < {NAME_ALIKE}"
+        self.db.execute(f"""
+            CREATE OR REPLACE TEMP TABLE doubted AS
+            WITH RECURSIVE sure AS (
+                SELECT rec_l AS one, rec_r AS other FROM banded WHERE band = 'match' AND NOT ({doubtful})
+                    AND (rec_l, rec_r) NOT IN (SELECT (rec_l, rec_r) FROM swapped)
+                UNION ALL SELECT rec_r, rec_l FROM banded WHERE band = 'match' AND NOT ({doubtful})
+                    AND (rec_l, rec_r) NOT IN (SELECT (rec_l, rec_r) FROM swapped)
+            ), near AS (
+                (SELECT rec_l AS rec FROM severed UNION SELECT rec_r FROM severed)
+                UNION SELECT other FROM near JOIN sure ON one = rec
+            )
+            SELECT rec_l, rec_r FROM banded
+            WHERE {doubtful} AND (rec_l IN (SELECT rec FROM near) OR rec_r IN (SELECT rec FROM near))
+        """)
         self.db.execute("""
             CREATE OR REPLACE TEMP TABLE judged AS
-            SELECT * EXCLUDE (hold) REPLACE (
-                CASE WHEN hold THEN 'swapped' ELSE rule END AS rule,
-                CASE WHEN hold THEN 'possible' ELSE band END AS band,
-                upper AND NOT hold AS upper)
-            FROM (SELECT *, (rec_l, rec_r) IN (SELECT (rec_l, rec_r) FROM swapped) AS hold FROM banded)
+            SELECT * EXCLUDE (hold, doubt) REPLACE (
+                CASE WHEN hold THEN 'swapped' WHEN doubt THEN 'uncertain' ELSE rule END AS rule,
+                CASE WHEN hold OR doubt THEN 'possible' ELSE band END AS band,
+                upper AND NOT hold AND NOT doubt AS upper)
+            FROM (SELECT *, (rec_l, rec_r) IN (SELECT (rec_l, rec_r) FROM swapped) AS hold,
+                         (rec_l, rec_r) IN (SELECT (rec_l, rec_r) FROM doubted) AS doubt FROM banded)
         """)
 
     def numbers(self) -> dict[int, dict[str, frozenset[int]]]:

@@ -81,6 +81,7 @@ class ByHand:
 
     apart: frozenset[Pair]
     joined: frozenset[Pair]
+    severed: frozenset[Pair] = frozenset()  # of `apart`, those for good
 
 
 def settle(
@@ -98,7 +99,7 @@ def settle(
     over: dict[str, int] = defaultdict(int)
     left, right = (pairs[f"rec_{side}"].to_numpy().astype(np.int64) for side in "lr")
     while True:
-        judged = _judged(connection, rows, pairs, holders, agreed or holders.agreed())
+        judged = _judged(connection, rows, pairs, holders, agreed or holders.agreed(), by_hand.severed)
         person, ties = _clustered(rows, left, right, judged, holders, by_hand)
         spread = holders.spread(person)
         if not spread:
@@ -136,7 +137,12 @@ def worth_keeping(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, agreed
 
 
 def _judged(
-    connection: duckdb.DuckDBPyConnection, rows: Numbered, pairs: pa.Table, holders: Holders, shared: tuple[Ints, Bits]
+    connection: duckdb.DuckDBPyConnection,
+    rows: Numbered,
+    pairs: pa.Table,
+    holders: Holders,
+    shared: tuple[Ints, Bits],
+    severed: Iterable[Pair],
 ) -> Judged:
     left, right = (pairs[f"rec_{side}"].to_numpy() for side in "lr")
     found, places = contains_pairs(shared, packed_pairs(left, right))
@@ -147,6 +153,8 @@ def _judged(
     rule, upper = said["rule"], said["upper"]
     swapped = _swapped(rows, pairs, rule, agreed, differs)
     rule[swapped], upper[swapped] = RULES.index("swapped"), False
+    doubted = _by_a_sever(rows, pairs, rule, severed)
+    rule[doubted], upper[doubted] = RULES.index("uncertain"), False
     return Judged(rule=rule, upper=upper, strength=said["strength"], agreed=agreed, differs=differs)
 
 
@@ -217,6 +225,26 @@ def _near(pairs: pa.Table) -> Flags:
     """Names alike and one date of birth."""
     given, family, born = (pairs[f"gamma_{name}"].to_numpy() for name in ("given_name", "family_name", "date_of_birth"))
     return np.asarray((given >= NAME_CLOSE) & (family >= NAME_CLOSE) & (born == DOB_EQUAL))
+
+
+def _by_a_sever(rows: Numbered, pairs: pa.Table, rule: Codes, severed: Iterable[Pair]) -> Ints:
+    """Pairs that only their given name, date and home hold together, where one of them has matched its way to an end of
+    a sever: a child's name before an adoption and after it look like that.  Called uncertain, as naming it would tell.
+    """
+    left, right = (pairs[f"rec_{side}"].to_numpy().astype(np.int64) for side in "lr")
+    near = np.zeros(rows.records, np.bool_)
+    for ends in _columns(severed):
+        near[ends] = True
+    if not near.any():
+        return np.array([], np.int64)
+    match = rule < len(MATCHED)
+    doubtful = (rule == RULES.index("two_fields")) & (pairs["gamma_family_name"].to_numpy() < NAME_ALIKE)
+    sure = match & ~doubtful
+    reached = -1
+    while reached != (reached := int(near.sum())):
+        touched = sure & (near[left] | near[right])
+        near[left[touched]] = near[right[touched]] = True
+    return np.flatnonzero(doubtful & (near[left] | near[right]))
 
 
 def _swapped(rows: Numbered, pairs: pa.Table, rule: Codes, agreed: Bits, differs: Bits) -> Ints:

@@ -249,3 +249,16 @@ def test_no_path_of_family_edges_leads_from_one_side_of_a_severed_pair_to_the_ot
 def test_a_model_of_another_profile_is_refused() -> None:
     with pytest.raises(BadModel, match="profile"):
         linked([ZOE], model=default_model("accurate-2"))
+
+
+def test_a_name_after_an_adoption_is_not_led_to_the_name_before_it_by_date_and_home_alone() -> None:
+    before = ZOE.at(HEALTH, nhs_number="9990000018", sever_ref="aa" * 16)
+    after = replace(ZOE, family_name="nowak", date_of_birth=None, postcode=None, sever_ref="aa" * 16, ref="2")
+    after = after.at(HEALTH, nhs_number="9990000026")
+    known_before = replace(ZOE, nhs_number="9990000018")
+    known_after = replace(ZOE, family_name="nowak").at(PERSONS)
+    run = linked([before, after, known_before, known_after])
+    assert together(run, before, known_before)
+    assert not together(run, known_before, known_after)
+    plain = linked([known_before, known_after])
+    assert together(plain, known_before, known_after), "without a sever near by they are one child"
