@@ -481,7 +481,7 @@ def test_a_search_is_logged_with_what_was_asked_and_found_and_with_its_end(area:
     trail = area.broker.trail
     opened = trail.opening(answer["receipt"]["event_id"], show=("what", "detail"))
     assert opened.body("what")["outcome"] == f"{len(answer['candidates'])}_listed"  # type: ignore[index,call-overload]
-    assert "dob" in opened.body("detail")["fields"]  # type: ignore[index,call-overload]
+    assert "dob_p" in opened.body("detail")["fields"]  # type: ignore[index,call-overload]
     query = json.loads(trail.blob(answer["receipt"]["event_id"], "query"))
     assert [row["relation"] for row in query["rows"]] == ["subject"]
     about = view["receipt"]["opening"]

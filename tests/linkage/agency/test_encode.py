@@ -146,7 +146,7 @@ def test_each_identifier_has_its_own_key_and_a_replaced_one_that_of_its_successo
 
 
 def test_without_a_salt_no_name_is_sent_under_guarded() -> None:
-    zoe = {"given_name": "zoe", "family_name": "smith"}
+    zoe: dict[str, str | None] = {"given_name": "zoe", "family_name": "smith"}
     (row,) = encoded(zoe)
     assert set(row.values()) == {None}
     (row,) = encoded({**zoe, "nhs_number": "9434765919"})
