@@ -24,7 +24,7 @@ GENERATION: Final = 12  # years between two births that no typing error explains
 
 MATCHED: Final = ("identifier", "two_fields")
 HELD: Final = {
-    "twin": "same date of birth, family name and home, another given name",
+    "twin": "family name and home fit and the given name is another: a twin, or a brother or sister",
     "conflict": "two numbers of one kind differ",
     "swapped": "the number is of one child, the name is of another child born the same day",
     "identifier_alone": "a number agrees and no other field does",
@@ -52,6 +52,9 @@ TWIN: Final = (
     f" AND ({_P} = {POSTCODE_EQUAL} OR one_home))"
 )
 """In encoded space two children born on one day into one home: never merged without a shared identifier."""
+_SIBLING = (
+    f"({_F} >= {NAME_CLOSE} AND {_G} < {NAME_ALIKE} AND {_G} <> {NOT_COMPARABLE} AND ({_P} <> {FAR} OR one_home))"
+)
 _EQUAL_FIELDS = " + ".join(f"({_LEVEL[field]} = {level})::INTEGER" for field, level in EQUAL.items())
 _DEMOGRAPHIC = f"({_D} = {DOB_EQUAL} OR {_G} >= {NAME_CLOSE} OR {_F} >= {NAME_CLOSE})"
 # Two of date and postcode alone are a coincidence in 93,000 hospital records a year: a name must agree too.
@@ -72,10 +75,12 @@ def banded(source: str) -> str:
     """
     rule = f"""CASE
         WHEN {TWIN} AND NOT {ID_AGREES} THEN CASE WHEN {ID_DIFFERS} THEN 'none' ELSE 'twin' END
-        WHEN {ID_DIFFERS} THEN CASE WHEN {ID_AGREES} OR probability >= {MATCH_BAR} THEN 'conflict' ELSE 'none' END
+        WHEN {ID_DIFFERS} THEN CASE WHEN {ID_AGREES} OR probability >= {MATCH_BAR} AND NOT {_SIBLING}
+             THEN 'conflict' ELSE 'none' END
         WHEN {ID_AGREES} AND {_DEMOGRAPHIC} THEN 'identifier'
         WHEN {ID_AGREES} THEN 'identifier_alone'
         WHEN probability < {POSSIBLE_BAR} THEN 'none'
+        WHEN {_SIBLING} THEN 'twin'
         WHEN {_G} = {NOT_COMPARABLE} THEN 'no_given_name'
         WHEN coalesce({_DATE_DIFFERS}, false) THEN 'date_differs'
         WHEN probability < {MATCH_BAR} THEN 'uncertain'

@@ -111,6 +111,7 @@ def band_of(compared: Compared, left: Row, right: Row, left_numbers: Numbers, ri
     equal = sum(level == EQUAL[field] for field, level in zip(FIELDS, levels, strict=True) if field in EQUAL)
     named = given >= NAME_CLOSE or family >= NAME_CLOSE
     years = (left["birth_year"], right["birth_year"])
+    sibling = family >= NAME_CLOSE and FAR <= given < NAME_ALIKE and home != FAR
     if (
         born == DOB_EQUAL
         and family >= NAME_CLOSE
@@ -120,11 +121,13 @@ def band_of(compared: Compared, left: Row, right: Row, left_numbers: Numbers, ri
     ):
         rule = "none" if id_differs else "twin"
     elif id_differs:
-        rule = "conflict" if id_agreed or probability >= MATCH_BAR else "none"
+        rule = "conflict" if id_agreed or (probability >= MATCH_BAR and not sibling) else "none"
     elif id_agreed:
         rule = "identifier" if born == DOB_EQUAL or named else "identifier_alone"
     elif probability < POSSIBLE_BAR:
         rule = "none"
+    elif sibling:
+        rule = "twin"
     elif given == NOT_COMPARABLE:
         rule = "no_given_name"
     elif _date_differs(given, born, *years):
