@@ -30,7 +30,7 @@ HELD: Final = {
     "identifier_alone": "a number agrees and no other field does",
     "no_given_name": "all fits, but one record has no given name, and a twin would fit too",
     "date_differs": "names and home fit, and the dates of birth are not alike",
-    "one_field": "likely, but fewer than two independent fields are equal",
+    "one_field": "likely, but too few independent fields are equal",
     "uncertain": "the evidence leaves it open",
 }
 """Why a pair is `possible` and not `match`, in the order in which rules are asked."""
@@ -58,7 +58,9 @@ _SIBLING = (
 _EQUAL_FIELDS = " + ".join(f"({_LEVEL[field]} = {level})::INTEGER" for field, level in EQUAL.items())
 _DEMOGRAPHIC = f"({_D} = {DOB_EQUAL} OR {_G} >= {NAME_CLOSE} OR {_F} >= {NAME_CLOSE})"
 # Two of date and postcode alone are a coincidence in 93,000 hospital records a year: a name must agree too.
-_TWO_FIELDS = f"({_EQUAL_FIELDS} >= 2 AND ({_G} >= {NAME_CLOSE} OR {_F} >= {NAME_CLOSE}))"
+# Without a date, twins and fathers of nearly one name live at one address: all three others must be equal.
+_ENOUGH = f"CASE WHEN {_D} = {NOT_COMPARABLE} THEN 3 ELSE 2 END"
+_TWO_FIELDS = f"({_EQUAL_FIELDS} >= {_ENOUGH} AND ({_G} >= {NAME_CLOSE} OR {_F} >= {NAME_CLOSE}))"
 # A child and a brother, or a parent, of the same name: one birth year and a close given name tell a slip of the pen.
 _DATE_DIFFERS = (
     f"({_D} = {FAR} AND NOT ({_G} >= {NAME_CLOSE} AND coalesce(birth_year_l = birth_year_r, false))"

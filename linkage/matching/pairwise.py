@@ -135,7 +135,7 @@ def band_of(compared: Compared, left: Row, right: Row, left_numbers: Numbers, ri
     elif probability < MATCH_BAR:
         rule = "uncertain"
     else:
-        rule = "two_fields" if equal >= 2 and named else "one_field"
+        rule = "two_fields" if equal >= (3 if born == NOT_COMPARABLE else 2) and named else "one_field"
     matched = rule in MATCHED
     return Banded(
         rule=rule,
