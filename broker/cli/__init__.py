@@ -1,0 +1,36 @@
+"""The `broker` command: what the hosting partnership types.
+
+Exit codes are the same everywhere: 0 fine; 1 a finding (refused, not in force, differs); 2 wrong usage or settings; 3
+could not tell (the database, a key or the log can't be reached).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+
+import typer
+
+from broker.cli import agencies, agreements, batches, keys, linkage, nights, serving
+
+app = typer.Typer(
+    name="broker",
+    help=__doc__,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help names TOML tables in brackets
+)
+for command in (serving.init, serving.migrate, serving.serve, nights.nightly, nights.relink):
+    app.command()(command)
+for name, noun in {
+    "agencies": agencies, "agreements": agreements, "batches": batches, "linkage": linkage, "keys": keys,
+}.items():  # fmt: skip
+    app.add_typer(noun.app, name=name)
+
+
+def main() -> None:
+    """The entry point.  What it writes is for its own user only, and a crash leaves no core file with keys in it."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    app()

@@ -1,0 +1,88 @@
+"""`broker agencies`: enrol, shut out, let in, list."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from broker.cli.shared import AsJson, Config, answering, open_broker, operator_of, say
+
+app = typer.Typer(help="Who takes part.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def enrol(
+    public: Annotated[Path, typer.Argument(help="The agency's public.json.")],
+    details: Annotated[
+        Path, typer.Option("--details", help="TOML: name, party_type, sector, roles, [contacts.<ref>], [flows.<flow>].")
+    ],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enrol an agency, or change what is registered of it.
+
+    `details` is the host's: name, party_type, sector, roles its gateway may vouch for; [contacts.<ref>] name, phone,
+    out_of_hours; [flows.<flow>] expected_by ("06:00", London) and contact.
+    """
+    with answering(as_json), open_broker(config) as broker:
+        import tomllib
+
+        from broker import clock, register
+
+        enrolment = register.Enrolment.parse(json.loads(public.read_bytes()), tomllib.loads(details.read_text("utf-8")))
+        entry = register.enrol(
+            broker.store, broker.trail, enrolment, partnership=broker.settings.partnership, who=operator_of(broker),
+            at=clock.now(),
+        )  # fmt: skip
+        broker.trail.receipt(entry)
+        say(as_json, {"agency": enrolment.agency, "event": entry.event_id}, f"{enrolment.agency} is enrolled.")
+
+
+@app.command()
+def revoke(
+    agency: Annotated[str, typer.Argument(help="The agency's id.")],
+    suspend_only: Annotated[bool, typer.Option("--suspend", help="Until `resume`, and keep its keys.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shut an agency out, in force with its next request: for good, with all its keys, or until resumed."""
+    _set_state(config, agency, "suspended" if suspend_only else "revoked", as_json)
+
+
+@app.command()
+def resume(
+    agency: Annotated[str, typer.Argument(help="The agency's id.")], config: Config = None, as_json: AsJson = False
+) -> None:
+    """Let a suspended agency in again."""
+    _set_state(config, agency, "active", as_json)
+
+
+@app.command("list")
+def list_agencies(config: Config = None, as_json: AsJson = False) -> None:
+    """List agencies, their state, and how recent each of their feeds is."""
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, register
+        from broker.store.agencies import AgencyRow
+
+        with broker.store.reading() as reading:
+            rows = reading.all(AgencyRow, order=("id",))
+            feeds = register.feeds(reading, at=clock.now())
+        flows = {row.id: {feed.flow: feed.state for feed in feeds if feed.organisation == row.id} for row in rows}
+        listed = [{"agency": row.id, "name": row.name, "state": row.state, "flows": flows[row.id]} for row in rows]
+        words = "\n".join(
+            f"{row.id}  {row.state}  {', '.join(f'{flow} {state}' for flow, state in flows[row.id].items())}"
+            for row in rows
+        )
+        say(as_json, listed, words or "No agency is enrolled.")
+
+
+def _set_state(config: Path | None, agency: str, state: Any, as_json: bool) -> None:
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, register
+
+        entry = register.set_state(broker.store, broker.trail, agency, state, who=operator_of(broker), at=clock.now())
+        broker.trail.receipt(entry)
+        say(as_json, {"agency": agency, "state": state, "event": entry.event_id}, f"{agency} is {state}.")

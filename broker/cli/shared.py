@@ -1,0 +1,76 @@
+"""What every command shares: its options, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from broker.settings import Settings
+    from broker.wiring import Broker
+
+FINDING, USAGE, UNKNOWN = 1, 2, 3
+STAFF_ID = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+
+Config = Annotated[
+    Path | None, typer.Option("--config", envvar="BROKER_CONFIG", help="broker.toml; BROKER_ variables win over it.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")]
+
+
+@contextmanager
+def answering(as_json: bool) -> Iterator[None]:
+    """Turn what went wrong into one line and an exit code."""
+    from broker import errors
+
+    unreachable = (errors.StoreUnavailable, errors.LogUnavailable, errors.KeyUnavailable, errors.UnsafeDatabase)
+    try:
+        yield
+    except (errors.BadSettings, errors.Malformed) as wrong:
+        fail(str(wrong), USAGE, as_json)
+    except unreachable as wrong:
+        fail(str(wrong), UNKNOWN, as_json)
+    except errors.BrokerError as wrong:
+        fail(str(wrong), FINDING, as_json)
+    except FileNotFoundError as wrong:
+        fail(f"there is no file {wrong.filename}", USAGE, as_json)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        fail("a file is not JSON in UTF-8", USAGE, as_json)
+
+
+@contextmanager
+def open_broker(config: Path | None) -> Iterator[Broker]:
+    from broker.wiring import configure_logging, wire
+
+    configure_logging()
+    broker = wire(settings_of(config))
+    try:
+        yield broker
+    finally:
+        broker.store.close()
+
+
+def settings_of(config: Path | None) -> Settings:
+    from broker.settings import read
+
+    return read(config)
+
+
+def operator_of(broker: Broker) -> dict[str, str]:
+    return {"organisation": broker.settings.partnership, "role": "OPERATOR", "method": "command"}
+
+
+def say(as_json: bool, value: Any, words: str) -> None:
+    print(json.dumps(value, default=str) if as_json else words)
+
+
+def fail(message: str, code: int, as_json: bool) -> NoReturn:
+    print(json.dumps({"error": message}) if as_json else f"broker: {message}", file=sys.stderr)
+    raise typer.Exit(code)
