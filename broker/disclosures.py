@@ -18,7 +18,7 @@ import rfc8785
 from agreements import VOCABULARY, Basis, DecisionReceipt, Link, Mode, Request, Snapshot, Threshold, make_receipt
 from agreements.agreement import london_day
 from audit.events import Event, Json
-from broker import family_view, lineage, register
+from broker import agencies, family_view, lineage, register
 from broker.callers import Caller
 from broker.deciding import (
     Deciding,
@@ -232,7 +232,7 @@ def _decide(
     )
     deciding = Deciding(
         tx=tx, keys=keys, area=area, snapshot=register.snapshot(tx), request=question.request(),
-        feeds=register.feeds(tx, at=at), at=at,
+        feeds=agencies.feeds(tx, at=at), at=at,
     )  # fmt: skip
     child = candidate.person_id
     case = case_of(tx, area, caller, search.case_hmac, child)

@@ -12,7 +12,7 @@ import rfc8785
 from agreements import VOCABULARY, Basis, Request, RequestRefused
 from agreements.agreement import LONDON
 from audit.events import Event
-from broker import register
+from broker import agencies, register
 from broker.callers import Caller
 from broker.deciding import (
     Deciding,
@@ -107,7 +107,7 @@ def search(
     if refusal is None and area is not None:
         looked = _look(area, keys, asked)  # before the transaction: others need not wait for it
     with store.transaction() as tx:
-        feeds = register.feeds(tx, at=at)
+        feeds = agencies.feeds(tx, at=at)
         found = _Found()
         if request is not None and area is not None:
             found = _listed(tx, keys, area, caller, request, feeds, looked, at=at)

@@ -60,6 +60,7 @@ from broker.store.sequence import (
 )
 
 log = structlog.get_logger()
+Who = Mapping[str, Json]
 RETRY_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.2  # how soon a waiter sees what another process has sequenced
 
@@ -74,6 +75,12 @@ class EntryRef:
 def new_event_id() -> str:
     """A random id for an event."""
     return secrets.token_hex(16)
+
+
+def record_change(tx: Transaction, trail: Trail, event_type: str, who: Who, at: datetime, **what: Json) -> EntryRef:
+    """Record a change of what the host keeps (an agency, an agreement, a key): who made it, and `what` it is."""
+    event = Event(id=new_event_id(), type=event_type, who=who, what=what, why={}, detail={})
+    return trail.record(tx, event, at=at)
 
 
 class Trail:

@@ -6,16 +6,18 @@ import logging
 import sys
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
 
 from audit.events import Event
-from broker import clock, register
+from broker import clock
 from broker.errors import UnsafeDatabase
 from broker.keys import Keys
 from broker.settings import Settings
 from broker.store import Store, migrate
+from broker.store.sessions import InstallationRow
 from broker.tokens import Tokens
 from broker.trail import Trail, new_event_id, open_for_writing
 from broker.vault import Vault
@@ -48,7 +50,7 @@ def wire(settings: Settings) -> Broker:
     store = Store(settings.database_url.get_secret_value())
     if not migrate.at_head(store):
         raise UnsafeDatabase("the schema is not this version's: run `broker migrate`")
-    register.claim_installation(store, settings.environment, at=clock.now())
+    _claim_installation(store, settings.environment, at=clock.now())
     signer = open_for_writing(store, keys, settings.data_dir / "signer" / "state.json", settings.origin)
     return Broker(
         settings=settings,
@@ -68,7 +70,7 @@ def open_installation(settings: Settings) -> None:
     keys = Keys.load(settings.data_dir / "keys")
     store = Store(settings.database_url.get_secret_value())
     migrate.upgrade(store)
-    register.claim_installation(store, settings.environment, at=clock.now())
+    _claim_installation(store, settings.environment, at=clock.now())
     signer = open_for_writing(store, keys, settings.data_dir / "signer" / "state.json", settings.origin)
     trail = Trail(store, keys, signer)
     with store.transaction() as tx:
@@ -99,3 +101,20 @@ def configure_logging() -> None:
         cache_logger_on_first_use=False,
     )  # fmt: skip
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _claim_installation(store: Store, environment: str, *, at: datetime) -> None:
+    """Mark an empty database as a demo's or as production's; later refuse to open it as the other.
+
+    Raises UnsafeDatabase: real data are never served by a broker that lets people in without a password.
+    """
+    with store.reading() as reading:
+        mark = reading.one(InstallationRow, id=1)
+    if mark is None:
+        with store.transaction() as tx:
+            mark = tx.one(InstallationRow, id=1)
+            if mark is None:
+                mark = InstallationRow(id=1, environment=environment, at=at)
+                tx.add(mark)
+    if mark.environment != environment:
+        raise UnsafeDatabase(f"this database is of a {mark.environment} installation, not of a {environment} one")

@@ -22,8 +22,8 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from agreements import read, sign, sign_event
+from broker import agencies, nightly, register
 from broker import clock as broker_clock
-from broker import nightly, register
 from broker.app import create_app
 from broker.keys import Keys
 from broker.settings import Settings
@@ -254,9 +254,9 @@ class Area:
             "roles": [ANALYST, DECIDER, "SERVICE_PLANNER"], "contacts": contacts,
             "flows": {flow: {"expected_by": "06:00", "contact": next(iter(contacts))} for flow in FLOWS[agency]},
         }  # fmt: skip
-        enrolment = register.Enrolment.parse(dict(self.home(agency).public), details)
+        enrolment = agencies.Enrolment.parse(dict(self.home(agency).public), details)
         broker = self.broker
-        register.enrol(
+        agencies.enrol(
             broker.store, broker.trail, enrolment, partnership=PARTNERSHIP, who=OPERATOR, at=broker_clock.now()
         )
 

@@ -24,7 +24,7 @@ from joserfc.jwk import ECKey
 from agreements import sign, sign_event
 from agreements.signing import Act
 from agreements.vocabulary import codes_for_agencies
-from broker import clock, documents, register
+from broker import agencies, clock, documents, register
 from broker.api.batches import reception_of
 from broker.app import create_app
 from broker.keys import Keys, b64url
@@ -110,7 +110,7 @@ def a_copy(installed: Path, folder: Path) -> Settings:
 
 def enrol(broker: Broker, agency: str, flows: tuple[str, ...]) -> None:
     public = client_key(agency).as_dict(private=False)
-    enrolment = register.Enrolment.parse(
+    enrolment = agencies.Enrolment.parse(
         {
             "agency": agency, "signing": {"kid": f"{agency}/1", "public": a_signer(agency).public},
             "signatory": {
@@ -124,7 +124,7 @@ def enrol(broker: Broker, agency: str, flows: tuple[str, ...]) -> None:
             "flows": {flow: {"expected_by": "06:00"} for flow in flows},
         },
     )  # fmt: skip
-    register.enrol(broker.store, broker.trail, enrolment, partnership=PARTNERSHIP, who=WHO, at=clock.now())
+    agencies.enrol(broker.store, broker.trail, enrolment, partnership=PARTNERSHIP, who=WHO, at=clock.now())
 
 
 def client_key(agency: str) -> ECKey:

@@ -30,10 +30,10 @@ def enrol(
     with answering(as_json), open_broker(config) as broker:
         import tomllib
 
-        from broker import clock, register
+        from broker import agencies, clock
 
-        enrolment = register.Enrolment.parse(json.loads(public.read_bytes()), tomllib.loads(details.read_text("utf-8")))
-        entry = register.enrol(
+        enrolment = agencies.Enrolment.parse(json.loads(public.read_bytes()), tomllib.loads(details.read_text("utf-8")))
+        entry = agencies.enrol(
             broker.store, broker.trail, enrolment, partnership=broker.settings.partnership, who=operator_of(broker),
             at=clock.now(),
         )  # fmt: skip
@@ -64,12 +64,12 @@ def resume(
 def list_agencies(config: Config = None, as_json: AsJson = False) -> None:
     """List agencies, their state, and how recent each of their feeds is."""
     with answering(as_json), open_broker(config) as broker:
-        from broker import clock, register
+        from broker import agencies, clock
         from broker.store.agencies import AgencyRow
 
         with broker.store.reading() as reading:
             rows = reading.all(AgencyRow, order=("id",))
-            feeds = register.feeds(reading, at=clock.now())
+            feeds = agencies.feeds(reading, at=clock.now())
         flows = {row.id: {feed.flow: feed.state for feed in feeds if feed.organisation == row.id} for row in rows}
         listed = [{"agency": row.id, "name": row.name, "state": row.state, "flows": flows[row.id]} for row in rows]
         words = "\n".join(
@@ -81,8 +81,8 @@ def list_agencies(config: Config = None, as_json: AsJson = False) -> None:
 
 def _set_state(config: Path | None, agency: str, state: Any, as_json: bool) -> None:
     with answering(as_json), open_broker(config) as broker:
-        from broker import clock, register
+        from broker import agencies, clock
 
-        entry = register.set_state(broker.store, broker.trail, agency, state, who=operator_of(broker), at=clock.now())
+        entry = agencies.set_state(broker.store, broker.trail, agency, state, who=operator_of(broker), at=clock.now())
         broker.trail.receipt(entry)
         say(as_json, {"agency": agency, "state": state, "event": entry.event_id}, f"{agency} is {state}.")

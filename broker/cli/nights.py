@@ -109,7 +109,7 @@ def relink(
 
 
 def _night(night: str | None, at: datetime, as_json: bool) -> date:
-    from broker.register import LONDON
+    from agreements.agreement import LONDON
 
     try:
         return date.fromisoformat(night) if night else at.astimezone(LONDON).date()

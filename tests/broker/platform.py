@@ -20,7 +20,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 from pydantic import SecretStr
 
-from broker import clock, register
+from broker import agencies, clock
 from broker.app import create_app
 from broker.keys import Keys, b64url
 from broker.settings import DemoPerson, Settings
@@ -78,8 +78,8 @@ class AnAgency:
         }  # fmt: skip
 
     def enrolled(self, broker: Broker, **changes: Any) -> "AnAgency":
-        enrolment = register.Enrolment.parse(self.public(), {**DETAILS, **changes})
-        register.enrol(broker.store, broker.trail, enrolment, partnership="northshire", who=OPERATOR, at=clock.now())
+        enrolment = agencies.Enrolment.parse(self.public(), {**DETAILS, **changes})
+        agencies.enrol(broker.store, broker.trail, enrolment, partnership="northshire", who=OPERATOR, at=clock.now())
         return self
 
     def assertion(self, **changes: Any) -> str:

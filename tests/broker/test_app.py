@@ -17,7 +17,7 @@ from audit.checkpoint import SignedCheckpoint, VerifierKey
 from audit.events import Event, Opening
 from audit.receipts import TlogProof
 from audit.tiles import Tile, decode_bundle
-from broker import clock, errors, problems, register, signin
+from broker import agencies, clock, errors, problems, signin
 from broker.app import PUBLIC, ROUTERS, create_app
 from broker.dependencies import CALLERS, AgencyDep, CallerDep, OfficerDep, PersonDep
 from broker.errors import BrokerError, UnsafeDatabase
@@ -155,12 +155,12 @@ def test_a_suspended_agencys_token_stops_with_the_next_request(
     http: TestClient, agency: AnAgency, broker: Broker
 ) -> None:
     headers = {"Authorization": f"Bearer {agency.token(http)}"}
-    register.set_state(broker.store, broker.trail, agency.id, "suspended", who=OPERATOR, at=clock.now())
+    agencies.set_state(broker.store, broker.trail, agency.id, "suspended", who=OPERATOR, at=clock.now())
     assert http.get("/probe/agency", headers=headers).status_code == 403
     assert http.post("/oauth2/token", data=agency.grant()).status_code == 401
-    register.set_state(broker.store, broker.trail, agency.id, "active", who=OPERATOR, at=clock.now())
+    agencies.set_state(broker.store, broker.trail, agency.id, "active", who=OPERATOR, at=clock.now())
     assert http.get("/probe/agency", headers=headers).status_code == 200
-    register.set_state(broker.store, broker.trail, agency.id, "revoked", who=OPERATOR, at=clock.now())
+    agencies.set_state(broker.store, broker.trail, agency.id, "revoked", who=OPERATOR, at=clock.now())
     assert http.post("/oauth2/token", data=agency.grant()).status_code == 401
 
 

@@ -14,7 +14,7 @@ import pytest
 from agreements import VOCABULARY, PartyKey, replay
 from audit.policy import Policy
 from audit.receipts import LogReceipt
-from broker import register, searches
+from broker import agencies, register, searches
 from linkage.agency.gateway.broker_client import BrokerRefused
 from tests.builders import COUNCIL, ICB, POLICE
 from tests.builders_area import AFTER_EXPIRY, ANALYST, DECIDER, MORNING, Area, Asker, Clock, bands, shown, the_time
@@ -354,7 +354,7 @@ def test_a_party_that_suspends_stops_its_own_data_alone_even_between_search_and_
 
 
 def test_an_organisation_that_was_suspended_shares_nothing_and_the_view_says_paused(changed: Area) -> None:
-    register.set_state(
+    agencies.set_state(
         changed.broker.store, changed.broker.trail, POLICE, "suspended", who={"person": "operator"},
         at=MORNING,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from broker import clock, gates, nightly, register, runs, validation
+from broker import agencies, clock, gates, nightly, runs, validation
 from broker.errors import BrokerError, Conflict, WrongState
 from broker.gathering import gather, inputs_of
 from broker.reception import Reception
@@ -316,7 +316,7 @@ def test_a_run_that_a_gate_refuses_leaves_the_one_before_in_service_until_it_is_
 def test_a_revoked_agencys_records_leave_with_the_next_run(http: TestClient, broker: Broker) -> None:
     hand_in(http, a_night(COUNCIL, "education"), a_night(ICB, "health"))
     run(broker)
-    register.set_state(broker.store, broker.trail, ICB, "revoked", who={"person": "test"}, at=clock.now())
+    agencies.set_state(broker.store, broker.trail, ICB, "revoked", who={"person": "test"}, at=clock.now())
     assert run(broker)["state"] == "published"
     assert {agency for agency, _, _ in person_of(broker)} == {COUNCIL}
 

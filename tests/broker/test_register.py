@@ -1,4 +1,4 @@
-"""Who takes part, what was signed, and what of it is in force."""
+"""What was signed, and what of it is in force."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -9,23 +9,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agreements import sign, sign_event
-from broker import documents, register
+from broker import agencies, documents, register
 from broker.errors import (
-    AgencyNotActive,
     BadAgreement,
     BadSignature,
     Conflict,
-    Malformed,
     NotFound,
-    UnknownAgency,
-    UnknownFlow,
     WrongState,
 )
 from broker.keys import b64url
 from broker.store import Store
-from broker.store.agencies import AgencyFlowRow, AgencyKeyRow
 from broker.store.log import EventRow
-from broker.tokens import BadKey
 from broker.trail import Trail
 from tests.broker.platform import DETAILS, OPERATOR, AnAgency
 
@@ -46,8 +40,8 @@ def enrolled(store: Store, trail: Trail, agency: AnAgency, **more: Any) -> Ed255
             "public": b64url(signatory.public_key().public_bytes_raw()),
         }
     }
-    enrolment = register.Enrolment.parse(public, {**DETAILS, **more})
-    register.enrol(store, trail, enrolment, partnership="northshire", who=WHO, at=AT)
+    enrolment = agencies.Enrolment.parse(public, {**DETAILS, **more})
+    agencies.enrol(store, trail, enrolment, partnership="northshire", who=WHO, at=AT)
     return signatory
 
 
@@ -76,129 +70,6 @@ def in_force(store: Store, trail: Trail, signatories: Mapping[str, Ed25519Privat
 def live(store: Store) -> set[str]:
     with store.reading() as reading:
         return {agreement.ref for agreement in register.snapshot(reading).agreements}
-
-
-def test_enrolling_twice_changes_nothing_but_what_changed(store: Store, trail: Trail) -> None:
-    agency = AnAgency()
-    enrolled(store, trail, agency)
-    register.enrol(
-        store, trail, register.Enrolment.parse(agency.public(), {**DETAILS, "name": "Renamed"}),
-        partnership="northshire", who=WHO, at=AT,
-    )  # fmt: skip
-    trail.advance_pending()
-    with store.reading() as reading:
-        assert register.active_agency(reading, ICB).name == "Renamed"
-        assert len(reading.all(AgencyKeyRow, agency=ICB)) == 3
-        types = [row.type for row in reading.all(EventRow, order=("seq",))]
-    assert types == ["agency.enrolled", "agency.changed"]
-
-
-def test_a_key_s_name_is_never_given_to_another_key(store: Store, trail: Trail) -> None:
-    enrolled(store, trail, AnAgency())
-    with pytest.raises(Conflict):
-        enrolled(store, trail, AnAgency())
-
-
-@pytest.mark.parametrize(
-    ("public", "details"),
-    [
-        ({"agency": "Not An Id"}, {}),
-        ({"signing": {"kid": "northshire-police/1", "public": "A" * 43}}, {}),
-        ({"signing": {"kid": f"{ICB}/1", "public": "AAAA"}}, {}),
-        ({"signing": {"kid": f"{ICB}/1", "public": "not base64!"}}, {}),
-        ({"signatory": {"kid": f"{ICB}/1", "public": "A" * 43}}, {}),
-        ({"canaries": ...}, {}),
-        ({}, {"flows": {"health": {"expected_by": "25:00"}}}),
-        ({}, {"flows": {"Health": {}}}),
-        ({}, {"flows": {"health": {"contact": "nobody"}}}),
-        ({}, {"name": ...}),
-    ],
-)
-def test_what_can_not_be_enrolled(public: dict[str, Any], details: dict[str, Any]) -> None:
-    whole = {name: value for name, value in (AnAgency().public() | public).items() if value is not ...}
-    terms = {name: value for name, value in {**DETAILS, **details}.items() if value is not ...}
-    with pytest.raises(Malformed):
-        register.Enrolment.parse(whole, terms)
-
-
-def test_a_private_client_key_is_not_taken() -> None:
-    public = AnAgency().public()
-    with pytest.raises(BadKey):
-        register.Enrolment.parse(public | {"client": public["client"] | {"d": "AAAA"}}, DETAILS)
-
-
-def test_a_revoked_agency_is_out_with_all_its_keys(store: Store, trail: Trail) -> None:
-    enrolled(store, trail, AnAgency())
-    with store.reading() as reading:
-        assert len(register.signing_key(reading, ICB, f"{ICB}/1")) == 32
-        with pytest.raises(BadSignature):
-            register.signing_key(reading, COUNCIL, f"{ICB}/1")
-    register.set_state(store, trail, ICB, "revoked", who=WHO, at=AT)
-    with store.reading() as reading:
-        with pytest.raises(AgencyNotActive):
-            register.active_agency(reading, ICB)
-        with pytest.raises(BadSignature):
-            register.signing_key(reading, ICB, f"{ICB}/1")
-        with pytest.raises(UnknownAgency):
-            register.active_agency(reading, COUNCIL)
-        with pytest.raises(UnknownFlow):
-            register.flow_of(reading, ICB, "police")
-        assert register.flow_of(reading, ICB, "health").expected_by == "06:00"
-    with pytest.raises(WrongState):
-        register.set_state(store, trail, ICB, "active", who=WHO, at=AT)
-
-
-def test_one_key_is_revoked_and_the_others_stay(store: Store, trail: Trail) -> None:
-    enrolled(store, trail, AnAgency())
-    register.revoke_key(store, trail, f"{ICB}/1", who=WHO, at=AT)
-    with store.reading() as reading:
-        assert len(reading.all(AgencyKeyRow, revoked_at=None)) == 2
-    with pytest.raises(NotFound):
-        register.revoke_key(store, trail, f"{ICB}/1", who=WHO, at=AT)
-
-
-@pytest.mark.parametrize(
-    ("as_of", "at", "state"),
-    [
-        (None, "2026-11-02T09:30Z", "NOT_CONNECTED"),
-        ("2026-11-02T01:00Z", "2026-11-02T09:30Z", "CURRENT"),
-        ("2026-11-01T01:00Z", "2026-11-02T05:59Z", "CURRENT"),  # tonight's is not due yet
-        ("2026-11-01T01:00Z", "2026-11-02T06:01Z", "STALE"),  # London is on UTC in November
-        ("2026-07-01T01:00Z", "2026-07-02T05:01Z", "STALE"),  # and an hour ahead in July
-        ("2026-07-01T01:00Z", "2026-07-02T04:59Z", "CURRENT"),
-        ("2026-10-30T12:00Z", "2026-11-02T09:30Z", "STALE"),
-    ],
-)
-def test_a_feed_past_its_time_is_stale_and_never_no_record(
-    store: Store, trail: Trail, as_of: str | None, at: str, state: str
-) -> None:
-    enrolled(store, trail, AnAgency())
-    with store.transaction() as tx:
-        row = tx.one(AgencyFlowRow, agency=ICB)
-        assert row is not None
-        row.as_of = datetime.fromisoformat(as_of) if as_of else None
-        tx.add(row)
-    with store.reading() as reading:
-        (feed,) = register.feeds(reading, at=datetime.fromisoformat(at))
-    assert feed.state == state
-    assert feed.contact is not None
-    assert feed.contact.out_of_hours == "01632 960002"
-
-
-def test_a_suspended_agency_s_feed_is_paused_and_a_revoked_one_s_is_gone(store: Store, trail: Trail) -> None:
-    agency = AnAgency()
-    enrolled(store, trail, agency)
-    register.set_state(store, trail, ICB, "suspended", who=WHO, at=AT)
-    later = AT + timedelta(days=9)
-    enrolment = register.Enrolment.parse(agency.public(), {**DETAILS, "name": "Renamed"})
-    register.enrol(store, trail, enrolment, partnership="northshire", who=WHO, at=later)
-    register.set_state(store, trail, ICB, "suspended", who=WHO, at=later)
-    with store.reading() as reading:
-        (feed,) = register.feeds(reading, at=later)
-    assert (feed.name, feed.state, feed.paused_since) == ("Renamed", "PAUSED", AT)
-    register.set_state(store, trail, ICB, "revoked", who=WHO, at=AT)
-    with store.reading() as reading:
-        assert register.feeds(reading, at=AT) == ()
 
 
 def test_signed_and_active_is_in_force_and_each_step_is_in_the_log(
@@ -289,14 +160,14 @@ def test_a_revoked_signatory_s_old_signature_still_counts_and_the_batch_key_neve
     store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
 ) -> None:
     refs = in_force(store, trail, signatories)
-    register.revoke_key(store, trail, f"{ICB}/signatory-1", who=WHO, at=AT + timedelta(days=1))
+    agencies.revoke_key(store, trail, f"{ICB}/signatory-1", who=WHO, at=AT + timedelta(days=1))
     with store.reading() as reading:
         assert {signature.party for signature in register.snapshot(reading).signatures} == {COUNCIL, ICB}
     assert live(store) == set(refs)
     with pytest.raises(Conflict):  # enrolling the batch key as signatory's
         agency = AnAgency(COUNCIL)
-        register.enrol(
-            store, trail, register.Enrolment.parse(agency.public(), DETAILS), partnership="northshire", who=WHO, at=AT
+        agencies.enrol(
+            store, trail, agencies.Enrolment.parse(agency.public(), DETAILS), partnership="northshire", who=WHO, at=AT
         )
 
 
@@ -324,7 +195,7 @@ def test_the_snapshot_is_compiled_once_for_one_state_of_the_register(
     with store.reading() as reading:
         first = register.snapshot(reading)
         assert register.snapshot(reading) is first
-    register.revoke_key(store, trail, f"{ICB}/signatory-1", who=WHO, at=AT + timedelta(days=1))
+    agencies.revoke_key(store, trail, f"{ICB}/signatory-1", who=WHO, at=AT + timedelta(days=1))
     with store.reading() as reading:
         assert register.snapshot(reading) is not first
 

@@ -17,7 +17,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from audit.receipts import LogReceipt
-from broker import clock, receipts, register, validation
+from broker import agencies, clock, receipts, register, validation
 from broker.errors import WrongState
 from broker.keys import verify_general
 from broker.reception import Reception
@@ -341,7 +341,7 @@ def test_a_revoked_agency_is_shut_out_at_once_and_its_receipts_stay(
     id_ = council.open(begun).json()["batch"]
     council.fill(begun, id_)
     before = everything(desk)
-    register.set_state(desk.store, desk.trail, COUNCIL, "revoked", who={"person": "test"}, at=clock.now())
+    agencies.set_state(desk.store, desk.trail, COUNCIL, "revoked", who={"person": "test"}, at=clock.now())
     for answer in (council.commit(begun, id_), council.open(a_night(sequence=3)), council.on(begun, id_)):
         assert answer.status_code == 403
         assert answer.json()["type"].endswith("agency-not-active")
@@ -354,7 +354,7 @@ def test_a_key_revoked_in_mid_upload_stops_the_commit(council: Caller, desk: Rec
     batch = a_night()
     id_ = council.open(batch).json()["batch"]
     council.fill(batch, id_)
-    register.revoke_key(desk.store, desk.trail, f"{COUNCIL}/1", who={"person": "test"}, at=clock.now())
+    agencies.revoke_key(desk.store, desk.trail, f"{COUNCIL}/1", who={"person": "test"}, at=clock.now())
     answer = council.commit(batch, id_)
     assert (answer.status_code, "revoked" in answer.json()["detail"]) == (401, True)
     assert state_of(desk, id_) == "open"

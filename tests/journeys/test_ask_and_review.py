@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from broker import clock, register
+from broker import agencies, clock
 from broker.wiring import Broker
 from linkage.agency.gateway.cli import open_gateway
 from linkage.agency.gateway.settings import GatewaySettings
@@ -44,8 +44,8 @@ def both(tmp_path: Path, serve: Callable[[FastAPI], str]) -> Iterator[Both]:
     home = tmp_path / "home"
     make_home(home, agency="northshire-icb", partnership="northshire", epoch="2026-1")
     broker: Broker = app.state.broker
-    enrolment = register.Enrolment.parse(json.loads((home / "public.json").read_text()), DETAILS)
-    register.enrol(broker.store, broker.trail, enrolment, partnership="northshire", who=OPERATOR, at=clock.now())
+    enrolment = agencies.Enrolment.parse(json.loads((home / "public.json").read_text()), DETAILS)
+    agencies.enrol(broker.store, broker.trail, enrolment, partnership="northshire", who=OPERATOR, at=clock.now())
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
