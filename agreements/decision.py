@@ -116,18 +116,44 @@ class _Covering(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Compiled:
+class _Terms:
+    """A vocabulary, compiled."""
+
     bits: Mapping[str, int]
     levels: Mapping[str, int]
     purposes: Mapping[str, Rows]
-    clauses: Mapping[tuple[str, str], tuple[_Clause, ...]]  # best witness first
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compiled:
+    """A snapshot, compiled."""
+
+    snapshot: Snapshot
+    vocabulary: Vocabulary
+    terms: _Terms
     baseline: tuple[_Holder, ...]
     restrictions: Mapping[str, tuple[_Holder, ...]]  # by owner, the baseline included
+    clauses: dict[tuple[str, str], tuple[_Clause, ...]] = field(default_factory=dict)
     askers: dict[int, _Asker] = field(default_factory=dict)  # the latest requests, by id
 
+    def between(self, source: str, recipient: str) -> tuple[_Clause, ...]:
+        """The clauses from a source to a recipient that are ever live, best witness first."""
+        pair = source, recipient
+        if (known := self.clauses.get(pair)) is None:
+            found = [
+                clause
+                for agreement in self.snapshot.between(source, recipient)
+                for grant in agreement.grants
+                if source in grant.sources and recipient in grant.organisations
+                if (clause := _clause(self.snapshot, self.vocabulary, self.terms, agreement, grant, pair)) is not None
+            ]
+            known = self.clauses[pair] = tuple(sorted(found, key=_witness_order))
+        return known
+
     def asked(self, asked: Mapping[str, Mode]) -> Rows:
+        """What a request asks for, as rows."""
         one = two = three = four = other = 0
-        bits = self.bits
+        bits = self.terms.bits
         for category, mode in asked.items():
             bit = bits[category]
             if mode == 5:
@@ -156,10 +182,10 @@ class _Asker:
         self.request = checked(request, vocabulary)
         self.compiled = compiled
         self.asked = dict(request.asked)
-        self.bits = tuple((category, compiled.bits[category]) for category in request.asked)
+        self.bits = tuple((category, compiled.terms.bits[category]) for category in request.asked)
         self.wanted = _meet(
             (
-                compiled.purposes[request.purpose],
+                compiled.terms.purposes[request.purpose],
                 compiled.asked(request.asked),
             )
         )
@@ -198,9 +224,9 @@ class _Asker:
         request, compiled = self.request, self.compiled
         found: list[tuple[_Clause, Rows]] = []
         basis, session = request.basis, request.break_glass
-        level = compiled.levels[request.threshold.level] if request.threshold else -1
+        level = compiled.terms.levels[request.threshold.level] if request.threshold else -1
         link = -1 if facts.link is None else int(facts.link)
-        for clause in compiled.clauses.get((facts.source, request.organisation), ()):
+        for clause in compiled.between(facts.source, request.organisation):
             if (
                 request.role not in clause.roles
                 or request.purpose not in clause.purposes
@@ -240,7 +266,7 @@ class _Standing:
         # Not the asker itself, which holds this: what is forgotten then goes at once, without a collector.
         self.request = asker.request
         self.wanted = asker.bits
-        self.bits = asker.compiled.bits
+        self.bits = asker.compiled.terms.bits
         self.applied = applied
         self.ceiling = ceiling
         self.clauses = clauses
@@ -419,33 +445,29 @@ def _earliest(window: Duration, at: datetime) -> date:
 
 @lru_cache(maxsize=16)
 def _compile(snapshot: Snapshot, vocabulary: Vocabulary) -> _Compiled:
-    """Everything that can be known before a request: once a snapshot."""
-    bits = {category: 1 << index for index, category in enumerate((*vocabulary.categories, RECORD))}
-    levels = {level: index for index, level in enumerate(vocabulary.thresholds)}
-    baseline = tuple(_baseline(rule, bits) for rule in vocabulary.baseline)
+    """What can be known before a request: once a snapshot; the clauses of a pair when they are first asked for."""
+    terms = _terms(vocabulary)
+    baseline = tuple(_baseline(rule, terms.bits) for rule in vocabulary.baseline)
     restrictions: dict[str, tuple[_Holder, ...]] = {}
     for restriction in snapshot.restrictions:
         if (period := _in_force(snapshot, restriction)) is not None:
             known = restrictions.get(restriction.owner, baseline)
-            restrictions[restriction.owner] = (*known, _restriction(restriction, period, vocabulary, bits))
-    clauses: dict[tuple[str, str], list[_Clause]] = {}
-    for agreement in snapshot.agreements:
-        for grant in agreement.grants:
-            for source in grant.sources:
-                for recipient in grant.organisations:
-                    clause = _clause(snapshot, vocabulary, bits, levels, agreement, grant, source, recipient)
-                    if clause is not None:
-                        clauses.setdefault((source, recipient), []).append(clause)
+            restrictions[restriction.owner] = (*known, _restriction(restriction, period, vocabulary, terms.bits))
     return _Compiled(
+        snapshot=snapshot, vocabulary=vocabulary, terms=terms, baseline=baseline, restrictions=restrictions
+    )
+
+
+@lru_cache(maxsize=4)
+def _terms(vocabulary: Vocabulary) -> _Terms:
+    bits = {category: 1 << index for index, category in enumerate((*vocabulary.categories, RECORD))}
+    return _Terms(
         bits=bits,
-        levels=levels,
+        levels={level: index for index, level in enumerate(vocabulary.thresholds)},
         purposes={
             purpose: _rows({name: vocabulary.ceiling(purpose, name) for name in (*vocabulary.shareable, RECORD)}, bits)
             for purpose in vocabulary.purposes
         },
-        clauses={pair: tuple(sorted(several, key=_witness_order)) for pair, several in clauses.items()},
-        baseline=baseline,
-        restrictions=restrictions,
     )
 
 
@@ -534,16 +556,11 @@ def _in_force(snapshot: Snapshot, restriction: Restriction) -> Period | None:
 
 
 def _clause(
-    snapshot: Snapshot,
-    vocabulary: Vocabulary,
-    bits: Mapping[str, int],
-    levels: Mapping[str, int],
-    agreement: Agreement,
-    grant: Grant,
-    source: str,
-    recipient: str,
+    snapshot: Snapshot, vocabulary: Vocabulary, terms: _Terms, agreement: Agreement, grant: Grant, pair: tuple[str, str]
 ) -> _Clause | None:
     """One grant for one pair, or None if it is never live for it."""
+    bits, levels = terms.bits, terms.levels
+    source, recipient = pair
     live = _live(snapshot, agreement, source, recipient)
     if not live:
         return None

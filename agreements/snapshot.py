@@ -112,13 +112,13 @@ class Snapshot:
 
     @cached_property
     def _pairs(self) -> Mapping[tuple[str, str], tuple[Agreement, ...]]:
-        pairs: dict[tuple[str, str], tuple[Agreement, ...]] = {}
+        pairs: dict[tuple[str, str], list[Agreement]] = {}
         for agreement in self.agreements:
             if agreement.grants:
                 for source in agreement.parties:
                     for recipient in agreement.parties:
-                        pairs[source, recipient] = (*pairs.get((source, recipient), ()), agreement)
-        return pairs
+                        pairs.setdefault((source, recipient), []).append(agreement)
+        return {pair: tuple(several) for pair, several in pairs.items()}
 
     def standing(self, agreement: Agreement, source: str, recipient: str, at: datetime) -> Standing:
         """Whether an agreement is live for a pair at an instant, and if not, the first reason why."""
