@@ -41,7 +41,10 @@ def from_canonical(raw: bytes, *, umbrellas: Iterable[Agreement] = (), vocabular
         raise refused("document", "it is not an object", "give the canonical form")
     pinned = {name: body.get(name) for name in ("vocabulary", "under") if name in body}
     body |= {name: pin.get("ref") if isinstance(pin, dict) else pin for name, pin in pinned.items()}
-    document = _document(dated(body), umbrellas, vocabulary)
+    try:
+        document = _document(dated(body), umbrellas, vocabulary)
+    except RecursionError:
+        raise refused("document", "it is nested too deeply", "give the canonical form") from None
     if document.canonical != raw:
         raise refused(
             "document", "it is not in canonical form, or pins other digests", "give the bytes that were signed"

@@ -50,6 +50,7 @@ class _NotWhole:
 
 
 def parsed(source: bytes | str) -> dict[str, Any]:
+    """The table of a TOML text.  Raises DocumentRefused for what is none, or is not what it looks like."""
     raw = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source
     if len(raw) > LARGEST:
         raise refused("document", "it is larger than 256 kB", "split it, or shorten its texts")
@@ -57,6 +58,7 @@ def parsed(source: bytes | str) -> dict[str, Any]:
         raise refused("line 1", "it begins with a byte order mark", "save it as UTF-8 without one")
     try:
         body = tomllib.loads(raw.decode("utf-8"), parse_float=_NotWhole)
+        findings = list(_unclean(body, ""))
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise refused(f"line {line}", "it is not UTF-8", "save it as UTF-8") from None
@@ -64,9 +66,10 @@ def parsed(source: bytes | str) -> dict[str, Any]:
         place = re.search(r"\(at (line \d+, column \d+|end of document)\)", str(error))
         message = str(error).split(" (at ")[0]
         raise refused(place.group(1) if place else "document", f"not TOML: {message}", "correct it there") from None
+    except ValueError:  # of an integer with thousands of digits
+        raise refused("document", "a number is too long to be read", "write a shorter one") from None
     except RecursionError:
         raise refused("document", "it is nested too deeply", "write lists and tables one level deep") from None
-    findings = list(_unclean(body, ""))
     if findings:
         raise DocumentRefused(findings)
     return body
@@ -93,6 +96,7 @@ def _unclean(value: object, path: str) -> Iterator[Finding]:
 
 
 def inside(path: str, key: str) -> str:
+    """The path of a key of what stands at a path."""
     return f"{path}.{key}" if path else key
 
 
@@ -126,6 +130,7 @@ _FIXES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def faults(error: ValidationError) -> Iterator[Finding]:
+    """What pydantic found, each with its place and its fix; never a value."""
     for one in error.errors(include_url=False, include_input=False):
         path = ""
         for step in one["loc"]:
@@ -136,4 +141,5 @@ def faults(error: ValidationError) -> Iterator[Finding]:
 
 
 def refused(path: str, message: str, fix: str) -> DocumentRefused:
+    """The refusal of one finding."""
     return DocumentRefused([Finding(path, message, fix)])

@@ -69,9 +69,15 @@ def test_a_bad_document_is_refused_with_its_place_and_its_fix(bad: Mapping[str, 
         (TEXT.encode().replace(b"Northshire MASH", b"Northshire \xff", 1), "line 5"),
         (b"a = " + b"[" * 3000 + b"]" * 3000, "document"),
         (TEXT.encode() + b"# " + b"x" * (256 * 1024), "document"),
+        (b"a = " + b"9" * 5000, "document"),
+        (b".".join([b"a"] * 3000) + b" = 1", "document"),
+        (b"[" + b".".join([b"a"] * 3000) + b"]", "document"),
         (b"", "kind"),
     ],
-    ids=["byte order mark", "not UTF-8", "3,000 nested arrays", "too large", "empty"],
+    ids=[
+        "byte order mark", "not UTF-8", "3,000 nested arrays", "too large", "a number of 5,000 digits",
+        "a key of 3,000 steps", "a table 3,000 deep", "empty",
+    ],
 )
 def test_bytes_that_are_no_document_are_refused(raw: bytes, path: str) -> None:
     with pytest.raises(DocumentRefused) as refused:
@@ -123,7 +129,7 @@ def test_descriptive_clauses_are_signed_and_listed_and_never_evaluated() -> None
 def test_both_kinds_have_a_json_schema_that_forbids_unknown_keys() -> None:
     schemas = json_schema()
     assert schemas["agreement"]["additionalProperties"] is False
-    assert "from" in schemas["agreement"]["$defs"]["_GrantText"]["properties"]
+    assert "from" in schemas["agreement"]["$defs"]["GrantText"]["properties"]
     assert schemas["restriction"]["properties"]["at_most"]
 
 

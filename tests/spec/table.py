@@ -54,7 +54,7 @@ def toml(value: Any) -> str:
     """A TOML text of a table; tables inside are inline."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, date | int):
+    if isinstance(value, date | int | float):
         return value.isoformat() if isinstance(value, date) else str(value)
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

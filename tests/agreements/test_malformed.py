@@ -1,0 +1,188 @@
+"""Ten thousand agreements spoilt from good ones: each is refused with its place, or means exactly what it says."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tomllib
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from agreements import VOCABULARY, Agreement, DocumentRefused, Mode, from_canonical, read
+from agreements.agreement import Document
+from tests.spec import table
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC, DEMO = ROOT / "tests" / "spec", ROOT / "deploy" / "demo" / "agreements"
+UMBRELLAS = [
+    document
+    for folder in (SPEC, DEMO)
+    if isinstance(document := read((folder / "northshire-tier1.toml").read_bytes()), Agreement)
+]
+GOOD = [SPEC / "northshire-mash.toml", SPEC / "northshire-icb-r12.toml", *sorted(DEMO.glob("*.toml"))]
+STRANGE = (
+    0, -1, 2**53, 10**30, 1.5, True, "", " ", "none", "no", "é", "e\u0301", "\u202e", "a" * 5000, [], {}, [[]], [{}],
+    date(2026, 4, 1), datetime(2026, 4, 1), "2026-04-01", "P2Y", "PT4H", "record", "health.sealed", "S47", "*",
+    "northshire-la", "../../etc/passwd", "x@1.0.0",
+)  # fmt: skip
+Body = dict[str, Any]
+
+
+def umbrellas_for(path: Path) -> list[Agreement]:
+    """The umbrella of the file's own folder."""
+    return [UMBRELLAS[0 if path.parent == SPEC else 1]]
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every key and index of a table, with what holds it."""
+    if isinstance(value, dict | list):
+        for step in value if isinstance(value, dict) else range(len(value)):
+            yield value, step
+            yield from places(value[step])
+
+
+def spoilt_table(draw: Random, body: Body) -> str:
+    """One to three places of a table changed: taken out, said twice, renamed, swapped, or of another kind."""
+    body = copy.deepcopy(body)
+    for _ in range(draw.choice((1, 1, 1, 2, 3))):
+        holder, step = draw.choice(list(places(body)))
+        other_holder, other = draw.choice(list(places(body)))
+        match draw.randrange(7):
+            case 0:
+                del holder[step]
+            case 1:
+                holder[step] = draw.choice(STRANGE)
+            case 2 if isinstance(holder, list):
+                holder.append(copy.deepcopy(holder[step]))
+            case 3 if isinstance(holder, dict):
+                holder[draw.choice((f"{step}s", "x", step.upper(), "if", "priority"))] = holder[step]
+            case 4:
+                holder[step] = copy.deepcopy(other_holder[other])
+            case 5 if isinstance(holder[step], str):
+                holder[step] = spelt_otherwise(draw, holder[step])
+            case _:
+                holder[step] = [copy.deepcopy(holder[step])]
+    return table.text_of(body)
+
+
+def spelt_otherwise(draw: Random, word: str) -> str:
+    """A word with a letter lost, doubled, or of another case."""
+    if not word:
+        return "x"
+    at = draw.randrange(len(word))
+    return draw.choice((word[:at] + word[at + 1 :], word[:at] + word[at:] + word[at], word.swapcase(), word + " "))
+
+
+def spoilt_text(draw: Random, text: str) -> bytes:
+    """One to three changes of the text itself: bytes, lines, brackets."""
+    raw = bytearray(text.encode())
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        at = draw.randrange(len(raw) or 1)
+        match draw.randrange(5):
+            case 0 if raw:
+                raw[at] ^= 1 << draw.randrange(8)
+            case 1:
+                del raw[at : at + draw.choice((1, 2, 40))]
+            case 2:
+                raw[at:at] = draw.choice((b'"', b"[", b"]", b"{", b"=", b"\n", b"#", b"\x00", b"\xff", b"'''", b"1e5", b","))
+            case 3:
+                lines = raw.split(b"\n")
+                lines.insert(draw.randrange(len(lines) + 1), draw.choice(lines))
+                raw = bytearray(b"\n".join(lines))
+            case _:
+                lines = raw.split(b"\n")
+                del lines[draw.randrange(len(lines))]
+                raw = bytearray(b"\n".join(lines))
+    return bytes(raw)
+
+
+def plain(value: Any) -> Any:
+    """A parsed table as JSON has it."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def said(document: Document) -> Body:
+    """What the canonical form says, without the digests it pins."""
+    body: Body = json.loads(document.canonical)
+    for pinned in ("vocabulary", "under"):
+        if pinned in body:
+            body[pinned] = body[pinned]["ref"]
+    return body
+
+
+def means_what_it_says(document: Document, body: Body) -> None:
+    """No key is left out, none invented, and what is evaluated is what is written: read here a second time."""
+    assert said(document) == plain(body)
+    if not isinstance(document, Agreement):
+        assert document.categories == set(body["categories"]) and document.at_most.word == body["at_most"]
+        assert document.purposes == (set(body["for"]) if "for" in body else None)
+        return
+    assert list(document.parties) == [party["id"] for party in body["parties"]]
+    assert [limit.id for limit in document.limits] == [limit["id"] for limit in body.get("limits", [])]
+    for limit, written in zip(document.limits, body.get("limits", []), strict=True):
+        assert (limit.categories, limit.at_most.word) == (set(written["categories"]), written["at_most"])
+        assert (limit.tag, limit.lift) == (written.get("when", {}).get("tag"), written.get("lift", "never"))
+    for grant, written in zip(document.grants, body.get("grants", []), strict=True):
+        assert (grant.sources, grant.organisations) == (set(written["from"]), set(written["to"]["orgs"]))
+        assert (grant.roles, grant.purposes) == (set(written["to"]["roles"]), set(written["for"]))
+        assert grant.not_purposes == set(written.get("but_not_for", ()))
+        assert grant.basis.art6 == set(written["basis"]["art6"])
+        assert grant.basis.conditions == set(written["basis"].get("condition", ()))
+        assert grant.basis.gateways == set(written["basis"].get("gateway", ()))
+        assert grant.basis.le_authority == set(written["basis"].get("le_authority", ()))
+        given = written.get("given", {})
+        assert (grant.case_reference, grant.threshold) == (given.get("case_reference", False), given.get("threshold"))
+        assert (grant.link, grant.about) == (given.get("link"), set(written["about"]))
+        window = str(grant.recorded_within) if grant.recorded_within else None
+        assert window == given.get("recorded_within")
+        assert (grant.break_glass is None) is ("break_glass" not in written)
+        modes = {name: Mode.parse(mode) for mode, names in written["disclose"].items() for name in names}
+        assert dict(grant.modes) == modes
+        assert set(modes) <= {"record", *VOCABULARY.shareable}
+
+
+def refused_or_faithful(source: str | bytes, umbrellas: list[Agreement]) -> bool:
+    """Whether it loaded."""
+    try:
+        document = read(source, umbrellas=umbrellas)
+    except DocumentRefused as refused:
+        assert refused.findings
+        for finding in refused.findings:
+            assert finding.path and finding.message and finding.fix and finding.severity == "refused"
+        return False
+    text = source if isinstance(source, str) else source.decode("utf-8")
+    means_what_it_says(document, tomllib.loads(text))
+    assert from_canonical(document.canonical, umbrellas=umbrellas) == document
+    return True
+
+
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_p18_a_good_document_says_the_same_in_toml_and_in_json(path: Path) -> None:
+    body = tomllib.loads(path.read_text("utf-8"))
+    document = read(path.read_bytes(), umbrellas=umbrellas_for(path))
+    means_what_it_says(document, body)
+    assert read(table.text_of(body), umbrellas=umbrellas_for(path)) == document
+    assert from_canonical(document.canonical, umbrellas=umbrellas_for(path)) == document
+
+
+@pytest.mark.parametrize("spoil", [spoilt_table, spoilt_text], ids=["its table", "its text"])
+def test_five_thousand_spoilt_agreements_are_refused_with_a_place_or_mean_what_they_say(
+    spoil: Callable[[Random, Any], str | bytes],
+) -> None:
+    draw = Random(spoil.__name__)
+    texts = {path: path.read_text("utf-8") for path in GOOD}
+    loaded = 0
+    for _ in range(5000):
+        path = draw.choice(GOOD)
+        given = tomllib.loads(texts[path]) if spoil is spoilt_table else texts[path]
+        loaded += refused_or_faithful(spoil(draw, given), umbrellas_for(path))
+    assert 100 < loaded < 4900, "neither kind alone: the test would prove half of what it says"
