@@ -8,7 +8,9 @@ from typing import Any, Final, Literal
 
 from linkage.records import FILTER_WORDS, Profile
 
-Dialect = Literal["duckdb", "spark"]
+Dialect = Literal["duckdb", "spark", "atoms"]
+"""`atoms` is SQL over what two rows were found to have: booleans `same_<column>` (equal), `both_<filter or column>`
+(neither is null), and `<filter>_dice`, per cent rounded down."""
 
 FIELDS: Final = ("given_name", "family_name", "date_of_birth", "postcode", "sex")
 NAME_BARS: Final = (68, 62, 56)  # per cent of dice; 99.9 % of random surname pairs lie below the last
@@ -67,8 +69,11 @@ class FieldComparison:
 
 
 def comparisons(profile: Profile, dialect: Dialect = "duckdb") -> tuple[FieldComparison, ...]:
-    """The five comparisons of a profile, in the order of FIELDS.  What differs by dialect is `dice` alone."""
-    sex = FieldComparison(field="sex", null_when="sex_l IS NULL OR sex_r IS NULL", levels=("sex_l = sex_r",))
+    """The five comparisons of a profile, in the order of FIELDS.  A dialect says what levels are made of."""
+    if dialect == "atoms":
+        sex = FieldComparison(field="sex", null_when="NOT both_sex", levels=("same_sex",))
+    else:
+        sex = FieldComparison(field="sex", null_when="sex_l IS NULL OR sex_r IS NULL", levels=("sex_l = sex_r",))
     if profile == "guarded-2":
         names = (_salted_name("given_name", "given", "family", dialect),
                  _salted_name("family_name", "family", "given", dialect))  # fmt: skip
@@ -88,6 +93,8 @@ def dice(filter_name: str, per_cent: int, dialect: Dialect = "duckdb") -> str:
     For Spark |l ∧ r| is a column, `<filter>_common`, that holds `common_bits`: the JVM compiles no method over 64 KB,
     and eight words at every level are more.  Source: Schnell, Bachteler and Reiher 2009, doi:10.1186/1472-6947-9-41.
     """
+    if dialect == "atoms":
+        return f"{filter_name}_dice >= {per_cent}"
     common = f"({common_bits(filter_name, dialect)})" if dialect == "duckdb" else f"{filter_name}_common"
     return f"200 * {common} >= {per_cent} * ({filter_name}_n_l + {filter_name}_n_r)"
 
@@ -106,14 +113,15 @@ def common_bits(filter_name: str, dialect: Dialect = "duckdb") -> str:
 def _filter(field: str, filter_name: str, token: str, bars: tuple[int, ...], dialect: Dialect) -> FieldComparison:
     return FieldComparison(
         field=field,
-        null_when=f"{filter_name}_n_l IS NULL OR {filter_name}_n_r IS NULL",
-        levels=(_equal(token), *(dice(filter_name, bar, dialect) for bar in bars)),
+        null_when=f"NOT ({_both(filter_name, dialect)})",
+        levels=(_equal(token, dialect), *(dice(filter_name, bar, dialect) for bar in bars)),
     )
 
 
 def _name(field: str, stem: str, dialect: Dialect) -> FieldComparison:
     compared = _filter(field, stem, f"t_{field}", NAME_BARS, dialect)
-    levels = (*compared.levels, _equal(f"t_{stem}_soundex"), _equal(f"t_{stem}_initial"))
+    alike = (_equal(f"t_{stem}_{what}", dialect) for what in ("soundex", "initial"))
+    levels = (*compared.levels, *alike)
     return FieldComparison(field=field, null_when=compared.null_when, levels=levels, tf_column=f"t_{field}")
 
 
@@ -128,15 +136,15 @@ NUMBERS: Final = ("n", "u")  # the suffix of tokens that an NHS number, or a UPN
 
 
 def _salted_name(field: str, stem: str, other: str, dialect: Dialect) -> FieldComparison:
-    salts = {"d": _any(SAME_DATE), "p": _any(SAME_POSTCODE)}
-    comparable = {salt: f"({agree} AND {_both(f'{stem}_{salt}')})" for salt, agree in salts.items()}
-    equal = _any(f"{field}_{salt}" for salt in (*salts, *NUMBERS))
+    salts = {"d": _any(SAME_DATE, dialect), "p": _any(SAME_POSTCODE, dialect)}
+    comparable = {salt: f"({agree} AND {_both(f'{stem}_{salt}', dialect)})" for salt, agree in salts.items()}
+    equal = _any((f"{field}_{salt}" for salt in (*salts, *NUMBERS)), dialect)
     close = [
         " OR ".join(f"({held} AND {dice(f'{stem}_{salt}', bar, dialect)})" for salt, held in comparable.items())
         for bar in NAME_BARS
     ]
-    sounds = _any((f"dob_{stem}", f"postcode_{stem}"))
-    starts = _any((f"dob_{other}_{stem}1", f"postcode_{other}_{stem}1"))
+    sounds = _any((f"dob_{stem}", f"postcode_{stem}"), dialect)
+    starts = _any((f"dob_{other}_{stem}1", f"postcode_{other}_{stem}1"), dialect)
     return FieldComparison(
         field=field,
         null_when=f"NOT ({' OR '.join(comparable.values())} OR {equal})",
@@ -145,8 +153,8 @@ def _salted_name(field: str, stem: str, other: str, dialect: Dialect) -> FieldCo
 
 
 def _salted_date(dialect: Dialect) -> FieldComparison:
-    equal = _any((*SAME_DATE, *(f"dob_{number}" for number in NUMBERS)))
-    comparable = f"({_any(SAME_POSTCODE)} AND {_both('dob_p')})"
+    equal = _any((*SAME_DATE, *(f"dob_{number}" for number in NUMBERS)), dialect)
+    comparable = f"({_any(SAME_POSTCODE, dialect)} AND {_both('dob_p', dialect)})"
     return FieldComparison(
         field="date_of_birth",
         null_when=f"NOT ({comparable} OR {equal})",
@@ -155,8 +163,8 @@ def _salted_date(dialect: Dialect) -> FieldComparison:
 
 
 def _salted_postcode(dialect: Dialect) -> FieldComparison:
-    same = _any(SAME_POSTCODE)
-    comparable = f"({_any(SAME_DATE)} AND {_both('postcode_d')})"
+    same = _any(SAME_POSTCODE, dialect)
+    comparable = f"({_any(SAME_DATE, dialect)} AND {_both('postcode_d', dialect)})"
     bars = (100, *POSTCODE_BARS)  # two filters under one salt with the same bits are of one postcode
     exact, *close = (f"{comparable} AND {dice('postcode_d', bar, dialect)}" for bar in bars)
     return FieldComparison(
@@ -164,14 +172,16 @@ def _salted_postcode(dialect: Dialect) -> FieldComparison:
     )
 
 
-def _equal(column: str) -> str:
-    return f"coalesce({column}_l = {column}_r, false)"
+def _equal(column: str, dialect: Dialect) -> str:
+    return f"same_{column}" if dialect == "atoms" else f"coalesce({column}_l = {column}_r, false)"
 
 
-def _any(tokens: Iterable[str]) -> str:
+def _any(tokens: Iterable[str], dialect: Dialect) -> str:
     """SQL: one of these tokens is equal; never null."""
-    return f"({' OR '.join(_equal(f't_{token}') for token in tokens)})"
+    return f"({' OR '.join(_equal(f't_{token}', dialect) for token in tokens)})"
 
 
-def _both(filter_name: str) -> str:
+def _both(filter_name: str, dialect: Dialect) -> str:
+    if dialect == "atoms":
+        return f"both_{filter_name}"
     return f"{filter_name}_n_l IS NOT NULL AND {filter_name}_n_r IS NOT NULL"

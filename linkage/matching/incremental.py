@@ -50,7 +50,7 @@ PEOPLE: Final = "kept_people"
 PAIRS: Final = "kept_pairs"
 FREQUENCIES: Final = "kept_frequencies"
 SETTINGS: Final = "kept_settings"
-VERSION: Final = "kept-1"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
+VERSION: Final = "kept-2"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
 KEPT: Final = (RECORDS, PEOPLE, PAIRS, FREQUENCIES, SETTINGS)
 """The tables of `Linkage.kept`."""
 _PAIRS_SCHEMA: Final = pa.schema([*SCORED, ("one_home", pa.bool_())])

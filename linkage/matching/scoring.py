@@ -20,7 +20,7 @@ _SIDED = re.compile(r"\b(\w+)_[lr]\b")
 def columns_compared(model: Model, dialect: Dialect = "duckdb") -> tuple[str, ...]:
     """The columns of `rows` that scoring reads; for Spark with each filter as the words of the wire."""
     compared = comparisons(model.profile, dialect)
-    sql = " ".join([*(comparison.level_sql() for comparison in compared), *(_tf(c) for c in compared if c.tf_column)])
+    sql = " ".join([*(comparison.level_sql() for comparison in compared), *(tf(c) for c in compared if c.tf_column)])
     columns = {match.group(1) for match in _SIDED.finditer(sql)}
     if dialect == "spark":
         columns |= {column for name in FILTERS[model.profile] for column in filter_columns(name)}
@@ -56,21 +56,30 @@ def scored_sides(model: Model, joined: str, *, keep: tuple[str, ...] = (), diale
     if dialect == "spark":  # once a filter, not once a level: see `dice`
         common = ", ".join(f"{common_bits(name, dialect)} AS {name}_common" for name in FILTERS[model.profile])
         joined = f"(SELECT *, {common} FROM {joined})"
-    kept = ", ".join(f"{column}_{side}" for column in keep for side in "lr")
-    levels = ", ".join(f"{comparison.level_sql()} AS gamma_{comparison.field}" for comparison in compared)
+    kept = tuple(f"{column}_{side}" for column in keep for side in "lr")
     frequencies = "".join(
-        f", {_tf(comparison)} AS tf_{comparison.field}" for comparison in compared if comparison.tf_column
+        f", {tf(comparison)} AS tf_{comparison.field}" for comparison in compared if comparison.tf_column
     )
-    weights = " + ".join(_weight(model, comparison) for comparison in compared)
+    return weighed(
+        model, f"(SELECT {', '.join((*kept, levels(model, dialect)))}{frequencies} FROM {joined})", keep=kept
+    )
+
+
+def levels(model: Model, dialect: Dialect = "duckdb") -> str:
+    """SQL: the columns `gamma_*`, over what the dialect compares."""
+    compared = comparisons(model.profile, dialect)
+    return ", ".join(f"{comparison.level_sql()} AS gamma_{comparison.field}" for comparison in compared)
+
+
+def weighed(model: Model, levelled: str, *, keep: tuple[str, ...] = ()) -> str:
+    """SQL: a table with `gamma_*`, and `tf_*` where a name's frequency counts, with weight and probability."""
+    weights = " + ".join(_weight(model, comparison) for comparison in comparisons(model.profile))
     return f"""
         SELECT *, 1 / (1 + pow(2.0, -weight)) AS probability
         FROM (
-            SELECT {kept}, {", ".join(f"gamma_{field}" for field in FIELDS)},
+            SELECT {", ".join((*keep, *(f"gamma_{field}" for field in FIELDS)))},
                    {_double(model.prior_weight)} + {weights} AS weight
-            FROM (
-                SELECT {kept}, {levels}{frequencies}
-                FROM {joined}
-            )
+            FROM {levelled}
         )
     """
 
@@ -94,6 +103,7 @@ def _double(value: float) -> str:
     return f"CAST({value!r} AS DOUBLE)"
 
 
-def _tf(comparison: FieldComparison) -> str:
+def tf(comparison: FieldComparison) -> str:
+    """SQL: the frequency of the commoner of two names."""
     left, right = (f"f_{comparison.field}_{side}" for side in "lr")
     return f"coalesce(greatest({left}, {right}), {left}, {right})"
