@@ -1,0 +1,60 @@
+"""Faults to plant in the compiled evaluator: the text of each is changed in one place, and somebody must notice."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from agreements import Decision, decision
+
+FAULTS: dict[str, tuple[str, str]] = {
+    "skip role": ("request.role not in clause.roles", "False"),
+    "skip basis": ("or basis.art6 not in clause.art6", ""),
+    "skip gateway": ("or (clause.gateways and clause.gateways.isdisjoint(basis.gateways))", ""),
+    "skip case": ("or (clause.case_reference and not case)", ""),
+    "skip threshold": ("or level < clause.threshold", ""),
+    "skip about": ("or facts.relation not in clause.about", ""),
+    "skip link": ("or link < clause.link", ""),
+    "skip regime": ("clause.law_enforcement or held.regime == \"GENERAL\"", "True"),
+    "skip break-glass": ("and (session is None or not session.started <= at < session.started + clause.session)", "and False"),
+    "skip condition": ("rows = clause.bare if clause.conditions.isdisjoint(basis.conditions) else clause.rows", "rows = clause.rows"),
+    "skip own limits": ("if limit.applies(request.purpose, facts, live_session):", "if False:"),
+    "skip link ceiling": ("_LINK_ROWS[facts.link],", ""),
+    "skip purpose ceiling": ("compiled.terms.purposes[request.purpose],", ""),
+    "inclusive end": ("period.start <= at < period.end for", "period.start <= at <= period.end for"),
+    "exact purpose only": ("purposes=inside - shut,", "purposes=grant.purposes - shut,"),
+    "broader purpose covers": ("purposes=inside - shut,", "purposes=(_overlapping(grant.purposes, vocabulary) or inside) - shut,"),
+    "exclusion by containment": ("purposes=inside - shut,", "purposes=inside - frozenset().union(*(vocabulary.down(p) for p in grant.not_purposes)),"),
+    "restriction by containment": ("if vocabulary.down(asked) & below)", "if vocabulary.down(asked) <= below)"),
+    "ignore lift": ("and not (self.liftable and live_session)", ""),
+    "ignore tag": ("self.tag is None or self.tag in facts.tags or", "self.tag is None or"),
+    "ignore unknown tag": ("or self.tag in facts.tags_unknown)", ")"),
+    "unknown record escapes": ("or facts.record is None or", "or"),
+    "join by and": ("one |= rows[1]", "one &= rows[1]"),
+    "ceiling by or": ("three &= rows[3]", "three |= rows[3]"),
+    "closed basis open": ("if not (public and", "if not (False and"),
+    "grants add up": ("able = [one.clause for one in covering if one.reached[mode] & bit]", "able = [one.clause for one in covering]"),
+    "suspension ignored": ("if event.do == \"suspend\" and since is None:", "if False:"),
+    "withdrawal ignored": ("end = min(end, event.at)", "pass"),
+    "umbrella ignored": ("if agreement.under is not None:", "if False:"),
+    "overdue review ignored": ("if agreement.if_review_overdue == \"suspend\" and", "if False and"),
+    "skip record limit": ("named = _FULL if RECORD in categories else sum(", "named = sum("),
+    "sector ignored": ("if category == RECORD or vocabulary.categories[category].sector in sectors", "if True"),
+}  # fmt: skip
+"""By name: a piece of decision.py that stands there once, and what is put in its place."""
+
+CONTROL = ("_FULL: Final = -1", "_FULL: Final = -1")
+"""No fault at all: it must live."""
+
+
+def mutant(old: str, new: str) -> Callable[..., Decision]:
+    """`decide` of the engine's own text with one piece changed."""
+    text = Path(str(decision.__file__)).read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times"
+    module = ModuleType("mutated_decision")
+    sys.modules[module.__name__] = module
+    exec(compile(text.replace(old, new), "mutated_decision.py", "exec"), module.__dict__)
+    mutated: Callable[..., Decision] = module.decide
+    return mutated
