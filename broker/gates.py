@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from broker.errors import BrokerError
 from broker.gathering import Inputs
-from broker.models import linked_records
 from broker.store.runs import LinkRunRow
 from linkage.matching.link import Linkage
+from linkage.matching.members import Placed
 from linkage.matching.overrides import RecordKey
 from linkage.matching.rates import RECORD, groups_of, rates
 
@@ -38,8 +39,8 @@ def check_input(persons: pa.Table) -> None:
         raise RunRefused("empty_input", "no flow holds anybody: nothing to link")
 
 
-def counts_of(persons: pa.Table, linkage: Linkage, inputs: Inputs) -> dict[str, Any]:
-    """Numbers of a run; nothing about one person."""
+def counts_of(persons: pa.Table, linkage: Linkage, inputs: Inputs, placed: Placed) -> dict[str, Any]:
+    """Numbers of a run; nothing about one person.  `placed` are the rows of `persons` among its clusters."""
     report = linkage.report
     return {
         "inputs": inputs.fingerprint,
@@ -50,8 +51,8 @@ def counts_of(persons: pa.Table, linkage: Linkage, inputs: Inputs) -> dict[str, 
         "rows": report.rows,
         "compared": report.compared,
         "persons": report.persons,
-        "children": _children(persons, linkage.clusters),
-        "linked_records": linked_records(linkage.clusters),
+        "children": _children(persons, placed),
+        "linked_records": placed.members.sharing(),
         "candidate_pairs": report.candidate_pairs,
         "match_pairs": report.match_pairs,
         "possible_pairs": report.possible_pairs,
@@ -63,34 +64,22 @@ def counts_of(persons: pa.Table, linkage: Linkage, inputs: Inputs) -> dict[str, 
     }
 
 
-def _children(persons: pa.Table, clusters: pa.Table) -> int:
+def _children(persons: pa.Table, placed: Placed) -> int:
     """How many persons have a record that says it is a child's."""
-    children = persons.select(list(RECORD)).filter(pc.equal(persons["person_role"], "child"))
-    return len(pc.unique(clusters["person_id"].filter(_among(clusters, children))))
+    children = pc.fill_null(pc.equal(persons["person_role"], "child"), False).to_numpy() & (placed.record >= 0)
+    return len(np.unique(placed.members.person[placed.record[children]]))
 
 
 def rates_of(
-    persons: pa.Table, clusters: pa.Table, looked_after: AbstractSet[RecordKey], *, year: int
+    persons: pa.Table, placed: Placed, looked_after: AbstractSet[RecordKey], *, year: int
 ) -> list[dict[str, Any]]:
     """How often records of each group share a person with another flow's, small groups hidden: `rates.RATES`."""
     groups = groups_of(persons, year=year)
     marked = pa.table({name: pa.array([key[n] for key in looked_after], pa.string()) for n, name in enumerate(RECORD)})
-    groups = groups.append_column("looked_after", pc.if_else(_among(groups, marked), "yes", "no"))
-    found: list[dict[str, Any]] = rates(clusters, groups).to_pylist()
+    among = np.isin(placed.record, np.setdiff1d(placed.members.places(marked), [-1]))
+    groups = groups.append_column("looked_after", pc.if_else(pa.array(among), "yes", "no"))
+    found: list[dict[str, Any]] = rates(groups, placed).to_pylist()
     return found
-
-
-def _among(table: pa.Table, records: pa.Table) -> pa.ChunkedArray:
-    """Which rows of a table are of one of these records."""
-    among = pa.chunked_array([pa.repeat(pa.scalar(False), table.num_rows)])
-    for flow in records.select(["agency", "flow"]).group_by(["agency", "flow"]).aggregate([]).to_pylist():
-        ours, theirs = (
-            pc.and_(pc.equal(one["agency"], flow["agency"]), pc.equal(one["flow"], flow["flow"]))
-            for one in (table, records)
-        )
-        known = pc.is_in(table["record_ref"], value_set=records["record_ref"].filter(theirs))
-        among = pc.or_(among, pc.and_(ours, known))
-    return among
 
 
 def check(

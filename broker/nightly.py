@@ -36,6 +36,7 @@ from broker.validation import validate_sealed
 from broker.vault import Vault
 from linkage.matching.families import network
 from linkage.matching.link import KEPT, Engine, Linkage, link
+from linkage.matching.members import Placed
 from linkage.matching.model import BadModel, Model
 from linkage.matching.overrides import Overrides
 
@@ -163,10 +164,11 @@ class _Run:
                 site.store, site.trail, site.keys, gathered.persons, held.clusters, at=self.at
             )
             linkage, warnings = self._linked(row, gathered, held, by_hand)
-            counts = counts_of(gathered.persons, linkage, self.inputs)
+            placed = Placed.of(linkage.clusters, gathered.persons)
+            counts = counts_of(gathered.persons, linkage, self.inputs, placed)
             counts |= {"overrides": said, "contents": dict(gathered.contents), "profile": self.reception.profile}
             check(counts, before, linkage, exception=self.exception, accepted=self.accepted is not None)
-            counts["rates"] = self._rates(gathered.persons, linkage.clusters)
+            counts["rates"] = self._rates(gathered.persons, placed)
             stage(site, row, "build")
             family = network(
                 linkage.clusters,
@@ -227,11 +229,11 @@ class _Run:
             raise ModelRefused(refusal, compared)
         return linkage, ["model_refused"]  # a night is not lost for it
 
-    def _rates(self, persons: pa.Table, clusters: pa.Table) -> list[dict[str, Any]]:
+    def _rates(self, persons: pa.Table, placed: Placed) -> list[dict[str, Any]]:
         """The standing report of this run: how often records of each group share a person with another flow's."""
         with self.site.store.reading() as tx:
             looked_after = records_with(tx, LOOKED_AFTER)
-        return rates_of(persons, clusters, looked_after, year=self.night.year)
+        return rates_of(persons, placed, looked_after, year=self.night.year)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.members import Placed, first_rows
+from linkage.matching.numbering import Flags, Ints, whole
 from linkage.records import IDENTIFIERS, QUALITY_FLAGS
 
 SMALLEST: Final = 10  # a value that fewer records have is not reported
@@ -43,19 +46,16 @@ class Cell:
     hits: int
 
 
-def rates(clusters: pa.Table, groups: pa.Table) -> pa.Table:
+def rates(groups: pa.Table, placed: Placed) -> pa.Table:
     """RATES of a run: of each value of each group column, the share of records whose person another flow knows too.
 
-    `clusters` has a row a record: agency, flow, record_ref, person_id.  `groups` has the same three and any further
-    columns, each of them a group; a record that is not in `clusters` is left out, a null is the value `not known`.
+    `groups` names a record in each row (agency, flow, record_ref) and has any further columns, each of them a group;
+    `placed` are its rows among the run's clusters.  Of the rows of one record the first counts, a record that is not
+    in the clusters is left out, a null is the value `not known`.
     """
-    flows = clusters.group_by("person_id").aggregate([("flow", "count_distinct"), ("agency", "count_distinct")])
-    elsewhere = pc.or_(pc.greater(flows["flow_count_distinct"], 1), pc.greater(flows["agency_count_distinct"], 1))
-    linked = pa.table({"person_id": flows["person_id"], "linked": elsewhere.cast(pa.int64())})
-    joined = groups.join(clusters.join(linked, "person_id"), list(RECORD), join_type="inner")
-    return table(
-        (name, cells) for name in groups.column_names if name not in RECORD for cells in [_cells(joined, name)]
-    )
+    rows = first_rows(placed.record, len(placed.members.person))
+    linked = placed.members.known_elsewhere()[placed.record[rows]]
+    return table((name, _cells(groups[name], rows, linked)) for name in groups.column_names if name not in RECORD)
 
 
 def table(groups: Iterator[tuple[str, Mapping[str, Cell]]]) -> pa.Table:
@@ -64,26 +64,23 @@ def table(groups: Iterator[tuple[str, Mapping[str, Cell]]]) -> pa.Table:
 
 
 def groups_of(persons: pa.Table, *, year: int) -> pa.Table:
-    """What a broker itself knows of each record to group it by: flow, age band in `year`, sex, what is missing.
+    """What a broker itself knows of each row to group it by: flow, age band in `year`, sex, what is missing.
 
-    `persons` has the wire's columns, agency and flow.  Of the rows of one record the first counts.
+    `persons` has the wire's columns, agency and flow.
     """
-    first = persons.append_column("row", pa.array(range(persons.num_rows), pa.int64()))
-    rows = first.group_by(list(RECORD)).aggregate([("row", "min")])
-    kept = persons.take(rows["row_min"])
-    held = [pc.is_valid(kept[f"id_{name}"]) for name in IDENTIFIERS]
+    held = [pc.is_valid(persons[f"id_{name}"]) for name in IDENTIFIERS]
     numbered = held[0]
     for one in held[1:]:
         numbered = pc.or_(numbered, one)
     return pa.table(
         {
-            **{name: kept[name] for name in RECORD},
-            "source": pc.binary_join_element_wise(kept["agency"], kept["flow"], "/"),
-            "age_band": age_bands(kept["birth_year"], year=year),
-            "sex": kept["sex"],
-            "missing": missing(kept),
+            **{name: persons[name] for name in RECORD},
+            "source": pc.binary_join_element_wise(persons["agency"], persons["flow"], "/"),
+            "age_band": age_bands(persons["birth_year"], year=year),
+            "sex": persons["sex"],
+            "missing": missing(persons),
             "identifier": pc.if_else(numbered, "some", "none"),
-            **{flag: pc.if_else(kept[flag], "yes", "no") for flag in QUALITY_FLAGS if flag in kept.column_names},
+            **{flag: pc.if_else(persons[flag], "yes", "no") for flag in QUALITY_FLAGS if flag in persons.column_names},
         }
     )
 
@@ -106,13 +103,16 @@ def missing(persons: pa.Table) -> pa.ChunkedArray:
     )  # fmt: skip
 
 
-def _cells(joined: pa.Table, name: str) -> dict[str, Cell]:
-    values = pc.fill_null(joined[name].cast(pa.string()), "not known")
-    counted = pa.table({"value": values, "linked": joined["linked"]})
-    found = counted.group_by("value").aggregate([("linked", "count"), ("linked", "sum")])
+def _cells(values: pa.ChunkedArray, rows: Ints, linked: Flags) -> dict[str, Cell]:
+    """A cell for each value that any of these rows has; `linked` is by row of `rows`."""
+    coded = pc.dictionary_encode(whole(pc.fill_null(values.cast(pa.string()), "not known")))
+    codes = coded.indices.to_numpy()[rows]
+    sizes = np.bincount(codes, minlength=len(coded.dictionary))
+    hits = np.bincount(codes[linked], minlength=len(coded.dictionary))
     return {
-        row["value"]: Cell(size=row["linked_count"], chances=row["linked_count"], hits=row["linked_sum"])
-        for row in found.to_pylist()
+        value: Cell(size=size, chances=size, hits=hit)
+        for value, size, hit in zip(coded.dictionary.to_pylist(), sizes.tolist(), hits.tolist(), strict=True)
+        if size
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linkage.matching.members import Placed
 from linkage.matching.rates import GAP, ROUNDED, SMALLEST, Cell, age_bands, groups_of, rates, table
 from linkage.records import PROFILES, persons_schema
 
@@ -23,6 +24,10 @@ def clusters_of(records: list[Record]) -> pa.Table:
 def groups_in(records: list[Record]) -> pa.Table:
     flows, refs, _, colours = zip(*records, strict=True)
     return pa.table({"agency": ["council"] * len(records), "flow": flows, "record_ref": refs, "colour": colours})
+
+
+def rates_in(groups: pa.Table, clusters: pa.Table) -> pa.Table:
+    return rates(groups, Placed.of(clusters, groups))
 
 
 def by_value(found: pa.Table) -> dict[str, dict[str, Any]]:
@@ -40,7 +45,7 @@ def by_value(found: pa.Table) -> dict[str, dict[str, Any]]:
 def test_a_rate_is_the_share_of_records_whose_person_another_flow_knows(drawn: list[tuple[str, int, str]]) -> None:
     records = [(flow, f"r{n}", f"p{person}", colour) for n, (flow, person, colour) in enumerate(drawn)]
     linked = [any(p == other and flow != f for f, _, other, _ in records) for flow, _, p, _ in records]
-    for value, row in by_value(rates(clusters_of(records), groups_in(records))).items():
+    for value, row in by_value(rates_in(groups_in(records), clusters_of(records))).items():
         mine = [is_linked for (*_, colour), is_linked in zip(records, linked, strict=True) if colour == value]
         rest = [is_linked for (*_, colour), is_linked in zip(records, linked, strict=True) if colour != value]
         if len(mine) < SMALLEST:
@@ -73,7 +78,7 @@ def test_a_gap_of_over_five_points_is_a_finding_and_one_of_five_is_not() -> None
 def test_a_null_is_a_value_of_its_own_and_a_record_of_no_run_is_left_out() -> None:
     records = [("health", f"r{n}", f"p{n}", "red") for n in range(12)]
     groups = groups_in(records).set_column(3, "colour", pa.nulls(12, pa.string()))
-    found = rates(clusters_of(records[:10]), groups)
+    found = rates_in(groups, clusters_of(records[:10]))
     assert [(row["value"], row["records"]) for row in found.to_pylist()] == [("not known", 10)]
 
 
@@ -82,19 +87,25 @@ def test_ages_fall_into_bands_and_the_unborn_into_the_first() -> None:
     assert age_bands(years, year=2026).to_pylist() == ["0", "0", "1-4", "5-10", "16-17", "16-17", "18 and over", None]
 
 
+def test_of_the_rows_of_one_record_the_first_counts() -> None:
+    records = [("health", f"r{n}", f"p{n}", "red") for n in range(12)]
+    again = [(flow, ref, person, "blue") for flow, ref, person, _ in records]
+    found = rates_in(groups_in([*records, *again]), clusters_of(records))
+    assert [(row["value"], row["records"]) for row in found.to_pylist()] == [("red", 10)]
+
+
 @pytest.mark.parametrize("profile", PROFILES)
-def test_what_a_broker_groups_by_is_read_from_the_first_row_of_each_record(profile: Any) -> None:
+def test_what_a_broker_groups_by_is_read_from_each_row(profile: Any) -> None:
     rows: list[dict[str, Any]] = [
         {"record_ref": "r1", "birth_year": 2015, "sex": "F", "q_no_postcode": True, "id_upn": 7},
-        {"record_ref": "r1", "birth_year": 2015, "sex": "F", "q_no_postcode": False, "id_upn": 7},
         {"record_ref": "r2", "birth_year": None, "sex": None, "q_no_postcode": True},
     ]
     schema = persons_schema(profile)
     blank: dict[str, Any] = dict.fromkeys(schema.names)
     persons = pa.Table.from_pylist([blank | row | {"q_default_dob": False} for row in rows], schema=schema)
-    persons = persons.append_column("agency", pa.array(["icb"] * 3)).append_column("flow", pa.array(["health"] * 3))
-    found = {row["record_ref"]: row for row in groups_of(persons, year=2026).to_pylist()}
-    assert found["r1"]["source"] == "icb/health"
-    assert (found["r1"]["age_band"], found["r1"]["missing"], found["r1"]["identifier"]) == ("11-15", "postcode", "some")
-    assert found["r2"]["missing"] == "date of birth and postcode"
-    assert (found["r2"]["age_band"], found["r2"]["identifier"], found["r2"]["q_default_dob"]) == (None, "none", "no")
+    persons = persons.append_column("agency", pa.array(["icb"] * 2)).append_column("flow", pa.array(["health"] * 2))
+    one, other = groups_of(persons, year=2026).to_pylist()
+    assert one["source"] == "icb/health"
+    assert (one["age_band"], one["missing"], one["identifier"]) == ("11-15", "postcode", "some")
+    assert other["missing"] == "date of birth and postcode"
+    assert (other["age_band"], other["identifier"], other["q_default_dob"]) == (None, "none", "no")

@@ -1,0 +1,143 @@
+"""The clusters of a run as numbers: whose each record is, and which record a row names.
+
+What counts or draws a million records (rates, families, gates) joins numbers here instead of names of a hundred
+characters each.  Names are found by two digests of 64 bits and by their flow, as in `numbering`.
+"""
+
+# ruff: noqa: S608 - what SQL is built of here are constants of this module, never input
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from linkage.matching.numbering import Digests, Flags, Ints, contains, name_digest, whole
+from linkage.matching.workspace import open_workspace
+
+Flow = tuple[str, str]
+"""Agency and flow."""
+
+_THREADS: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Members:
+    """Records by their rows in `clusters`, persons by their place in `people`, flows by theirs in `sources`.
+
+    Both lists are in order.  `person` and `source` are by record.
+    """
+
+    people: pa.Array
+    sources: tuple[Flow, ...]
+    person: Ints
+    source: Ints
+    _order: Ints  # of records, by the first digest of their names
+    _first: Digests  # in that order
+    _second: Digests  # by record
+
+    @classmethod
+    def of(cls, clusters: pa.Table) -> Members:
+        """Those of a table of CLUSTERS."""
+        sources = _flows(clusters)
+        coded = pc.dictionary_encode(whole(clusters["person_id"]))
+        order = pc.sort_indices(coded.dictionary).to_numpy()
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        first, second = _digests(clusters, "record_ref")
+        by_digest = np.argsort(first)
+        return cls(
+            people=coded.dictionary.take(pa.array(order)),
+            sources=sources,
+            person=rank[coded.indices.to_numpy()],
+            source=flow_codes(clusters, sources),
+            _order=by_digest,
+            _first=first[by_digest],
+            _second=second,
+        )
+
+    def places(self, named: pa.Table, ref: str = "record_ref") -> Ints:
+        """The record that each row of a table names by `agency`, `flow` and the column `ref`; -1 if there is none."""
+        if not len(self._order):
+            return np.full(named.num_rows, -1, np.int64)
+        first, second = _digests(named, ref)
+        asked = np.argsort(first)  # in order, a search finds its neighbours in the cache
+        there, at = contains(self._first, first[asked])
+        found = np.full(len(first), -1, np.int64)
+        found[asked[there]] = self._order[at[there]]
+        wrong = (self._second[found] != second) | (self.source[found] != flow_codes(named, self.sources))
+        if named[ref].null_count:
+            wrong |= pc.is_null(named[ref]).to_numpy()
+        found[wrong] = -1
+        return found
+
+    def sharing(self) -> int:
+        """How many records share their person with another."""
+        return int((np.bincount(self.person)[self.person] > 1).sum())
+
+    def known_elsewhere(self) -> Flags:
+        """By record: whether its person has a record of another flow too."""
+        one = np.zeros(len(self.people), np.int64)
+        one[self.person] = self.source  # any of its flows
+        elsewhere = np.zeros(len(self.people), np.bool_)
+        elsewhere[self.person[self.source != one[self.person]]] = True
+        known: Flags = elsewhere[self.person]
+        return known
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Rows that name records: by row the record it names (-1: none), as a place in `members`."""
+
+    members: Members
+    record: Ints
+
+    @classmethod
+    def of(cls, clusters: pa.Table, named: pa.Table) -> Placed:
+        """The rows of `named` among the records of `clusters`."""
+        members = Members.of(clusters)
+        return cls(members=members, record=members.places(named))
+
+
+def first_rows(places: Ints, records: int) -> Ints:
+    """The first row of each record, in order of record; a record without a row is left out."""
+    first = np.full(records, -1, np.int64)
+    rows = np.flatnonzero(places >= 0)[::-1]
+    first[places[rows]] = rows  # the last to be written is the first
+    return first[first >= 0]
+
+
+def flow_codes(table: pa.Table, sources: tuple[Flow, ...]) -> Ints:
+    """The place of each row's flow in `sources`; -1 for another."""
+    codes, pairs = _pairs(table)
+    known: Mapping[Flow, int] = {source: place for place, source in enumerate(sources)}
+    return np.array([known.get(pair, -1) for pair in pairs], np.int64)[codes]
+
+
+def _flows(table: pa.Table) -> tuple[Flow, ...]:
+    codes, pairs = _pairs(table)
+    return tuple(sorted(pairs[code] for code in np.unique(codes).tolist()))
+
+
+def _pairs(table: pa.Table) -> tuple[Ints, list[Flow]]:
+    """By row, the place of its agency and flow in a list of all pairs that there could be."""
+    agency, flow = (pc.dictionary_encode(whole(table[name])) for name in ("agency", "flow"))
+    flows = flow.dictionary.to_pylist()
+    codes = agency.indices.to_numpy().astype(np.int64) * len(flows) + flow.indices.to_numpy()
+    return codes, [(one, other) for one in agency.dictionary.to_pylist() for other in flows]
+
+
+def _digests(named: pa.Table, ref: str) -> tuple[Digests, Digests]:
+    """Two digests of the name of each row's record: by both together no two names are taken for one."""
+    with open_workspace(threads=_THREADS) as connection:
+        connection.register("named_in", named.select(["agency", "flow", ref]))
+        # the second is of less of the record_ref: two names that collide in one do not in the other
+        made = connection.execute(
+            f"SELECT {name_digest(ref)} AS one, hash({ref}[9:]) AS two FROM named_in"
+        ).fetchnumpy()
+        connection.unregister("named_in")
+    return np.asarray(made["one"], np.uint64), np.asarray(made["two"], np.uint64)
