@@ -1,0 +1,10 @@
+"""What an estate of agreements means, exactly: who can see what, what a change changes, what is dead, missing or unused.
+
+Everything follows from one set algebra (`boxes`), so nothing here is an estimate.
+"""
+
+from agreements.analysis.boxes import Estate, Space, witness
+from agreements.analysis.candidate import alone, as_if_always, with_candidate
+from agreements.analysis.difference import Change, Difference, diff
+
+__all__ = ["Change", "Difference", "Estate", "Space", "alone", "as_if_always", "diff", "with_candidate", "witness"]

@@ -1,0 +1,235 @@
+"""What changes from one estate to another, exactly: inside the boxes of a difference decisions differ, outside not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from agreements.agreement import Agreement, GrantRef, Period
+from agreements.analysis.boxes import (
+    EVER,
+    Axis,
+    Box,
+    Estate,
+    Given,
+    Pair,
+    Space,
+    Witness,
+    merged,
+    without,
+    without_given,
+    witness,
+)
+from agreements.analysis.wording import Said, listed, purposes_in_words, said
+from agreements.request import Facts, Request
+from agreements.snapshot import Snapshot
+from agreements.vocabulary import Mode, Vocabulary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A box of questions of which more, or less, is shown; `by` is the clause that gives (or gave) it, or the ceiling
+    that is gone (or new)."""
+
+    more: bool
+    pair: Pair
+    box: Box
+    by: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Difference:
+    """All that changes from one estate to another."""
+
+    space: Space
+    changes: tuple[Change, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+    @cached_property
+    def _by_pair(self) -> Mapping[Pair, tuple[Change, ...]]:
+        found: dict[Pair, list[Change]] = {}
+        for change in self.changes:
+            found.setdefault(change.pair, []).append(change)
+        return {pair: tuple(several) for pair, several in found.items()}
+
+    def touches(self, request: Request, facts: Facts, at: datetime) -> bool:
+        """Whether an item of the record is inside a box: if none is, the decision is the same in both estates.
+
+        Of a record that holds one item the decision then does differ; another item may give as much in both.
+        """
+        changes = self._by_pair.get((facts.source, request.organisation))
+        if changes is None:
+            return False
+        point = self.space.of_request(request, facts, at)
+        near = [
+            change.box.axes
+            for change in changes
+            if change.box.start <= at < change.box.end
+            and all(mine & theirs for mine, theirs in zip(point, change.box.axes, strict=True))
+        ]
+        if not near:
+            return False
+        items = self.space.of_items(request, facts, at)
+        return any(
+            axes[Axis.CELLS] & cells and axes[Axis.AGES] & age and axes[Axis.REGIMES] & regime
+            for axes in near
+            for (age, regime), cells in items.items()
+        )
+
+    def sayings(self) -> Iterator[tuple[bool, Said]]:
+        """The changes in words, what is new first: whether it is more, and who may see what."""
+        for more in (True, False):
+            entries = [(one.pair, one.box, one.by) for one in self.changes if one.more is more]
+            yield from ((more, one) for one in said(self.space, entries))
+
+    def lines(self) -> list[str]:
+        """The changes, a line each."""
+        return [_line(self.space, more, one) for more, one in self.sayings()]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The changes as data."""
+        return [_body(more, one) for more, one in self.sayings()]
+
+    def witnesses(self) -> Iterator[tuple[Change, Witness]]:
+        """A question inside every box: decided in both estates, the answers differ as the box says."""
+        for change in self.changes:
+            found = witness(self.space, change.pair, change.box)
+            assert found is not None
+            yield change, found
+
+
+def diff(before: Snapshot, after: Snapshot, vocabulary: Vocabulary, *, period: Period = EVER) -> Difference:
+    """What is shown in one estate and not in the other, for questions asked in `period`."""
+    space = Space.of(vocabulary, before, after)
+    was, will = Estate(space, before, period=period), Estate(space, after, period=period)
+    changes: list[Change] = []
+    for pair in _touched(was, will):
+        for more, here, there in ((True, will, was), (False, was, will)):
+            changes += (
+                Change(more=more, pair=pair, box=box, by=by)
+                for by, boxes in _beyond(pair, here, there).items()
+                for box in boxes
+                if witness(space, pair, box) is not None
+            )
+    return Difference(space=space, changes=tuple(changes))
+
+
+def _beyond(pair: Pair, here: Estate, there: Estate) -> dict[str, list[Box]]:
+    """What is allowed here and not there, by what makes it so, each point once."""
+    mine, theirs = here.given(pair), there.given(pair)
+    known = {clause.meaning for clause in theirs}
+    cuts = [cut.box for cut in here.cuts(pair[0])]
+    kept = set(cuts)
+    lifted = [cut for cut in there.cuts(pair[0]) if cut.box not in kept]
+    found: dict[str, list[Box]] = {}
+    said_already: list[Box] = []
+
+    def add(by: str, boxes: Iterable[Box]) -> None:
+        new = merged(without(without(boxes, cuts), said_already))
+        if new:
+            found.setdefault(by, []).extend(new)
+            said_already.extend(new)
+
+    for clause in mine:
+        if clause.meaning not in known:
+            add(str(clause.ref), without_given(clause.allows(), _nearest_first(theirs, clause.ref)))
+    for cut in lifted:
+        for clause in mine:
+            inside = (box.meet(cut.box) for box in clause.boxes)
+            boxes = without((box for box in inside if box is not None), [own.box for own in clause.cuts])
+            if boxes:
+                add(cut.name, boxes)
+    return found
+
+
+def _nearest_first(several: Sequence[Given], ref: GrantRef) -> list[Given]:
+    """The clause of the same name first: it takes most away."""
+    return sorted(several, key=lambda one: one.ref.clause != ref.clause)
+
+
+def _touched(before: Estate, after: Estate) -> list[Pair]:
+    """The pairs between which anything may have changed: nothing else need be looked at."""
+    one, two = before.snapshot, after.snapshot
+    stirred = {signature.digest for signature in one.signatures ^ two.signatures}
+    stirred |= {event.digest for event in set(one.events) ^ set(two.events)}
+    pairs: set[Pair] = set()
+    for mine, other in ((one, two), (two, one)):
+        theirs = {agreement.digest: agreement for agreement in other.agreements}
+
+        def changed(
+            agreement: Agreement,
+            theirs: Mapping[str, Agreement] = theirs,
+            mine: Snapshot = mine,
+            other: Snapshot = other,
+        ) -> bool:
+            digest = agreement.digest
+            if digest in stirred or theirs.get(digest) != agreement:
+                return True
+            umbrella, same = mine.umbrella(agreement), other.umbrella(agreement)
+            return umbrella != same or (umbrella is not None and umbrella.digest in stirred)
+
+        for agreement in mine.agreements:
+            if changed(agreement):
+                pairs |= {
+                    (source, organisation)
+                    for grant in agreement.grants
+                    for source in grant.sources
+                    for organisation in grant.organisations
+                }
+    rules = {restriction.digest: restriction for restriction in one.restrictions}
+    others = {restriction.digest: restriction for restriction in two.restrictions}
+    sources = {
+        rule.owner
+        for digest, rule in (rules | others).items()
+        if digest in stirred or rules.get(digest) != others.get(digest)
+    }
+    every = before.pairs.keys() | after.pairs.keys()
+    return sorted(pairs | {pair for pair in every if pair[0] in sources})
+
+
+def _line(space: Space, more: bool, one: Said) -> str:
+    """A change in words."""
+    who = f"{listed(one.organisations)} {listed(one.roles, 'or')}"
+    shown = "; ".join(
+        f"{listed(names)} at {high.word}{_otherwise(more, low, high)}" for low, high, names in one.modes()
+    )
+    verb = "newly: {} may see {}" if more else "no longer: {} may see {}"
+    needed = f" ({'; '.join(one.needs)})" if one.needs else ""
+    when = f", {one.span}" if one.span else ""
+    purposes = purposes_in_words(space, one.purposes)
+    return f"{verb.format(who, shown)} for {purposes}, of {listed(one.sources)}{when}{needed} [{', '.join(one.refs)}]"
+
+
+def _otherwise(more: bool, low: Mode, high: Mode) -> str:
+    """Where a mode lower than the lowest that changes stays as it was."""
+    if low in (Mode.EXISTENCE, Mode.AGGREGATE):
+        return ""
+    below = Mode(low - 1).word
+    return f" (so far {below})" if more else f" (still {below})"
+
+
+def _body(more: bool, one: Said) -> dict[str, Any]:
+    return {
+        "change": "newly" if more else "no longer",
+        "organisations": list(one.organisations),
+        "roles": list(one.roles),
+        "sources": list(one.sources),
+        "purposes": list(one.purposes),
+        "categories": [
+            {
+                "category": category,
+                "mode": high.word,
+                "otherwise": "none" if low in (Mode.EXISTENCE, Mode.AGGREGATE) else Mode(low - 1).word,
+            }
+            for category, low, high in one.cells
+        ],
+        "needs": list(one.needs),
+        "from": one.start.isoformat() if one.start != EVER.start else None,
+        "until": one.end.isoformat() if one.end != EVER.end else None,
+        "by": list(one.refs),
+    }
