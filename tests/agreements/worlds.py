@@ -6,10 +6,12 @@ grant that covers it, and a few things are then changed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
+from itertools import count, islice
 from random import Random
 
 from agreements import (
@@ -27,6 +29,7 @@ from agreements import (
     Snapshot,
     StatusEvent,
     Threshold,
+    decide,
 )
 from agreements.agreement import (
     BreakGlassTerms,
@@ -89,6 +92,27 @@ class World:
         return Snapshot.of(self.documents, self.signatures, self.events)
 
 
+POOL = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1000
+
+
+@cache
+def disclosing() -> tuple[int, ...]:
+    """Seeds of the first worlds that disclose something, as many as the laws are tried on."""
+    shows = (seed for seed in count() if _shows(world(seed)))
+    return tuple(islice(shows, POOL))
+
+
+@cache
+def silent() -> tuple[int, ...]:
+    """Seeds of worlds that disclose nothing, a fifth as many."""
+    return tuple(islice((seed for seed in count() if not _shows(world(seed))), POOL // 5))
+
+
+def _shows(w: World) -> bool:
+    return bool(decide(w.snapshot, VOCABULARY, w.request, w.facts, w.at).shown)
+
+
+@lru_cache(maxsize=16_384)
 def world(seed: int) -> World:
     """One world, the same for the same seed."""
     draw = Random(seed)
