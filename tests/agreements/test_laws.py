@@ -28,7 +28,6 @@ from agreements.restrictions import LONGEST_SESSION
 from tests.agreements.mutants import CONTROL, FAULTS, mutant
 from tests.agreements.worlds import PURPOSES, TAGS, World, a_restriction, disclosing, silent, world
 
-
 Law = Callable[[World, Random], None]
 
 
