@@ -1,6 +1,6 @@
-"""What an estate of agreements means, exactly: who can see what, what a change changes, what is dead, missing or unused.
+"""What an estate of agreements means: who can see what, what a change changes, what is dead, missing or unused.
 
-Everything follows from one set algebra (`boxes`), so nothing here is an estimate.
+Everything follows from one set algebra (`boxes`), so nothing here is a guess.
 """
 
 from agreements.analysis.boxes import Estate, Space, witness

@@ -10,6 +10,7 @@ of (conditions, gateways) and what a record has several of (tags) are axes whose
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
@@ -91,14 +92,6 @@ class Box:
             pieces.append(Box(left, common.end, self.end))
         return pieces
 
-    def within(self, other: Box) -> bool:
-        """Whether all of it is in the other."""
-        return (
-            other.start <= self.start
-            and self.end <= other.end
-            and all(not mine & ~theirs for mine, theirs in zip(self.axes, other.axes, strict=True))
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -120,10 +113,12 @@ class Given:
     boxes: tuple[Box, ...]
     cuts: tuple[Cut, ...]
 
-    @property
-    def meaning(self) -> object:
-        """Equal for two clauses that allow the same."""
-        return (frozenset(self.boxes), frozenset(cut.box for cut in self.cuts))
+    def axis(self, axis: Axis) -> int:
+        """Every value on an axis that any of its boxes has."""
+        values = 0
+        for box in self.boxes:
+            values |= box.axes[axis]
+        return values
 
     def allows(self) -> list[Box]:
         """Its boxes less its own limits."""
@@ -142,9 +137,12 @@ def without(boxes: Iterable[Box], taken: Iterable[Box]) -> list[Box]:
 
 def without_given(boxes: Iterable[Box], given: Iterable[Given]) -> list[Box]:
     """Boxes less what clauses allow: what a clause's own limit takes from it stays."""
-    left = list(boxes)
+    whole = list(boxes)
+    left = whole
     for clause in given:
         for one in clause.boxes:
+            if not any(box.meet(one) for box in whole):
+                continue  # nor does a piece of them
             kept: list[Box] = []
             for box in left:
                 common = box.meet(one)
@@ -152,19 +150,26 @@ def without_given(boxes: Iterable[Box], given: Iterable[Given]) -> list[Box]:
                     kept.append(box)
                     continue
                 kept += box.minus(one)
-                kept += [held for cut in clause.cuts if (held := common.meet(cut.box)) is not None]
+                kept += _taken(common, clause.cuts)
             left = kept
         if not left:
             break
     return left
 
 
+def _taken(box: Box, cuts: Iterable[Cut]) -> list[Box]:
+    """What the cuts take from a box, each point once."""
+    met = [common for cut in cuts if (common := box.meet(cut.box)) is not None]
+    return [piece for index, one in enumerate(met) for piece in without([one], met[:index])]
+
+
 def merged(boxes: Iterable[Box]) -> list[Box]:
-    """The same points in fewer boxes: two that differ on one axis become one; one inside another goes."""
+    """The same points in fewer boxes: two that differ on one axis, or follow each other in time, become one."""
     left = list(dict.fromkeys(boxes))
+    apart_on = [axis for axis in Axis if len({box.axes[axis] for box in left}) > 1]
     while True:
         before = len(left)
-        for axis in Axis:
+        for axis in apart_on:
             apart: dict[tuple[object, ...], Box] = {}
             for box in left:
                 key = (box.axes[:axis], box.axes[axis + 1 :], box.start, box.end)
@@ -174,7 +179,7 @@ def merged(boxes: Iterable[Box]) -> list[Box]:
             left = list(apart.values())
         left = _one_after_another(left)
         if len(left) == before:
-            return [box for box in left if not any(box is not other and box.within(other) for other in left)]
+            return left
 
 
 def _one_after_another(boxes: Iterable[Box]) -> list[Box]:
@@ -305,6 +310,19 @@ class Space:
     def purposes_overlapping(self, purposes: frozenset[str] | None) -> int:
         """The request purposes that meet any of these; all where none are given."""
         return _overlapping(self.vocabulary, purposes)
+
+    def clause(self, agreement: Agreement, grant: Grant, pair: Pair) -> list[Axes]:
+        """The axes of one clause between a pair, in whichever estate it stands."""
+        party = agreement.parties[pair[1]]
+        key = (id(grant), pair[0], agreement.parties[pair[0]].discloses, party.public_authority)
+        known = self._clauses.get(key)
+        if known is None or known[0] is not grant:
+            known = self._clauses[key] = (grant, _clause(self, agreement, grant, pair))
+        return known[1]
+
+    @cached_property
+    def _clauses(self) -> dict[tuple[object, ...], tuple[Grant, list[Axes]]]:
+        return {}
 
     # --- points -----------------------------------------------------------------------------------------------------
 
@@ -450,15 +468,28 @@ def _dated(space: Space, box: Box) -> tuple[datetime, date] | None:
 
 
 class Estate:
-    """A snapshot as boxes, each pair of source and recipient when it is first asked for."""
+    """A snapshot as boxes, each pair of source and recipient when it is first asked for.
 
-    def __init__(self, space: Space, snapshot: Snapshot, *, period: Period = EVER) -> None:
+    `twin`: another estate with the same space and period, in which all agreements but those `unlike` stand alike.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        snapshot: Snapshot,
+        *,
+        period: Period = EVER,
+        twin: Estate | None = None,
+        unlike: AbstractSet[str] = frozenset(),
+    ) -> None:
         self.space: Final = space
         self.snapshot: Final = snapshot
         self.period: Final = period
-        self._given: dict[Pair, tuple[Given, ...]] = {}
+        self._twin: Final = twin
+        self._unlike: Final = unlike
+        self._given: dict[tuple[str, ...], Given] = {}
         self._cuts: dict[str, tuple[Cut, ...]] = {}
-        self._live: dict[tuple[int, str, str], tuple[Period, ...]] = {}
+        self._live: dict[tuple[str, str, str], tuple[Period, ...]] = {}
 
     @cached_property
     def pairs(self) -> Mapping[Pair, tuple[tuple[Agreement, Grant], ...]]:
@@ -473,18 +504,33 @@ class Estate:
 
     def given(self, pair: Pair) -> tuple[Given, ...]:
         """What clauses give between a pair, those that give nothing at any time left out."""
-        if (known := self._given.get(pair)) is None:
-            several = (self.given_by(agreement, grant, pair) for agreement, grant in self.pairs.get(pair, ()))
-            known = self._given[pair] = tuple(one for one in several if one.boxes)
-        return known
+        several = (self.given_by(agreement, grant, pair) for agreement, grant in self.pairs.get(pair, ()))
+        return tuple(one for one in several if one.boxes)
+
+    def near(self, pair: Pair, roles: int, purposes: int) -> tuple[Given, ...]:
+        """As `given`, less clauses for none of these roles or none of these purposes: they are not even looked at."""
+        several = (
+            self.given_by(agreement, grant, pair)
+            for agreement, grant in self.pairs.get(pair, ())
+            if roles & _bits(self.space.roles, grant.roles) and purposes & _inside(self.space.vocabulary, grant)
+        )
+        return tuple(one for one in several if one.boxes)
 
     def given_by(self, agreement: Agreement, grant: Grant, pair: Pair) -> Given:
         """What one clause gives between a pair; no boxes if it is never live between them."""
+        if self._twin is not None and agreement.ref not in self._unlike:
+            return self._twin.given_by(agreement, grant, pair)
+        key = (agreement.ref, grant.id, *pair)
+        if (known := self._given.get(key)) is None:
+            known = self._given[key] = self._boxes(agreement, grant, pair)
+        return known
+
+    def _boxes(self, agreement: Agreement, grant: Grant, pair: Pair) -> Given:
         periods = [
             Period(max(live.start, self.period.start), min(live.end, self.period.end))
             for live in self.live(agreement, pair)
         ]
-        axes = _clause(self.space, agreement, grant, pair) if periods else []
+        axes = self.space.clause(agreement, grant, pair) if periods else []
         umbrella = self.snapshot.umbrella(agreement)
         limits = (*agreement.limits, *(umbrella.limits if umbrella else ()))
         return Given(
@@ -497,7 +543,7 @@ class Estate:
 
     def live(self, agreement: Agreement, pair: Pair) -> tuple[Period, ...]:
         """When an agreement is live between a pair."""
-        key = (id(agreement), *pair)
+        key = (agreement.ref, *pair)
         if (known := self._live.get(key)) is None:
             known = self._live[key] = live_periods(self.snapshot, agreement, pair)
         return known
@@ -527,6 +573,8 @@ def live_periods(snapshot: Snapshot, agreement: Agreement, pair: Pair) -> tuple[
                 instants.add(signed)
             instants |= {event.at for event in snapshot.happened.get((party, one.digest), ())}
         one = snapshot.umbrella(one)
+    period = agreement.period
+    instants = {at for at in instants if period.start <= at <= period.end}
     return _holding(instants, lambda at: snapshot.standing(agreement, *pair, at).live)
 
 
@@ -582,7 +630,7 @@ def _clause(space: Space, agreement: Agreement, grant: Grant, pair: Pair) -> lis
     if grant.break_glass is not None:
         last = space.sessions.index(min(grant.break_glass.ends_after.minutes, _LONGEST)) + 1
         axes[Axis.SESSIONS] = (1 << (last + 1)) - 2
-    inside = _below(vocabulary, grant.purposes) & ~_overlapping(vocabulary, grant.not_purposes)
+    inside = _inside(vocabulary, grant)
     link = {None: 0b11111, "possible": 0b11100, "match": 0b11000}[grant.link]
     claimed = space.meeting(space.conditions, grant.basis.conditions)
     grouped: dict[tuple[int, int, int], int] = {}
@@ -654,6 +702,11 @@ def _held_back(
     return axes
 
 
+def _inside(vocabulary: Vocabulary, grant: Grant) -> int:
+    """The request purposes that a clause covers."""
+    return _below(vocabulary, grant.purposes) & ~_overlapping(vocabulary, grant.not_purposes)
+
+
 @lru_cache(maxsize=4096)
 def _below(vocabulary: Vocabulary, purposes: frozenset[str]) -> int:
     """The request purposes inside any of these."""
@@ -716,8 +769,12 @@ def _in_order(known: Iterable[str], named: Iterable[str]) -> tuple[str, ...]:
     return tuple(term for term in known if term in wanted)
 
 
-def _bits(listed: Sequence[object], terms: Iterable[object]) -> int:
-    wanted = set(terms)
+def _bits(listed: tuple[str | None, ...], terms: Iterable[str]) -> int:
+    return _set_of(listed, frozenset(terms))
+
+
+@lru_cache(maxsize=8192)
+def _set_of(listed: tuple[str | None, ...], wanted: frozenset[str]) -> int:
     return sum(1 << index for index, term in enumerate(listed) if term in wanted)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -106,40 +107,51 @@ class Difference:
 def diff(before: Snapshot, after: Snapshot, vocabulary: Vocabulary, *, period: Period = EVER) -> Difference:
     """What is shown in one estate and not in the other, for questions asked in `period`."""
     space = Space.of(vocabulary, before, after)
-    was, will = Estate(space, before, period=period), Estate(space, after, period=period)
+    gone, new = _changed(before, after), _changed(after, before)
+    was = Estate(space, before, period=period)
+    will = Estate(space, after, period=period, twin=was, unlike=new)
+    sources = _restricted_anew(before, after)
+    pairs = {
+        pair
+        for estate, refs in ((was, gone), (will, new))
+        for pair, clauses in estate.pairs.items()
+        if pair[0] in sources or any(agreement.ref in refs for agreement, _ in clauses)
+    }
     changes: list[Change] = []
-    for pair in _touched(was, will):
-        for more, here, there in ((True, will, was), (False, was, will)):
+    for pair in sorted(pairs):
+        for more, here, there, refs in ((True, will, was, new), (False, was, will, gone)):
             changes += (
                 Change(more=more, pair=pair, box=box, by=by)
-                for by, boxes in _beyond(pair, here, there).items()
+                for by, boxes in _beyond(pair, here, there, refs).items()
                 for box in boxes
                 if witness(space, pair, box) is not None
             )
     return Difference(space=space, changes=tuple(changes))
 
 
-def _beyond(pair: Pair, here: Estate, there: Estate) -> dict[str, list[Box]]:
+def _beyond(pair: Pair, here: Estate, there: Estate, changed: AbstractSet[str]) -> dict[str, list[Box]]:
     """What is allowed here and not there, by what makes it so, each point once."""
-    mine, theirs = here.given(pair), there.given(pair)
-    known = {clause.meaning for clause in theirs}
     cuts = [cut.box for cut in here.cuts(pair[0])]
     kept = set(cuts)
     lifted = [cut for cut in there.cuts(pair[0]) if cut.box not in kept]
     found: dict[str, list[Box]] = {}
-    said_already: list[Box] = []
+    told: list[Box] = []
 
     def add(by: str, boxes: Iterable[Box]) -> None:
-        new = merged(without(without(boxes, cuts), said_already))
+        new = merged(without(without(boxes, cuts), told))
         if new:
             found.setdefault(by, []).extend(new)
-            said_already.extend(new)
+            told.extend(new)
 
-    for clause in mine:
-        if clause.meaning not in known:
+    for agreement, grant in here.pairs.get(pair, ()):
+        if agreement.ref not in changed:
+            continue
+        clause = here.given_by(agreement, grant, pair)
+        if clause.boxes:
+            theirs = there.near(pair, clause.axis(Axis.ROLES), clause.axis(Axis.PURPOSES))
             add(str(clause.ref), without_given(clause.allows(), _nearest_first(theirs, clause.ref)))
     for cut in lifted:
-        for clause in mine:
+        for clause in here.near(pair, cut.box.axes[Axis.ROLES], cut.box.axes[Axis.PURPOSES]):
             inside = (box.meet(cut.box) for box in clause.boxes)
             boxes = without((box for box in inside if box is not None), [own.box for own in clause.cuts])
             if boxes:
@@ -152,44 +164,43 @@ def _nearest_first(several: Sequence[Given], ref: GrantRef) -> list[Given]:
     return sorted(several, key=lambda one: one.ref.clause != ref.clause)
 
 
-def _touched(before: Estate, after: Estate) -> list[Pair]:
-    """The pairs between which anything may have changed: nothing else need be looked at."""
-    one, two = before.snapshot, after.snapshot
-    stirred = {signature.digest for signature in one.signatures ^ two.signatures}
-    stirred |= {event.digest for event in set(one.events) ^ set(two.events)}
-    pairs: set[Pair] = set()
-    for mine, other in ((one, two), (two, one)):
-        theirs = {agreement.digest: agreement for agreement in other.agreements}
+def _changed(mine: Snapshot, other: Snapshot) -> set[str]:
+    """The agreements that are not there, as they stand here, in the other: all others allow the same in both."""
+    stirred = _stirred(mine, other)
+    theirs = {agreement.ref: agreement for agreement in other.agreements}
 
-        def changed(
-            agreement: Agreement,
-            theirs: Mapping[str, Agreement] = theirs,
-            mine: Snapshot = mine,
-            other: Snapshot = other,
-        ) -> bool:
-            digest = agreement.digest
-            if digest in stirred or theirs.get(digest) != agreement:
-                return True
-            umbrella, same = mine.umbrella(agreement), other.umbrella(agreement)
-            return umbrella != same or (umbrella is not None and umbrella.digest in stirred)
+    def same(agreement: Agreement | None, there: Agreement | None) -> bool:
+        return agreement is there or (agreement == there and agreement is not None)
 
-        for agreement in mine.agreements:
-            if changed(agreement):
-                pairs |= {
-                    (source, organisation)
-                    for grant in agreement.grants
-                    for source in grant.sources
-                    for organisation in grant.organisations
-                }
-    rules = {restriction.digest: restriction for restriction in one.restrictions}
-    others = {restriction.digest: restriction for restriction in two.restrictions}
-    sources = {
+    found = set()
+    for agreement in mine.agreements:
+        umbrella = mine.umbrella(agreement)
+        if (
+            not same(agreement, theirs.get(agreement.ref))
+            or not same(umbrella, other.umbrella(agreement))
+            or (stirred and not stirred.isdisjoint({one.digest for one in (agreement, umbrella) if one is not None}))
+        ):
+            found.add(agreement.ref)
+    return found
+
+
+def _restricted_anew(before: Snapshot, after: Snapshot) -> set[str]:
+    """The sources some restriction of which is not the same in both."""
+    rules = {restriction.ref: restriction for restriction in before.restrictions}
+    others = {restriction.ref: restriction for restriction in after.restrictions}
+    stirred = _stirred(before, after)
+    return {
         rule.owner
-        for digest, rule in (rules | others).items()
-        if digest in stirred or rules.get(digest) != others.get(digest)
+        for known in (rules, others)
+        for ref, rule in known.items()
+        if rules.get(ref) != others.get(ref) or rule.digest in stirred
     }
-    every = before.pairs.keys() | after.pairs.keys()
-    return sorted(pairs | {pair for pair in every if pair[0] in sources})
+
+
+def _stirred(one: Snapshot, two: Snapshot) -> set[str]:
+    """The documents that are signed, or that something happened to, in one of the two alone."""
+    signed = {signature.digest for signature in one.signatures ^ two.signatures}
+    return signed | {event.digest for event in set(one.events) ^ set(two.events)}
 
 
 def _line(space: Space, more: bool, one: Said) -> str:
