@@ -83,6 +83,7 @@ _TYPES: Final[Mapping[Op, str]] = {
     Op.CONSULTATION: """
         search.authorised search.completed search.refused
         review.listed review.opened review.asked
+        statistics.prepared statistics.refused statistics.checked statistics.rejected
         breakglass.opened breakglass.used breakglass.closed breakglass.reviewed breakglass.user_suspended
         audit.searched audit.exported audit.report_issued audit.flagged audit.reviewed audit.signed_off audit.degraded
     """,
@@ -94,6 +95,7 @@ _TYPES: Final[Mapping[Op, str]] = {
         verbal_share.logged verbal_share.corrected
         consider_sharing.shared consider_sharing.declined consider_sharing.lapsed
         subject.report_issued rectification.notified
+        statistics.approved statistics.disclosed
     """,
     Op.ERASURE: """
         subject.erased retention.run

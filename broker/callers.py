@@ -25,7 +25,7 @@ class Caller:
 
     `agency`: an organisation's machine.  `person`: someone at that organisation's gateway, whom it names in a signed
     assertion.  `officer`: someone signed in at the broker itself (IG, link review, operation); `organisation` is then
-    the hosting partnership.  For `agency` the fields of a person are empty.
+    the hosting partnership, but for a service planner the party whose staff they are.  For `agency` the fields of a person are empty.
     """
 
     kind: Kind
@@ -98,8 +98,8 @@ def officer_of(store: Store, settings: Settings, cookie: str, *, at: datetime) -
     """The person signed in at the broker behind a session cookie.  Raises NotSignedIn."""
     session = signin.session_of(store, settings, cookie, at=at)
     return Caller(
-        kind="officer", organisation=settings.partnership, person=session.person, role=session.role,
-        session=session.id, method=session.method, csrf=session.csrf,
+        kind="officer", organisation=session.organisation or settings.partnership, person=session.person,
+        role=session.role, session=session.id, method=session.method, csrf=session.csrf,
     )  # fmt: skip
 
 

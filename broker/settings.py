@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from broker.errors import BadSettings
 
 MIB: Final = 1024 * 1024
-BrokerRole = Literal["IG_OFFICER", "LINK_REVIEWER", "OPERATOR"]
+BrokerRole = Literal["IG_OFFICER", "LINK_REVIEWER", "OPERATOR", "SERVICE_PLANNER"]
 
 
 class DemoPerson(BaseModel):
@@ -23,6 +23,13 @@ class DemoPerson(BaseModel):
     person: str = Field(description="Opaque id, as an identity provider would give.")
     label: str = Field(description="What the sign-in list shows: a job, not a name.")
     role: BrokerRole = Field(description="The role the person acts in.")
+    organisation: str = Field("", description="Whose staff a SERVICE_PLANNER is, as agreements name it.")
+
+    @model_validator(mode="after")
+    def _of_somebody(self) -> DemoPerson:
+        if (self.role == "SERVICE_PLANNER") != bool(self.organisation):
+            raise ValueError("organisation: due for a SERVICE_PLANNER, and for nobody else")
+        return self
 
 
 class Settings(BaseSettings):

@@ -29,6 +29,7 @@ class Session:
     id: str  # SHA-256 of the cookie: may be logged
     person: str
     role: str
+    organisation: str  # whose staff they act as; empty: the hosting partnership's
     method: str
     csrf: str
     ends_at: datetime
@@ -44,16 +45,19 @@ def sign_in_to_demo(store: Store, settings: Settings, person: str, *, at: dateti
     chosen = next((known for known in demo_people(settings) if known.person == person), None)
     if chosen is None:
         raise NotAllowed("demo sign-in is for the people of a demo")
-    return start(store, settings, person=chosen.person, role=chosen.role, method="demo", at=at)
+    return start(
+        store, settings, person=chosen.person, role=chosen.role, organisation=chosen.organisation, method="demo", at=at
+    )
 
 
 def start(
-    store: Store, settings: Settings, *, person: str, role: str, method: str, at: datetime
+    store: Store, settings: Settings, *, person: str, role: str, organisation: str = "", method: str, at: datetime
 ) -> tuple[str, Session]:
     """A new session; the cookie's value is returned once and not kept."""
     cookie = secrets.token_urlsafe(32)
     row = SessionRow(
-        id_sha256=_id(cookie), person=person, role=role, method=method, csrf=secrets.token_urlsafe(32),
+        id_sha256=_id(cookie), person=person, role=role, organisation=organisation, method=method,
+        csrf=secrets.token_urlsafe(32),
         started_at=at, seen_at=at, ends_at=at + timedelta(hours=settings.session_hours),
     )  # fmt: skip
     with store.transaction() as tx:
@@ -110,5 +114,6 @@ def _id(cookie: str) -> str:
 
 def _session(row: SessionRow) -> Session:
     return Session(
-        id=row.id_sha256, person=row.person, role=row.role, method=row.method, csrf=row.csrf, ends_at=row.ends_at
-    )
+        id=row.id_sha256, person=row.person, role=row.role, organisation=row.organisation, method=row.method,
+        csrf=row.csrf, ends_at=row.ends_at,
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 
@@ -89,16 +89,22 @@ def held_on(tx: Reading, record: tuple[str, str, str], *, keys: Keys) -> list[tu
         .where(col(ItemRow.agency) == agency, col(ItemRow.flow) == flow, col(ItemRow.record_ref) == record_ref)
         .order_by(col(ItemRow.occurred_on), col(ItemRow.item_ref))
     ).all()
+    return [(item, origin) for _, item, origin in opened_items(rows, keys=keys)]
+
+
+def opened_items(rows: Iterable[tuple[ItemRow, bytes]], *, keys: Keys) -> Iterator[tuple[ItemRow, Item, str | None]]:
+    """Rows with their batch's wrapped key, opened: row, item, origin where that is another organisation.
+
+    Raises Undecipherable if a row was moved or altered.
+    """
     opened: dict[str, DataKey] = {}
-    held = []
     for row, wrapped in rows:
         if row.batch not in opened:
             opened[row.batch] = keys.data_key(wrapped, row.batch)
         body = json.loads(
-            opened[row.batch].open_item(row.sealed, agency=agency, batch=row.batch, item_ref=row.item_ref)
+            opened[row.batch].open_item(row.sealed, agency=row.agency, batch=row.batch, item_ref=row.item_ref)
         )
-        held.append((_item(row, body), body.get("origin")))
-    return held
+        yield row, _item(row, body), body.get("origin")
 
 
 def records_with(tx: Reading, category: str) -> frozenset[tuple[str, str, str]]:

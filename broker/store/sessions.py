@@ -18,6 +18,7 @@ class SessionRow(Row, table=True):
     id_sha256: str = Field(primary_key=True)
     person: str
     role: str
+    organisation: str = Field(default="")  # whose staff they act as; empty: the hosting partnership's
     method: str  # oidc, demo
     csrf: str
     started_at: datetime = instant()
