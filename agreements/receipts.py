@@ -7,6 +7,7 @@ full one holds a random salt.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,17 @@ class DecisionReceipt:
 
     jws: Mapping[str, Any]
     asker: AskerCopy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastDecision:
+    """What was once asked about a record, known of it, and answered."""
+
+    request: Request
+    facts: Facts
+    at: datetime
+    modes: Mapping[str, Mode]
+    witnesses: Mapping[str, str]  # the clause cited, by category shown
 
 
 def make_receipt(
@@ -130,6 +142,24 @@ def replay(
             if again[name] != record.get(name)
         ]
     return tuple(differences)
+
+
+def past_decisions(receipt: Mapping[str, Any]) -> tuple[PastDecision, ...]:
+    """What a full receipt says was decided, record by record.  Its signature is not verified: that is `replay`'s, and
+    the broker reads back what it sealed itself."""
+    payload = receipt["payload"]
+    body = _load(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    request, at = _parse_request(body["request"]), _instant(body["at"])
+    return tuple(
+        PastDecision(
+            request=request,
+            facts=_parse_facts(record["facts"]),
+            at=at,
+            modes={category: Mode.parse(mode) for category, mode in record["modes"].items()},
+            witnesses=record["witnesses"],
+        )
+        for record in body["records"]
+    )
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------
