@@ -19,10 +19,10 @@ from broker.store.batches import BatchRow
 from broker.store.runs import LinkRunRow
 from broker.vault import Vault
 from linkage.matching import intake
-from linkage.records import IDENTIFIERS, RELATIONSHIPS_SCHEMA, TOKENS, Manifest, Profile, persons_schema
+from linkage.records import IDENTIFIERS, RELATIONSHIPS_SCHEMA, TOKENS, Manifest, Profile, Table, persons_schema
 
 SOURCE: Final = [("agency", pa.string()), ("flow", pa.string())]
-PARTS: Final = ("persons", "relationships")
+PARTS: Final[tuple[Table, ...]] = ("persons", "relationships")
 
 Flow = tuple[str, str]
 """Agency and flow."""
@@ -140,7 +140,7 @@ def tables_of(reception: Reception, row: BatchRow) -> tuple[pa.Table, pa.Table]:
     """Persons and relationships of an accepted batch, from the spool.  Raises NotFound if it is not there whole."""
     manifest = Manifest.parse(row.manifest)
     key = reception.keys.data_key(row.dek_wrapped, row.id)
-    with reception.spool.opened(row.id, manifest, key) as (folder, wrong):
+    with reception.spool.opened(row.id, manifest, key, tables=PARTS, checked=True) as (folder, wrong):
         if wrong:
             raise NotFound(f"batch {row.id}: {', '.join(wrong)} are not whole in the spool")
         profile = cast("Profile", row.profile)

@@ -58,7 +58,7 @@ class DataKey:
     OVERHEAD: ClassVar = NONCE_BYTES + 16  # what sealing adds: nonce and tag
     _key: bytes = field(repr=False)
 
-    def seal(self, plain: bytes, *, bound_to: bytes) -> bytes:
+    def seal(self, plain: bytes | memoryview, *, bound_to: bytes) -> bytes:
         """Nonce, ciphertext and tag; opens only with the same `bound_to`."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         return nonce + AESGCM(self._key).encrypt(nonce, plain, bound_to)

@@ -175,6 +175,7 @@ class _Run:
                 gathered.relationships,
                 overrides=by_hand,
                 persons=gathered.persons.select(list(FAMILIAR)),
+                placed=placed,
             )
             counts["family"] = family.counts()
             tables = {

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # and where it is used: most commands open no segment
 
 SegmentId = NewType("SegmentId", str)
 BLOCK: Final = 8 * 1024 * 1024
+SAMPLE: Final = 4096  # values by which a column is known
 FOOTER: Final = 1024 * 1024  # more than a footer takes
 _LENGTH: Final = struct.Struct(">I")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -49,14 +50,18 @@ class Vault:
         import pyarrow.parquet as pq
 
         lists = [f"{field.name}.list.element" for field in table.schema if pa.types.is_list(field.type)]
-        words = [field.name for field in table.schema if pa.types.is_string(field.type)]
+        words = [name for name in table.column_names if _repeats(table[name])]
         fresh = self.folder / f"{segment}.tmp"
         try:
             handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb", buffering=0) as file:
                 with _Sealing(file, self._key, segment) as sink:
-                    # what fills a segment are keyed encodings: there is nothing in them to compress
-                    pq.write_table(table, sink, compression="none", use_dictionary=[*words, *lists] or False)
+                    # What fills a segment are keyed encodings: there is nothing in them to compress, and nothing that
+                    # a range of values would spare a reader.
+                    pq.write_table(
+                        table, sink, compression="none", use_dictionary=[*words, *lists] or False,
+                        write_statistics=False,
+                    )  # fmt: skip
                 os.fsync(file.fileno())
             fresh.rename(self.folder / f"{segment}.seg")
             _sync_folder(self.folder)
@@ -152,18 +157,29 @@ class _Sealing:
 
     def __init__(self, file: BinaryIO, key: DataKey, segment: str) -> None:
         self._file, self._key, self._segment = file, key, segment
-        self._waiting = bytearray()
+        self._waiting = memoryview(bytearray(BLOCK))
+        self._filled = 0
         self._number = 0
         self._size = 0
         self.closed = False
 
     def write(self, data: bytes | memoryview) -> int:
-        self._waiting += data
-        self._size += len(data)
-        while len(self._waiting) > BLOCK:
-            self._seal(bytes(self._waiting[:BLOCK]), last=False)
-            del self._waiting[:BLOCK]
-        return len(data)
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while self._filled + len(rest) > BLOCK:  # a block is full, and more is to come
+            rest = self._take(rest)
+            self._seal(self._waiting, last=False)
+            self._filled = 0
+        self._take(rest)
+        self._size += size
+        return size
+
+    def _take(self, data: memoryview) -> memoryview:
+        """Fill the block; what did not fit."""
+        some = data[: BLOCK - self._filled]
+        self._waiting[self._filled : self._filled + len(some)] = some
+        self._filled += len(some)
+        return data[len(some) :]
 
     def tell(self) -> int:
         return self._size
@@ -181,14 +197,24 @@ class _Sealing:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._seal(bytes(self._waiting), last=True)
+            self._seal(self._waiting[: self._filled], last=True)
 
-    def _seal(self, block: bytes, *, last: bool) -> None:
+    def _seal(self, block: memoryview, *, last: bool) -> None:
         sealed = self._key.seal(block, bound_to=_place(self._segment, self._number, last=last))
         for part in (_LENGTH.pack(len(sealed)), sealed):
             if self._file.write(part) != len(part):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._number += 1
+
+
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Whether a column is of words, and of few: a reference of its own in each row has no use for a dictionary."""
+    import pyarrow as pa
+
+    if not pa.types.is_string(column.type):
+        return False
+    some = column.slice(0, SAMPLE)
+    return len(some.unique()) <= len(some) // 2
 
 
 def _place(segment: str, number: int, *, last: bool) -> bytes:

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Final, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from linkage.matching.members import Members, Placed, flow_codes, flows_of
 from linkage.matching.overrides import Overrides, RecordKey
 from linkage.matching.workspace import open_workspace
 
@@ -83,6 +85,8 @@ EXCLUSIVE: Final = tuple(
 )
 """Kinds of relationship that two persons can't both have."""
 
+RECORD: Final = ("agency", "flow", "record_ref")
+
 Pairs = npt.NDArray[np.int64]
 
 
@@ -137,6 +141,7 @@ def network(
     *,
     overrides: Overrides | None = None,
     persons: pa.Table | None = None,
+    placed: Placed | None = None,
     memory_limit: str = "3GB",
     threads: int = 2,
 ) -> Network:
@@ -145,35 +150,34 @@ def network(
     `household` joins those under one household token, of any agency, unless more than HOUSEHOLD_CAP persons are; such
     an edge has the agency and flow of both ends' statements, a row each, and lasts while both are there.  No path of
     edges leads from one side of a severed pair to the other: pass `Overrides.with_markers(persons)`.  Years of birth
-    and sex for the conflicts are those of `persons` (agency, flow, record_ref, birth_year, sex).
+    and sex for the conflicts are those of `persons` (agency, flow, record_ref, birth_year, sex); `placed` are its
+    rows among `clusters`, where that is known already.
     """
+    if placed is None:
+        placed = Placed.of(clusters, (clusters if persons is None else persons).select(list(RECORD)))
+    members = placed.members
+    sources = tuple(sorted({*members.sources, *flows_of(relationships)}))
     connection = open_workspace(memory_limit=memory_limit, threads=threads)
     try:
-        _load(connection, clusters, relationships, persons)
+        _load(connection, placed, sources, relationships, persons)
         _state(connection)
         _live_together(connection)
         _limit(connection)
-        _sever(connection, (overrides or Overrides()).sever)
+        _sever(connection, members, (overrides or Overrides()).sever)
         _contradict(connection)
-        connection.execute("""
-            INSERT INTO findings SELECT code, type, s, count(*) FROM conflicts GROUP BY ALL
-        """)
-        described = "agency, flow, verified, valid_from, valid_to"
-        named = "JOIN people l ON l.p = a JOIN people r ON r.p = b JOIN sources USING (s)"
-        order = "ORDER BY a, b, type, s, verified, valid_from, valid_to"  # numbers sort faster, and to the same order
-        edges = f"SELECT l.person_id AS person_a, r.person_id AS person_b, type, {described} FROM edges {named}"
-        conflicts = (
-            f"SELECT code, l.person_id AS person_a, r.person_id AS person_b, type, {described} FROM conflicts {named}"
-        )
-        findings = """
-            SELECT code, type, agency, flow, sum(statements)::BIGINT AS statements FROM findings JOIN sources USING (s)
-            GROUP BY ALL
-        """
+        connection.execute("INSERT INTO findings SELECT code, type, s, count(*) FROM conflicts GROUP BY ALL")
+        columns = "a, b, type, s, verified, valid_from, valid_to"
         return Network(
-            edges=_table(connection, f"{edges} {order}", FAMILY),
-            conflicts=_table(connection, f"{conflicts} {order}, code", CONFLICTS),
-            findings=_table(connection, f"{findings} ORDER BY ALL", FINDINGS),
-        )
+            edges=_named(connection, f"SELECT {columns} FROM edges ORDER BY ALL", members, sources).cast(FAMILY),
+            conflicts=_named(
+                connection, f"SELECT code, {columns} FROM conflicts ORDER BY {columns}, code", members, sources
+            ).cast(CONFLICTS),
+            findings=_named(
+                connection,
+                "SELECT code, type, s, sum(statements)::BIGINT AS statements FROM findings GROUP BY ALL ORDER BY ALL",
+                members, sources,
+            ).cast(FINDINGS),
+        )  # fmt: skip
     finally:
         connection.close()
 
@@ -269,52 +273,90 @@ def _ended_or_current(one: Statement, goes_on: Mapping[tuple[str, str], bool]) -
     return one.type not in (*FOR_GOOD, "household") and len(set(goes_on.values())) > 1
 
 
-def _table(connection: duckdb.DuckDBPyConnection, sql: str, schema: pa.Schema) -> pa.Table:
-    return pa.table(connection.sql(sql).to_arrow_table()).cast(schema)
+def _named(
+    connection: duckdb.DuckDBPyConnection, sql: str, members: Members, sources: Sequence[tuple[str, str]]
+) -> pa.Table:
+    """A result whose persons `a` and `b` and flow `s` are numbers, with their names."""
+    found = pa.table(connection.sql(sql).to_arrow_table())
+    columns: dict[str, pa.ChunkedArray] = {}
+    for name in found.column_names:
+        if name in ("a", "b"):
+            columns[f"person_{name}"] = pa.chunked_array([members.people]).take(found[name])
+        elif name == "s":
+            for n, part in enumerate(("agency", "flow")):
+                columns[part] = pa.chunked_array([[source[n] for source in sources]], pa.string()).take(found["s"])
+        else:
+            columns[name] = found[name]
+    return pa.table(columns)
 
 
 def _load(
-    connection: duckdb.DuckDBPyConnection, clusters: pa.Table, relationships: pa.Table, persons: pa.Table | None
+    connection: duckdb.DuckDBPyConnection,
+    placed: Placed,
+    sources: tuple[tuple[str, str], ...],
+    relationships: pa.Table,
+    persons: pa.Table | None,
 ) -> None:
-    """Make `people` (p in the order of person ids, born, sex), `sources`, `members` and `relationships`."""
-    connection.register("clusters_in", clusters)
-    connection.register("relationships_in", relationships)
+    """Make `told` and `lived`, the statements of two records and of homes, and `known` (p, born, sex).
+
+    Persons and flows are their places in `members.people` and `sources`, null where a record is not held; both are in
+    order, and so are the kinds of relationship, so numbers sort as names do.
+    """
+    members = placed.members
+    kinds = sorted({*LIMITS, *pc.unique(relationships["type"]).drop_null().to_pylist()})
+    connection.execute(f"CREATE TYPE kind AS ENUM ({', '.join(_quoted(kind) for kind in kinds)})")
+    home = pc.and_(pc.equal(relationships["type"], "household"), pc.is_valid(relationships["household"]))
+    home = pc.fill_null(home, False)
+    others = relationships.filter(pc.invert(home))
+    one, where = (
+        _persons(members, members.places(relationships, "ref_a")),
+        pa.array(flow_codes(relationships, sources), pa.int32()),
+    )
+    dates = ["valid_from", "valid_to"]
+    lived = pa.table({"household": relationships["household"], "p": one, "s": where}).filter(home)
+    told = (
+        pa.table({"a": one, "s": where})
+        .filter(pc.invert(home))
+        .append_column("b", _persons(members, members.places(others, "ref_b")))
+    )
+    for name in dates:
+        lived = lived.append_column(name, relationships[name].filter(home))
+    for name in ("type", "verified", *dates):
+        told = told.append_column(name, others[name])
+    connection.register("lived_in", lived)
+    connection.register("told_in", told)
     connection.execute("""
-        CREATE TABLE sources AS
-        SELECT row_number() OVER (ORDER BY agency, flow)::INTEGER AS s, agency, flow
-        FROM (SELECT agency, flow FROM clusters_in UNION SELECT agency, flow FROM relationships_in);
-        CREATE TABLE people AS
-        SELECT row_number() OVER (ORDER BY person_id)::INTEGER AS p, person_id
-        FROM (SELECT DISTINCT person_id FROM clusters_in);
-        CREATE TABLE members AS
-        SELECT s, record_ref, p FROM clusters_in JOIN sources USING (agency, flow) JOIN people USING (person_id);
-        CREATE TABLE relationships AS
-        SELECT s, ref_a, ref_b, household, type, verified, valid_from, valid_to
-        FROM relationships_in JOIN sources USING (agency, flow);
+        CREATE TABLE lived AS SELECT household, p, s, valid_from, valid_to FROM lived_in;
+        CREATE TABLE told AS SELECT a, b, s, type::kind AS type, verified, valid_from, valid_to FROM told_in;
         CREATE TABLE findings (code VARCHAR, type VARCHAR, s INTEGER, statements BIGINT);
         CREATE TABLE known (p INTEGER, born_first INTEGER, born_last INTEGER, sex VARCHAR);
     """)
+    connection.unregister("lived_in")
+    connection.unregister("told_in")
     if persons is not None:
-        wanted = persons.select(["agency", "flow", "record_ref", "birth_year", "sex"])
-        connection.register("persons_in", wanted)
+        columns = {"p": _persons(members, placed.record), "birth_year": persons["birth_year"]}
+        connection.register("persons_in", pa.table(columns | {"sex": persons["sex"]}))
         connection.execute("""
             INSERT INTO known
             SELECT p, min(birth_year), max(birth_year), CASE WHEN min(sex) = max(sex) THEN min(sex) END
-            FROM persons_in JOIN sources USING (agency, flow) JOIN members USING (s, record_ref) GROUP BY p
+            FROM persons_in WHERE p IN (SELECT a FROM told UNION SELECT b FROM told) GROUP BY p
         """)
         connection.unregister("persons_in")
-    connection.unregister("clusters_in")
-    connection.unregister("relationships_in")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _persons(members: Members, records: npt.NDArray[np.int64]) -> pa.Array:
+    """The persons whose records these are, null for -1."""
+    found = members.person[records] if len(members.person) else records
+    return pa.array(found.astype(np.int32), mask=records < 0)
 
 
 def _state(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make `edges` of the relationships between two records, and `lived` (household, p, s, since, until) of homes."""
+    """Make `edges` of the relationships between two records; those of unknown records are counted and left out."""
     connection.execute(f"""
-        CREATE TEMP TABLE told AS
-        SELECT a.p AS a, b.p AS b, r.* EXCLUDE (ref_a, ref_b, household)
-        FROM (FROM relationships WHERE type <> 'household' OR household IS NULL) r
-        LEFT JOIN members a ON a.s = r.s AND a.record_ref = r.ref_a
-        LEFT JOIN members b ON b.s = r.s AND b.record_ref = r.ref_b;
         CREATE TABLE edges AS
         SELECT DISTINCT CASE WHEN type IN {MUTUAL!r} THEN least(a, b) ELSE a END AS a,
                CASE WHEN type IN {MUTUAL!r} THEN greatest(a, b) ELSE b END AS b, * EXCLUDE (a, b)
@@ -322,12 +364,9 @@ def _state(connection: duckdb.DuckDBPyConnection) -> None:
         INSERT INTO findings
         SELECT CASE WHEN a = b THEN 'same_person' ELSE 'record_unknown' END, type, s, count(*)
         FROM told WHERE a = b OR a IS NULL OR b IS NULL GROUP BY ALL;
-        CREATE TABLE lived AS
-        SELECT household, p, r.s, valid_from, valid_to
-        FROM (FROM relationships WHERE type = 'household' AND household IS NOT NULL) r
-        LEFT JOIN members m ON m.s = r.s AND m.record_ref = r.ref_a;
         INSERT INTO findings SELECT 'record_unknown', 'household', s, count(*) FROM lived WHERE p IS NULL GROUP BY s;
         DELETE FROM lived WHERE p IS NULL;
+        DROP TABLE told;
     """)
 
 
@@ -335,7 +374,10 @@ def _live_together(connection: duckdb.DuckDBPyConnection) -> None:
     """Add to `edges` those who live, or lived, under one token; the dates are of the time that both were there."""
     connection.execute(f"""
         CREATE TEMP TABLE large AS
-        SELECT household FROM lived GROUP BY household HAVING count(DISTINCT p) > {HOUSEHOLD_CAP};
+        SELECT household FROM lived SEMI JOIN (
+            SELECT household FROM lived GROUP BY household HAVING count(*) > {HOUSEHOLD_CAP}
+        ) USING (household)
+        GROUP BY household HAVING count(DISTINCT p) > {HOUSEHOLD_CAP};
         INSERT INTO findings
         SELECT 'household_too_large', 'household', s, count(*) FROM lived SEMI JOIN large USING (household) GROUP BY s;
         CREATE TEMP TABLE stays AS
@@ -360,14 +402,15 @@ def _limit(connection: duckdb.DuckDBPyConnection) -> None:
     """Take from `edges` those of a kind of which a person has more than LIMITS."""
     limits = ", ".join(f"('{kind}', {of}, {by})" for kind, (of, by) in LIMITS.items())
     connection.execute(f"""
-        CREATE TEMP TABLE limits AS SELECT * FROM (VALUES {limits}) AS t(type, most_of, most_by);
+        CREATE TEMP TABLE limits AS
+        SELECT type::kind AS type, most_of, most_by FROM (VALUES {limits}) AS t(type, most_of, most_by);
+        CREATE TEMP VIEW ends AS
+        SELECT a AS p, b AS other, type, true AS of FROM edges
+        UNION ALL SELECT b, a, type, type IN {MUTUAL!r} FROM edges;
+        CREATE TEMP TABLE busy AS
+        SELECT p, type, of FROM ends GROUP BY ALL HAVING count(*) > {min(min(most) for most in LIMITS.values())};
         CREATE TEMP TABLE degrees AS
-        SELECT p, type, of, count(DISTINCT other) AS degree
-        FROM (
-            SELECT a AS p, b AS other, type, true AS of FROM edges
-            UNION ALL SELECT b, a, type, type IN {MUTUAL!r} FROM edges
-        )
-        GROUP BY ALL HAVING count(*) > {min(min(most) for most in LIMITS.values())};
+        SELECT p, type, of, count(DISTINCT other) AS degree FROM ends SEMI JOIN busy USING (p, type, of) GROUP BY ALL;
         CREATE TEMP TABLE crowded AS
         SELECT p, type, of FROM degrees JOIN limits USING (type)
         WHERE degree > CASE WHEN of THEN most_of ELSE most_by END;
@@ -380,24 +423,24 @@ def _limit(connection: duckdb.DuckDBPyConnection) -> None:
     """)
 
 
-def _sever(connection: duckdb.DuckDBPyConnection, severed: Iterable[tuple[RecordKey, RecordKey]]) -> None:
+def _sever(
+    connection: duckdb.DuckDBPyConnection, members: Members, severed: Iterable[tuple[RecordKey, RecordKey]]
+) -> None:
     """Take from `edges` what would lead from one side of a severed pair to the other."""
     pairs = sorted(severed)
     if not pairs:
         return
-    columns = zip(*((*left, *right) for left, right in pairs), strict=True)
-    names = [f"{name}_{side}" for side in "lr" for name in ("agency", "flow", "record_ref")]
-    table = pa.table(dict(zip(names, (pa.array(column, pa.string()) for column in columns), strict=True)))
-    connection.register("severed_in", table)
-    apart = connection.execute("""
-        SELECT DISTINCT least(l.p, r.p), greatest(l.p, r.p)
-        FROM severed_in v JOIN sources ls ON ls.agency = agency_l AND ls.flow = flow_l
-        JOIN sources rs ON rs.agency = agency_r AND rs.flow = flow_r
-        JOIN members l ON l.s = ls.s AND l.record_ref = record_ref_l
-        JOIN members r ON r.s = rs.s AND r.record_ref = record_ref_r
-        WHERE l.p <> r.p ORDER BY ALL
-    """).fetchall()
-    connection.unregister("severed_in")
+    left, right = (
+        members.places(
+            pa.table({name: pa.array([pair[side][n] for pair in pairs], pa.string()) for n, name in enumerate(RECORD)})
+        )
+        for side in (0, 1)
+    )
+    held = (left >= 0) & (right >= 0)
+    one, other = members.person[left[held]], members.person[right[held]]
+    apart = sorted(
+        {(min(pair), max(pair)) for pair in zip(one.tolist(), other.tolist(), strict=True) if len(set(pair)) > 1}
+    )
     edges = connection.execute("SELECT DISTINCT a, b FROM edges").fetchnumpy()
     cut = cut_edges(np.asarray(edges["a"], np.int64), np.asarray(edges["b"], np.int64), apart)
     if not cut:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkage.matching.numbering import Digests, Flags, Ints, contains, name_digest, whole
+from linkage.matching.numbering import Digests, Flags, Ints, contains, whole
 from linkage.matching.workspace import open_workspace
 
 Flow = tuple[str, str]
@@ -43,7 +43,7 @@ class Members:
     @classmethod
     def of(cls, clusters: pa.Table) -> Members:
         """Those of a table of CLUSTERS."""
-        sources = _flows(clusters)
+        sources = flows_of(clusters)
         coded = pc.dictionary_encode(whole(clusters["person_id"]))
         order = pc.sort_indices(coded.dictionary).to_numpy()
         rank = np.empty(len(order), np.int64)
@@ -118,7 +118,8 @@ def flow_codes(table: pa.Table, sources: tuple[Flow, ...]) -> Ints:
     return np.array([known.get(pair, -1) for pair in pairs], np.int64)[codes]
 
 
-def _flows(table: pa.Table) -> tuple[Flow, ...]:
+def flows_of(table: pa.Table) -> tuple[Flow, ...]:
+    """The flows that a table names in `agency` and `flow`, in order."""
     codes, pairs = _pairs(table)
     return tuple(sorted(pairs[code] for code in np.unique(codes).tolist()))
 
@@ -137,7 +138,7 @@ def _digests(named: pa.Table, ref: str) -> tuple[Digests, Digests]:
         connection.register("named_in", named.select(["agency", "flow", ref]))
         # the second is of less of the record_ref: two names that collide in one do not in the other
         made = connection.execute(
-            f"SELECT {name_digest(ref)} AS one, hash({ref}[9:]) AS two FROM named_in"
+            f"SELECT hash(agency, flow, {ref}) AS one, hash({ref}[9:]) AS two FROM named_in"
         ).fetchnumpy()
         connection.unregister("named_in")
     return np.asarray(made["one"], np.uint64), np.asarray(made["two"], np.uint64)

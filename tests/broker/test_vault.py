@@ -59,7 +59,7 @@ def blocks_of(path: Path) -> list[bytes]:
 def test_a_segment_of_many_blocks_opens_whole_in_order_or_not_at_all(
     vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.vault.BLOCK", 256)
+    monkeypatch.setattr("broker.vault.BLOCK", 128)
     segment = vault.write("persons", TABLE)
     path = vault.folder / f"{segment}.seg"
     blocks = blocks_of(path)
