@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agreements import decision as engine
 from agreements import reference
-from agreements.agreement import Duty
+from agreements.agreement import Agreement, Document, Duty
 from agreements.request import Basis, BreakGlass, Facts, Held, Link, Request, Threshold
 from agreements.signing import PartyKey, open_payload, sign_payload
 from agreements.snapshot import Snapshot
@@ -90,13 +90,16 @@ def make_receipt(
         raise ValueError("a receipt is of one request, one source and one instant")
     named = snapshot.between(source, request.organisation)
     umbrellas = [umbrella for agreement in named if (umbrella := snapshot.umbrella(agreement))]
+    restrictions = [one for one in snapshot.restrictions if one.owner == source]
     body: dict[str, Any] = {
         "semantics": SEMANTICS,
         "engine": ENGINE,
         "engine_error": engine_error,
         "vocabulary": {"ref": vocabulary.id, "sha256": vocabulary.digest},
         "agreements": {document.ref: document.digest for document in (*named, *umbrellas)},
-        "restrictions": {one.ref: one.digest for one in snapshot.restrictions if one.owner == source},
+        "restrictions": {one.ref: one.digest for one in restrictions},
+        "signed": _signed(snapshot, (*named, *umbrellas, *restrictions)),
+        "events": _events(snapshot, (*named, *umbrellas, *restrictions)),
         "source": source,
         "at": _stamp(at),
         "request": _request(request),
@@ -118,8 +121,9 @@ def replay(
 ) -> tuple[str, ...]:
     """Decide again from a full receipt; the differences found, none if equal.  `slow`: by the reference evaluator.
 
-    Only the documents that the receipt names are read.  Raises BadSignature if it isn't signed by one of `keys`, and
-    ValueError if the vocabulary or a document it names isn't here, or its semantics are not ours.
+    Only the documents, signatures and events that the receipt names are read: one handed in later, whatever its date,
+    changes nothing.  Raises BadSignature if it isn't signed by one of `keys`, and ValueError if the vocabulary, or a
+    document, signature or event it names isn't here, or its semantics are not ours.
     """
     payload, _ = open_payload(receipt, keys, typ=RECEIPT_TYPE)
     body = _load(payload)
@@ -129,7 +133,7 @@ def replay(
         raise ValueError(f"the vocabulary {body['vocabulary']['ref']} of the receipt is not the one here")
     if body["engine_error"]:
         return ("records: an engine error shows nothing",) if body["records"] else ()
-    then = snapshot.only({*body["agreements"].values(), *body["restrictions"].values()})
+    then = _then(snapshot.only({*body["agreements"].values(), *body["restrictions"].values()}), body)
     decide = reference.decide if slow else engine.decide
     request = _parse_request(body["request"])
     at = _instant(body["at"])
@@ -142,6 +146,53 @@ def replay(
             if again[name] != record.get(name)
         ]
     return tuple(differences)
+
+
+def _then(snapshot: Snapshot, body: Mapping[str, Any]) -> Snapshot:
+    """The snapshot with the signatures and events that a receipt names, and no others."""
+    documents: tuple[Document, ...] = (*snapshot.agreements, *snapshot.restrictions)
+    refs = {document.digest: document.ref for document in documents}
+    wanted = {(ref, party, at) for ref, parties in body["signed"].items() for party, at in parties.items()}
+    happened = {(one["document"], one["party"], one["do"], one["at"]) for one in body["events"]}
+    signatures = [
+        one for one in snapshot.signatures if (refs.get(one.digest), one.party, _stamp(one.signed_at)) in wanted
+    ]
+    events = [one for one in snapshot.events if (refs.get(one.digest), one.party, one.do, _stamp(one.at)) in happened]
+    found = {(refs[one.digest], one.party, _stamp(one.signed_at)) for one in signatures}
+    seen = {(refs[one.digest], one.party, one.do, _stamp(one.at)) for one in events}
+    if missing := {(ref, party) for ref, party, *_ in (wanted - found) | (happened - seen)}:
+        ref, party = min(missing)
+        raise ValueError(f"what {party} signed on {ref} is not here, as the receipt names it")
+    return Snapshot.of(documents, signatures, events)
+
+
+def _signed(snapshot: Snapshot, documents: Sequence[Document]) -> dict[str, dict[str, str]]:
+    """When each party signed each document that a decision reads."""
+    return {
+        document.ref: {
+            party: _stamp(at)
+            for party in _entitled(document)
+            if (at := snapshot.signed_at.get((party, document.digest))) is not None
+        }
+        for document in documents
+    }
+
+
+def _events(snapshot: Snapshot, documents: Sequence[Document]) -> list[dict[str, str]]:
+    """What parties did since to the documents that a decision reads."""
+    return [
+        {"document": ref, "party": party, "do": do, "at": at}
+        for ref, party, do, at in sorted(
+            (document.ref, party, event.do, _stamp(event.at))
+            for document in {document.digest: document for document in documents}.values()
+            for party in _entitled(document)
+            for event in snapshot.happened.get((party, document.digest), ())
+        )
+    ]
+
+
+def _entitled(document: Document) -> Iterable[str]:
+    return document.parties if isinstance(document, Agreement) else (document.owner,)
 
 
 def past_decisions(receipt: Mapping[str, Any]) -> tuple[PastDecision, ...]:

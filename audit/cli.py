@@ -21,6 +21,7 @@ from audit.verify import Broken, Finding, LogFolder, Seen, Unreadable
 
 _UNITS: Final[Mapping[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+_MAX_BUNDLE_BYTES: Final = 256 * 1024 * 1024
 
 auditor = typer.Typer(
     name="auditor",
@@ -161,6 +162,62 @@ def receipts(
         done(Seen("", checked), f"{len(found)} receipts hold{note}.")
 
 
+@auditor.command("replay")
+def replay_decisions(
+    receipt: Annotated[Path, typer.Argument(help="A full decision receipt (JSON), or a folder of them.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="What it takes to decide again: `broker agreements export --to bundle`.")
+    ],
+    slow: Annotated[
+        bool, typer.Option("--slow", help="By the literal evaluator, which follows the rules line by line.")
+    ] = False,
+    evidence: EvidenceOption = _EVIDENCE,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide again what a decision receipt says was decided, offline, from what was signed at the time.
+
+    The keys are those in the bundle; their fingerprints are printed, to be compared with those you were told.
+
+    Exit codes: 0 every decision is the same; 1 one differs, or a signature does not hold; 3 a file could not be read or
+    lacks what a receipt names, which proves nothing.
+    """
+    with _answer("replay", evidence, as_json) as done:
+        from agreements.bundle import (
+            BundleRefused,
+            fingerprint,
+            unpack,
+        )  # the one thing that this shares with the broker
+
+        try:
+            opened = unpack(_bytes(bundle, _MAX_BUNDLE_BYTES))
+        except BundleRefused as fault:
+            raise Unreadable(f"{bundle.name} is no bundle that can be opened: {fault}") from None
+        paths = sorted(receipt.glob("*.json")) if receipt.is_dir() else [receipt]
+        if not paths:
+            raise Unreadable(f"{receipt.name} holds no receipt")
+        for path in paths:
+            if differing := _differences(opened.replay, path, slow=slow):
+                raise Broken(f"{path.name}: {'; '.join(differing)}", {path.name: _read(path)})
+        prints: dict[str, Json] = {kid: fingerprint(key) for kid, key in sorted(opened.keys.items())}
+        facts: dict[str, Json] = {"receipts": len(paths), "vocabulary": opened.vocabulary.id, "keys": prints}
+        words = "\n".join(f"  {kid}  {told}" for kid, told in prints.items())
+        several = "receipt is" if len(paths) == 1 else "receipts are"
+        done(Seen("", facts), f"{len(paths)} decision {several} decided again as they were. Keys relied on:\n{words}")
+
+
+def _differences(replay: Callable[..., tuple[str, ...]], path: Path, *, slow: bool) -> tuple[str, ...]:
+    """How a receipt and the decision made again differ."""
+    value = _json(path)
+    if not isinstance(value, dict):
+        raise Broken(f"{path.name} is not a decision receipt")
+    try:
+        return replay(value, slow=slow)
+    except ValueError as fault:
+        raise Unreadable(f"{path.name}: {fault}") from None
+    except (KeyError, TypeError):
+        raise Broken(f"{path.name} is not a decision receipt") from None
+
+
 def main() -> None:
     """Entry point of `auditor`."""
     auditor()
@@ -271,14 +328,14 @@ def _read(path: Path) -> str:
         raise Unreadable(f"{path.name} is not text") from None
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, most: int = _MAX_FILE_BYTES) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(max(_MAX_FILE_BYTES, MAX_NOTE_BYTES) + 1)
+            data = file.read(max(most, MAX_NOTE_BYTES) + 1)
     except OSError:
         raise Unreadable(f"{path.name} can't be read") from None
-    if len(data) > _MAX_FILE_BYTES:
-        raise Unreadable(f"{path.name} is larger than {_MAX_FILE_BYTES} bytes")
+    if len(data) > most:
+        raise Unreadable(f"{path.name} is larger than {most} bytes")
     return data
 
 

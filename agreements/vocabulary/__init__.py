@@ -219,8 +219,8 @@ class Vocabulary:
         return {name: cap for name, cap in ceilings.items() if cap and (cap is Mode.AGGREGATE) is aggregate}
 
 
-def load() -> Vocabulary:
-    """Read the lists shipped with this package.  Raises ValueError if one contradicts another."""
+def shipped() -> dict[str, Any]:
+    """The lists shipped with this package, as one table.  Raises ValueError if one stands in two files."""
     folder = resources.files(__package__)
     lists: dict[str, Any] = {}
     for name in ("categories", "purposes", "people", "law", "results"):
@@ -228,6 +228,14 @@ def load() -> Vocabulary:
         if repeated := lists.keys() & part.keys():
             raise ValueError(f"vocabulary: {sorted(repeated)} stands in two files")
         lists |= part
+    return lists
+
+
+def of_lists(lists: Mapping[str, Any]) -> Vocabulary:
+    """The vocabulary of a table of lists: of those shipped, or of an earlier version that a bundle carries.
+
+    Raises ValueError if one contradicts another.
+    """
     vocabulary = Vocabulary(
         id=lists["id"],
         digest=hashlib.sha256(rfc8785.dumps(lists)).hexdigest(),
@@ -396,5 +404,5 @@ def _no_floats(_: str) -> int:
     raise ValueError("vocabulary: a number that is not whole")
 
 
-VOCABULARY: Final = load()
+VOCABULARY: Final = of_lists(shipped())
 """The lists shipped with this package, read once."""

@@ -1,0 +1,132 @@
+"""The bundle: all that it takes to decide again offline, in one file of JSON.
+
+Documents in the form that was signed, the signatures and events themselves, the lists they are written in, and public
+keys.  It proves nothing by itself: each signature in it is verified on opening, and whoever trusts nobody brings the
+keys from elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import rfc8785
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from agreements.agreement import Agreement, Document
+from agreements.document import DocumentRefused, from_canonical
+from agreements.receipts import replay
+from agreements.signing import BadSignature, PartyKey
+from agreements.snapshot import Snapshot
+from agreements.vocabulary import Vocabulary, of_lists, shipped
+
+FORMAT: Final = 1
+
+
+class BundleRefused(ValueError):
+    """A bundle that can't be opened; the message names the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle: what `receipts.replay` needs."""
+
+    snapshot: Snapshot
+    vocabulary: Vocabulary
+    keys: Mapping[str, PartyKey]
+
+    def replay(self, receipt: Mapping[str, Any], *, slow: bool = False) -> tuple[str, ...]:
+        """Decide a receipt again: the differences found, none if equal.  A signature that does not hold is one.
+
+        Raises ValueError if something that the receipt names is not here, KeyError or TypeError if it is no receipt.
+        """
+        try:
+            return replay(receipt, self.snapshot, self.vocabulary, self.keys, slow=slow)
+        except BadSignature as wrong:
+            return (f"its signature: {wrong}",)
+
+
+def pack(
+    documents: Iterable[Document],
+    signatures: Iterable[Mapping[str, Any]],
+    events: Iterable[Mapping[str, Any]],
+    keys: Iterable[PartyKey],
+) -> bytes:
+    """The bundle of documents, the JWS of their signatures and events, and the keys of parties and of the broker.
+
+    The same for any order of each; in the lists shipped with this program.
+    """
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "kind": "replay-bundle",
+        "vocabulary": shipped(),
+        "documents": sorted(document.canonical.decode() for document in documents),
+        "signatures": sorted((dict(one) for one in signatures), key=rfc8785.dumps),
+        "events": sorted((dict(one) for one in events), key=rfc8785.dumps),
+        "keys": sorted((_key(key) for key in keys), key=rfc8785.dumps),
+    }
+    return rfc8785.dumps(body)
+
+
+def unpack(raw: bytes, *, trusted: Iterable[PartyKey] | None = None) -> Bundle:
+    """Open a bundle, every signature in it verified.  `trusted`: keys brought along, instead of those it carries.
+
+    Raises BundleRefused.
+    """
+    try:
+        body = json.loads(raw)
+        if (body["format"], body["kind"]) != (FORMAT, "replay-bundle"):
+            raise BundleRefused(f"it is no replay bundle of format {FORMAT}")
+        lists = of_lists(body["vocabulary"])
+        carried = [_party_key(one) for one in body["keys"]] if trusted is None else list(trusted)
+        keys = {key.kid: key for key in carried}
+        snapshot = Snapshot.of(_documents(body["documents"], lists), body["signatures"], body["events"], keys)
+    except (DocumentRefused, BadSignature) as wrong:
+        raise BundleRefused(str(wrong)) from None
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as wrong:
+        if isinstance(wrong, BundleRefused):
+            raise
+        raise BundleRefused(f"it can't be read: {type(wrong).__name__}") from None
+    return Bundle(snapshot, lists, keys)
+
+
+def fingerprint(key: PartyKey) -> str:
+    """What two people compare over the telephone: the first 16 hex digits of the SHA-256 of a raw public key."""
+    return hashlib.sha256(key.public.public_bytes_raw()).hexdigest()[:16]
+
+
+def _documents(texts: Iterable[str], lists: Vocabulary) -> list[Document]:
+    """Umbrellas first, since a document under one can't be read without it."""
+    raw = [text.encode() for text in texts]
+    above = [one for one in raw if "under" not in json.loads(one)]
+    found: list[Document] = [from_canonical(one, vocabulary=lists) for one in above]
+    umbrellas = [one for one in found if isinstance(one, Agreement)]
+    return found + [from_canonical(one, umbrellas=umbrellas, vocabulary=lists) for one in raw if one not in above]
+
+
+def _key(key: PartyKey) -> dict[str, str | None]:
+    public = base64.urlsafe_b64encode(key.public.public_bytes_raw()).rstrip(b"=").decode()
+    return {"kid": key.kid, "public": public, "valid_from": _stamp(key.valid_from), "valid_to": _stamp(key.valid_to)}
+
+
+def _party_key(body: Mapping[str, Any]) -> PartyKey:
+    try:
+        raw = base64.urlsafe_b64decode(body["public"] + "=" * (-len(body["public"]) % 4))
+        public = Ed25519PublicKey.from_public_bytes(raw)
+    except (binascii.Error, ValueError):
+        raise BundleRefused("keys: a public key is not 32 bytes of Ed25519 in base64url") from None
+    return PartyKey(body["kid"], public, _instant(body["valid_from"]), _instant(body["valid_to"]))
+
+
+def _stamp(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat()
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
