@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ _FIELD_AGREES: Final = f"""
     OR coalesce(jaro_winkler_similarity(l.given_name, r.given_name) >= {CLOSE}, false)
     OR coalesce(jaro_winkler_similarity(l.family_name, r.family_name) >= {CLOSE}, false)
 """
+_TRAINED: Final = ("comparisons", "probability_two_random_records_match")
 _TYPES: Final = {"unique_id": pa.int64(), "rec": pa.int64(), "src": pa.int64(), "dup": pa.bool_()}
 
 
@@ -54,18 +55,25 @@ class InClear:
 
     compared: Compared
     blocking: Blocking
+    model: Mapping[str, Any]  # as Splink writes it down
 
 
-def run(labelled: Labelled, blocked_as: Profile) -> InClear:
-    """Jaro-Winkler and Damerau levels, term frequencies; blocked on the keys of a profile and on each identifier."""
+def run(labelled: Labelled, blocked_as: Profile, *, model: Mapping[str, Any] | None = None) -> InClear:
+    """Jaro-Winkler and Damerau levels, term frequencies; blocked on the keys of a profile and on each identifier.
+
+    Trains on these records, which takes most of the time, unless given a `model` that was trained on them before:
+    what is blocked on plays no part in training, nor do identifiers.
+    """
     connection = open_workspace(memory_limit=MEMORY)
     try:
         load(connection, labelled, blocked_as)
         columns = [*(f"c_{scheme}" for scheme in ALL_SCHEMES), *(f"b_{key}" for key in KEYS[blocked_as])]
-        splink = linker(connection, columns)
-        train(splink)
+        splink = linker(connection, columns, model=model)
+        if model is None:
+            train(splink)
+            model = splink.misc.save_model_to_json()
         scores = splink.inference.predict()
-        prior = splink.misc.save_model_to_json()["probability_two_random_records_match"]
+        prior = model["probability_two_random_records_match"]
         counts = connection.execute("SELECT any_value(dup), count(*) FROM rows GROUP BY src").fetchall()
         connection.execute(f"""
             CREATE TABLE scored AS
@@ -77,25 +85,27 @@ def run(labelled: Labelled, blocked_as: Profile) -> InClear:
             GROUP BY ALL
         """)
         compared = _settled(connection, labelled)
-        return InClear(compared=compared, blocking=blocking(connection, labelled, columns, pairs=len(compared.weight)))
+        found = blocking(connection, labelled, columns, pairs=len(compared.weight))
+        return InClear(compared=compared, blocking=found, model=model)
     finally:
         connection.close()
 
 
-def linker(connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> Linker:
-    """Plain Splink over the table `rows`, blocked on equal `columns`."""
+def linker(
+    connection: duckdb.DuckDBPyConnection, columns: Sequence[str], *, model: Mapping[str, Any] | None = None
+) -> Linker:
+    """Plain Splink over the table `rows`, blocked on equal `columns`; trained already if given a `model`."""
     with_sex = bool(connection.execute("SELECT count(sex) FROM rows").fetchall()[0][0])
-    return Linker(
-        DuckDBAPI(connection).register("rows"),
-        SettingsCreator(
-            link_type="dedupe_only",
-            comparisons=_comparisons(with_sex=with_sex),
-            blocking_rules_to_generate_predictions=[_rule(f"l.{column} = r.{column}") for column in columns],
-            retain_matching_columns=False,
-            additional_columns_to_retain=["rec"],
-        ),
-        log_level=None,
-    )
+    settings = SettingsCreator(
+        link_type="dedupe_only",
+        comparisons=_comparisons(with_sex=with_sex),
+        blocking_rules_to_generate_predictions=[_rule(f"l.{column} = r.{column}") for column in columns],
+        retain_matching_columns=False,
+        additional_columns_to_retain=["rec"],
+    ).create_settings_dict(sql_dialect_str="duckdb")
+    if model is not None:
+        settings |= {name: value for name, value in model.items() if name in _TRAINED}
+    return Linker(DuckDBAPI(connection).register("rows"), settings, log_level=None)
 
 
 def train(splink: Linker) -> None:

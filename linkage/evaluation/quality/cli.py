@@ -67,7 +67,8 @@ def command(
     measured: list[Measured] = []
     for one in sets:
         bare = labelled.has_identifiers and not one.has_identifiers
-        measured.append(measure(one, full, clear_text=clear_text))
+        peer_model = measured[0].peer_model if measured else None
+        measured.append(measure(one, full, clear_text=clear_text, peer_model=peer_model))
         heading = f"profile {profile}{', WITHOUT IDENTIFIERS' if bare else ''}"
         typer.echo(
             "\n".join(

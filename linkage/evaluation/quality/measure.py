@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -28,12 +29,19 @@ class Measured:
     clear: dict[str, InClear]
     body: dict[str, Any]  # what `--json` writes
 
+    @property
+    def peer_model(self) -> Mapping[str, Any] | None:
+        """The model of the peer in clear, which neither blocking nor identifiers change; None if there is no peer."""
+        return next((peer.model for peer in self.clear.values()), None)
+
 
 def report(labelled: Labelled, profile: Profile, *, clear_text: bool) -> dict[str, Any]:
     """What `--json` writes: `evaluate`, and under `without_identifiers` the same again if there are identifiers."""
-    body = evaluate(labelled, profile, clear_text=clear_text)
+    first = measure(labelled, profile, clear_text=clear_text)
+    body = first.body
     if labelled.has_identifiers:
-        body["without_identifiers"] = evaluate(labelled.without_identifiers(), profile, clear_text=clear_text)
+        bare = labelled.without_identifiers()
+        body["without_identifiers"] = measure(bare, profile, clear_text=clear_text, peer_model=first.peer_model).body
     return body
 
 
@@ -42,8 +50,12 @@ def evaluate(labelled: Labelled, profile: Profile, *, clear_text: bool) -> dict[
     return measure(labelled, profile, clear_text=clear_text).body
 
 
-def measure(labelled: Labelled, profile: Profile, *, clear_text: bool) -> Measured:
+def measure(
+    labelled: Labelled, profile: Profile, *, clear_text: bool, peer_model: Mapping[str, Any] | None = None
+) -> Measured:
     """Link the records encoded, and if asked for in clear: on the profile's blocking and on the wide one.
+
+    `peer_model` saves training the peer, if these records have been measured before, with identifiers or without.
 
     `body` has the keys of design.md section 8, and: `linked`, what a broker would make of it with every rule; `sweep`,
     precision, recall and F1 by threshold; `blocking`, what each key finds; `groups`, rates by group; `model`.
@@ -57,7 +69,8 @@ def measure(labelled: Labelled, profile: Profile, *, clear_text: bool) -> Measur
                 peers[name] = peers["clear_text"]
                 continue
             with stages.stage(name):
-                peers[name] = clear.run(labelled, blocked_as)
+                peers[name] = clear.run(labelled, blocked_as, model=peer_model)
+                peer_model = peers[name].model
     sides = {"encoded": ours.compared, **{name: peer.compared for name, peer in peers.items()}}
     partitions = {
         name: [list(group) for group in clustered(labelled, compared).clusters()] for name, compared in sides.items()

@@ -81,9 +81,12 @@ def scores(labelled: Labelled, compared: Compared) -> Scores:
     )
 
 
-def clustered(labelled: Labelled, compared: Compared) -> Partition:
-    """Persons, best links first, at the shipped threshold: no two records of one flow, no two numbers of one kind."""
-    bar = weight_of(MATCH_BAR)
+def clustered(labelled: Labelled, compared: Compared, *, bar: float | None = None) -> Partition:
+    """Persons, best links first: no two records of one flow, no two numbers of one kind.
+
+    `bar` is the least weight, by default that of the shipped threshold.
+    """
+    bar = weight_of(MATCH_BAR) if bar is None else bar
     return cluster((edge for edge in _edges(compared) if -edge.strength[1] >= bar), _rules(labelled, compared))
 
 
@@ -113,7 +116,7 @@ def score_of_persons(labelled: Labelled, groups: Iterable[Iterable[int]], *, thr
     said = right = 0
     persons = labelled.persons
     for group in groups:
-        members = Counter(persons[place] for place in group)
+        members = Counter([persons[place] for place in group])
         said += _pairs_of(members.total())
         right += sum(map(_pairs_of, members.values()))
     return _score(right, said, labelled.true_pairs, threshold)
