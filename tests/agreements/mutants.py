@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from agreements import Decision, decision
+from agreements import VOCABULARY, Decision, Mode, decide, decision
+from tests.agreements.worlds import World, world
 
 FAULTS: dict[str, tuple[str, str]] = {
     "skip role": ("request.role not in clause.roles", "False"),
@@ -58,3 +60,26 @@ def mutant(old: str, new: str) -> Callable[..., Decision]:
     exec(compile(text.replace(old, new), "mutated_decision.py", "exec"), module.__dict__)
     mutated: Callable[..., Decision] = module.decide
     return mutated
+
+
+def altered(faulty: Callable[..., Decision], searched: int = 2_500) -> Iterator[World]:
+    """The worlds, of so many, that a faulty engine decides otherwise, or not at all."""
+    for seed in range(searched):
+        w, due = _drawn(seed)
+        try:
+            if modes_by(faulty, w) == due:
+                continue
+        except (ArithmeticError, LookupError, TypeError):
+            pass
+        yield w
+
+
+def modes_by(evaluate: Callable[..., Decision], w: World) -> dict[str, Mode]:
+    """The modes that an evaluator gives."""
+    return dict(evaluate(w.snapshot, VOCABULARY, w.request, w.facts, w.at).modes)
+
+
+@cache
+def _drawn(seed: int) -> tuple[World, dict[str, Mode]]:
+    w = world(seed)
+    return w, modes_by(decide, w)

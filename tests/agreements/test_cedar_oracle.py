@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import cedarpy
 import pytest
 
-from agreements import VOCABULARY, Decision, Mode, Snapshot, decide
+from agreements import VOCABULARY, Mode, Snapshot, decide
 from agreements.export.cedar import Cedar, cedar
 from tests.agreements.cedar_oracle import Authoriser, CedarErred, modes
-from tests.agreements.mutants import CONTROL, FAULTS, mutant
-from tests.agreements.worlds import World, world
+from tests.agreements.mutants import CONTROL, FAULTS, altered, modes_by, mutant
+from tests.agreements.worlds import world
 from tests.spec import table
 
 WORLDS = 5_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 300
-SEARCHED = 2_500
-"""Worlds in which a fault is looked for by comparing engines, before Cedar is asked about the first that it alters."""
-
 WITHOUT_MODES = {"grants add up"}
 """Faults in what is cited, not in what is shown: Cedar knows nothing of witnesses."""
 
@@ -32,7 +27,7 @@ def test_the_cedar_oracle_finds_no_mismatch_in_worlds_that_disclose_something() 
     for seed in range(WORLDS):
         w = world(seed)
         authoriser = Authoriser(cedar(w.snapshot, VOCABULARY), validate=seed % 10 == 0)
-        by_cedar, ours = modes(w, authoriser), _modes(decide, w)
+        by_cedar, ours = modes(w, authoriser), modes_by(decide, w)
         assert by_cedar == ours, f"world {seed}"
         asked += authoriser.asked
         shown += any(ours.values())
@@ -49,30 +44,24 @@ def test_the_cedar_oracle_agrees_on_a_case_of_the_decision_table(case: Any) -> N
     at_hand = table.world(case)
     request, facts = table.request(case), table.facts(case)
     w = _Asked(at_hand.snapshot, request, facts, at_hand.at)
-    assert modes(w) == _modes(decide, w)  # type: ignore[arg-type]
-
-
-@cache
-def _drawn(seed: int) -> tuple[World, dict[str, Mode]]:
-    w = world(seed)
-    return w, _modes(decide, w)
+    assert modes(w) == modes_by(decide, w)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in WITHOUT_MODES])
 def test_the_cedar_oracle_notices_a_planted_fault(fault: str) -> None:
     faulty = mutant(*FAULTS[fault])
-    w = next(_altered(faulty), None)
+    w = next(altered(faulty), None)
     assert w is not None, f"no world shows the fault {fault!r}"
     by_cedar = modes(w)
-    assert by_cedar == _modes(decide, w)
+    assert by_cedar == modes_by(decide, w)
     try:
-        assert by_cedar != _modes(faulty, w), f"the fault {fault!r} lives"
+        assert by_cedar != modes_by(faulty, w), f"the fault {fault!r} lives"
     except (ArithmeticError, LookupError, TypeError):
         return  # it answers nothing, which is not what Cedar answers
 
 
 def test_the_cedar_oracle_lets_the_unmutated_engine_live() -> None:
-    assert next(_altered(mutant(*CONTROL), 300), None) is None
+    assert next(altered(mutant(*CONTROL), 300), None) is None
 
 
 def test_a_policy_that_errs_is_never_taken_for_an_answer() -> None:
@@ -102,7 +91,7 @@ def test_a_slice_for_a_pair_decides_as_the_whole_does() -> None:
     for seed in range(0, 120, 3):
         w = world(seed)
         pair = (w.facts.source, w.request.organisation)
-        assert modes(w, Authoriser(cedar(w.snapshot, VOCABULARY, pair=pair))) == _modes(decide, w)
+        assert modes(w, Authoriser(cedar(w.snapshot, VOCABULARY, pair=pair))) == modes_by(decide, w)
 
 
 class _Asked:
@@ -110,19 +99,3 @@ class _Asked:
 
     def __init__(self, snapshot: Snapshot, request: Any, facts: Any, at: Any) -> None:
         self.snapshot, self.request, self.facts, self.at = snapshot, request, facts, at
-
-
-def _modes(evaluate: Callable[..., Decision], w: World) -> dict[str, Mode]:
-    return dict(evaluate(w.snapshot, VOCABULARY, w.request, w.facts, w.at).modes)
-
-
-def _altered(faulty: Callable[..., Decision], searched: int = SEARCHED) -> Iterator[World]:
-    """The worlds that a fault decides otherwise, or not at all."""
-    for seed in range(searched):
-        w, due = _drawn(seed)
-        try:
-            if _modes(faulty, w) == due:
-                continue
-        except (ArithmeticError, LookupError, TypeError):
-            pass
-        yield w
