@@ -11,6 +11,7 @@ once: without a new batch there is nothing to do.
 from __future__ import annotations
 
 import fcntl
+import gc
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ def run(
     that is not kept.  Killed anywhere, it leaves the last good run in service and is begun again by the next call.
     """
     reception = Reception.of(site.settings, site.store, site.keys, site.trail)
-    with _alone(site):
+    with _alone(site), _unswept():
         decided = validate_sealed(reception)
         done: dict[str, Any] = {"night": night.isoformat(), "batches": _counted(decided.values())}
         discard_unfinished(site)
@@ -132,6 +133,21 @@ def _alone(site: Site) -> Iterator[None]:
         except OSError:
             raise WrongState("another run is at work") from None
         yield
+
+
+@contextmanager
+def _unswept() -> Iterator[None]:
+    """No search for cyclic garbage meanwhile: a night makes millions of values and no cycles worth the looking.
+
+    That took a twelfth of the processor time of a million records; what is not in a cycle is freed as ever.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)
