@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker import problems
-from broker.api import audit_log, batches, health, oauth, reviews, searches
+from broker.api import audit_log, batches, health, oauth, reviews, searches, statistics
 from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
 from broker.web import front
@@ -35,6 +35,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     batches.router,
     searches.router,
     reviews.router,
+    statistics.router,
     front.router,
     log_pages.router,
 )

@@ -134,7 +134,7 @@ class Deciding:
                     case=case,
                     link=link(record),
                     tags=tags,
-                    held=_newest(items),
+                    held=newest(items),
                 )
                 decision = decide(self.snapshot, VOCABULARY, self.request, facts, self.at)
                 renderings = _rendered(decision, items, at=self.at, shielded="shield_address" in tags)
@@ -233,6 +233,16 @@ def named(record: RecordKey) -> str:
     return "/".join(record)
 
 
+def newest(items: Iterable[Item]) -> Mapping[str, tuple[Held, ...]]:
+    """The newest item of each category and regime, as a decision reads what a record holds."""
+    newest: dict[str, dict[str, Held]] = defaultdict(dict)
+    for item in items:
+        before = newest[item.category].get(item.regime)
+        if before is None or before.recorded_on is None or item.recorded_on > before.recorded_on:
+            newest[item.category][item.regime] = Held(item.recorded_on, item.regime)
+    return {category: tuple(by_regime.values()) for category, by_regime in newest.items()}
+
+
 def _rendered(decision: Decision, items: Sequence[Item], *, at: datetime, shielded: bool) -> tuple[Rendering, ...]:
     if decision.outcome is Outcome.SILENT:
         return ()
@@ -242,15 +252,6 @@ def _rendered(decision: Decision, items: Sequence[Item], *, at: datetime, shield
         if category in VOCABULARY.categories
     )
     return tuple(rendering for rendering in rendered if rendering is not None)
-
-
-def _newest(items: Iterable[Item]) -> Mapping[str, tuple[Held, ...]]:
-    newest: dict[str, dict[str, Held]] = defaultdict(dict)
-    for item in items:
-        before = newest[item.category].get(item.regime)
-        if before is None or before.recorded_on is None or item.recorded_on > before.recorded_on:
-            newest[item.category][item.regime] = Held(item.recorded_on, item.regime)
-    return {category: tuple(by_regime.values()) for category, by_regime in newest.items()}
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ Figure: TypeAlias = tuple[int, ...]
 """One index a dimension; the index after the last level is the total over that dimension."""
 
 LEAST_THRESHOLD: Final = 5
+MINIMUM_POPULATION: Final = 100
 ROUNDINGS: Final = (5, 10)
 SYMBOLS: Final[Mapping[str, str]] = {
     "c": "confidential: not published, so that no child can be recognised",
@@ -53,7 +54,7 @@ class Terms:
 
     threshold: int = 10
     rounding: int = 5
-    minimum_population: int = 100
+    minimum_population: int = MINIMUM_POPULATION
     zeros: Literal["hide", "show"] = "hide"
     most_hidden: int = 60
 
@@ -66,6 +67,14 @@ class Terms:
             raise ValueError("minimum_population: at least the threshold")
         if not 0 <= self.most_hidden <= 100:
             raise ValueError("most_hidden: a percentage")
+
+    @classmethod
+    def agreed(cls, statistics: Mapping[str, Any]) -> Terms:
+        """The terms of an agreement's `[statistics]`, the rest as they come.  Raises ValueError for terms too lax."""
+        known = ("threshold", "rounding", "minimum_population", "zeros")
+        given = {name: statistics[name] for name in known if name in statistics}
+        population = max(given.get("minimum_population", MINIMUM_POPULATION), given.get("threshold", 0))
+        return cls(**{**given, "minimum_population": population})
 
     def stricter(self, other: Terms) -> Terms:
         """Of each of two terms the one that tells less."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any, Final
 
@@ -109,9 +109,3 @@ def _rows(table: Table, figures: Sequence[Any], *, labels: bool) -> list[tuple[t
             value = value[index]
         found.append((tuple(names[axis][index] for axis, index in enumerate(place)), value))
     return found
-
-
-def terms_of(body: Mapping[str, Any]) -> Terms:
-    """The terms an agreement's `[statistics]` sets, the rest as they come.  Raises ValueError for terms too lax."""
-    known = ("threshold", "rounding", "minimum_population", "zeros")
-    return Terms(**{name: body[name] for name in known if body.get(name) is not None})

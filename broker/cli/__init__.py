@@ -11,7 +11,7 @@ import resource
 
 import typer
 
-from broker.cli import agencies, agreements, batches, keys, linkage, nights, serving
+from broker.cli import agencies, agreements, batches, keys, linkage, nights, serving, statistics
 
 app = typer.Typer(
     name="broker",
@@ -25,6 +25,7 @@ for command in (serving.init, serving.migrate, serving.serve, nights.nightly, ni
     app.command()(command)
 for name, noun in {
     "agencies": agencies, "agreements": agreements, "batches": batches, "linkage": linkage, "keys": keys,
+    "statistics": statistics,
 }.items():  # fmt: skip
     app.add_typer(noun.app, name=name)
 
