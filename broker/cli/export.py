@@ -1,0 +1,97 @@
+"""`broker agreements export`: documents in other languages, and what an auditor needs to decide again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from broker.cli.agreements import Umbrellas, app
+from broker.cli.shared import USAGE, AsJson, Config, answering, fail, open_broker, say
+
+if TYPE_CHECKING:
+    from broker.exporting import Chosen
+
+
+class To(StrEnum):
+    """What to write."""
+
+    text = "text"
+    print = "print"
+    odrl = "odrl"
+    cedar = "cedar"
+    article30 = "article30"
+    article30_csv = "article30-csv"
+    article30_markdown = "article30-markdown"
+    dfe = "dfe"
+    schema = "schema"
+    vocabulary = "vocabulary"
+    bundle = "bundle"
+
+
+@app.command("export")
+def export_documents(
+    document: Annotated[
+        str | None, typer.Argument(help="<id>@<version> of the register, or a TOML file; without it, all in force.")
+    ] = None,
+    to: Annotated[To, typer.Option("--to", help="The language.")] = To.text,
+    bundle: Annotated[bool, typer.Option("--bundle", help="The same as --to bundle.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write, instead of standard output.")] = None,
+    umbrella: Umbrellas = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write documents in another language.  A file needs no database.
+
+    text: plain English, for whoever signs.  print: a page to print and sign.  odrl: ODRL 2.2 with DPV, JSON-LD.
+    cedar: Cedar policies; with --out also their schema and entities, beside it.  article30 (-csv, -markdown): records
+    of processing activities.  dfe: the rule shape of the DfE's Find and Fetch.  schema: JSON Schemas of both kinds of
+    document.  vocabulary: the terms that odrl uses.  bundle: what `auditor replay` needs: all that was ever in force
+    here, with signatures and keys.
+
+    Exit codes: 0 written; 1 the document does not load; 2 wrong usage; 3 the database can't be reached.
+    """
+    with answering(as_json):
+        from broker import exporting
+
+        kind = To.bundle if bundle else to
+        if kind is To.bundle:
+            if document is not None:
+                fail("a bundle is of the whole register: name no document", USAGE, as_json)
+            with open_broker(config) as broker, broker.store.reading() as reading:
+                _write({"": exporting.bundle(reading, broker.keys).decode()}, out, as_json)
+            return
+        if kind.value in exporting.PUBLISHED:
+            _write({"": exporting.published(kind.value)}, out, as_json)
+            return
+        chosen = _chosen(document, umbrella or [], config)
+        if kind is To.cedar and (out is not None or as_json):
+            _write(exporting.cedar_parts(chosen), out, as_json)
+        else:
+            _write({"": exporting.export(chosen, kind.value)}, out, as_json)
+
+
+def _chosen(document: str | None, umbrellas: list[Path], config: Path | None) -> Chosen:
+    from broker import exporting
+
+    if document is not None and "@" not in document:
+        return exporting.of_file(Path(document).read_bytes(), [path.read_bytes() for path in umbrellas])
+    with open_broker(config) as broker, broker.store.reading() as reading:
+        return exporting.of_register(reading, document)
+
+
+def _write(texts: Mapping[str, str], out: Path | None, as_json: bool) -> None:
+    """Print, or write: several texts each under its own ending, beside one another."""
+    if out is None:
+        first = next(iter(texts.values()))
+        say(as_json, dict(texts) if len(texts) > 1 else first, first.rstrip("\n"))
+        return
+    written = []
+    for ending, text in texts.items():
+        path = out if not ending else out.with_suffix(f".{ending}")
+        path.write_text(text, "utf-8")
+        written.append(str(path))
+    say(as_json, {"out": written}, "\n".join(f"written to {path}" for path in written))
