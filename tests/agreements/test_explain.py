@@ -7,8 +7,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from agreements import (
     VOCABULARY,
@@ -28,7 +26,6 @@ from agreements import (
     explain_for_holder,
     read,
 )
-from tests.agreements.worlds import world
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "demo" / "agreements"
 UMBRELLA = read((FOLDER / "northshire-tier1.toml").read_bytes())
@@ -232,35 +229,6 @@ def test_the_holder_reads_which_clause_which_limit_and_what_was_near() -> None:
     hidden = decide(SNAPSHOT, VOCABULARY, request, the_facts("northshire-police", tags=frozenset({"shield_full"})), AT)
     view = explain_for_holder(SNAPSHOT, VOCABULARY, hidden)
     assert (view.code, view.shielded, view.consider_sharing) == ("SHIELDED", True, False)
-
-
-@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.integers(0, 2**32 - 1))
-def test_p16_a_clause_with_the_failed_tests_set_right_is_what_separates_near_from_yes(seed: int) -> None:
-    w = world(seed)
-    decision = decide(w.snapshot, VOCABULARY, w.request, w.facts, w.at)
-    view = explain_for_holder(w.snapshot, VOCABULARY, decision)
-    for category, one in view.categories.items():
-        assert one.mode is decision.mode(category)
-        assert all(miss.failed for miss in one.near)
-        if one.mode:
-            assert one.witness is not None and one.granted >= one.mode
-        assert (one.code is None) or one.mode < w.request.asked[category]
-
-
-@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.integers(0, 2**32 - 1))
-def test_the_asker_is_never_refused_what_a_record_could_show(seed: int) -> None:
-    w = world(seed)
-    decision = decide(w.snapshot, VOCABULARY, w.request, w.facts, w.at)
-    reasons = explain_for_asker(w.snapshot, VOCABULARY, w.request, w.facts.source, w.at, names={}, desks={})
-    hidden = {code for code, result in VOCABULARY.results.items() if result.hidden}
-    for reason in reasons:
-        assert reason.code not in hidden and "{" not in reason.sentence
-        if reason.category is None:
-            assert not decision.shown
-        elif reason.code != "MODE_EXCEEDS":
-            assert not decision.mode(reason.category)
 
 
 @pytest.mark.parametrize("source", ["northshire-police", "northshire-icb", "northshire-council"])
