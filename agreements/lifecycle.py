@@ -72,15 +72,28 @@ class State:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Warning:  # noqa: A001  the word of the calendar; Python's own is never meant here
+class Due:
     """A day that draws near, or has passed.  `days` is how many are left, below none if it has passed."""
 
     ref: str
     kind: Literal["expiry", "review", "review_overdue"]
     due: date  # the last day on which all is well
     days: int
-    step: int | None  # the latest of STEPS that has come; None for what is overdue
+    step: int | None  # the latest of STEPS that has come; None before the first, and for what is overdue
     stops: bool  # whether disclosure stops by itself when the day has passed
+
+    @property
+    def words(self) -> str:
+        """What it is, when, and what then happens."""
+        count = "1 day" if abs(self.days) == 1 else f"{abs(self.days)} days"
+        if self.kind == "review_overdue":
+            then = "so its disclosures have stopped" if self.stops else "its disclosures go on"
+            return f"{self.ref}: its review was due on {spoken(self.due)}, {count} ago; {then}."
+        when = f"{spoken(self.due)}, in {count}" if self.days else f"{spoken(self.due)}, today"
+        if self.kind == "review":
+            then = "or its disclosures stop" if self.stops else "its disclosures go on meanwhile"
+            return f"{self.ref}: to be reviewed by {when}; {then}."
+        return f"{self.ref}: its last day is {when}; then it ends by itself."
 
 
 def state(
@@ -153,34 +166,37 @@ def standings(
     return MappingProxyType(found)
 
 
-def warnings(documents: Iterable[Document], at: datetime) -> tuple[Warning, ...]:
-    """What falls due within 90 days, or is overdue, by day: ends and reviews of documents that have not ended.
+def warnings(documents: Iterable[Document], at: datetime, *, within: int = max(STEPS)) -> tuple[Due, ...]:
+    """What falls due `within` so many days, or is overdue, by day: ends and reviews of documents that have not ended.
 
     Days are London's: on the day before its last day, an agreement has one day left.
     """
-    found: list[Warning] = []
+    found: list[Due] = []
     today = london_day(at)
     for document in documents:
         if at >= document.period.end:
             continue
         last = last_day(document)
-        found += _near(document.ref, "expiry", last, today, stops=True)
+        found += _near(document.ref, "expiry", last, today, within, stops=True)
         if isinstance(document, Agreement) and document.review is not None:
             due = london_day(document.review - timedelta(microseconds=1))
             stops = document.if_review_overdue == "suspend"
             if _overdue(document, at):
                 days = (due - today).days
-                found.append(
-                    Warning(ref=document.ref, kind="review_overdue", due=due, days=days, step=None, stops=stops)
-                )
+                found.append(Due(ref=document.ref, kind="review_overdue", due=due, days=days, step=None, stops=stops))
             else:
-                found += _near(document.ref, "review", due, today, stops=stops)
+                found += _near(document.ref, "review", due, today, within, stops=stops)
     return tuple(sorted(set(found), key=lambda one: (one.due, one.ref, one.kind)))
 
 
 def last_day(document: Document) -> date:
     """The last London day on which a document is in force."""
     return london_day(document.period.end - timedelta(microseconds=1))
+
+
+def spoken(day: date) -> str:
+    """A day as people write it: 3 Apr 2026."""
+    return f"{day.day} {day:%b %Y}"
 
 
 def newest_first(refs: Collection[str]) -> list[str]:
@@ -193,10 +209,12 @@ def version_of(ref: str) -> tuple[int, ...]:
     return tuple(int(part) for part in ref.partition("@")[2].split("."))
 
 
-def _near(ref: str, kind: Literal["expiry", "review"], due: date, today: date, *, stops: bool) -> Iterable[Warning]:
+def _near(
+    ref: str, kind: Literal["expiry", "review"], due: date, today: date, within: int, *, stops: bool
+) -> list[Due]:
     days = (due - today).days
     step = min((step for step in STEPS if days <= step), default=None)
-    return [Warning(ref=ref, kind=kind, due=due, days=days, step=step, stops=stops)] if step is not None else []
+    return [Due(ref=ref, kind=kind, due=due, days=days, step=step, stops=stops)] if days <= within else []
 
 
 def _overdue(agreement: Agreement, at: datetime) -> bool:

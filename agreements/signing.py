@@ -120,16 +120,42 @@ def sign_event(document: Document, do: Act, *, kid: str, key: Ed25519PrivateKey,
     return sign_payload(rfc8785.dumps(body), typ=EVENT_TYPE, kid=kid, key=key, at=at)
 
 
+def sign_replacement(
+    document: Document, party: str, *, effective: datetime, kid: str, key: Ed25519PrivateKey, at: datetime
+) -> dict[str, Any]:
+    """The host's word that a party, which has signed a newer version in force, takes no part in this one any more.
+
+    Signed with the host's own key, whose `kid` names no party; `effective` is the newer version's first instant in
+    force.  It can only hold back.
+    """
+    body = {"at": _stamp(effective), "digest": document.digest, "do": "supersede", "party": party}
+    return sign_payload(rfc8785.dumps(body), typ=EVENT_TYPE, kid=kid, key=key, at=at)
+
+
 def verify_event(jws: Mapping[str, Any], keys: Mapping[str, PartyKey]) -> StatusEvent:
-    """The event of a JWS, verified: signed by the party that it names.  Raises BadSignature."""
+    """The event of a JWS, verified: signed by the party that it names, or by the host, as `sign_replacement` does.
+
+    Raises BadSignature.
+    """
     payload, signed = open_payload(jws, keys, typ=EVENT_TYPE)
-    body = _json(payload, "the event")
-    if set(body) != {"at", "digest", "do", "party"} or body["do"] not in ACTS or len(signed) != 1:
-        raise BadSignature("the event does not say at, digest, do and party, and no more")
+    event = _stated(payload, signed[0][0].kid)
     key, at = signed[0]
-    if key.party != body["party"] or _stamp(at) != body["at"]:
-        raise BadSignature(f"{key.kid} can't speak for {body['party']}, or the event has two times")
-    return StatusEvent(key.party, body["digest"], body["do"], at, key.kid)
+    by_host = not key.party and event.do == "supersede" and at <= event.at
+    if len(signed) != 1 or not (by_host or (key.party == event.party and at == event.at)):
+        raise BadSignature(f"{key.kid} can't speak for {event.party}, or the event has two times")
+    return event
+
+
+def stated_event(jws: Mapping[str, Any]) -> StatusEvent:
+    """What a JWS says, verified by nobody: for one that was verified when it was kept.  Raises BadSignature."""
+    return _stated(_decode(jws["payload"], "payload"), "")
+
+
+def _stated(payload: bytes, kid: str) -> StatusEvent:
+    body = _json(payload, "the event")
+    if set(body) != {"at", "digest", "do", "party"} or body["do"] not in ACTS:
+        raise BadSignature("the event does not say at, digest, do and party, and no more")
+    return StatusEvent(str(body["party"]), str(body["digest"]), body["do"], _instant(body["at"], "the event"), kid)
 
 
 def status(
@@ -173,10 +199,7 @@ def _checked(payload: str, one: object, keys: Mapping[str, PartyKey], typ: str) 
     key = keys.get(header["kid"]) if isinstance(header["kid"], str) else None
     if key is None:
         raise BadSignature("the key is not registered")
-    try:
-        at = datetime.strptime(str(header["signed_at"]), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        raise BadSignature(f"{key.kid}: signed_at is no instant in UTC") from None
+    at = _instant(header["signed_at"], key.kid)
     if (key.valid_from and at < key.valid_from) or (key.valid_to and at >= key.valid_to):
         raise BadSignature(f"{key.kid} was not valid when it signed")
     try:
@@ -190,6 +213,16 @@ def _stamp(at: datetime) -> str:
     if at.tzinfo is None or at.microsecond:
         raise BadSignature("an instant to the second, with its offset, is due")
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _instant(text: object, what: str) -> datetime:
+    try:
+        at = datetime.strptime(str(text), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise BadSignature(f"{what}: no instant in UTC") from None
+    if _stamp(at) != text:  # one spelling only
+        raise BadSignature(f"{what}: no instant in UTC")
+    return at
 
 
 def _json(raw: bytes, what: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ _TYPES: Final[Mapping[Op, str]] = {
     Op.SYSTEM: """
         decision.made notice.batch
         agreement.imported agreement.signed agreement.activated agreement.suspended agreement.resumed
-        agreement.withdrawn agreement.superseded agreement.expired agreement.review_overdue
+        agreement.withdrawn agreement.superseded agreement.warned agreement.expired agreement.review_overdue
         key.created key.rotated key.revoked key.compromised auth.login auth.denied auth.logout auth.role_changed
         agency.enrolled agency.changed agency.suspended config.changed
         witness.enrolled witness.removed witness.late witness.conflict clock.anomaly

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
 
-from agreements import Agreement, check, read
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from agreements import VOCABULARY, Agreement, BadSignature, PartyKey, check, read, verify
 from agreements.agreement import Document
+from agreements.assurance import Gap, gaps
 from agreements.document import DocumentRefused, Finding
-from broker.errors import BadAgreement
+from broker.errors import BadAgreement, Malformed
+from broker.keys import unb64url
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Whose signature a file holds; `wrong` says why it does not count."""
+
+    party: str
+    kid: str
+    at: datetime | None
+    wrong: str | None = None
 
 
 def findings(source: bytes, umbrellas: Sequence[bytes] = ()) -> tuple[Finding, ...]:
@@ -21,6 +38,36 @@ def read_alone(source: bytes, umbrellas: Sequence[bytes] = ()) -> Document:
         return read(source, umbrellas=umbrellas_of(umbrellas))
     except DocumentRefused as refused:
         raise BadAgreement(str(refused)) from None
+
+
+def missing(document: Document, *, on: date) -> tuple[Gap, ...]:
+    """What keeps a document from being put in force on a day; who has signed is another question."""
+    return gaps(document, VOCABULARY, on=on) if isinstance(document, Agreement) else ()
+
+
+def signers(
+    document: Document, signatures: Iterable[Mapping[str, Any]], keys: Mapping[str, PartyKey]
+) -> tuple[Signer, ...]:
+    """Whose signatures these are, each one checked by itself against the document's exact text and these keys."""
+    found = []
+    for jws in signatures:
+        listed = jws.get("signatures") if isinstance(jws, Mapping) else None
+        for one in listed if isinstance(listed, list) and listed else [None]:
+            try:
+                (good,) = verify(document, {"payload": jws.get("payload"), "signatures": [one]}, keys)
+                found.append(Signer(good.party, good.kid, good.signed_at))
+            except (BadSignature, ValueError, AttributeError) as wrong:
+                found.append(Signer("", "", None, str(wrong)))
+    return tuple(found)
+
+
+def signatory_key(public: Mapping[str, Any]) -> PartyKey:
+    """The signatory's key in an agency's `public.json`.  Raises Malformed if there is none."""
+    try:
+        body = public["signatory"]
+        return PartyKey(str(body["kid"]), Ed25519PublicKey.from_public_bytes(unb64url(body["public"])))
+    except (KeyError, TypeError, ValueError):
+        raise Malformed("signatory: an agency's public.json with its signatory's kid and public key is due") from None
 
 
 def umbrellas_of(sources: Sequence[bytes]) -> list[Agreement]:

@@ -9,19 +9,30 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agreements import Agreement, PartyKey, Signature, Snapshot, read, verify
-from agreements.agreement import Document, Restriction
+from agreements.agreement import Document, Restriction, london_day
 from agreements.document import DocumentRefused
+from agreements.lifecycle import (
+    Due,
+    HostStatus,
+    PartyStanding,
+    State,
+    last_day,
+    newest_first,
+    standings,
+    state,
+    version_of,
+    warnings,
+)
 from agreements.signing import BadSignature as SignatureRefused
-from agreements.signing import status as party_states
-from agreements.signing import verify_event
+from agreements.signing import StatusEvent, sign_replacement, stated_event, verify_event
 from broker.documents import umbrellas_of
 from broker.errors import (
     BadAgreement,
@@ -35,9 +46,11 @@ from broker.keys import unb64url
 from broker.store import Reading, Store, Transaction
 from broker.store.agencies import AgencyKeyRow
 from broker.store.documents import AgreementRow, AgreementSignatureRow, AgreementStatusRow
-from broker.trail import EntryRef, Trail, Who, record_change
+from broker.trail import Trail, Who, record_change
 
-log = structlog.get_logger()
+_log = structlog.get_logger()
+AHEAD: Final = timedelta(minutes=5)  # how far a signatory's clock may be ahead of ours
+NEWER_VERSION: Final = "newer-version"
 
 
 def snapshot(reading: Reading) -> Snapshot:
@@ -52,20 +65,21 @@ def snapshot(reading: Reading) -> Snapshot:
     rows = [row for row in active if row.under is None or row.under in there]
     refs = tuple(row.ref for row in rows)
     signatures = reading.all(AgreementSignatureRow, agreement=refs, order=("agreement", "party"))
-    events = [row for row in reading.all(AgreementStatusRow, agreement=refs, order=("number",)) if row.jws]
-    keys = reading.all(AgencyKeyRow, use="signatory", order=("kid",))
-    state = (
+    statuses = reading.all(AgreementStatusRow, agreement=refs, order=("number",))
+    events = [row for row in statuses if row.jws]
+    registered = party_keys(reading)
+    known = (
         tuple((row.ref, row.digest) for row in rows),
         tuple((row.agreement, row.party, row.jws) for row in signatures),
         tuple((row.number, row.jws) for row in events),
-        tuple((row.kid, row.public, row.revoked_at) for row in keys),
+        tuple((key.kid, key.public.public_bytes_raw(), key.valid_to) for key in registered.values()),
     )
     with _compiling:
-        if state not in _compiled:
-            made = _compile(rows, signatures, events, _party_keys(keys))
+        if known not in _compiled:
+            made = _compile(rows, signatures, events, registered)
             _compiled.clear()
-            _compiled[state] = made
-        return _compiled[state]
+            _compiled[known] = made
+        return _compiled[known]
 
 
 def import_document(store: Store, trail: Trail, source: bytes, *, who: Who, at: datetime) -> str:
@@ -91,7 +105,7 @@ def import_document(store: Store, trail: Trail, source: bytes, *, who: Who, at: 
             )
         )  # fmt: skip
         tx.flush()
-        _status(tx, document.ref, "draft", "imported", who, at)
+        add_status(tx, document.ref, "draft", "imported", person_of(who), at)
         record_change(
             tx, trail, "agreement.imported", who, at, agreement=document.ref, digest=document.digest, kind=kind
         )
@@ -103,12 +117,13 @@ def add_signatures(
 ) -> tuple[str, ...]:
     """Keep the signatures of a JWS over a document; the parties that signed.  One bad signature spoils all.
 
+    A restriction that its owner has signed is in force from the next decision on: what holds back waits for nobody.
     Raises NotFound, and BadSignature, which names the party or key.
     """
     with store.transaction() as tx:
-        row = _document_row(tx, ref)
-        document = _documents_of(tx, [row])[0]
-        registered = _party_keys(tx.all(AgencyKeyRow, use="signatory"))
+        row = document_row(tx, ref)
+        document = document_of(tx, row)
+        registered = party_keys(tx)
         parties, new = [], []
         for one in jws.get("signatures", ()):
             alone = {"payload": jws.get("payload"), "signatures": [one]}
@@ -116,6 +131,7 @@ def add_signatures(
                 (signature,) = verify(document, alone, registered)
             except (SignatureRefused, ValueError) as wrong:
                 raise BadSignature(str(wrong)) from None
+            _not_ahead(f"{signature.kid}'s signature", signature.signed_at, at)
             parties.append(signature.party)
             if tx.one(AgreementSignatureRow, agreement=ref, party=signature.party) is None:
                 new.append(signature.party)
@@ -127,7 +143,15 @@ def add_signatures(
         if not parties:
             raise BadSignature("there is no signature in this JWS")
         if new:
+            tx.flush()
             record_change(tx, trail, "agreement.signed", who, at, agreement=ref, digest=row.digest, parties=sorted(new))
+            if row.kind == "restriction" and row.status == "draft":
+                row.status, row.changed_at = "active", at
+                tx.add(row)
+                add_status(tx, ref, "active", "signed-by-owner", person_of(who), at)
+                record_change(tx, trail, "restriction.added", who, at, restriction=ref, digest=row.digest)
+            elif row.kind == "agreement":
+                settle_versions(tx, trail, row.id, who=who, at=at)
         return tuple(parties)
 
 
@@ -147,82 +171,223 @@ def ref_signed(store: Store, jws: Mapping[str, Any]) -> str:
     return row.ref
 
 
-def add_party_event(store: Store, trail: Trail, ref: str, jws: Mapping[str, Any], *, who: Who, at: datetime) -> str:
+def add_party_event(
+    store: Store, trail: Trail, ref: str, jws: Mapping[str, Any], *, who: Who, at: datetime, party: str | None = None
+) -> str:
     """Keep a party's own signed event on a document (suspend, resume, withdraw, supersede); what it does.
 
-    Raises NotFound, BadSignature.
+    It counts from the next decision on.  Twice the same changes nothing.  `party`: whose event it must be.
+    Raises NotFound, BadSignature, and WrongState for what does nothing: a restriction is withdrawn, never paused.
     """
     kinds = {"suspend": "suspended", "resume": "resumed", "withdraw": "withdrawn", "supersede": "superseded"}
     with store.transaction() as tx:
-        row = _document_row(tx, ref)
+        row = document_row(tx, ref)
         try:
-            event = verify_event(jws, _party_keys(tx.all(AgencyKeyRow, use="signatory")))
+            event = verify_event(jws, party_keys(tx))
         except (SignatureRefused, ValueError) as wrong:
             raise BadSignature(str(wrong)) from None
         if event.digest != row.digest:
-            raise BadSignature("the event is about another document")
-        tx.add(
-            AgreementStatusRow(
-                agreement=ref, status=event.do, reason="party", by=event.party, jws=json.dumps(dict(jws)), at=at
-            )
-        )
-        record_change(tx, trail, f"agreement.{kinds[event.do]}", who, at, agreement=ref, party=event.party)
+            raise BadSignature(f"the event is about another document than {ref}, or another version of it")
+        if party is not None and event.party != party:
+            raise BadSignature(f"the event is {event.party}'s, not {party}'s")
+        _not_ahead(f"{event.kid}'s event", event.at, at)
+        if event.party not in (standing := standings_of(tx, row, at=max(at, event.at))):
+            raise BadSignature(f"{event.party} is no party to {ref}: parties are {', '.join(sorted(standing))}")
+        if row.kind == "restriction" and event.do in ("suspend", "resume"):
+            raise WrongState(f"{ref} is a restriction: its owner withdraws it, and nobody pauses it")
+        kept = json.dumps(dict(jws), sort_keys=True)
+        if any(one.jws == kept for one in tx.all(AgreementStatusRow, agreement=ref, reason="party", by=event.party)):
+            return event.do
+        if not standing[event.party].takes_part:
+            raise WrongState(f"{event.party} takes no part in {ref}: it is {standing[event.party].state}")
+        tx.add(AgreementStatusRow(agreement=ref, status=event.do, reason="party", by=event.party, jws=kept, at=at))
+        lifted = row.kind == "restriction"
+        kind = "restriction.lifted" if lifted else f"agreement.{kinds[event.do]}"
+        what = {"restriction" if lifted else "agreement": ref, "party": event.party, "since": event.at.isoformat()}
+        record_change(tx, trail, kind, who, at, **what)
         return event.do
 
 
-def activate(store: Store, trail: Trail, ref: str, *, who: Who, at: datetime) -> EntryRef | None:
-    """Put a document in force at this host; None if it is already.  Raises NotFound, BadAgreement if nobody signed it.
+def import_restriction(store: Store, trail: Trail, source: bytes, *, who: Who, at: datetime) -> str:
+    """As `import_document`, for a restriction only.  Raises BadAgreement for an agreement too."""
+    with store.reading() as reading:
+        if not isinstance(_read(reading, source), Restriction):
+            raise BadAgreement("it is an agreement, not a restriction: take it in with `broker agreements import`")
+    return import_document(store, trail, source, who=who, at=at)
 
-    A party that has not signed yet stops its own flows only: a clause is live between two that both have.
+
+def restriction_of_event(store: Store, jws: Mapping[str, Any]) -> str:
+    """As `ref_of_event`, for a restriction only.  Raises WrongState for an agreement's event."""
+    ref = ref_of_event(store, jws)
+    with store.reading() as reading:
+        if document_row(reading, ref).kind != "restriction":
+            raise WrongState(f"{ref} is no restriction: `broker agreements event` takes that in")
+    return ref
+
+
+def signatures_kept(reading: Reading, digest: str) -> list[dict[str, Any]]:
+    """The signatures that the register holds over a text, as JWS; none if the text is not there."""
+    row = reading.one(AgreementRow, digest=digest)
+    kept = reading.all(AgreementSignatureRow, agreement=row.ref, order=("party",)) if row is not None else []
+    return [json.loads(one.jws) for one in kept]
+
+
+def ref_of_event(store: Store, jws: Mapping[str, Any]) -> str:
+    """The ref of the registered document that an event says it is about; nothing is verified.
+
+    Raises NotFound, BadSignature if the event can't be read.
     """
-    with store.transaction() as tx:
-        row = _document_row(tx, ref)
-        document = _documents_of(tx, [row])[0]
-        if row.status == "active":
-            return None
-        states = _party_states(tx, document, at)
-        if not any(state != "unsigned" for state in states.values()):
-            raise BadAgreement(f"{ref} is signed by nobody yet: it takes its source and its recipient, at least")
-        row.status, row.changed_at = "active", at
-        tx.add(row)
-        _status(tx, ref, "active", "activated", who, at)
-        return record_change(tx, trail, "agreement.activated", who, at, agreement=ref, digest=row.digest)
+    try:
+        digest = json.loads(unb64url(jws["payload"]))["digest"]
+    except (KeyError, TypeError, ValueError):
+        raise BadSignature("a signed event as `sign-event` writes it is due") from None
+    with store.reading() as reading:
+        row = reading.one(AgreementRow, digest=str(digest))
+    if row is None:
+        raise NotFound("the document that the event is about is not in the register")
+    return row.ref
 
 
-def suspend(store: Store, trail: Trail, ref: str, *, who: Who, at: datetime) -> EntryRef:
-    """Take a document out of force at this host, from the next decision on; `activate` puts it back.
-
-    Raises NotFound, WrongState if it is not in force.
-    """
-    with store.transaction() as tx:
-        row = _document_row(tx, ref)
-        if row.status != "active":
-            raise WrongState(f"{ref} is not in force")
-        if row.kind == "restriction":
-            raise WrongState("a restriction is ended by its owner, not by the host")
-        row.status, row.changed_at = "suspended", at
-        tx.add(row)
-        _status(tx, ref, "suspended", "by-host", who, at)
-        return record_change(tx, trail, "agreement.suspended", who, at, agreement=ref, party="host")
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A document as listed: its status here and its parties' states."""
+    """A document as listed: the state it is in, where each party stands, what falls due."""
 
     ref: str
-    kind: str
-    status: str
+    kind: str  # agreement, umbrella, restriction
+    title: str
+    status: str  # the host's own: draft, active, suspended
+    state: State
     digest: str
-    parties: Mapping[str, str]
+    owner: str | None  # of a restriction
+    under: str | None
+    effective: date
+    last_day: date
+    review_by: date | None
+    approved_by: str | None  # who put it in force here
+    due: tuple[Due, ...]
+    document: Document
 
 
 def documents(reading: Reading, *, at: datetime) -> tuple[Listed, ...]:
-    """Every document of the register."""
-    rows = reading.all(AgreementRow, order=("ref",))
-    return tuple(
-        Listed(row.ref, row.kind, row.status, row.digest, _party_states(reading, document, at))
-        for row, document in zip(rows, _documents_of(reading, rows), strict=True)
+    """Every document of the register, the newest version of each first."""
+    rows = {row.ref: row for row in reading.all(AgreementRow)}
+    read_once = {document.ref: document for document in _documents(list(rows.values()))}
+    registered = party_keys(reading)
+    signatures = [
+        signature
+        for row in reading.all(AgreementSignatureRow, order=("agreement", "party"))
+        for signature in _holding(read_once[row.agreement], row, registered)
+    ]
+    statuses = reading.all(AgreementStatusRow, order=("number",))
+    events = [event for row in statuses if (event := _event(row, registered))]
+    approvals = {row.agreement: row.by for row in statuses if row.reason == "activated"}
+    found = []
+    for ref in newest_first(rows):
+        row, document = rows[ref], read_once[ref]
+        umbrella = read_once.get(row.under or "")
+        current = state(
+            document, signatures, events, host_status=host_status(row), at=at,
+            umbrella=umbrella if isinstance(umbrella, Agreement) else None,
+            umbrella_status=host_status(rows[row.under]) if row.under in rows else "draft",
+        )  # fmt: skip
+        review = document.review if isinstance(document, Agreement) else None
+        found.append(
+            Listed(
+                ref=ref, kind=row.kind, status=row.status, state=current, digest=row.digest, owner=row.owner,
+                title=document.title if isinstance(document, Agreement) else document.text, under=row.under,
+                effective=london_day(document.period.start), last_day=last_day(document),
+                review_by=london_day(review - timedelta(microseconds=1)) if review else None,
+                approved_by=approvals.get(ref), due=() if current.ended else warnings([document], at),
+                document=document,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def host_status(row: AgreementRow) -> HostStatus:
+    """The host's own act on a document."""
+    return "active" if row.status == "active" else "suspended" if row.status == "suspended" else "draft"
+
+
+def document_row(reading: Reading, ref: str) -> AgreementRow:
+    """A document's row.  Raises NotFound."""
+    row = reading.one(AgreementRow, ref=ref)
+    if row is None:
+        raise NotFound(f"there is no document {ref} in the register: `broker agreements list` names those there are")
+    return row
+
+
+def document_of(reading: Reading, row: AgreementRow) -> Document:
+    """The document of a row.  Raises BadAgreement."""
+    return _read(reading, row.document)
+
+
+def standings_of(reading: Reading, row: AgreementRow, *, at: datetime) -> Mapping[str, PartyStanding]:
+    """Where each party stands with a document, by the signatures and events that still hold."""
+    document, registered = document_of(reading, row), party_keys(reading)
+    signatures = [
+        signature
+        for one in reading.all(AgreementSignatureRow, agreement=row.ref)
+        for signature in _holding(document, one, registered)
+    ]
+    statuses = reading.all(AgreementStatusRow, agreement=row.ref, order=("number",))
+    events = [event for one in statuses if (event := _event(one, registered))]
+    return standings(document, signatures, events, at)
+
+
+def party_keys(reading: Reading) -> dict[str, PartyKey]:
+    """Every signatory's key that was ever registered; a revoked one holds for what it signed before."""
+    return {
+        row.kid: PartyKey(
+            kid=row.kid,
+            public=Ed25519PublicKey.from_public_bytes(unb64url(row.public)),
+            valid_from=None,
+            valid_to=row.revoked_at,
+        )
+        for row in reading.all(AgencyKeyRow, use="signatory", order=("kid",))
+    }
+
+
+def add_status(tx: Transaction, ref: str, status: str, reason: str, by: str, at: datetime) -> None:
+    """Add to what happened to a document."""
+    tx.add(AgreementStatusRow(agreement=ref, status=status, reason=reason, by=by, at=at))
+
+
+def settle_versions(tx: Transaction, trail: Trail, agreement: str, *, who: Who, at: datetime) -> None:
+    """A party that has signed a newer version in force takes no part in the older ones from the newer's first day.
+
+    `agreement` is the id that the versions share.  Umbrellas stay as they are: agreements stand under the very version
+    that they were signed with.  What is replaced stays replaced, whatever becomes of the newer: else to stop one
+    agreement would put another in force.
+    """
+    rows = [row for row in tx.all(AgreementRow, id=agreement, kind="agreement") if row.status != "draft"]
+    parts = {row.ref: standings_of(tx, row, at=at) for row in rows}
+    for newer in (row for row in rows if row.status == "active"):
+        start = document_of(tx, newer).period.start
+        for older in (row for row in rows if version_of(row.ref) < version_of(newer.ref)):
+            replaced = {row.by for row in tx.all(AgreementStatusRow, agreement=older.ref, reason=NEWER_VERSION)}
+            for party, standing in sorted(parts[newer.ref].items()):
+                before = parts[older.ref].get(party)
+                if standing.takes_part and before is not None and before.takes_part and party not in replaced:
+                    _replaced(tx, trail, older, party, max(at, start), at)
+                    tx.flush()
+                    record_change(
+                        tx, trail, "agreement.superseded", who, at, agreement=older.ref, party=party,
+                        newer=newer.ref, effective=max(at, start).isoformat(),
+                    )  # fmt: skip
+
+
+def _replaced(
+    tx: Transaction, trail: Trail, older: AgreementRow, party: str, effective: datetime, at: datetime
+) -> None:
+    keys, whole = trail.keys, effective.replace(microsecond=0) + timedelta(seconds=bool(effective.microsecond))
+    jws = sign_replacement(
+        document_of(tx, older), party, effective=whole, kid=keys.receipt_kid, key=keys.receipt_key,
+        at=min(whole, at.replace(microsecond=0)),
+    )  # fmt: skip
+    kept = json.dumps(jws, sort_keys=True)
+    tx.add(
+        AgreementStatusRow(agreement=older.ref, status="superseded", reason=NEWER_VERSION, by=party, jws=kept, at=at)
     )
 
 
@@ -237,16 +402,34 @@ def _compile(
     registered: Mapping[str, PartyKey],
 ) -> Snapshot:
     documents = {document.ref: document for document in _documents(rows)}
-    holding: list[Signature] = []
+    holding = [
+        signature for row in signatures for signature in _holding(documents[row.agreement], row, registered, log=True)
+    ]
     for row in signatures:
-        try:
-            holding += verify(documents[row.agreement], json.loads(row.jws), registered)
-        except (SignatureRefused, ValueError):
-            if isinstance(documents[row.agreement], Restriction):
-                raise UnsafeRegister(f"the signature of restriction {row.agreement} no longer holds") from None
-            log.error("signature no longer holds", agreement=row.agreement, agency=row.party)
-    stated = [verify_event(json.loads(row.jws or ""), registered) for row in events]
+        document = documents[row.agreement]
+        if isinstance(document, Restriction) and not _holding(document, row, registered):
+            raise UnsafeRegister(f"the signature of restriction {row.agreement} no longer holds")
+    stated = [event for row in events if (event := _event(row, registered))]
     return Snapshot.of(documents.values(), holding, stated, registered)
+
+
+def _holding(
+    document: Document, row: AgreementSignatureRow, registered: Mapping[str, PartyKey], *, log: bool = False
+) -> tuple[Signature, ...]:
+    """The signature of a row, or nothing where it no longer holds: then it counts as not given."""
+    try:
+        return verify(document, json.loads(row.jws), registered)
+    except (SignatureRefused, ValueError):
+        if log:
+            _log.error("signature no longer holds", agreement=row.agreement, agency=row.party)
+        return ()
+
+
+def _event(row: AgreementStatusRow, registered: Mapping[str, PartyKey]) -> StatusEvent | None:
+    """The event of a row that decisions read: a party's own, verified, or that a newer version took its place."""
+    if row.reason == NEWER_VERSION:  # our own word, which can only hold back
+        return stated_event(json.loads(row.jws or ""))
+    return verify_event(json.loads(row.jws), registered) if row.jws else None
 
 
 def _read(reading: Reading, source: bytes) -> Document:
@@ -255,10 +438,6 @@ def _read(reading: Reading, source: bytes) -> Document:
         return read(source, umbrellas=umbrellas)
     except DocumentRefused as refused:
         raise BadAgreement(str(refused)) from None
-
-
-def _documents_of(reading: Reading, rows: Sequence[AgreementRow]) -> list[Document]:
-    return [_read(reading, row.document) for row in rows]
 
 
 def _documents(rows: Sequence[AgreementRow]) -> list[Document]:
@@ -273,40 +452,13 @@ def _grants(document: Document) -> bool:
     return isinstance(document, Agreement) and bool(document.grants)
 
 
-def _document_row(reading: Reading, ref: str) -> AgreementRow:
-    row = reading.one(AgreementRow, ref=ref)
-    if row is None:
-        raise NotFound(f"there is no document {ref} in the register")
-    return row
-
-
-def _party_keys(rows: Sequence[AgencyKeyRow]) -> dict[str, PartyKey]:
-    return {
-        row.kid: PartyKey(
-            kid=row.kid,
-            public=Ed25519PublicKey.from_public_bytes(unb64url(row.public)),
-            valid_from=None,
-            valid_to=row.revoked_at,
+def _not_ahead(what: str, instant: datetime, at: datetime) -> None:
+    if instant > at + AHEAD:
+        raise BadSignature(
+            f"{what} is dated {instant:%Y-%m-%d %H:%M} UTC, ahead of now: put that machine's clock right"
         )
-        for row in rows
-    }
 
 
-def _party_states(reading: Reading, document: Document, at: datetime) -> Mapping[str, str]:
-    registered = _party_keys(reading.all(AgencyKeyRow, use="signatory"))
-    signatures = [
-        signature
-        for row in reading.all(AgreementSignatureRow, agreement=document.ref)
-        for signature in verify(document, json.loads(row.jws), registered)
-    ]
-    events = [
-        verify_event(json.loads(row.jws), registered)
-        for row in reading.all(AgreementStatusRow, agreement=document.ref, order=("number",))
-        if row.jws
-    ]
-    return party_states(document, signatures, events, at)
-
-
-def _status(tx: Transaction, ref: str, status: str, reason: str, who: Who, at: datetime) -> None:
-    by = str(who.get("person") or who.get("role") or who.get("organisation") or "")
-    tx.add(AgreementStatusRow(agreement=ref, status=status, reason=reason, by=by, at=at))
+def person_of(who: Who) -> str:
+    """The person who acts, or what acts where nobody is named."""
+    return str(who.get("person") or who.get("role") or who.get("organisation") or "")

@@ -101,6 +101,11 @@ class Trail:
         self._broken: str | None = None  # why no receipt is given just now
         self._for_good = False
 
+    @property
+    def keys(self) -> Keys:
+        """The broker's own keys, for what is signed in the transaction of an act."""
+        return self._keys
+
     def record(
         self,
         tx: Transaction,

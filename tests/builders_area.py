@@ -22,7 +22,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from agreements import read, sign, sign_event
-from broker import agencies, nightly, register
+from broker import activation, agencies, nightly, register
 from broker import clock as broker_clock
 from broker.app import create_app
 from broker.keys import Keys
@@ -271,7 +271,7 @@ class Area:
                 if party in document.parties:
                     jws = sign(document, kid=f"{party}/signatory-1", key=self.signatory(party), at=at)
                     register.add_signatures(broker.store, broker.trail, ref, jws, who=OPERATOR, at=at)
-            register.activate(broker.store, broker.trail, ref, who=OPERATOR, at=at)
+            activation.activate(broker.store, broker.trail, ref, who=OPERATOR, at=at)
 
     def signatory(self, party: str) -> Any:
         return load_pem_private_key((self.home(party).folder / "keys" / "signatory.pem").read_bytes(), None)

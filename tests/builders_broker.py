@@ -24,7 +24,7 @@ from joserfc.jwk import ECKey
 from agreements import sign, sign_event
 from agreements.signing import Act
 from agreements.vocabulary import codes_for_agencies
-from broker import agencies, clock, documents, register
+from broker import activation, agencies, clock, documents, register
 from broker.api.batches import reception_of
 from broker.app import create_app
 from broker.keys import Keys, b64url
@@ -82,7 +82,7 @@ def sign_agreement(broker: Broker) -> None:
             document = documents.read_alone(source, umbrella)
             jws = sign(document, kid=f"{party}/signatory", key=signatory(party), at=SIGNED)
             register.add_signatures(broker.store, broker.trail, ref, jws, who=WHO, at=clock.now())
-        register.activate(broker.store, broker.trail, ref, who=WHO, at=clock.now())
+        activation.activate(broker.store, broker.trail, ref, who=WHO, at=clock.now())
         umbrella = [source]
 
 

@@ -11,7 +11,7 @@ import resource
 
 import typer
 
-from broker.cli import agencies, agreements, batches, keys, linkage, nights, serving, statistics
+from broker.cli import agencies, agreements, batches, keys, linkage, nights, restrictions, serving, statistics
 
 app = typer.Typer(
     name="broker",
@@ -24,7 +24,8 @@ app = typer.Typer(
 for command in (serving.init, serving.migrate, serving.serve, nights.nightly, nights.relink):
     app.command()(command)
 for name, noun in {
-    "agencies": agencies, "agreements": agreements, "batches": batches, "linkage": linkage, "keys": keys,
+    "agencies": agencies, "agreements": agreements, "restrictions": restrictions, "batches": batches,
+    "linkage": linkage, "keys": keys,
     "statistics": statistics,
 }.items():  # fmt: skip
     app.add_typer(noun.app, name=name)

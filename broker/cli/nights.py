@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker.cli.shared import FINDING, STAFF_ID, UNKNOWN, USAGE, AsJson, Config, answering, fail, open_broker, say
+from broker.cli.shared import (
+    FINDING,
+    STAFF_ID,
+    UNKNOWN,
+    USAGE,
+    AsJson,
+    Config,
+    answering,
+    fail,
+    open_broker,
+    operator_of,
+    say,
+)
 
 if TYPE_CHECKING:
     from linkage.matching.link import Engine
@@ -34,11 +46,14 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
     killed is discarded and begun again: what was in service stays so, and no accepted batch is lost.  Every
     `retrain_days` a new model is trained and compared; one that moves the link rate waits for `relink --accept`.
 
+    Tells first which agreements and restrictions near their last day or review (at 90, 60, 30 and 7 days) or have
+    ended: each once, in the log as well.
+
     Exit codes: 0 published, or nothing new; 1 a gate refused the result, or another run is at work; the last good run
     stays in service either way.
     """
     with answering(as_json), open_broker(config) as broker:
-        from broker import callers, clock, signin
+        from broker import callers, clock, expiry, signin
         from broker import nightly as night_run
 
         at = clock.now()
@@ -46,7 +61,11 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
         with broker.store.transaction() as tx:
             callers.forget_spent(tx, at=at)
             signin.forget_ended(tx, at=at)
+        fallen_due = expiry.tell(broker.store, broker.trail, who=operator_of(broker), at=at)
+        if fallen_due and not as_json:
+            print("\n".join(one["words"] for one in fallen_due))
         done = night_run.run(broker, night=day, at=at, exception=exception)
+        done |= {"agreements": fallen_due} if fallen_due else {}
         say(as_json, done, json.dumps(done, indent=1, default=str))
 
 

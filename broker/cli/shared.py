@@ -25,6 +25,10 @@ Config = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")]
 
 
+class Unreadable(Exception):
+    """A file that can't be read, or does not hold what it should; the message names it."""
+
+
 @contextmanager
 def answering(as_json: bool) -> Iterator[None]:
     """Turn what went wrong into one line and an exit code."""
@@ -39,10 +43,12 @@ def answering(as_json: bool) -> Iterator[None]:
         fail(str(wrong), UNKNOWN, as_json)
     except errors.BrokerError as wrong:
         fail(str(wrong), FINDING, as_json)
+    except Unreadable as wrong:
+        fail(str(wrong), UNKNOWN, as_json)
     except FileNotFoundError as wrong:
-        fail(f"there is no file {wrong.filename}", USAGE, as_json)
+        fail(f"there is no file {wrong.filename}", UNKNOWN, as_json)
     except (json.JSONDecodeError, UnicodeDecodeError):
-        fail("a file is not JSON in UTF-8", USAGE, as_json)
+        fail("a file is not JSON in UTF-8", UNKNOWN, as_json)
 
 
 @contextmanager
@@ -63,8 +69,33 @@ def settings_of(config: Path | None) -> Settings:
     return read(config)
 
 
-def operator_of(broker: Broker) -> dict[str, str]:
-    return {"organisation": broker.settings.partnership, "role": "OPERATOR", "method": "command"}
+def operator_of(broker: Broker, by: str = "") -> dict[str, str]:
+    """Who acts by a command: the host, and the person who gave a staff id."""
+    who = {"organisation": broker.settings.partnership, "role": "OPERATOR", "method": "command"}
+    return who | {"person": by} if by else who
+
+
+def staff_id(by: str, as_json: bool) -> str:
+    """A staff id as it was typed; anything else ends the command."""
+    if not STAFF_ID.fullmatch(by):
+        fail("--by is a staff id: letters, digits and . _ @ -", USAGE, as_json)
+    return by
+
+
+def bytes_of(path: Path) -> bytes:
+    """A file's bytes.  Raises Unreadable, which names it."""
+    try:
+        return path.read_bytes()
+    except OSError as wrong:
+        raise Unreadable(f"{path} can't be read: {wrong.strerror}") from None
+
+
+def json_of(path: Path) -> Any:
+    """A file's JSON.  Raises Unreadable, which names it."""
+    try:
+        return json.loads(bytes_of(path))
+    except (ValueError, RecursionError):
+        raise Unreadable(f"{path} is not JSON in UTF-8") from None
 
 
 def say(as_json: bool, value: Any, words: str) -> None:

@@ -216,7 +216,7 @@ class Demo:
                 "--kid", f"{organisation.id}/signatory-1", "--out", str(signed), "--umbrella", own[0], configured=False,
             )  # fmt: skip
         signatures = [part for path in sorted(signed.iterdir()) for part in ("--signature", str(path))]
-        self.broker("agreements", "import", *map(str, documents), *signatures, "--activate")
+        self.broker("agreements", "import", *map(str, documents), *signatures, "--activate", "--by", "northshire-ig-1")
 
     def encode(self) -> None:
         for organisation in ORGANISATIONS:

@@ -77,15 +77,16 @@ def test_a_host_sets_up_enrols_signs_imports_and_suspends(config: Path, tmp_path
     )  # fmt: skip
     signatures = [part for path in sorted(out.iterdir()) for part in ("--signature", path)]
     assert len(signatures) == 4
+    typed("agreements", "import", UMBRELLA, MASH, *signatures, "--activate", *at, code=2)  # who puts it in force?
     for _ in range(2):
-        signed = typed("agreements", "import", UMBRELLA, MASH, *signatures, "--activate", *at)
+        signed = typed("agreements", "import", UMBRELLA, MASH, *signatures, "--activate", "--by", "ig-1", *at)
     assert all(parties == [agency.id] for parties in signed.values())
     (mash,) = [ref for ref in signed if ref.startswith("northshire-mash@")]
-    typed("agreements", "suspend", mash, *at)
+    typed("agreements", "suspend", mash, "--by", "ig-1", *at)
     statuses = {each["ref"]: each["status"] for each in typed("agreements", "list", *at)}
     assert statuses[mash] == "suspended"
-    typed("agreements", "suspend", mash, *at, code=1)
-    typed("agreements", "activate", mash, *at)
+    typed("agreements", "suspend", mash, "--by", "ig-1", *at, code=1)
+    typed("agreements", "activate", mash, "--by", "ig-1", *at)
 
     typed("agencies", "revoke", agency.id, "--suspend", *at)
     typed("agencies", "resume", agency.id, *at)
@@ -95,17 +96,17 @@ def test_a_host_sets_up_enrols_signs_imports_and_suspends(config: Path, tmp_path
 
 
 def test_checking_a_document_needs_no_database(tmp_path: Path) -> None:
-    assert isinstance(typed("agreements", "check", MASH, "--umbrella", UMBRELLA), list)
+    assert typed("agreements", "check", MASH, "--umbrella", UMBRELLA)["ref"] == "northshire-mash@3.0.0"
     spoilt = tmp_path / "spoilt.toml"
     spoilt.write_text(MASH.read_text().replace('"existence"', '"canary"').replace("disclose.", "disclos."))
     found = typed("agreements", "check", spoilt, "--umbrella", UMBRELLA, code=1)
-    assert any(each["severity"] == "refused" and each["fix"] for each in found)
+    assert any(each["severity"] == "refused" and each["fix"] for each in found["findings"])
 
 
 def test_exit_codes_tell_usage_from_could_not_tell(config: Path, tmp_path: Path) -> None:
     typed("agencies", "list", "--config", tmp_path / "none.toml", code=2)
     typed("agencies", "list", "--config", config, code=3)  # no keys yet: proves nothing
-    typed("agreements", "check", tmp_path / "none.toml", code=2)
+    typed("agreements", "check", tmp_path / "none.toml", code=3)
     config.write_text(config.read_text() + 'unknown = "canary"\n')
     assert "canary" not in json.dumps(typed("init", "--config", config, code=2))
 

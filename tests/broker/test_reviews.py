@@ -15,8 +15,8 @@ import pytest
 
 from agreements import read, sign
 from audit.receipts import LogReceipt
+from broker import activation, register, reviews, signin
 from broker import clock as broker_clock
-from broker import register, reviews, signin
 from broker.keys import Keys
 from broker.overrides import open_sides
 from broker.reviews import take_in
@@ -512,7 +512,7 @@ def test_a_record_that_a_restriction_names_takes_two_reviewers(area: Area, revie
     ref = register.import_document(broker.store, broker.trail, text.encode(), who=OPERATOR, at=at)
     jws = sign(read(text.encode()), kid=f"{ICB}/signatory-1", key=area.signatory(ICB), at=at)
     register.add_signatures(broker.store, broker.trail, ref, jws, who=OPERATOR, at=at)
-    register.activate(broker.store, broker.trail, ref, who=OPERATOR, at=at)
+    activation.activate(broker.store, broker.trail, ref, who=OPERATOR, at=at)
     assert reviewer.post(f"/reviews/{review}/decision", SEES).json()["state"] == "proposed"
 
 

@@ -17,7 +17,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from audit.receipts import LogReceipt
-from broker import agencies, clock, receipts, register, validation
+from broker import activation, agencies, clock, receipts, validation
 from broker.errors import WrongState
 from broker.keys import verify_general
 from broker.reception import Reception
@@ -568,7 +568,7 @@ def test_an_agency_that_paused_its_sharing_is_quarantined_and_no_other(
 
 
 def test_an_agreement_that_the_host_took_out_of_force_holds_its_batches(council: Caller, desk: Reception) -> None:
-    register.suspend(desk.store, desk.trail, AGREEMENT, who={"person": "test"}, at=clock.now())
+    activation.suspend(desk.store, desk.trail, AGREEMENT, who={"person": "test"}, at=clock.now())
     id_ = council.hand_in(a_night())
     assert validation.validate_sealed(desk) == {id_: "quarantined"}
 

@@ -1,0 +1,124 @@
+"""Putting a document in force at this host, and taking it out again: the host's own act, and whose hand may do it.
+
+Nobody both puts an agreement in force and asks under it: who approves it is kept, who has asked may not approve, and
+for who has approved the agreement does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Final
+
+from agreements import VOCABULARY, Agreement, Snapshot
+from agreements.agreement import Document, london_day
+from agreements.assurance import Gap, gaps
+from broker import register
+from broker.errors import BadAgreement, NotAllowed, WrongState
+from broker.store import Reading, Store
+from broker.store.documents import AgreementRow, AgreementStatusRow
+from broker.store.searches import SearchRow
+from broker.trail import EntryRef, Trail, Who, record_change
+
+ASKED_WITHIN: Final = timedelta(days=365)  # who has asked so lately is somebody who asks
+
+
+class NotAssured(BadAgreement):
+    """An agreement lacks what it needs to be put in force; `gaps` are codes, places and what to write."""
+
+    def __init__(self, ref: str, found: Collection[Gap]) -> None:
+        self.gaps: Final = tuple(found)
+        said = "; ".join(f"{gap.code}: {gap.path}: {gap.message}; {gap.fix}" for gap in self.gaps)
+        super().__init__(f"{ref} can't be put in force: {said}")
+
+
+def activate(store: Store, trail: Trail, ref: str, *, who: Who, at: datetime) -> EntryRef | None:
+    """Put a document in force at this host; None if it is already.
+
+    A party that has not signed yet stops its own flows only: a clause is live between two that both have.  Parties that
+    have signed it take no part in its older versions from its first day.
+    Raises NotFound; NotAssured if a paper, a sign-off or a legal row is missing; BadAgreement if nobody has signed it,
+    or it has ended; WrongState if its umbrella is not in force; NotAllowed for a person who asks under agreements.
+    """
+    with store.transaction() as tx:
+        row = register.document_row(tx, ref)
+        if row.status == "active":
+            return None
+        document = register.document_of(tx, row)
+        _ready(tx, row, document, at=at)
+        person = str(who.get("person") or "")
+        if person and row.kind != "restriction" and _asks(tx, person, document, at=at):
+            raise NotAllowed(
+                f"{person} has asked under agreements within a year: somebody who does not ask puts them in force"
+            )
+        row.status, row.changed_at = "active", at
+        tx.add(row)
+        register.add_status(tx, ref, "active", "activated", register.person_of(who), at)
+        tx.flush()
+        entry = record_change(tx, trail, "agreement.activated", who, at, agreement=ref, digest=row.digest)
+        if row.kind == "agreement":
+            register.settle_versions(tx, trail, row.id, who=who, at=at)
+        return entry
+
+
+def suspend(store: Store, trail: Trail, ref: str, *, who: Who, at: datetime) -> EntryRef:
+    """Take a document out of force at this host, from the next decision on; `activate` puts it back.
+
+    Raises NotFound, WrongState if it is not in force.
+    """
+    with store.transaction() as tx:
+        row = register.document_row(tx, ref)
+        if row.status != "active":
+            raise WrongState(f"{ref} is not in force")
+        if row.kind == "restriction":
+            raise WrongState(f"{ref} is a restriction: its owner withdraws it, the host does not")
+        row.status, row.changed_at = "suspended", at
+        tx.add(row)
+        register.add_status(tx, ref, "suspended", "by-host", register.person_of(who), at)
+        return record_change(tx, trail, "agreement.suspended", who, at, agreement=ref, party="host")
+
+
+def approved_by(reading: Reading, person: str) -> frozenset[str]:
+    """The documents that were last put in force by this person: under those the person can't ask."""
+    approved = {row.agreement for row in reading.all(AgreementStatusRow, reason="activated", by=person)}
+    if not approved:
+        return frozenset()
+    latest = reading.all(AgreementStatusRow, reason="activated", agreement=tuple(approved), order=("number",))
+    return frozenset(ref for ref, by in {row.agreement: row.by for row in latest}.items() if by == person)
+
+
+def snapshot_for(reading: Reading, person: str) -> tuple[Snapshot, tuple[str, ...]]:
+    """What is in force for one who asks: all but what the person has approved; and the refs that so do not count.
+
+    What stands under an umbrella that the person has approved does not count either.
+    """
+    every = register.snapshot(reading)
+    own = approved_by(reading, person)
+    barred = {one.ref for one in every.agreements if one.ref in own or (one.under and one.under.ref in own)}
+    if not barred:
+        return every, ()
+    counting = {one.digest for one in every.agreements if one.ref not in barred}
+    return every.only(counting | {one.digest for one in every.restrictions}), tuple(sorted(barred))
+
+
+def _ready(reading: Reading, row: AgreementRow, document: Document, *, at: datetime) -> None:
+    standings = register.standings_of(reading, row, at=at)
+    if all(standing.since is None for standing in standings.values()):
+        raise BadAgreement(f"{row.ref} is signed by nobody yet: it takes its source and its recipient, at least")
+    if at >= document.period.end:
+        raise BadAgreement(f"DSA_EXPIRED: period.expires: {row.ref} has ended; sign a new version")
+    if not isinstance(document, Agreement):
+        return
+    if found := gaps(document, VOCABULARY, on=london_day(at)):
+        raise NotAssured(row.ref, found)
+    if document.under is not None:
+        umbrella = reading.one(AgreementRow, ref=document.under.ref)
+        if umbrella is None or umbrella.status != "active":
+            raise WrongState(f"{row.ref} stands under {document.under.ref}, which is not in force: activate that first")
+
+
+def _asks(reading: Reading, person: str, document: Document, *, at: datetime) -> bool:
+    """Whether a person of one of the parties has searched of late."""
+    parties = tuple(document.parties) if isinstance(document, Agreement) else ()
+    searched = reading.all(SearchRow, person=person, agency=parties, order=("-created_at",), limit=1)
+    return bool(searched) and searched[0].created_at > at - ASKED_WITHIN

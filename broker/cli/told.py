@@ -1,0 +1,144 @@
+"""What the commands on agreements and restrictions say: in words for a person, and as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from agreements.lifecycle import spoken
+
+if TYPE_CHECKING:
+    from agreements.agreement import Document
+    from agreements.lifecycle import Due
+    from broker.documents import Signer
+    from broker.register import Listed
+
+
+class Act(StrEnum):
+    """What a party may do about its own part."""
+
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    WITHDRAW = "withdraw"
+    SUPERSEDE = "supersede"
+
+
+DONE: Final = {
+    "suspend": "the party's disclosures have stopped; what others disclose goes on.",
+    "resume": "the party's disclosures go on.",
+    "withdraw": "the party has left: nothing goes to it or from it.",
+    "supersede": "the party has left this version for a newer one.",
+}
+_WHY: Final = {
+    "": "",
+    "unsigned": "two parties have yet to sign",
+    "host": "by this host",
+    "period": "by its period",
+    "parties": "by its parties",
+    "review": "its review is overdue",
+    "umbrella": "by its umbrella",
+}
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Let what is refused in reading a file name the file."""
+    from broker.errors import BadAgreement, BadSignature, Malformed
+
+    try:
+        yield
+    except (BadAgreement, BadSignature, Malformed) as wrong:
+        raise type(wrong)(f"{path}: {wrong}") from None
+
+
+def signed(document: Document, signers: Sequence[Signer]) -> dict[str, Any]:
+    """Who has signed a document, and who has not."""
+    from agreements.agreement import Agreement
+
+    parties = document.parties if isinstance(document, Agreement) else [document.owner]
+    by = {one.party for one in signers if one.wrong is None}
+    return {
+        "signed": [{"party": one.party, "kid": one.kid, "at": one.at, "wrong": one.wrong} for one in signers],
+        "awaited": sorted(party for party in parties if party not in by),
+    }
+
+
+def checked(report: Mapping[str, Any]) -> str:
+    """A report of `check` in words."""
+    lines = [
+        f"{one['severity']}: {one['code'] + ': ' if one['code'] else ''}{one['path']}: {one['message']}; {one['fix']}"
+        for one in report["findings"]
+    ]
+    if report["ref"] is None:
+        return "\n".join([*lines, f"{report['file']} does not load."])
+    lines.append(f"{report['ref']} loads. Its text is sha256:{report['digest']}.")
+    for one in report["signed"]:
+        if one["wrong"]:
+            lines.append(f"A signature does not hold: {one['wrong']}.")
+        else:
+            lines.append(f"{one['party']} signed on {spoken(one['at'].date())} with {one['kid']}.")
+    if report["awaited"]:
+        lines.append(f"Not seen here as signed by: {', '.join(report['awaited'])}.")
+    return "\n".join(lines)
+
+
+def refusal(ref: str, missing: Sequence[Mapping[str, Any]]) -> str:
+    """What keeps a document from being put in force, in words."""
+    return "\n".join(
+        [
+            f"{ref} is not put in force:",
+            *(f"  {one['code']}: {one['path']}: {one['message']}; {one['fix']}" for one in missing),
+            "A signed text can't be changed: write these into a new version, and have it signed.",
+        ]
+    )
+
+
+def listed(row: Listed) -> str:
+    """A document of the register, in a few lines."""
+    from agreements.agreement import london_day
+
+    state = row.state
+    why = _WHY[state.why] if state.name not in ("expired", "agreed") or state.why == "umbrella" else ""
+    since = (
+        f" since {spoken(london_day(state.since))}" if state.since and state.name not in ("expired", "agreed") else ""
+    )
+    begins = f" from {spoken(row.effective)}" if state.name == "agreed" else ""
+    review = f", review by {spoken(row.review_by)}" if row.review_by else ""
+    lines = [
+        f"{row.ref}  {state.name.replace('_', ' ')}{begins}{since}{f' ({why})' if why else ''}",
+        f"    {row.kind}, {spoken(row.effective)} to {spoken(row.last_day)}{review}",
+    ]
+    by_state: dict[str, list[str]] = {}
+    for party, standing in sorted(state.parties.items()):
+        since = f" since {spoken(london_day(standing.since))}" if standing.since and standing.state != "signed" else ""
+        by_state.setdefault("not signed" if standing.state == "unsigned" else standing.state, []).append(party + since)
+    lines += [f"    {name}: {', '.join(parties)}" for name, parties in by_state.items()]
+    if row.approved_by:
+        lines.append(f"    put in force by {row.approved_by}")
+    lines += [f"    {one.words}" for one in row.due]
+    return "\n".join(lines)
+
+
+def as_data(row: Listed) -> dict[str, Any]:
+    """The same as data."""
+    return {
+        "ref": row.ref, "kind": row.kind, "title": row.title, "state": row.state.name, "why": row.state.why or None,
+        "since": row.state.since, "status": row.status, "digest": row.digest, "under": row.under, "owner": row.owner,
+        "effective": row.effective, "last_day": row.last_day, "review_by": row.review_by,
+        "approved_by": row.approved_by, "awaited": list(row.state.awaited),
+        "parties": {
+            party: {"state": one.state, "since": one.since} for party, one in sorted(row.state.parties.items())
+        },
+        "due": [due_as_data(one) for one in row.due],
+    }  # fmt: skip
+
+
+def due_as_data(one: Due) -> dict[str, Any]:
+    """The same as data."""
+    return {
+        "ref": one.ref, "kind": one.kind, "due": one.due, "days": one.days, "step": one.step, "stops": one.stops,
+        "words": one.words,
+    }  # fmt: skip
