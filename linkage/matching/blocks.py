@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage.matching.blocking import BLOCK_CAP, KEYS, blocking_columns
+from linkage.matching.comparing import gathered, raw
 from linkage.matching.holders import Holders
 from linkage.matching.numbering import (
     Digests,
@@ -19,6 +20,7 @@ from linkage.matching.numbering import (
     Numbered,
     contains,
     groups_of,
+    maybe_among,
     mixed,
     packed_pairs,
     pairs_within,
@@ -53,8 +55,8 @@ def blocks_of(
 ) -> dict[str, Blocks]:
     """The blocks of each key: all, or those of the values that the `touched` rows have, and those `capped` before."""
     return {
-        column: _blocks(*_values(rows, holders, column), cap=cap if column.startswith(BY_TOKEN) else None,
-                        touched=touched, capped=(capped or {}).get(column))
+        column: _blocks(*_among(rows, holders, column, touched, (capped or {}).get(column)),
+                        cap=cap if column.startswith(BY_TOKEN) else None)
         for column in blocking_columns(profile)
     }  # fmt: skip
 
@@ -110,13 +112,34 @@ def _values(rows: Numbered, holders: Holders, column: str) -> tuple[Ints, Ints]:
     return of, np.asarray(tokens.drop_null().to_numpy(), np.int64)
 
 
-def _blocks(of: Ints, values: Ints, *, cap: int | None, touched: Flags | None, capped: Ints | None) -> Blocks:
-    if touched is not None:
+def _among(
+    rows: Numbered, holders: Holders, column: str, touched: Flags | None, capped: Ints | None
+) -> tuple[Ints, Ints]:
+    """The same, or of them those with a value that a touched row has, or that was `capped` before."""
+    if touched is None:
+        return _values(rows, holders, column)
+    if column.startswith(BY_NUMBER):
+        of, values = _values(rows, holders, column)
         wanted = values[touched[of]]
-        if capped is not None:
-            wanted = np.concatenate([wanted, capped])
-        some = pc.is_in(pa.array(values), value_set=pa.array(np.unique(wanted))).to_numpy(zero_copy_only=False)
+    else:
+        tokens, mine = rows.persons[f"t_{column.removeprefix(BY_TOKEN)}"], np.flatnonzero(touched)
+        wanted, there = gathered(tokens, mine)
+        wanted = wanted if there is None else wanted[there]
+    if capped is not None:
+        wanted = np.concatenate([wanted, capped])
+    if not column.startswith(BY_NUMBER):
+        # Any number may stand where a value is missing: those are told by whether one is there.
+        of = np.flatnonzero(maybe_among(wanted, raw(tokens))).astype(np.int64)
+        values, there = gathered(tokens, of)
+        of, values = (of, values) if there is None else (of[there], values[there])
+    else:
+        some = np.flatnonzero(maybe_among(wanted, values))
         of, values = of[some], values[some]
+    found = pc.is_in(pa.array(values), value_set=pa.array(wanted)).to_numpy(zero_copy_only=False)
+    return of[found], values[found]
+
+
+def _blocks(of: Ints, values: Ints, *, cap: int | None) -> Blocks:
     order = np.argsort(values, kind="stable")
     of, values = of[order], values[order]
     starts, ends = groups_of(values)

@@ -110,8 +110,8 @@ class _Sides:
         """Numbers that are equal where the values of a column are, and which are there."""
         if pa.types.is_integer(self.persons.schema.field(column).type):
             return self.numbers(column)
-        values = self.persons[column]
-        return gathered(pc.index_in(values, value_set=values.unique().drop_null()), self.used)
+        values = self.persons[column].take(pa.array(self.used))
+        return gathered(pc.index_in(values, value_set=values.unique().drop_null()), np.arange(len(values)))
 
     def chunks(self) -> Iterator[tuple[slice, Ints, Ints]]:
         """The pairs, some at a time."""
@@ -132,9 +132,20 @@ def gathered(column: pa.ChunkedArray, places: Ints) -> tuple[npt.NDArray[Any], F
             held = np.frombuffer(chunk.buffers()[1], dtype)[chunk.offset : chunk.offset + len(chunk)]
             np.take(held, mine, out=values[done:end])
             if valid is not None and chunk.null_count:
-                valid[done:end] = chunk.is_valid().to_numpy(zero_copy_only=False)[mine]
+                at = mine + chunk.offset
+                valid[done:end] = np.frombuffer(chunk.buffers()[0], np.uint8)[at >> 3] >> (at & 7).astype(np.uint8) & 1
         start, done = start + len(chunk), end
     return values, valid
+
+
+def raw(column: pa.ChunkedArray) -> Ints:
+    """The numbers of a column of 64 bits as they are stored: any number where a value is missing."""
+    pieces = [
+        np.frombuffer(one.buffers()[1], np.int64)[one.offset : one.offset + len(one)]
+        for one in column.chunks
+        if len(one)
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *pieces])
 
 
 @dataclass(frozen=True, kw_only=True)

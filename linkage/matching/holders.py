@@ -14,16 +14,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkage.matching.identifiers import ALL_SCHEMES, HOLDER_CAP, LOCAL, SCHEMES, SPREAD, least_of_aliases
+from linkage.matching.identifiers import ALIAS_CAP, ALL_SCHEMES, HOLDER_CAP, LOCAL, SCHEMES, SPREAD
 from linkage.matching.numbering import (
     Digests,
     Flags,
     Ints,
     Numbered,
+    components,
     contains,
     ends_of,
     groups_of,
+    maybe_among,
     mixed,
+    order_of,
     packed,
     packed_pairs,
     pairs_within,
@@ -77,6 +80,20 @@ class Holders:
         every, said = every[order], said[order]
         starts, _ = groups_of(every)
         return every[starts], np.bitwise_or.reduceat(said, starts) if len(starts) else said
+
+    def among(self, recs: Flags, number: Ints) -> Holders:
+        """Those of some records, by other numbers of the records, which sort them alike."""
+        held = {
+            scheme: Held(number=one.number[mine], rec=number[one.rec[mine]])
+            for scheme, one in self.held.items()
+            for mine in [np.flatnonzero(recs[one.rec])]
+        }
+        return Holders(held=held, records=int(recs.sum()))
+
+    def holding(self, numbers: Mapping[str, Ints]) -> Ints:
+        """The records that hold one of these numbers."""
+        found = [self.held[scheme].rec[np.isin(self.held[scheme].number, some)] for scheme, some in numbers.items()]
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *found]))
 
     def least(self, scheme: str) -> tuple[Ints, Flags]:
         """By record: its least number of a scheme, and whether it has one."""
@@ -172,18 +189,36 @@ def _named(rows: Numbered, names: tuple[str, ...]) -> Held:
     for former in names[1:]:
         current, old = rows.persons[f"id_{names[0]}"], rows.persons[f"id_{former}"]
         both = pc.fill_null(pc.not_equal(current, old), False)
-        pairs = zip(current.filter(both).to_pylist(), old.filter(both).to_pylist(), strict=True)
-        least = least_of_aliases(sorted(set(pairs)))
-        aliases = np.array(sorted(least), np.int64)
-        found, places = contains(aliases, number)
-        number[found] = np.array([least[alias] for alias in aliases.tolist()], np.int64)[places[found]]
-    order = np.argsort(number)
+        aliases, least = _aliases(*(np.asarray(side.filter(both).to_numpy(), np.int64) for side in (current, old)))
+        number = _replaced(number, aliases, least)
+    order = order_of(number)
     some = repeated(number[order])
     order[some] = order[some][np.lexsort((rec[order[some]], number[order[some]]))]
     number, rec = number[order], rec[order]
     again = np.zeros(len(rec), np.bool_)
     again[1:] = (number[1:] == number[:-1]) & (rec[1:] == rec[:-1])
     return Held(number=number[~again], rec=rec[~again])
+
+
+def _aliases(current: Ints, old: Ints) -> tuple[Ints, Ints]:
+    """The numbers of chains of supersessions of at most ALIAS_CAP numbers, in order, and the least of each one's chain.
+
+    Says what `identifiers.least_of_aliases` says.
+    """
+    every, places = np.unique(np.concatenate([current, old]), return_inverse=True)
+    chain = components(len(every), places[: len(current)], places[len(current) :])
+    short = np.bincount(chain, minlength=len(every))[chain] <= ALIAS_CAP
+    return every[short], every[chain[short]]
+
+
+def _replaced(numbers: Ints, aliases: Ints, least: Ints) -> Ints:
+    """These numbers, each alias by the least of its chain."""
+    if not len(aliases):
+        return numbers
+    some = np.flatnonzero(maybe_among(aliases, numbers))
+    found, places = contains(aliases, numbers[some])
+    numbers[some[found]] = least[places[found]]
+    return numbers
 
 
 def _shared(rows: Numbered, held: Held, starts: Ints, ends: Ints) -> Ints:

@@ -16,8 +16,6 @@ takes the frequencies that were kept under the same model, also where nothing el
 Pairs that no rule could ever make matter (`settling.worth_keeping`) are not kept: four of five.
 """
 
-# ruff: noqa: S608 - what SQL is built of here are constants of this package, never input
-
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -30,14 +28,25 @@ import pyarrow.compute as pc
 
 from linkage.matching.bands import banded
 from linkage.matching.blocking import BLOCK_CAP, blocking_columns
-from linkage.matching.blocks import blocks_of, candidates, capped_of, capped_rows, keys_of_rows
-from linkage.matching.comparing import SCORED, frequencies_of, frequency_of, scored_pairs
+from linkage.matching.blocks import BY_TOKEN, blocks_of, candidates, capped_of, capped_rows, keys_of_rows
+from linkage.matching.comparing import SCORED, frequencies_of, frequency_of, gathered, scored_pairs
 from linkage.matching.comparisons import DOB_EQUAL, NAME_CLOSE
 from linkage.matching.holders import Bits, Holders, holders_of
 from linkage.matching.model import Model
-from linkage.matching.numbering import Digests, Flags, Ints, Numbered, content_columns, mixed, name_digest
+from linkage.matching.numbering import (
+    Digests,
+    Flags,
+    Ints,
+    Numbered,
+    content_columns,
+    mixed,
+    name_digests,
+    order_of,
+    packed_pairs,
+    repeated,
+)
 from linkage.matching.scoring import columns_compared, scored_sides
-from linkage.matching.settling import RULES, worth_keeping
+from linkage.matching.settling import JUDGED, RULES, ByHand, Earlier, Settled, worth_keeping
 from linkage.records import FILTERS, TOKENS, filter_columns
 
 if TYPE_CHECKING:
@@ -50,10 +59,12 @@ PEOPLE: Final = "kept_people"
 PAIRS: Final = "kept_pairs"
 FREQUENCIES: Final = "kept_frequencies"
 SETTINGS: Final = "kept_settings"
-VERSION: Final = "kept-2"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
+VERSION: Final = "kept-3"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
 KEPT: Final = (RECORDS, PEOPLE, PAIRS, FREQUENCIES, SETTINGS)
 """The tables of `Linkage.kept`."""
-_PAIRS_SCHEMA: Final = pa.schema([*SCORED, ("one_home", pa.bool_())])
+SPREAD_AS: Final = "s_"  # how the keys of SETTINGS begin that hold the numbers of a scheme that too many persons hold
+_UNJUDGED: Final = pa.scalar(0, pa.int8())  # of a pair that is new: its records are open, so it is judged anew
+_PAIRS_SCHEMA: Final = pa.schema([*SCORED, ("one_home", pa.bool_()), *JUDGED])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +98,15 @@ class Homes:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """The scored pairs of a run: of SCORED with `one_home`, in order; and what the next run needs beside them."""
+    """The scored pairs of a run: of SCORED with `one_home`, in order; and what the next run needs beside them.
+
+    `judged` is of these what they were judged before (JUDGED), if anything was kept, and `open` whom that may not hold
+    for, by what is known here: records compared, and those that a record which is gone or changed was paired with.
+    """
 
     pairs: pa.Table
+    judged: pa.Table | None
+    open: Flags
     holders: Holders
     agreed: tuple[Ints, Bits]  # of holders
     over_shared: Mapping[str, int]
@@ -102,17 +119,30 @@ class Compared:
     settings: str
     model: str
 
-    def kept(self, rows: Numbered, people: pa.Array, person: Ints) -> dict[str, pa.Table]:
+    def earlier(self, person: Ints, by_hand: ByHand) -> Earlier | None:
+        """What the run before came to, if it was kept; `person` is by record the person's place in it."""
+        if self.judged is None:
+            return None
+        opened = self.open.copy()
+        opened[by_hand.records()] = True
+        return Earlier(person=person, judged=self.judged, open=opened)
+
+    def kept(
+        self, rows: Numbered, people: pa.Array, person: Ints, settled: Settled, by_hand: ByHand
+    ) -> dict[str, pa.Table]:
         """The tables of KEPT; `people` are the ids of persons, `person` the place of each record's in them."""
         first, second = rows.name
+        decided = np.zeros(rows.records, np.bool_)
+        decided[by_hand.records()] = True
         records = {"name": first, "name_too": second, "digest": self.digest}
         frequencies = [
             table.append_column("field", pa.array([field] * table.num_rows, pa.string()))
             for field, table in self.frequencies.items()
         ]
-        capped = [
+        listed = {**self.capped, **{f"{SPREAD_AS}{scheme}": np.sort(one) for scheme, one in settled.spread.items()}}
+        tokens = [
             pa.table({"key": pa.array([key] * len(values), pa.string()), "token": pa.array(values)})
-            for key, values in self.capped.items()
+            for key, values in sorted(listed.items())
         ]
         settings = {
             "key": pa.array(["settings", "model"]), "token": pa.nulls(2, pa.int64()),
@@ -121,12 +151,18 @@ class Compared:
         return {
             RECORDS: pa.table(
                 {name: pa.array(values.view(np.int64)) for name, values in records.items()}
-                | {"person": pa.array(person.astype(np.int32))}
+                | {"person": pa.array(person.astype(np.int32)), "by_hand": pa.array(decided)}
             ),
             PEOPLE: pa.table({"person_id": people}),
-            PAIRS: self.pairs,
+            PAIRS: pa.table(
+                {
+                    **{name: self.pairs[name] for name in self.pairs.column_names},
+                    **{name: pa.array(column) for name, column in settled.columns().items()},
+                },
+                schema=_PAIRS_SCHEMA,
+            ),
             FREQUENCIES: pa.concat_tables([*frequencies, _NO_FREQUENCIES]),
-            SETTINGS: pa.concat_tables([pa.table(settings), *capped], promote_options="default"),
+            SETTINGS: pa.concat_tables([pa.table(settings), *tokens], promote_options="default"),
         }
 
 
@@ -165,7 +201,7 @@ def compare(
         old[before[known]] = known
         was = _digests(usable[RECORDS], "digest")
         changed = (old < 0) | (was[old] != digest if len(was) else True)
-        touched, blocks = _touched(rows, holders, model, changed, _capped(usable), cap)
+        touched, blocks = _touched(rows, holders, model, changed, _tokens(usable, BY_TOKEN), cap)
     else:
         blocks = blocks_of(rows, holders, model.profile, cap=cap)
     capped = capped_of(blocks)
@@ -187,13 +223,25 @@ def compare(
         count = len(chosen)
         found = scored_pairs(connection, rows, chosen, model, frequencies, wanted)
     found = finished(found)
+    judged: pa.Table | None = None
+    opened = np.ones(rows.records, np.bool_) if touched is None else touched.copy()
     if usable is not None and touched is not None:
-        stay = _still(usable[PAIRS], before, touched)
-        found = pa.concat_tables([stay, found.cast(stay.schema)]).combine_chunks()
-        left, right = (found[f"rec_{side}"].to_numpy() for side in "lr")
-        found = found.take(pa.array(np.lexsort((right, left))))
+        stay, left_over = _still(usable[PAIRS], before, touched)
+        opened[left_over] = True
+        decided = usable[RECORDS]["by_hand"].to_numpy()
+        opened[before[decided & (before >= 0)]] = True
+        opened[holders.holding(_tokens(usable, SPREAD_AS))] = True
+        found = pa.concat_tables([stay, found], promote_options="default").combine_chunks()
+        both = packed_pairs(found["rec_l"].to_numpy(), found["rec_r"].to_numpy())
+        found = found.take(pa.array(np.argsort(both, kind="stable")))  # two runs in order: merged, not sorted
+        judged = found.select(JUDGED.names)
+        judged = pa.table(
+            {name: pc.fill_null(judged[name], pa.scalar(0, pa.int8()).cast(judged[name].type)) for name in JUDGED.names}
+        )
     return Compared(
-        pairs=found.combine_chunks(),
+        pairs=found.select([*SCORED.names, "one_home"]).combine_chunks(),
+        judged=judged,
+        open=opened,
         holders=holders,
         agreed=shared,
         over_shared=over_shared,
@@ -213,16 +261,15 @@ def homes_of(connection: duckdb.DuckDBPyConnection, rows: Numbered, households: 
     nothing = np.zeros(0, np.int64)
     if households is None or households.num_rows == 0:
         return Homes(rec=nothing, token=nothing)
-    connection.register("households_in", households)
-    found = connection.execute(f"""
-        SELECT {name_digest("ref_a")} AS one, household FROM households_in
-        WHERE type = 'household' AND household IS NOT NULL
-    """).fetchnumpy()
-    connection.unregister("households_in")
-    rec = rows.places_of(np.asarray(found["one"], np.uint64))
-    token = np.asarray(found["household"], np.int64)[rec >= 0]
+    of = pc.and_(pc.equal(households["type"], "household"), pc.is_valid(households["household"]))
+    lived = np.flatnonzero(pc.fill_null(of, False).to_numpy())
+    named = name_digests(connection, households["agency"], households["flow"], households["ref_a"])
+    rec = rows.places_of(*(digests[lived] for digests in named))
+    token = gathered(households["household"], lived)[0][rec >= 0]
     rec = rec[rec >= 0]
-    order = np.lexsort((token, rec))
+    order = order_of(rec)
+    some = repeated(rec[order])
+    order[some] = order[some][np.lexsort((token[order[some]], rec[order[some]]))]
     rec, token = rec[order], token[order]
     again = np.zeros(len(rec), np.bool_)
     again[1:] = (rec[1:] == rec[:-1]) & (token[1:] == token[:-1])
@@ -291,15 +338,16 @@ def _digests(table: pa.Table, name: str) -> Digests:
     return np.ascontiguousarray(table[name].to_numpy()).view(np.uint64)
 
 
-def _still(pairs: pa.Table, before: Ints, touched: Flags) -> pa.Table:
-    """The kept pairs of which neither record is gone or touched, by tonight's numbers."""
+def _still(pairs: pa.Table, before: Ints, touched: Flags) -> tuple[pa.Table, Ints]:
+    """The kept pairs of which neither record is gone or touched, by tonight's numbers; and whom the others leave."""
     left, right = (before[pairs[f"rec_{side}"].to_numpy()] for side in "lr")
     stay = (left >= 0) & (right >= 0)
     stay[stay] = ~(touched[left[stay]] | touched[right[stay]])
     kept = pairs.filter(pa.array(stay))
     for n, side in enumerate((left, right)):
         kept = kept.set_column(n, pairs.schema.field(n), pa.array(side[stay].astype(np.int32)))
-    return kept.cast(_PAIRS_SCHEMA)
+    left_over = np.concatenate([side[~stay] for side in (left, right)])
+    return kept.cast(_PAIRS_SCHEMA), left_over[left_over >= 0]
 
 
 def _digest(kept: Mapping[str, pa.Table], name: str) -> str | None:
@@ -310,12 +358,14 @@ def _digest(kept: Mapping[str, pa.Table], name: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _capped(kept: Mapping[str, pa.Table]) -> dict[str, Ints]:
-    """By key, the blocks that were skipped."""
+def _tokens(kept: Mapping[str, pa.Table], prefix: str) -> dict[str, Ints]:
+    """By key of this beginning, what was kept: the blocks that were skipped, or the numbers of too many persons."""
+    listed = kept[SETTINGS].filter(
+        pc.and_(pc.is_valid(kept[SETTINGS]["token"]), pc.starts_with(kept[SETTINGS]["key"], prefix))
+    )
     found: dict[str, list[int]] = {}
-    capped = kept[SETTINGS].filter(pc.is_valid(kept[SETTINGS]["token"]))
-    for key, token in zip(capped["key"].to_pylist(), capped["token"].to_pylist(), strict=True):
-        found.setdefault(key, []).append(token)
+    for key, token in zip(listed["key"].to_pylist(), listed["token"].to_pylist(), strict=True):
+        found.setdefault(key if prefix == BY_TOKEN else key.removeprefix(prefix), []).append(token)
     return {key: np.array(sorted(tokens), np.int64) for key, tokens in found.items()}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from linkage.matching.numbering import Flags, Ints, Numbered, ends_of, groups_of, packed
+from linkage.matching.numbering import Flags, Ints, Numbered, ends_of, groups_of, packed, texts_at
 from linkage.matching.persons import Move, keep_ids
 
 
@@ -45,7 +45,7 @@ def lasting_ids(rows: Numbered, person: Ints, old: Ints, old_ids: pa.Array, new_
     fresh = np.flatnonzero(given < 0)
     given[fresh] = len(old_ids) + np.arange(len(fresh))
     every = pa.concat_arrays([old_ids, pa.array([new_id() for _ in range(len(fresh))], pa.string())])
-    people = every.take(pa.array(given))
+    people = texts_at(every, given)
     merges, splits = _moves(now[~alone], before[~alone], people, old_ids)
     return Lasting(people=people, person=of, merges=merges, splits=splits)
 

@@ -23,7 +23,7 @@ from linkage.matching.identifiers import LOCAL, SPREAD, compare_numbers, drop_sh
 from linkage.matching.incremental import KEPT, PEOPLE, RECORDS, Compared, compare
 from linkage.matching.lasting import lasting_ids
 from linkage.matching.model import BadModel, Model, default_model, linker
-from linkage.matching.numbering import Ints, Numbered, numbered, whole
+from linkage.matching.numbering import Ints, Numbered, numbered, texts_at, whole
 from linkage.matching.overrides import Overrides, RecordKey, RecordPair, without_bridges
 from linkage.matching.persons import Edge, Partition, Rules, changes, cluster, keep_ids
 from linkage.matching.scoring import scored
@@ -32,12 +32,11 @@ from linkage.matching.settling import (
     BY_MODEL,
     BY_NUMBER,
     RULES,
+    TIE,
     ByHand,
     Settled,
     fields_said,
-    reviewed,
     settle,
-    without,
 )
 from linkage.matching.training import train
 from linkage.matching.workspace import load_persons, open_workspace, profile_of
@@ -182,24 +181,25 @@ def link(
         severed = _packed(overrides.sever, rows)
         apart = severed | _packed(overrides.must_not_link, rows)
         by_hand = ByHand(apart=apart, joined=_packed(overrides.must_link, rows) - apart, severed=severed)
-        pairs = without(found.pairs, apart)
-        settled = settle(connection, rows, pairs, found.holders, by_hand, found.agreed)
         old, old_ids = _before(connection, rows, found, kept, previous)
+        settled = settle(
+            connection, rows, found.pairs, found.holders, by_hand, found.agreed, found.earlier(old, by_hand)
+        )
         lasting = lasting_ids(rows, settled.person, old, old_ids, new_id)
-        said = _said(connection, rows, pairs, settled, apart)
+        said = _said(connection, rows, found.pairs, settled)
     over_shared = {
-        scheme: found.over_shared.get(scheme, 0) + settled.over_shared.get(scheme, 0)
-        for scheme in (*found.over_shared, *settled.over_shared)
+        scheme: found.over_shared.get(scheme, 0) + len(settled.spread.get(scheme, ()))
+        for scheme in (*found.over_shared, *settled.spread)
     }
     return Linkage(
         pairs=said.pairs,
         clusters=pa.table(
-            {**rows.names(np.arange(rows.records)), "person_id": lasting.people.take(pa.array(lasting.person))},
+            {**rows.names(np.arange(rows.records)), "person_id": texts_at(lasting.people, lasting.person)},
             schema=CLUSTERS,
         ),
         reviews=said.reviews,
         model=model,
-        kept=found.kept(rows, lasting.people, lasting.person),
+        kept=found.kept(rows, lasting.people, lasting.person, settled, by_hand),
         report=Report(
             records=rows.records,
             rows=len(rows.rec),
@@ -231,7 +231,6 @@ def _said(
     rows: Numbered,
     pairs: pa.Table,
     settled: Settled,
-    apart: frozenset[tuple[int, int]],
 ) -> _Said:
     """The pairs that reached `possible`, and those to look at, with the names of their records."""
     judged = settled.judged
@@ -250,9 +249,9 @@ def _said(
             "agreed": fields["agreed"], "differs": fields["differs"],
         }
     ).cast(PAIRS)  # fmt: skip
-    wanted, tied = reviewed(rows, pairs, settled, apart)
-    reviews = named.take(pa.array(np.searchsorted(places, wanted)))
-    reason = pc.if_else(pa.array(tied), "tie", reviews["rule"])
+    wanted = np.flatnonzero(settled.review[places])
+    reviews = named.take(pa.array(wanted))
+    reason = pc.if_else(pa.array(settled.review[places[wanted]] == TIE), "tie", reviews["rule"])
     return _Said(pairs=named, reviews=reviews.append_column("reason", reason).cast(REVIEWS))
 
 

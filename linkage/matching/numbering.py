@@ -31,6 +31,8 @@ Flags = npt.NDArray[np.bool_]
 KEY: Final = ("agency", "flow", "record_ref")
 _SIDE: Final = 32
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+_MIX_TOO: Final = np.uint64(0xBF58476D1CE4E5B9)
+REF_LENGTH: Final = 64  # of a record_ref: hex digits of a keyed token
 
 
 def content_columns(profile: Profile) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ class Numbered:
 
     @cached_property
     def _by_name(self) -> tuple[Ints, Digests]:
-        order = np.argsort(self.name[0])
+        order = order_of(self.name[0])
         return order, self.name[0][order]
 
     @cached_property
@@ -103,7 +105,7 @@ class Numbered:
     def places_of(self, first: Digests, second: Digests | None = None) -> Ints:
         """The record of each of these names, by one or both of its digests; -1 where there is no such record."""
         order, known = self._by_name
-        asked = np.argsort(first)  # in order, a search finds its neighbours in the cache
+        asked = order_of(first)  # in order, a search finds its neighbours in the cache
         there, at = contains(known, first[asked])
         found = np.full(len(first), -1, np.int64)
         found[asked[there]] = order[at[there]]
@@ -113,12 +115,9 @@ class Numbered:
 
     def names(self, recs: npt.NDArray[Any], suffix: str = "") -> dict[str, pa.Array]:
         """The three columns that name these records."""
-        sources = pa.array(self.source[recs])
-        parts = {
-            name: pa.array([source[n] for source in self.sources], pa.string()).take(sources)
-            for n, name in enumerate(KEY[:2])
-        }
-        parts["record_ref"] = self._refs.take(pa.array(self.first[recs]))
+        sources = self.source[recs]
+        parts = {name: _spelled([source[n] for source in self.sources], sources) for n, name in enumerate(KEY[:2])}
+        parts["record_ref"] = texts_at(self._refs, self.first[recs])
         return {f"{name}{suffix}": column for name, column in parts.items()}
 
 
@@ -126,15 +125,14 @@ def numbered(
     connection: duckdb.DuckDBPyConnection, persons: pa.Table, profile: Profile, duplicates: Iterable[tuple[str, str]]
 ) -> Numbered:
     """Number the rows and records of `persons`."""
-    codes, sources = _sources(persons)
+    codes, sources = _sources(persons["agency"], persons["flow"])
     first, second = _names(connection, persons)
     connection.register("persons_in", persons)
     content = ", ".join(content_columns(profile))
     made = connection.execute(f"SELECT hash({content}) AS digest FROM persons_in").fetchnumpy()
     digest = np.asarray(made["digest"], np.uint64)
     connection.unregister("persons_in")
-    order = np.argsort(first)
-    order = order[np.argsort(codes[order].astype(np.int16), kind="stable")]
+    order = order_of(packed_source(codes, first))
     some = repeated(first[order])  # rows of one record, or hardly ever of two
     order[some] = order[some][np.lexsort([column[order[some]] for column in (digest, second, first, codes)])]
     new = _changes(codes[order], first[order], second[order])
@@ -159,18 +157,70 @@ def numbered(
 
 def _names(connection: duckdb.DuckDBPyConnection, named: pa.Table) -> tuple[Digests, Digests]:
     """Two digests of the name of each row's record: by both together no two names are taken for one."""
-    connection.register("named_in", named.select(list(KEY)))
-    # A digest of several values hangs on that of each, so the second is of less of the record_ref: two names that
-    # collide in one do not in the other.
-    sql = f"SELECT {name_digest('record_ref')} AS one, hash(record_ref[9:]) AS two FROM named_in"
-    made = connection.execute(sql).fetchnumpy()
-    connection.unregister("named_in")
-    return np.asarray(made["one"], np.uint64), np.asarray(made["two"], np.uint64)
+    return name_digests(connection, *(named[name] for name in KEY))
+
+
+def name_digests(
+    connection: duckdb.DuckDBPyConnection, agency: pa.ChunkedArray, flow: pa.ChunkedArray, ref: pa.ChunkedArray
+) -> tuple[Digests, Digests]:
+    """Two digests of each of these names, a column each of its parts."""
+    codes, sources = _sources(agency, flow)
+    first, second = (np.empty(len(ref), np.uint64) for _ in range(2))
+    start = 0
+    for chunk in (one for one in ref.chunks if len(one)):
+        end = start + len(chunk)
+        first[start:end], second[start:end] = _ref_digests(connection, chunk)
+        start = end
+    if sources:
+        said = [connection.execute("SELECT hash(?, ?)", source).fetchall()[0][0] for source in sources]
+        first ^= np.array(said, np.uint64)[codes]
+    return mixed(first, 0), second
+
+
+def _coded(texts: pa.ChunkedArray) -> pa.DictionaryArray:
+    """Texts of which there are few, each once; most pieces of a table hold one alone."""
+    pieces = []
+    for chunk in texts.chunks:
+        if not len(chunk):
+            continue
+        ends = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        first = (chunk[0].as_py() or "").encode()
+        alike = not chunk.null_count and bool((np.diff(ends) == len(first)).all())
+        if alike and chunk.buffers()[2][int(ends[0]) : int(ends[-1])].to_pybytes() == first * len(chunk):
+            one = pa.array(np.zeros(len(chunk), np.int32))
+            pieces.append(pa.DictionaryArray.from_arrays(one, pa.array([first.decode()], chunk.type)))
+        else:
+            pieces.append(pc.dictionary_encode(chunk))
+    return whole(pa.chunked_array(pieces, pa.dictionary(pa.int32(), texts.type)).unify_dictionaries())
 
 
 def name_digest(ref: str) -> str:
-    """SQL: a digest of a record's name, its record_ref in column `ref`."""
+    """SQL: a digest of a record's name, its record_ref in column `ref`; not that of `name_digests`, which is faster."""
     return f"hash(agency, flow, {ref})"
+
+
+def _ref_digests(connection: duckdb.DuckDBPyConnection, refs: pa.Array) -> tuple[Digests, Digests]:
+    """Two digests of each text: by words where it is as long as record_refs are, and else by DuckDB."""
+    ends = np.frombuffer(refs.buffers()[1], np.int32)[refs.offset : refs.offset + len(refs) + 1]
+    usual = np.diff(ends) == REF_LENGTH
+    if not usual.all():
+        first, second = (np.empty(len(refs), np.uint64) for _ in range(2))
+        some = pa.array(usual)
+        if usual.any():
+            first[usual], second[usual] = _ref_digests(connection, refs.filter(some))
+        connection.register("refs_in", pa.table({"ref": refs.filter(pc.invert(some))}))
+        made = connection.execute("SELECT hash(ref) AS one, hash(ref[3:]) AS two FROM refs_in").fetchnumpy()
+        connection.unregister("refs_in")
+        first[~usual], second[~usual] = (np.asarray(made[name], np.uint64) for name in ("one", "two"))
+        return first, second
+    words = np.frombuffer(refs.buffers()[2], np.uint8)[ends[0] : ends[-1]].view(np.uint64).reshape(len(refs), -1)
+    first, second = np.zeros(len(refs), np.uint64), np.full(len(refs), _MIX)
+    for n in range(words.shape[1]):
+        first = (first ^ words[:, n]) * _MIX
+        first ^= first >> np.uint64(32)
+        second = (second + words[:, -1 - n]) * _MIX_TOO
+        second ^= second >> np.uint64(29)
+    return first, second
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
@@ -181,10 +231,35 @@ def whole(column: pa.ChunkedArray) -> pa.Array:
     return joined
 
 
-def _sources(persons: pa.Table) -> tuple[Places, tuple[tuple[str, str], ...]]:
-    if persons.num_rows == 0:
+def texts_at(texts: pa.Array, places: npt.NDArray[Any]) -> pa.Array:
+    """The texts at some places: those of one length are moved as blocks of so many bytes."""
+    if not len(texts):
+        return texts.take(pa.array(places, pa.int64()))
+    ends = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    size = int(ends[1] - ends[0])
+    if not size or texts.null_count or not (np.diff(ends) == size).all() or len(places) * size >= 1 << 31:
+        return texts.take(pa.array(places))
+    held = np.frombuffer(texts.buffers()[2], np.uint8)[ends[0] : ends[-1]]
+    moved = np.take((held.view(np.uint64) if size % 8 == 0 else held).reshape(len(texts), -1), places, axis=0)
+    bounds = np.arange(0, (len(places) + 1) * size, size, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(places), pa.py_buffer(bounds), pa.py_buffer(moved))
+
+
+def _spelled(words: list[str], codes: Places) -> pa.Array:
+    """The words of these codes, of which there are few."""
+    if len(codes) and (codes[1:] >= codes[:-1]).all():
+        return pa.concat_arrays([
+            pa.repeat(pa.scalar(words[code], pa.string()), int(count))
+            for code, count in enumerate(np.bincount(codes, minlength=len(words)).tolist())
+        ])  # fmt: skip
+    return pa.array(words, pa.string()).take(pa.array(codes))
+
+
+def _sources(agencies: pa.ChunkedArray, flows: pa.ChunkedArray) -> tuple[Places, tuple[tuple[str, str], ...]]:
+    """The flow of each row, by its place among all flows, and these in order."""
+    if len(agencies) == 0:
         return np.zeros(0, np.int32), ()
-    agency, flow = (pc.dictionary_encode(whole(persons[name])) for name in KEY[:2])
+    agency, flow = (_coded(column) for column in (agencies, flows))
     both = agency.indices.to_numpy().astype(np.int64) * len(flow.dictionary) + flow.indices.to_numpy()
     used, inverse = np.unique(both, return_inverse=True)
     names = [
@@ -225,12 +300,70 @@ def ends_of(pairs: Ints) -> tuple[Ints, Ints]:
     return pairs >> _SIDE, pairs & ((1 << _SIDE) - 1)
 
 
+def packed_source(source: Places, name: Digests) -> Digests:
+    """A number that sorts names by source, and within a source nearly by their digest."""
+    bits = np.uint64(max(1, int(source.max(initial=0)).bit_length()))
+    return source.astype(np.uint64) << (np.uint64(64) - bits) | name >> bits
+
+
+def order_of(values: npt.NDArray[Any]) -> Ints:
+    """The places of 64-bit numbers in their order, equal ones as they come (a stable argsort).
+
+    As many of the high bits as leave room for the place are sorted together with it: to sort numbers is faster.  Then
+    those few runs are put in order whose numbers differ in their low bits alone.
+    """
+    bits = np.uint64(max(1, (len(values) - 1).bit_length()))
+    key = values.view(np.uint64) ^ np.uint64(1 << 63 if values.dtype == np.int64 else 0)
+    both = key >> bits << bits | np.arange(len(values), dtype=np.uint64)
+    both.sort()
+    order = (both & np.uint64((1 << int(bits)) - 1)).astype(np.int64)
+    high = both >> bits
+    unlike = (high[1:] == high[:-1]) & (values[order[1:]] != values[order[:-1]])
+    if unlike.any():
+        starts, ends = groups_of(high)
+        run = np.unique(np.searchsorted(starts, np.flatnonzero(unlike), side="right") - 1)
+        sizes = (ends - starts)[run]
+        places = np.repeat(starts[run], sizes) + ramp(sizes)
+        mine = order[places]
+        order[places] = mine[np.lexsort((mine, values[mine], np.repeat(run, sizes)))]
+    return order
+
+
 def contains(sorted_values: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> tuple[Flags, Ints]:
     """Which of `wanted` are in a sorted array, and where they would be."""
     if len(sorted_values) == 0:
         return np.zeros(len(wanted), np.bool_), np.zeros(len(wanted), np.int64)
     places = np.minimum(np.searchsorted(sorted_values, wanted), len(sorted_values) - 1)
     return sorted_values[places] == wanted, places
+
+
+def maybe_among(few: Ints, many: Ints) -> Flags:
+    """Which of many numbers could be among a few: certainly all that are, and hardly any others."""
+    bits = max(10, (8 * len(few)).bit_length())
+    at = (few.view(np.uint64) * _MIX) >> np.uint64(64 - bits)
+    there = np.zeros(1 << bits, np.bool_)
+    there[at] = True
+    return np.asarray(there[(many.view(np.uint64) * _MIX) >> np.uint64(64 - bits)])
+
+
+def components(count: int, left: Ints, right: Ints) -> Ints:
+    """For each of `count` nodes the least node that edges connect it with.
+
+    Each round hooks every root to the least neighbouring one and halves the paths: a few rounds, as components are
+    small.  Source: Shiloach and Vishkin 1982, doi:10.1016/0196-6774(82)90008-6.
+    """
+    least = np.arange(count, dtype=np.int64)
+    while len(left):
+        one, other = least[left], least[right]
+        apart = one != other
+        left, right, one, other = left[apart], right[apart], one[apart], other[apart]
+        np.minimum.at(least, np.maximum(one, other), np.minimum(one, other))
+        while True:
+            above = least[least]
+            if np.array_equal(above, least):
+                break
+            least = above
+    return least
 
 
 def pairs_within(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:

@@ -16,12 +16,23 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from linkage.matching.bands import HELD, MATCHED, banded
+from linkage.matching.bands import HELD, MATCH_BAR, MATCHED, POSSIBLE_BAR, UPPER_BAR, banded
 from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE
 from linkage.matching.holders import CONFLICTING, Bits, Holders
 from linkage.matching.identifiers import ALL_SCHEMES
-from linkage.matching.numbering import Flags, Ints, Numbered, contains, packed_pairs
+from linkage.matching.numbering import (
+    Flags,
+    Ints,
+    Numbered,
+    Places,
+    components,
+    contains,
+    ends_of,
+    maybe_among,
+    packed_pairs,
+)
 from linkage.matching.persons import Edge, Rules, cluster
 
 if TYPE_CHECKING:
@@ -34,6 +45,10 @@ NO_RULE: Final = "none"
 RULES: Final = (*MATCHED, *HELD, NO_RULE)
 LEVEL_BITS: Final = 5  # a level, and one for "not comparable", fit in so many bits
 SOURCE_BITS: Final = 63
+LOOK: Final = 1
+TIE: Final = 2
+BARS: Final = (POSSIBLE_BAR, MATCH_BAR, UPPER_BAR)
+MOST_YEARS: Final = 200  # between two births; more are as many
 BARRED: Final = ("twin", "swapped")  # rules whose pairs share no person, not through a third record either
 
 Codes = npt.NDArray[np.int8]
@@ -46,7 +61,6 @@ class Judged:
 
     rule: Codes
     upper: Flags
-    strength: npt.NDArray[np.float64]
     agreed: Bits
     differs: Bits
 
@@ -67,12 +81,41 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """Persons: for each record the least record of its person; the pairs as judged, and the ties (packed)."""
+    """Persons: for each record the least record of its person; and what became of each pair, in order.
+
+    `review` is LOOK for a pair that a link reviewer should look at, TIE if it is one because others fitted equally
+    well, and else 0.  `spread` are the numbers that too many persons hold.
+    """
 
     person: Ints
     judged: Judged
-    ties: Ints
-    over_shared: Mapping[str, int]
+    review: Codes
+    spread: Mapping[str, Ints]
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """What the next run takes over for pairs that settle as before: see JUDGED."""
+        said = self.judged
+        return {"rule": said.rule, "upper": said.upper, "agreed": said.agreed, "differs": said.differs,
+                "review": self.review}  # fmt: skip
+
+
+SCORED_RECORDS: Final = pa.schema([("rec_l", pa.int32()), ("rec_r", pa.int32())])
+JUDGED: Final = pa.schema([
+    ("rule", pa.int8()), ("upper", pa.bool_()), ("agreed", pa.int16()), ("differs", pa.int16()), ("review", pa.int8()),
+])  # fmt: skip
+"""The columns that `Settled.columns` holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What the run before came to: by record its person (any number, equal for one person), by pair JUDGED.
+
+    `open` are the records about which anything is new: only whoever they reach settles in another way.
+    """
+
+    person: Ints
+    judged: pa.Table
+    open: Flags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +126,31 @@ class ByHand:
     joined: frozenset[Pair]
     severed: frozenset[Pair] = frozenset()  # of `apart`, those for good
 
+    def records(self) -> Ints:
+        """Whom anything was decided about."""
+        return np.unique(np.array([*self.apart, *self.joined], np.int64).ravel())
+
+    def renamed(self, number: Ints) -> ByHand:
+        """The same by other numbers of the records."""
+        apart, joined, severed = (
+            frozenset((int(number[one]), int(number[other])) for one, other in pairs)
+            for pairs in (self.apart, self.joined, self.severed)
+        )
+        return ByHand(apart=apart, joined=joined, severed=severed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Among:
+    """Records by number: the flow of each, and by flow whether it may hold a person twice."""
+
+    source: Places
+    may_repeat: Flags
+
+    @property
+    def records(self) -> int:
+        """How many there are."""
+        return len(self.source)
+
 
 def settle(
     connection: duckdb.DuckDBPyConnection,
@@ -91,31 +159,90 @@ def settle(
     holders: Holders,
     by_hand: ByHand,
     agreed: tuple[Ints, Bits] | None = None,
+    earlier: Earlier | None = None,
 ) -> Settled:
-    """Band and cluster, and again without the numbers that more than SPREAD persons then hold.
+    """Persons of these pairs, less those that people have set apart, which hold nothing.
 
     `pairs` are of comparing.SCORED, with `one_home`, in order; `agreed` is that of `holders`, if it is known already.
+    Rules act along pairs, numbers that two records share, and what people have decided: so with `earlier` only
+    those are settled anew whom these lead to from a record that is `open`, and the others are as they were.
     """
-    over: dict[str, int] = defaultdict(int)
-    left, right = (pairs[f"rec_{side}"].to_numpy().astype(np.int64) for side in "lr")
+    left, right = (pairs[f"rec_{side}"].to_numpy() for side in "lr")
+    live = ~contains(np.unique(packed_pairs(*_columns(by_hand.apart))), packed_pairs(left, right))[0]
+    if earlier is None:
+        among = Among(source=rows.source, may_repeat=rows.may_repeat)
+        return _all_settled(connection, among, pairs, live, holders, by_hand, agreed)
+    near = _reached(earlier.open, left, right, (agreed or holders.agreed())[0])
+    recs = np.flatnonzero(near)
+    number = np.cumsum(near) - 1
+    places = np.flatnonzero(near[left])
+    some = pairs.take(pa.array(places))
+    for n, side in enumerate((left, right)):
+        some = some.set_column(n, SCORED_RECORDS.field(n), pa.array(number[side[places]].astype(np.int32)))
+    anew = _all_settled(
+        connection, Among(source=rows.source[recs], may_repeat=rows.may_repeat), some, live[places],
+        holders.among(near, number), by_hand.renamed(number), None,
+    )  # fmt: skip
+    columns = {name: np.array(earlier.judged[name].to_numpy(zero_copy_only=False)) for name in JUDGED.names}
+    for name, column in anew.columns().items():
+        columns[name][places] = column
+    person = np.arange(rows.records, dtype=np.int64)
+    others = np.flatnonzero(~near)
+    least = np.zeros(int(earlier.person.max(initial=0)) + 1, np.int64)
+    least[earlier.person[others[::-1]]] = others[::-1]  # the last to be written is the least
+    person[others] = least[earlier.person[others]]
+    person[recs] = recs[anew.person]
+    review = columns.pop("review")
+    return Settled(person=person, judged=Judged(**columns), review=review, spread=anew.spread)
+
+
+def _reached(open_records: Flags, left: Places, right: Places, sharing: Ints) -> Flags:
+    """Whom the open records reach, by pairs and by numbers shared."""
+    near = open_records.copy()
+    one, other = ends_of(sharing)
+    one, other = np.concatenate([left, one]), np.concatenate([right, other])
+    while len(one):
+        mine, theirs = near[one], near[other]
+        crossing = mine != theirs
+        if not crossing.any():
+            break
+        near[one[crossing]] = near[other[crossing]] = True
+        far = ~(mine | theirs)
+        one, other = one[far], other[far]
+    return near
+
+
+def _all_settled(
+    connection: duckdb.DuckDBPyConnection, rows: Among, pairs: pa.Table, live: Flags, holders: Holders,
+    by_hand: ByHand, agreed: tuple[Ints, Bits] | None,
+) -> Settled:  # fmt: skip
+    """Band and cluster, and again without the numbers that more than SPREAD persons then hold."""
+    places = np.flatnonzero(live)
+    some = pairs if live.all() else pairs.take(pa.array(places))
+    over: dict[str, list[Ints]] = defaultdict(list)
     while True:
-        judged = _judged(connection, rows, pairs, holders, agreed or holders.agreed(), by_hand.severed)
-        person, ties = _clustered(rows, left, right, judged, holders, by_hand)
+        judged = _judged(connection, rows, some, holders, agreed or holders.agreed(), by_hand.severed)
+        person, ties = _clustered(connection, rows, some, judged, holders, by_hand)
         spread = holders.spread(person)
         if not spread:
-            return Settled(person=person, judged=judged, ties=ties, over_shared=over)
+            break
         for scheme, numbers in spread.items():
-            over[scheme] += len(numbers)
+            over[scheme].append(numbers)
         holders, agreed = holders.without(spread), None
-
-
-def without(pairs: pa.Table, apart: Iterable[Pair]) -> pa.Table:
-    """The pairs less those that people have set apart."""
-    gone = np.unique(packed_pairs(*_columns(apart)))
-    if not len(gone):
-        return pairs
-    both = packed_pairs(pairs["rec_l"].to_numpy(), pairs["rec_r"].to_numpy())
-    return pairs.filter(pa.array(~contains(gone, both)[0]))
+    review = _review(rows, some, judged, person, ties, by_hand.apart)
+    whole = {
+        "rule": np.full(pairs.num_rows, RULES.index(NO_RULE), np.int8), "upper": np.zeros(pairs.num_rows, np.bool_),
+        "agreed": np.zeros(pairs.num_rows, np.int16), "differs": np.zeros(pairs.num_rows, np.int16),
+        "review": np.zeros(pairs.num_rows, np.int8),
+    }  # fmt: skip
+    found = Settled(person=person, judged=judged, review=review, spread={})
+    for name, column in found.columns().items():
+        whole[name][places] = column
+    review = whole.pop("review")
+    return Settled(
+        person=person, judged=Judged(**whole), review=review,
+        spread={scheme: np.concatenate(numbers) for scheme, numbers in over.items()},
+    )  # fmt: skip
 
 
 def worth_keeping(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, agreed: tuple[Ints, Bits]) -> Flags:
@@ -123,22 +250,53 @@ def worth_keeping(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, agreed
 
     Asked of the rules themselves: without any number, and with one that differs.  `agreed`: see Holders.agreed.
     """
-    both = packed_pairs(pairs["rec_l"].to_numpy(), pairs["rec_r"].to_numpy())
-    keep = contains(agreed[0], both)[0] | _near(pairs)
-    connection.register("judging_in", pairs.append_column("n", pa.array(np.arange(len(both)))))
+    nothing = np.zeros(pairs.num_rows, np.int16)
+    first, of = _alike(pairs, nothing, nothing)
+    few = pairs.take(pa.array(first))
+    kept = np.zeros(len(first), np.bool_)
+    connection.register("judging_in", few.append_column("n", pa.array(np.arange(len(first)))))
     for differs in ("[]", f"['{ALL_SCHEMES[0]}']"):
         imagined = f"SELECT *, []::VARCHAR[] AS id_agreed, {differs}::VARCHAR[] AS id_differs FROM judging_in"
-        found = connection.execute(f"SELECT n FROM ({banded(f'({imagined})')}) WHERE rule <> '{NO_RULE}'").fetchnumpy()[
-            "n"
-        ]
-        keep[found] = True
+        found = connection.execute(f"SELECT n FROM ({banded(f'({imagined})')}) WHERE rule <> '{NO_RULE}'")
+        kept[found.fetchnumpy()["n"]] = True
     connection.unregister("judging_in")
+    keep: Flags = (kept | _near(few))[of]
+    others = np.flatnonzero(~keep)
+    both = packed_pairs(*(pairs[f"rec_{side}"].to_numpy()[others] for side in "lr"))
+    maybe = np.flatnonzero(maybe_among(agreed[0], both))
+    keep[others[maybe]] = contains(agreed[0], both[maybe])[0]
     return keep
+
+
+def _alike(pairs: pa.Table, agreed: Bits, differs: Bits) -> tuple[Ints, Ints]:
+    """One pair of each kind that the rules can tell apart, and for each pair the place of its kind among these.
+
+    They go by levels and numbers, by which bars the probability reaches, by how far apart two birth years are, and by
+    whether two records are of one home: of these few combinations occur.
+    """
+    code = agreed.astype(np.int64) << len(ALL_SCHEMES) | differs
+    for field in FIELDS:
+        code = code << LEVEL_BITS | (pairs[f"gamma_{field}"].to_numpy() + 1)
+    code = code << 2 | np.searchsorted(np.array(BARS), pairs["probability"].to_numpy(), side="right")
+    code = code << 1 | pairs["one_home"].to_numpy()
+    years = pc.abs(pc.subtract(pairs["birth_year_l"], pairs["birth_year_r"]))
+    apart = np.minimum(pc.fill_null(years, MOST_YEARS + 1).to_numpy(), MOST_YEARS + 1)
+    apart[pc.is_null(years).to_numpy()] = MOST_YEARS + 2
+    return _each(code << 8 | apart)
+
+
+def _each(codes: Ints) -> tuple[Ints, Ints]:
+    """Where each code is first, and for all the place of their own among these."""
+    coded = pc.dictionary_encode(pa.array(codes))
+    of = coded.indices.to_numpy().astype(np.int64)
+    first = np.empty(len(coded.dictionary), np.int64)
+    first[of[::-1]] = np.arange(len(of) - 1, -1, -1)  # the last to be written is the first
+    return first, of
 
 
 def _judged(
     connection: duckdb.DuckDBPyConnection,
-    rows: Numbered,
+    rows: Among,
     pairs: pa.Table,
     holders: Holders,
     shared: tuple[Ints, Bits],
@@ -155,7 +313,7 @@ def _judged(
     rule[swapped], upper[swapped] = RULES.index("swapped"), False
     doubted = _by_a_sever(rows, pairs, rule, severed)
     rule[doubted], upper[doubted] = RULES.index("uncertain"), False
-    return Judged(rule=rule, upper=upper, strength=said["strength"], agreed=agreed, differs=differs)
+    return Judged(rule=rule, upper=upper, agreed=agreed, differs=differs)
 
 
 def contains_pairs(agreed: tuple[Ints, Bits], both: Ints) -> tuple[Flags, Bits]:
@@ -167,20 +325,23 @@ def contains_pairs(agreed: tuple[Ints, Bits], both: Ints) -> tuple[Flags, Bits]:
 def _banded(
     connection: duckdb.DuckDBPyConnection, pairs: pa.Table, agreed: Bits, differs: Bits
 ) -> dict[str, npt.NDArray[Any]]:
-    """Place of the rule in RULES, `upper` and the rounded weight of each pair, by the SQL of `bands`."""
-    connection.register("judging_in", _with_numbers(pairs, agreed, differs))
+    """Place of the rule in RULES and `upper` of each pair, by the SQL of `bands`."""
+    first, of = _alike(pairs, agreed, differs)
+    connection.register("judging_in", _with_numbers(pairs.take(pa.array(first)), agreed[first], differs[first]))
     found = connection.execute(f"""
-        SELECT n, (list_position({list(RULES)!r}, rule) - 1)::TINYINT AS rule, upper, round(weight, 6) AS strength
-        FROM ({banded(f"({_named_schemes(connection)})")})
+        SELECT (list_position({list(RULES)!r}, rule) - 1)::TINYINT AS rule, coalesce(upper, false) AS upper
+        FROM ({banded(f"({_named_schemes(connection)})")}) ORDER BY n
     """).fetchnumpy()
     connection.unregister("judging_in")
-    order = np.empty(len(found["n"]), np.int64)
-    order[found["n"]] = np.arange(len(order))
-    return {
-        "rule": np.asarray(found["rule"], np.int8)[order],
-        "upper": np.asarray(np.ma.filled(found["upper"], False), np.bool_)[order],
-        "strength": np.asarray(found["strength"], np.float64)[order],
-    }
+    return {"rule": np.asarray(found["rule"], np.int8)[of], "upper": np.asarray(found["upper"], np.bool_)[of]}
+
+
+def _rounded(connection: duckdb.DuckDBPyConnection, weights: npt.NDArray[np.float64]) -> list[float]:
+    """Weights to six places, as SQL rounds them."""
+    connection.register("weights_in", pa.table({"n": np.arange(len(weights)), "weight": weights}))
+    found = connection.execute("SELECT round(weight, 6) AS rounded FROM weights_in ORDER BY n").fetchnumpy()
+    connection.unregister("weights_in")
+    return [float(one) for one in np.asarray(found["rounded"], np.float64)]
 
 
 def fields_said(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, agreed: Bits, differs: Bits) -> pa.Table:
@@ -191,7 +352,7 @@ def fields_said(connection: duckdb.DuckDBPyConnection, pairs: pa.Table, agreed: 
     code = agreed.astype(np.int64) << len(ALL_SCHEMES) | differs
     for field in FIELDS:
         code = code << LEVEL_BITS | (pairs[f"gamma_{field}"].to_numpy() + 1)
-    _, first, of = np.unique(code, return_index=True, return_inverse=True)
+    first, of = _each(code)
     few = _with_numbers(pairs.take(pa.array(first)), agreed[first], differs[first])
     connection.register("judging_in", few)
     found = connection.sql(
@@ -227,7 +388,7 @@ def _near(pairs: pa.Table) -> Flags:
     return np.asarray((given >= NAME_CLOSE) & (family >= NAME_CLOSE) & (born == DOB_EQUAL))
 
 
-def _by_a_sever(rows: Numbered, pairs: pa.Table, rule: Codes, severed: Iterable[Pair]) -> Ints:
+def _by_a_sever(rows: Among, pairs: pa.Table, rule: Codes, severed: Iterable[Pair]) -> Ints:
     """Pairs that only their given name, date and home hold together, where one of them has matched its way to an end of
     a sever: a child's name before an adoption and after it look like that.  Called uncertain, as naming it would tell.
     """
@@ -247,7 +408,7 @@ def _by_a_sever(rows: Numbered, pairs: pa.Table, rule: Codes, severed: Iterable[
     return np.flatnonzero(doubtful & (near[left] | near[right]))
 
 
-def _swapped(rows: Numbered, pairs: pa.Table, rule: Codes, agreed: Bits, differs: Bits) -> Ints:
+def _swapped(rows: Among, pairs: pa.Table, rule: Codes, agreed: Bits, differs: Bits) -> Ints:
     """A number of one child under the name of another: the names fit a third record, which has a number of its own or
     which the second record's flow holds as somebody else."""
     left, right = (pairs[f"rec_{side}"].to_numpy().astype(np.int64) for side in "lr")
@@ -283,30 +444,17 @@ def _swapped(rows: Numbered, pairs: pa.Table, rule: Codes, agreed: Bits, differs
 # --- Clusters --------------------------------------------------------------------------------------------------------
 
 
-def components(count: int, left: Ints, right: Ints) -> Ints:
-    """For each of `count` nodes the least node that edges connect it with.
-
-    Each round hooks every root to the least neighbouring one and halves the paths: a few rounds, as components are
-    small.  Source: Shiloach and Vishkin 1982, doi:10.1016/0196-6774(82)90008-6.
-    """
-    least = np.arange(count, dtype=np.int64)
-    while len(left):
-        one, other = least[left], least[right]
-        apart = one != other
-        left, right, one, other = left[apart], right[apart], one[apart], other[apart]
-        np.minimum.at(least, np.maximum(one, other), np.minimum(one, other))
-        while True:
-            above = least[least]
-            if np.array_equal(above, least):
-                break
-            least = above
-    return least
-
-
 def _clustered(
-    rows: Numbered, left: Ints, right: Ints, judged: Judged, holders: Holders, by_hand: ByHand
+    connection: duckdb.DuckDBPyConnection,
+    rows: Among,
+    pairs: pa.Table,
+    judged: Judged,
+    holders: Holders,
+    by_hand: ByHand,
 ) -> tuple[Ints, Ints]:
     """The least record of each record's person, and the ties."""
+    left, right = (pairs[f"rec_{side}"].to_numpy().astype(np.int64) for side in "lr")
+    weight = pairs["weight"].to_numpy()
     match = np.flatnonzero(judged.match)
     hands = _columns(by_hand.joined)
     person = components(rows.records, np.concatenate([left[match], hands[0]]), np.concatenate([right[match], hands[1]]))
@@ -323,7 +471,11 @@ def _clustered(
     edges += [
         Edge(left=one, right=other, strength=(BY_NUMBER if number else BY_MODEL, -weight))
         for one, other, number, weight in zip(
-            left[mine].tolist(), right[mine].tolist(), by_number.tolist(), judged.strength[mine].tolist(), strict=True
+            left[mine].tolist(),
+            right[mine].tolist(),
+            by_number.tolist(),
+            _rounded(connection, weight[mine]),
+            strict=True,
         )
     ]
     bound = np.flatnonzero(among & ~rows.may_repeat[rows.source])
@@ -350,41 +502,43 @@ def _clustered(
     return person, np.unique(packed_pairs(*_columns(ties)))
 
 
-def _broken(rows: Numbered, person: Ints, holders: Holders, kept_apart: list[Ints]) -> Flags:
+def _broken(rows: Among, person: Ints, holders: Holders, kept_apart: list[Ints]) -> Flags:
     """By record, of the components' least: not everyone in it may be one person."""
     broken = np.zeros(rows.records, np.bool_)
     bound = np.flatnonzero(~rows.may_repeat[rows.source])
-    both = np.sort(person[bound] * max(1, len(rows.sources)) + rows.source[bound])
-    broken[both[1:][both[1:] == both[:-1]] // max(1, len(rows.sources))] = True
+    both = np.sort(person[bound] * max(1, len(rows.may_repeat)) + rows.source[bound])
+    broken[both[1:][both[1:] == both[:-1]] // max(1, len(rows.may_repeat))] = True
     broken[holders.several(person)] = True
     one, other = person[kept_apart[0]], person[kept_apart[1]]
     broken[one[one == other]] = True
     return broken
 
 
-def reviewed(
-    rows: Numbered, pairs: pa.Table, settled: Settled, apart: Iterable[Pair]
-) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """The places of the pairs that a link reviewer should look at, in order, and which of them are ties.
+def _review(rows: Among, pairs: pa.Table, judged: Judged, person: Ints, ties: Ints, apart: Iterable[Pair]) -> Codes:
+    """Of each pair whether a link reviewer should look at it: see Settled.
 
     Pairs held or uncertain that could still be one person, as no flow holds the two as two already; and pairs dropped
     because others fitted equally well.  Never a pair of two persons whom people have set `apart`, by whichever records.
     """
     left, right = (pairs[f"rec_{side}"].to_numpy().astype(np.int64) for side in "lr")
-    tied = contains(settled.ties, packed_pairs(left, right))[0]
-    person = settled.person
-    wanted = settled.judged.said & ~settled.judged.match & (person[left] != person[right])
+    tied = contains(ties, packed_pairs(left, right))[0]
+    open_pairs = np.flatnonzero((judged.said & ~judged.match & (person[left] != person[right])) | tied)
+    left, right, tied = person[left[open_pairs]], person[right[open_pairs]], tied[open_pairs]
     some = np.zeros(rows.records, np.bool_)
-    some[person[left[wanted]]] = some[person[right[wanted]]] = True
+    some[left] = some[right] = True
     bound = np.flatnonzero(some[person] & ~rows.may_repeat[rows.source])
-    for start in range(0, len(rows.sources), SOURCE_BITS):
+    wanted = ~tied
+    for start in range(0, len(rows.may_repeat), SOURCE_BITS):
         held = np.zeros(rows.records, np.int64)
         here = bound[(rows.source[bound] >= start) & (rows.source[bound] < start + SOURCE_BITS)]
         np.bitwise_or.at(held, person[here], np.int64(1) << (rows.source[here] - start).astype(np.int64))
-        wanted &= (held[person[left]] & held[person[right]]) == 0
+        wanted &= (held[left] & held[right]) == 0
     settled_apart = np.unique(packed_pairs(*(person[side] for side in _columns(apart))))
-    places = np.flatnonzero((wanted | tied) & ~contains(settled_apart, packed_pairs(person[left], person[right]))[0])
-    return places, tied[places]
+    allowed = ~contains(settled_apart, packed_pairs(left, right))[0]
+    review = np.zeros(pairs.num_rows, np.int8)
+    review[open_pairs[wanted & allowed]] = LOOK
+    review[open_pairs[tied & allowed]] = TIE
+    return review
 
 
 def _columns(pairs: Iterable[Pair]) -> tuple[Ints, Ints]:

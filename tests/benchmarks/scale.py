@@ -29,7 +29,7 @@ from linkage.matching.model import default_model
 from tests.benchmarks.population import after_a_night, encoded, households, population
 
 TOPIC: Final = "linkage"
-SIZES: Final = (125_000, 250_000, 500_000, 1_000_000)
+SIZES: Final = tuple(map(int, os.environ.get("SCALE_SIZES", "125000,250000,500000,1000000").split(",")))
 FAR: Final = 10_000_000
 CPU_LIMIT: Final = 60.0
 MEMORY_LIMIT: Final = 4096.0

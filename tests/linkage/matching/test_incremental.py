@@ -29,7 +29,7 @@ from linkage.records import FILTER_WORDS, FILTERS, IDENTIFIERS, PROFILES, TOKENS
 SOURCES = (("council", "education"), ("council", "social_care"), ("icb", "health"), ("police", "police"))
 REPEATS = frozenset({("police", "police")})
 CAP = 6
-EXAMPLES = int(os.environ.get("INCREMENTAL_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("INCREMENTAL_EXAMPLES", "4"))
 MODELS = {profile: default_model(profile) for profile in PROFILES}
 
 small = st.integers(0, 3)
@@ -62,7 +62,7 @@ rows = st.builds(
 )
 records = st.lists(rows, min_size=1, max_size=2).map(tuple)
 keys = st.tuples(st.sampled_from(SOURCES), st.integers(0, 9)).map(lambda key: (*key[0], f"r{key[1]}"))
-nights = st.dictionaries(keys, records, min_size=4, max_size=26)
+nights = st.dictionaries(keys, records, min_size=4, max_size=16)
 pairs_of_keys = st.frozensets(st.tuples(keys, keys).filter(lambda pair: pair[0] != pair[1]), max_size=2)
 overrides = st.builds(Overrides, must_link=pairs_of_keys, must_not_link=pairs_of_keys, sever=pairs_of_keys)
 homes = st.dictionaries(keys, st.frozensets(small, min_size=1, max_size=2), max_size=10)
