@@ -20,10 +20,11 @@ from linkage.evaluation.synthesise import synthesise
 from linkage.matching.link import link
 from linkage.matching.model import Model, default_model
 from linkage.records import Profile
+from tests.benchmarks.sizes import sized
 
 TOPIC: Final = "linkage"
-AREAS: Final = 100
-CHILDREN: Final = 300
+AREAS: Final = sized(100, 4)
+CHILDREN: Final = sized(300, 100)
 HARDER: Final[tuple[Mapping[str, float], ...]] = (
     {},
     {"twins": 8.0, "adoptions": 3.0},

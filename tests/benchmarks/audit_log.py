@@ -24,12 +24,13 @@ from audit.policy import Policy
 from audit.sequencer import Head, Pending, advance
 from audit.tiles import TILE_WIDTH, TileHashes, bundles_of, encode_bundle, tiles_of
 from audit.verify import LogFolder, consistency, fsck
+from tests.benchmarks.sizes import sized
 from tests.builders_log import ORIGIN, START_MS, MemoryTiles, an_event, put
 
 TOPIC = "audit"
-ENTRIES = 1_000_000
+ENTRIES = sized(1_000_000, 20_000)
 BATCH = 1_000
-PROOFS = 2_000
+PROOFS = sized(2_000, 200)
 
 Row = dict[str, object]
 

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from agreements import VOCABULARY, Decision, decide, reference
 from tests.agreements.worlds import World, world
+from tests.benchmarks.sizes import sized
 
 TOPIC: Final = "agreements"
-WORLDS: Final = 40
+WORLDS: Final = sized(40, 4)
 GOAL: Final = 150_000
 
 Row = dict[str, Any]

@@ -27,9 +27,10 @@ from linkage.agency.people import DEMOGRAPHICS
 from linkage.agency.standardise import Rules, standardise_people
 from linkage.records import FILTER_BITS, PROFILES
 from tests.benchmarks.febrl import write_febrl4
+from tests.benchmarks.sizes import sized
 
 TOPIC: Final = "linkage"
-ROUNDS: Final = 3
+ROUNDS: Final = sized(3, 1)
 GOAL: Final = 5.0
 PEER: Final = "clkhash==0.18.3"
 PEER_HOME: Final = Path("build") / "peers" / "clkhash"

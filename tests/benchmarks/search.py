@@ -22,10 +22,12 @@ from linkage.matching.families import FAMILY
 from linkage.matching.model import default_model
 from linkage.matching.search import EncodedRow, Index, TooManyCandidates
 from linkage.records import FILTER_WORDS, FILTERS, IDENTIFIERS, TOKENS
+from tests.benchmarks.sizes import sized
 
 TOPIC: Final = "linkage"
 PROFILE: Final = "guarded-2"
-SEARCHES: Final = 300
+SIZES: Final = ((sized(100_000, 5_000), 20.0), (sized(1_000_000, 20_000), 300.0))
+SEARCHES: Final = sized(300, 60)
 RECORDS_EACH: Final = 3
 
 Row = dict[str, Any]
@@ -33,7 +35,7 @@ Row = dict[str, Any]
 
 def rows() -> Iterator[Row]:
     """The rows of `make bench ONLY=linkage` about searching."""
-    for count, goal in ((100_000, 20.0), (1_000_000, 300.0)):
+    for count, goal in SIZES:
         persons = some_people(count)
         began = time.process_time()
         clusters = persons.select(["agency", "flow", "record_ref"]).append_column("person_id", persons["sever_ref"])
