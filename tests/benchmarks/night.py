@@ -45,6 +45,7 @@ from linkage.records import (
     persons_schema,
     schema_of,
 )
+from tests.benchmarks.sizes import sized
 from tests.builders import COUNCIL, ICB, POLICE, a_manifest, an_entry
 from tests.builders_broker import an_installation, dates
 
@@ -52,7 +53,7 @@ TOPIC: Final = "linkage"
 PROFILE: Final = Settings.model_fields["profile"].default
 FLOWS: Final = {COUNCIL: ("education",), ICB: ("health",), POLICE: ("police",)}
 CHUNK: Final = 8 * 1024 * 1024
-RECORDS: Final = 1_000_000
+RECORDS: Final = sized(1_000_000, 6_000)
 PILOT: Final = 150
 CHANGED: Final = 0.02
 CPU_GOAL: Final = 60.0

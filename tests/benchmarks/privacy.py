@@ -14,10 +14,13 @@ from linkage.evaluation.attack.bench import Bench, Setting
 from linkage.evaluation.attack.command import full_name
 from linkage.evaluation.attack.registry import ATTACKS
 from linkage.evaluation.attack.results import AttackResult
+from tests.benchmarks.sizes import sized
 
 TOPIC: Final = "privacy"
 PROFILES: Final = ("guarded", "accurate")
 AREA: Final = 200_000
+MOST: Final = sized(AREA, 400)
+MINUTES: Final = 60
 SEED: Final = 1
 
 Row = dict[str, Any]
@@ -108,7 +111,7 @@ class _Runs:
     def of(self, name: str, kind: Kind) -> list[AttackResult]:
         entry = ATTACKS[name]
         setting = Setting(
-            profile=full_name(self._profile), children=min(kind.children, entry.most), overlaps=(kind.overlap,),
+            profile=full_name(self._profile), children=min(kind.children, entry.most, MOST), overlaps=(kind.overlap,),
             errors=kind.errors, seed=SEED,
         )  # fmt: skip
         key = (name, setting.children, setting.overlaps, setting.errors)

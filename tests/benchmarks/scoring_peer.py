@@ -21,11 +21,12 @@ from linkage.matching.model import default_model
 from linkage.matching.numbering import Ints, Numbered, ends_of, numbered
 from linkage.matching.workspace import open_workspace
 from tests.benchmarks.population import FIRST_DAY, MISSING, Records, _postcode, encoded, population
+from tests.benchmarks.sizes import sized
 
 TOPIC: Final = "linkage"
-RECORDS: Final = 500_000
+RECORDS: Final = sized(500_000, 10_000)
 LEAST_PAIRS: Final = 500_000
-RUNS: Final = 3
+RUNS: Final = sized(3, 1)
 GOAL: Final = 0.7
 
 Row = dict[str, Any]
