@@ -197,11 +197,10 @@ class Agreement:
     limits: tuple[Limit, ...]
     grants: tuple[Grant, ...]
     canonical: bytes = field(repr=False)  # the RFC 8785 form that is signed
+    digest: str = field(init=False, repr=False, compare=False)  # SHA-256 of the canonical form, lower-case hex
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the canonical form, lower-case hex."""
-        return hashlib.sha256(self.canonical).hexdigest()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", hashlib.sha256(self.canonical).hexdigest())
 
     @property
     def ref(self) -> str:
@@ -240,11 +239,10 @@ class Restriction:
     at_most: Mode
     lift: Literal["never", "break_glass"] = "never"
     canonical: bytes = field(repr=False)  # the RFC 8785 form that is signed
+    digest: str = field(init=False, repr=False, compare=False)  # SHA-256 of the canonical form, lower-case hex
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the canonical form, lower-case hex."""
-        return hashlib.sha256(self.canonical).hexdigest()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", hashlib.sha256(self.canonical).hexdigest())
 
     @property
     def ref(self) -> str:

@@ -7,7 +7,7 @@ record: no fact of any record comes in.  What holder, information governance and
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -76,7 +76,7 @@ class NearMiss:
     text: str
     mode: Mode
     failed: tuple[str, ...]
-    words: tuple[str, ...]
+    words: tuple[str, ...] = ()  # of those that are told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ def explain_for_asker(
             continue
         higher = [miss for miss in near if miss.failed and miss.mode > best]
         if best:
-            unlock = _unlock(higher)
+            unlock = _unlock(q, higher)
             reasons.append(_asker_reason(q, category, "MODE_EXCEEDS", fill, unlock))
             continue
         code, nearest = _reason(q, near)
@@ -149,7 +149,7 @@ def explain_for_asker(
             of_it = {"date": _last_day(ended)}
             reasons.append(_asker_reason(q, category, ended.code or code, fill | of_it, None))
             continue
-        unlock = _unlock([nearest]) if nearest else None
+        unlock = _unlock(q, [nearest]) if nearest else None
         terms = _terms(q, grant_of(snapshot, nearest.grant)[1], nearest.failed) if nearest else {}
         reasons.append(_asker_reason(q, category, code, fill | terms, unlock))
     return reasons
@@ -245,7 +245,6 @@ def _near(q: Question, category: str) -> list[NearMiss]:
                     text=grant.text,
                     mode=_mode(q, agreement, grant, category),
                     failed=tuple(test for test in _CODES if test in tests),
-                    words=tuple(_words(q, grant, test) for test in _CODES if test in tests),
                 )
             )
     order = list(_CODES)
@@ -258,6 +257,12 @@ def _near(q: Question, category: str) -> list[NearMiss]:
             miss.grant,
         ),
     )
+
+
+def _worded(q: Question, miss: NearMiss) -> NearMiss:
+    """The same, with what would pass each test in words."""
+    grant = grant_of(q.snapshot, miss.grant)[1]
+    return replace(miss, words=tuple(_words(q, grant, test) for test in miss.failed))
 
 
 def _owned(q: Question, category: str) -> bool:
@@ -401,12 +406,12 @@ def _asker_reason(
     return AskerReason(source=q.source, category=category, code=code, sentence=_capital(sentence), unlock=unlock)
 
 
-def _unlock(misses: Sequence[NearMiss]) -> str | None:
+def _unlock(q: Question, misses: Sequence[NearMiss]) -> str | None:
     """What the nearest clause still wants, where that is little and in somebody's hands."""
     nearest = misses[0] if misses else None
     if nearest is None or len(nearest.failed) > NEAR:
         return None
-    return " and ".join(dict.fromkeys(nearest.words))
+    return " and ".join(dict.fromkeys(_worded(q, nearest).words))
 
 
 def _last_day(standing: Standing) -> str:
@@ -436,6 +441,7 @@ def _view(
     shown = decision.shown.get(category)
     witness = grant_of(q.snapshot, shown.under)[1] if shown else None
     code = _code(q, decision, category, granted, near, applied, gate, standing)
+    nearest = tuple(_worded(q, miss) for miss in [one for one in near if one.failed][:3])
     return CategoryView(
         category=category,
         mode=mode,
@@ -445,8 +451,8 @@ def _view(
         witness_text=witness.text if witness else None,
         also=shown.also if shown else (),
         held_back=back,
-        near=tuple(miss for miss in near if miss.failed)[:3],
-        sentence=_sentence(category, mode, decision, witness, back, [miss for miss in near if miss.failed], code),
+        near=nearest,
+        sentence=_sentence(category, mode, decision, witness, back, nearest, code),
     )
 
 

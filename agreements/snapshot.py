@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from agreements.agreement import Agreement, Document, Restriction
 from agreements.signing import PartyKey, Signature, StatusEvent, verify_event, verify_jws
@@ -29,6 +29,10 @@ class Standing:
     def live(self) -> bool:
         """Whether its clauses count."""
         return self.code is None
+
+
+_LIVE: Final = Standing(None)
+_REMEMBERED: Final = 4096  # standings a snapshot
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,7 +126,16 @@ class Snapshot:
 
     def standing(self, agreement: Agreement, source: str, recipient: str, at: datetime) -> Standing:
         """Whether an agreement is live for a pair at an instant, and if not, the first reason why."""
-        return next(self._objections(agreement, source, recipient, at), Standing(None))
+        key = (agreement.digest, source, recipient, at)
+        if (known := self._standings.get(key)) is None:
+            if len(self._standings) >= _REMEMBERED:
+                self._standings.clear()
+            known = self._standings[key] = next(self._objections(agreement, source, recipient, at), _LIVE)
+        return known
+
+    @cached_property
+    def _standings(self) -> dict[tuple[str, str, str, datetime], Standing]:
+        return {}
 
     def _objections(self, agreement: Agreement, source: str, recipient: str, at: datetime) -> Iterator[Standing]:
         for party in (source, recipient):
