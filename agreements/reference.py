@@ -6,7 +6,7 @@ which tests of a clause failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -126,63 +126,78 @@ def clause_mode(
 
 def failed(q: Question, agreement: Agreement, grant: Grant, category: str, held: Held | None) -> tuple[str, ...]:
     """The names of the tests that a clause fails, in a fixed order; those of the record only where facts are given."""
-    tests = _tests(q, agreement, grant, category)
-    if q.facts is not None:
-        tests |= _record_tests(q, q.facts, grant, held)
-    return tuple(name for name, holds in tests.items() if not holds())
+    return (
+        *failed_by_request(q, agreement, grant),
+        *failed_by_category(q, agreement, grant, category),
+        *(failed_by_record(q, q.facts, grant) if q.facts is not None else ()),
+        *(failed_by_item(q, grant, held) if q.facts is not None else ()),
+    )
 
 
-def _tests(q: Question, agreement: Agreement, grant: Grant, category: str) -> dict[str, Callable[[], bool]]:
+def failed_by_request(q: Question, agreement: Agreement, grant: Grant) -> Iterator[str]:
+    """Tests of who asks for what, why and when."""
     request, vocabulary = q.request, q.vocabulary
     asked = vocabulary.down(request.purpose)
     recipient = agreement.parties.get(request.organisation)
+    if not q.snapshot.standing(agreement, q.source, request.organisation, q.at).live:
+        yield "live"
+    if request.organisation not in grant.organisations:
+        yield "org"
+    if request.role not in grant.roles:
+        yield "role"
+    if not any(request.purpose in vocabulary.down(purpose) for purpose in grant.purposes) or any(
+        vocabulary.down(purpose) & asked for purpose in grant.not_purposes
+    ):
+        yield "purpose"
+    closed = "not_public" in vocabulary.art6[request.basis.art6].flags
+    if request.basis.art6 not in grant.basis.art6 or (closed and (recipient is None or recipient.public_authority)):
+        yield "basis"
+    if grant.basis.gateways and not grant.basis.gateways & request.basis.gateways:
+        yield "gateway"
+    if grant.threshold is not None and (
+        request.threshold is None or level(vocabulary, request.threshold.level) < level(vocabulary, grant.threshold)
+    ):
+        yield "threshold"
+    if grant.break_glass is not None and not _emergency(request, grant, q.at):
+        yield "break_glass"
+    if grant.case_reference and request.case is None:
+        yield "case"
+
+
+def failed_by_category(q: Question, agreement: Agreement, grant: Grant, category: str) -> Iterator[str]:
+    """Tests of what is asked for: who may give it, and on what condition."""
     source = agreement.parties.get(q.source)
-    term = vocabulary.art6[request.basis.art6]
-    return {
-        "live": lambda: q.snapshot.standing(agreement, q.source, request.organisation, q.at).live,
-        "source": lambda: (
-            q.source in grant.sources
-            and source is not None
-            and (category == RECORD or vocabulary.categories[category].sector in source.discloses)
-        ),
-        "org": lambda: request.organisation in grant.organisations,
-        "role": lambda: request.role in grant.roles,
-        "purpose": lambda: (
-            any(request.purpose in vocabulary.down(purpose) for purpose in grant.purposes)
-            and not any(vocabulary.down(purpose) & asked for purpose in grant.not_purposes)
-        ),
-        "basis": lambda: (
-            request.basis.art6 in grant.basis.art6
-            and not ("not_public" in term.flags and (recipient is None or recipient.public_authority))
-        ),
-        "gateway": lambda: not grant.basis.gateways or bool(grant.basis.gateways & request.basis.gateways),
-        "case": lambda: (
-            not grant.case_reference
-            or (request.case is not None and (q.facts is None or q.facts.case == request.case))
-        ),
-        "threshold": lambda: grant.threshold is None or (
-            request.threshold is not None
-            and level(vocabulary, request.threshold.level) >= level(vocabulary, grant.threshold)
-        ),
-        "break_glass": lambda: grant.break_glass is None or _emergency(request, grant, q.at),
-        "condition": lambda: _without_condition(q, grant, category) is not Mode.NONE,
-    }  # fmt: skip
+    if (
+        q.source not in grant.sources
+        or source is None
+        or (category != RECORD and q.vocabulary.categories[category].sector not in source.discloses)
+    ):
+        yield "source"
+    if _without_condition(q, grant, category) is Mode.NONE:
+        yield "condition"
 
 
-def _record_tests(q: Question, facts: Facts, grant: Grant, held: Held | None) -> dict[str, Callable[[], bool]]:
+def failed_by_record(q: Question, facts: Facts, grant: Grant) -> Iterator[str]:
+    """Tests of whose record it is, and how surely."""
+    if grant.case_reference and q.request.case is not None and facts.case != q.request.case:
+        yield "case"
+    if facts.relation not in grant.about:
+        yield "about"
+    if grant.link is not None and (
+        facts.link is None or facts.link < (Link.MATCH if grant.link == "match" else Link.POSSIBLE)
+    ):
+        yield "link"
+
+
+def failed_by_item(q: Question, grant: Grant, held: Held | None) -> Iterator[str]:
+    """Tests of one item: how old it is, and under which regime."""
     recorded = held.recorded_on if held else None
-    return {
-        "about": lambda: facts.relation in grant.about,
-        "link": lambda: (
-            grant.link is None
-            or (facts.link is not None and facts.link >= (Link.MATCH if grant.link == "match" else Link.POSSIBLE))
-        ),
-        "window": lambda: (
-            grant.recorded_within is None
-            or (recorded is not None and recorded >= grant.recorded_within.before(london_day(q.at)))
-        ),
-        "regime": lambda: held is None or held.regime == "GENERAL" or bool(grant.basis.le_authority),
-    }
+    if grant.recorded_within is not None and (
+        recorded is None or recorded < grant.recorded_within.before(london_day(q.at))
+    ):
+        yield "window"
+    if held is not None and held.regime != "GENERAL" and not grant.basis.le_authority:
+        yield "regime"
 
 
 def level(vocabulary: Vocabulary, code: str) -> int:
