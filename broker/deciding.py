@@ -48,6 +48,7 @@ from linkage.matching.overrides import RecordKey
 
 T = TypeVar("T")
 LinkOf = Callable[[RecordKey], Link]
+_APPROVED: Final = "You put {} in force, so you cannot ask under it. Ask a colleague to search."
 NOTHING_HELD: Final = "NOTHING_HELD"  # in the log alone: a record of which no category asked for holds anything
 
 log = structlog.get_logger()
@@ -196,25 +197,31 @@ def threshold_of(tx: Reading, caller: Caller, case_hmac: str, person_id: str | N
     return Threshold(level=recorded[0].level, decided_by=recorded[0].role) if recorded else None
 
 
-def refusals(snapshot: Snapshot, request: Request, feeds: Sequence[Feed], *, at: datetime) -> list[Refusal]:
-    """What can't be shown from each organisation, from request and agreements alone: equal for every child."""
+def refusals(
+    snapshot: Snapshot, request: Request, feeds: Sequence[Feed], *, at: datetime, barred: Sequence[str] = ()
+) -> list[Refusal]:
+    """What can't be shown from each organisation, from request and agreements alone: equal for every child.
+
+    `barred`: the agreements that don't count for this asker, who has put them in force.
+    """
+    own = [refused("ROLE_NOT_PERMITTED", sentence=_APPROVED.format(", ".join(barred)))] if barred else []
     names = {feed.organisation: feed.name for feed in feeds}
     desks = {feed.organisation: family_view.desk_of(feed) for feed in feeds}
-    return [
+    return own + [
         family_view.refusal_of(reason)
         for source in sorted(names)
         for reason in explain_for_asker(snapshot, VOCABULARY, request, source, at, names=names, desks=desks)
     ]
 
 
-def refused(code: str, *, unlock: str | None = None, **words: str) -> Refusal:
-    """A refusal that holds before any child is looked up, in the words the asker reads."""
+def refused(code: str, *, unlock: str | None = None, sentence: str | None = None, **words: str) -> Refusal:
+    """A refusal that holds before any child is looked up, in the words the asker reads: the code's, or a `sentence`."""
     known = {
         "purposes": _listed(one.label for one in VOCABULARY.purposes.values() if not one.group),
         "bases": _listed(one.label for one in VOCABULARY.art6.values()),
         "role": _listed(one.label for one in VOCABULARY.roles.values() if "gateway" in one.flags),
     }
-    sentence = VOCABULARY.results[code].asker.format_map(known | words)
+    sentence = sentence or VOCABULARY.results[code].asker.format_map(known | words)
     return Refusal(organisation=None, category=None, code=code, sentence=sentence, unlock=unlock)
 
 

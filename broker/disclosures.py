@@ -18,7 +18,7 @@ import rfc8785
 from agreements import VOCABULARY, Basis, DecisionReceipt, Link, Mode, Request, Snapshot, Threshold, make_receipt
 from agreements.agreement import london_day
 from audit.events import Event, Json
-from broker import agencies, family_view, lineage, register
+from broker import activation, agencies, family_view, lineage
 from broker.callers import Caller
 from broker.deciding import (
     Deciding,
@@ -109,6 +109,7 @@ class _Decided:
     """Everything decided for one view."""
 
     snapshot: Snapshot
+    barred: tuple[str, ...]
     request: Request
     feeds: tuple[Feed, ...]
     relatives: tuple[Relative, ...]
@@ -158,7 +159,7 @@ def _decide_and_record(
         ],
         conflicts=_conflicts(area, decided, candidate.person_id),
         feeds=decided.feeds,
-        withheld=refusals(decided.snapshot, decided.request, decided.feeds, at=at),
+        withheld=refusals(decided.snapshot, decided.request, decided.feeds, at=at, barred=decided.barred),
         snapshot=decided.snapshot,
     )
     receipts = _receipts(keys, decided, at=at)
@@ -230,8 +231,9 @@ def _decide(
     question = Question(
         caller=caller, purpose=search.purpose, basis=basis, case_hmac=search.case_hmac, threshold=threshold
     )
+    snapshot, barred = activation.snapshot_for(tx, caller.person)
     deciding = Deciding(
-        tx=tx, keys=keys, area=area, snapshot=register.snapshot(tx), request=question.request(),
+        tx=tx, keys=keys, area=area, snapshot=snapshot, request=question.request(),
         feeds=agencies.feeds(tx, at=at), at=at,
     )  # fmt: skip
     child = candidate.person_id
@@ -247,7 +249,7 @@ def _decide(
         theirs: LinkOf = links_to_relative(area, sure, relative.person_id, relative.flows)
         seen += deciding.person(relative.person_id, relative.relation, theirs, case=case)
     return _Decided(
-        snapshot=deciding.snapshot, request=deciding.request, feeds=tuple(deciding.feeds), relatives=relatives,
+        snapshot=snapshot, barred=barred, request=deciding.request, feeds=tuple(deciding.feeds), relatives=relatives,
         seen=tuple(seen),
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """Is a sealed batch to be let in?  Its place in the order of nights, its rows, its size; nothing is written down here.
 
-A delta waits for what it builds on; a file that would delete a county waits for a person, and so does one under an
-agreement that is not live.
+A delta waits for what it builds on; a file that would delete a county waits for a person, and so does one that carries
+what no live agreement lets its agency give.  A batch goes in whole or waits whole: where only some of its categories
+have lost their agreement it waits too, and its receipt says which, so that the agency can send it without them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from statistics import median
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from agreements import Snapshot
+from agreements import Agreement, Snapshot
+from agreements.lifecycle import version_of
 from broker import clock, register
 from broker.keys import DataKey
 from broker.reception import Reception, flow_of_batch
@@ -56,7 +59,7 @@ def judge(reception: Reception, row: BatchRow, *, guarded: bool) -> Judged:
         flow = flow_of_batch(tx, row)
         agency = tx.one(AgencyRow, id=row.agency)
         usual = _usual_rows(tx, row)
-        lapsed = not _all_live(register.snapshot(tx), manifest, clock.now())
+        cover = _cover(register.snapshot(tx), manifest, clock.now())
     if (settled := _out_of_order(row, manifest, flow)) is not None:
         return settled
     key = reception.keys.data_key(row.dek_wrapped, row.id)
@@ -69,10 +72,13 @@ def judge(reception: Reception, row: BatchRow, *, guarded: bool) -> Judged:
         if judged.state != "accepted":
             return judged
         # Releasing sets aside the last alone: the host has to let the agency in, the parties have to sign.
+        uncovered = _uncovered(reception, folder, cover)
         code = "agency_not_active" if agency is None or agency.state != "active" else None
-        code = code or ("agreement_not_live" if lapsed else None) or (_unusual(row, judged, usual) if guarded else None)
+        code = code or ("agreement_not_live" if uncovered is not None else None)
+        code = code or (_unusual(row, judged, usual) if guarded else None)
         if code is not None:
-            return replace(judged, state="quarantined", code=code)
+            totals = {("items", category, "agreement_not_live"): rows for category, rows in (uncovered or {}).items()}
+            return replace(judged, state="quarantined", code=code, totals={**judged.totals, **totals})
         return _read_items(reception, row, key, folder, judged)
 
 
@@ -99,18 +105,54 @@ def _checked(reception: Reception, folder: Path, manifest: Manifest) -> Judged:
     )
 
 
-def _all_live(snapshot: Snapshot, manifest: Manifest, at: datetime) -> bool:
-    """Whether under every agreement that a manifest names, its agency may tell some other party something now."""
-    known = {agreement.ref: agreement for agreement in snapshot.agreements}
-    return all(
-        (agreement := known.get(ref)) is not None
-        and any(
-            snapshot.standing(agreement, manifest.agency, party, at).live
-            for party in agreement.parties
-            if party != manifest.agency
-        )
-        for ref in manifest.agreements
-    )
+@dataclass(frozen=True, slots=True)
+class _Cover:
+    """What the agreements that a manifest names let its agency give now; `whole`: every one of them is live."""
+
+    whole: bool
+    live: bool
+    categories: frozenset[str]
+
+
+def _cover(snapshot: Snapshot, manifest: Manifest, at: datetime) -> _Cover:
+    """By the version that is named, or a newer one that the agency and another party have signed since."""
+    live: list[Agreement] = []
+    whole = True
+    for ref in manifest.agreements:
+        versions = [
+            agreement
+            for agreement in snapshot.agreements
+            if agreement.id == ref.partition("@")[0]
+            and version_of(agreement.ref) >= version_of(ref)
+            and any(
+                snapshot.standing(agreement, manifest.agency, party, at).live
+                for party in agreement.parties
+                if party != manifest.agency
+            )
+        ]
+        live += versions
+        whole = whole and bool(versions)
+    given = {
+        name
+        for agreement in live
+        for grant in agreement.grants
+        if manifest.agency in grant.sources
+        for name in grant.modes
+    }
+    return _Cover(whole, bool(live), frozenset(given))
+
+
+def _uncovered(reception: Reception, folder: Path, cover: _Cover) -> Mapping[str, int] | None:
+    """Categories, and how many rows of each, that no live agreement covers; None if the batch may go in.
+
+    Looked for only where an agreement has lapsed; then a batch goes in if the others cover all that it carries.
+    """
+    if cover.whole:
+        return None
+    items = intake.read(folder, "items", reception.profile, limits=reception.limits)
+    brought = items.filter(pc.equal(items["op"], "upsert"))["category"].value_counts().to_pylist()
+    without = {one["values"]: one["counts"] for one in brought if one["values"] not in cover.categories}
+    return without if without or not cover.live else None
 
 
 def _usual_rows(tx: Reading, row: BatchRow) -> list[int]:

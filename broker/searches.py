@@ -12,7 +12,7 @@ import rfc8785
 from agreements import VOCABULARY, Basis, Request, RequestRefused
 from agreements.agreement import LONDON
 from audit.events import Event
-from broker import agencies, register
+from broker import activation, agencies
 from broker.callers import Caller
 from broker.deciding import (
     Deciding,
@@ -115,7 +115,8 @@ def search(
         reasons = [refusal] if refusal is not None else []
         if request is not None and not found.listed:
             level = threshold_of(tx, caller, request.case or "")
-            reasons = refusals(register.snapshot(tx), replace(request, threshold=level), feeds, at=at)
+            snapshot, barred = activation.snapshot_for(tx, caller.person)
+            reasons = refusals(snapshot, replace(request, threshold=level), feeds, at=at, barred=barred)
     answer = SearchAnswer(
         search=found.search,
         at=at,
@@ -290,7 +291,7 @@ def _listed(
     at: datetime,
 ) -> _Found:
     """Candidates of whom a record reaches existence: match first, and within a band by birth year, never by weight."""
-    snapshot = register.snapshot(tx)
+    snapshot, _ = activation.snapshot_for(tx, caller.person)
     search_id = new_event_id()
     listed: list[_ListedOne] = []
     hidden = [(person_id, "SHIELDED") for person_id in looked.by_place_alone]
