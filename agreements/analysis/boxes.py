@@ -28,7 +28,7 @@ from agreements.vocabulary import CASEWORK, RECORD, Baseline, Mode, Vocabulary
 Pair = tuple[str, str]
 """A source and a recipient."""
 
-EVER: Final = Period(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+EVER: Final = Period(datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
 ANOTHER_RECORD: Final = "another"
 _LONGEST: Final = int(LONGEST_SESSION.total_seconds()) // 60
 _MODES: Final = tuple(Mode)[1:]

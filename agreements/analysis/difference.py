@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from agreements.agreement import Agreement, GrantRef, Period
+from agreements.agreement import Agreement, GrantRef, Period, Restriction
 from agreements.analysis.boxes import (
     EVER,
     Axis,
@@ -107,10 +107,10 @@ class Difference:
 def diff(before: Snapshot, after: Snapshot, vocabulary: Vocabulary, *, period: Period = EVER) -> Difference:
     """What is shown in one estate and not in the other, for questions asked in `period`."""
     space = Space.of(vocabulary, before, after)
-    gone, new = _changed(before, after), _changed(after, before)
+    gone, new = changed_agreements(before, after), changed_agreements(after, before)
     was = Estate(space, before, period=period)
     will = Estate(space, after, period=period, twin=was, unlike=new)
-    sources = _restricted_anew(before, after)
+    sources = {rule.owner for rule in changed_restrictions(before, after)}
     pairs = {
         pair
         for estate, refs in ((was, gone), (will, new))
@@ -130,41 +130,55 @@ def diff(before: Snapshot, after: Snapshot, vocabulary: Vocabulary, *, period: P
 
 
 def _beyond(pair: Pair, here: Estate, there: Estate, changed: AbstractSet[str]) -> dict[str, list[Box]]:
-    """What is allowed here and not there, by what makes it so, each point once."""
+    """What is allowed here and not there, by what makes it so, each point once.
+
+    Either no clause there gives it, and then a clause that has changed does here; or one gives it, and a ceiling that
+    is only there takes it away.
+    """
     cuts = [cut.box for cut in here.cuts(pair[0])]
     kept = set(cuts)
-    lifted = [cut for cut in there.cuts(pair[0]) if cut.box not in kept]
     found: dict[str, list[Box]] = {}
-    told: list[Box] = []
 
-    def add(by: str, boxes: Iterable[Box]) -> None:
-        new = merged(without(without(boxes, cuts), told))
-        if new:
-            found.setdefault(by, []).extend(new)
-            told.extend(new)
+    def near(estate: Estate, clause: Given) -> list[Given]:
+        several = estate.near(pair, clause.axis(Axis.ROLES), clause.axis(Axis.PURPOSES))
+        return _nearest_first(several, clause.ref)
 
+    earlier: list[Given] = []
     for agreement, grant in here.pairs.get(pair, ()):
         if agreement.ref not in changed:
             continue
         clause = here.given_by(agreement, grant, pair)
         if clause.boxes:
-            theirs = there.near(pair, clause.axis(Axis.ROLES), clause.axis(Axis.PURPOSES))
-            add(str(clause.ref), without_given(clause.allows(), _nearest_first(theirs, clause.ref)))
-    for cut in lifted:
+            beyond = without(without_given(clause.allows(), near(there, clause)), cuts)
+            found[str(clause.ref)] = merged(without_given(beyond, earlier))
+            earlier.append(clause)
+    lifted: list[Box] = []
+    for cut in there.cuts(pair[0]):
+        if cut.box in kept:
+            continue
+        first: list[Given] = []
         for clause in here.near(pair, cut.box.axes[Axis.ROLES], cut.box.axes[Axis.PURPOSES]):
-            inside = (box.meet(cut.box) for box in clause.boxes)
-            boxes = without((box for box in inside if box is not None), [own.box for own in clause.cuts])
-            if boxes:
-                add(cut.name, boxes)
+            inside = [box for one in clause.allows() if (box := one.meet(cut.box)) is not None]
+            boxes = without(without(inside, cuts), lifted)
+            if boxes and clause.ref.agreement in changed:
+                boxes = without(boxes, without_given(boxes, near(there, clause)))
+            found.setdefault(cut.name, []).extend(merged(without_given(boxes, first)))
+            first.append(clause)
+        lifted.append(cut.box)
     return found
 
 
 def _nearest_first(several: Sequence[Given], ref: GrantRef) -> list[Given]:
-    """The clause of the same name first: it takes most away."""
-    return sorted(several, key=lambda one: one.ref.clause != ref.clause)
+    """The same clause of another version first, as it takes most away."""
+    id_ = ref.agreement.partition("@")[0]
+
+    def far(one: Given) -> bool:
+        return one.ref.clause != ref.clause or one.ref.agreement.partition("@")[0] != id_
+
+    return sorted(several, key=far)
 
 
-def _changed(mine: Snapshot, other: Snapshot) -> set[str]:
+def changed_agreements(mine: Snapshot, other: Snapshot) -> set[str]:
     """The agreements that are not there, as they stand here, in the other: all others allow the same in both."""
     stirred = _stirred(mine, other)
     theirs = {agreement.ref: agreement for agreement in other.agreements}
@@ -184,17 +198,14 @@ def _changed(mine: Snapshot, other: Snapshot) -> set[str]:
     return found
 
 
-def _restricted_anew(before: Snapshot, after: Snapshot) -> set[str]:
-    """The sources some restriction of which is not the same in both."""
-    rules = {restriction.ref: restriction for restriction in before.restrictions}
-    others = {restriction.ref: restriction for restriction in after.restrictions}
+def changed_restrictions(before: Snapshot, after: Snapshot) -> tuple[Restriction, ...]:
+    """The restrictions, as in either, that are not the same in both."""
     stirred = _stirred(before, after)
-    return {
-        rule.owner
-        for known in (rules, others)
-        for ref, rule in known.items()
-        if rules.get(ref) != others.get(ref) or rule.digest in stirred
-    }
+    found = []
+    for mine, other in ((before, after), (after, before)):
+        theirs = {rule.ref: rule for rule in other.restrictions}
+        found += [rule for rule in mine.restrictions if theirs.get(rule.ref) != rule or rule.digest in stirred]
+    return tuple(found)
 
 
 def _stirred(one: Snapshot, two: Snapshot) -> set[str]:
