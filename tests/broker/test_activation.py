@@ -1,0 +1,398 @@
+"""What it takes to put an agreement in force, and who may not; what a newer version replaces; what falls due."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agreements import Snapshot, read, sign, sign_event, verify
+from agreements.agreement import Agreement
+from agreements.assurance import Gap, gaps
+from agreements.bundle import pack, unpack
+from agreements.signing import Act, PartyKey
+from agreements.vocabulary import VOCABULARY
+from broker import activation, expiry, register
+from broker.errors import BadAgreement, BadSignature, NotAllowed, WrongState
+from broker.keys import Keys
+from broker.store import Store
+from broker.store.documents import AgreementStatusRow
+from broker.store.log import EventRow
+from broker.store.searches import SearchRow
+from broker.trail import Trail
+from tests.broker.platform import AnAgency
+from tests.broker.test_register import COUNCIL, ICB, MASH, UMBRELLA, WHO, enrolled
+
+POLICE, HUBS = "northshire-police", "northshire-family-hubs"
+AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
+OFFICER = {**WHO, "person": "ig-1"}
+RULE = b"""
+format = 1
+kind = "restriction"
+id = "northshire-icb-r12"
+version = "1.0.0"
+vocabulary = "uk-safeguarding@2026.1"
+owner = "northshire-icb"
+authority = "court_order"
+text = "Family court order: missed appointments at most as a status."
+period = {effective = 2026-05-01, expires = 2027-04-30}
+subject = {record_ref = "r_7Q2M4XK9TD"}
+categories = ["health.not_brought"]
+at_most = "status"
+"""
+
+
+def newer(source: bytes = MASH, version: bytes = b"3.1.0", **changed: bytes) -> bytes:
+    """The hub's agreement in a newer version, with other words."""
+    made = source.replace(b'version = "3.0.0"', b'version = "' + version + b'"', 1)
+    for old, new in {"effective = 2026-04-01": changed.get("effective", b"effective = 2026-04-01")}.items():
+        made = made.replace(old.encode(), new)
+    return made
+
+
+class Hub:
+    """A register, and the parties' signatories."""
+
+    def __init__(self, store: Store, trail: Trail) -> None:
+        self.store, self.trail = store, trail
+        self.keys = {party: enrolled(store, trail, AnAgency(party)) for party in (COUNCIL, ICB, POLICE, HUBS)}
+
+    def document(self, source: bytes) -> Any:
+        return read(source, umbrellas=[umbrella] if isinstance(umbrella := read(UMBRELLA), Agreement) else [])
+
+    def take_in(self, source: bytes, *parties: str, at: datetime = AT) -> str:
+        ref = register.import_document(self.store, self.trail, source, who=WHO, at=at)
+        for party in parties:
+            jws = sign(self.document(source), kid=f"{party}/signatory-1", key=self.keys[party], at=at)
+            register.add_signatures(self.store, self.trail, ref, jws, who=WHO, at=at)
+        return ref
+
+    def put_in_force(self, source: bytes, *parties: str, at: datetime = AT, who: Mapping[str, Any] = OFFICER) -> str:
+        ref = self.take_in(source, *parties, at=at)
+        activation.activate(self.store, self.trail, ref, who=who, at=at)
+        return ref
+
+    def event(self, source: bytes, by: str, do: Act, *, at: datetime = AT, **more: Any) -> str:
+        document = self.document(source)
+        jws = sign_event(document, do, kid=f"{by}/signatory-1", key=self.keys[by], at=at)
+        return register.add_party_event(self.store, self.trail, document.ref, jws, who=WHO, at=at, **more)
+
+    def snapshot(self) -> Snapshot:
+        with self.store.reading() as reading:
+            return register.snapshot(reading)
+
+    def listed(self, ref: str, at: datetime = AT) -> register.Listed:
+        with self.store.reading() as reading:
+            return next(row for row in register.documents(reading, at=at) if row.ref == ref)
+
+    def types(self) -> list[str]:
+        self.trail.advance_pending()
+        with self.store.reading() as reading:
+            return [row.type for row in reading.all(EventRow, order=("seq",))]
+
+    def live(self, ref: str, source: str, recipient: str, at: datetime) -> bool:
+        snapshot = self.snapshot()
+        (agreement,) = [one for one in snapshot.agreements if one.ref == ref]
+        return snapshot.standing(agreement, source, recipient, at).live
+
+
+@pytest.fixture
+def hub(store: Store, trail: Trail) -> Hub:
+    made = Hub(store, trail)
+    made.put_in_force(UMBRELLA, COUNCIL, ICB, POLICE)
+    return made
+
+
+# --- Gates ---------------------------------------------------------------------------------------------------------
+
+
+def without(*parts: bytes) -> Callable[[bytes], bytes]:
+    def strike(source: bytes) -> bytes:
+        for part in parts:
+            assert part in source
+            source = source.replace(part, b"")
+        return source
+
+    return strike
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "path"),
+    [
+        (without(b" approved = 2026-02-11,"), "NO_DPIA", "assurance.approved"),
+        (
+            lambda text: text.replace(b"approved = 2026-02-11", b"approved = 2026-11-03"),
+            "NO_DPIA",
+            "assurance.approved",
+        ),
+        (
+            lambda text: text.replace(b'signs_as = "Caldicott Guardian"', b'signs_as = "Chief Executive"').replace(
+                b', caldicott_guardian = "Chief Nurse"', b""
+            ),
+            "NO_CALDICOTT",
+            "parties[1]",
+        ),
+        (lambda text: text.replace(b'"health.not_brought", ', b"", 1), None, ""),
+    ],
+)
+def test_an_agreement_is_put_in_force_only_with_its_papers_and_the_guardian(
+    hub: Hub, change: Callable[[bytes], bytes], code: str | None, path: str
+) -> None:
+    ref = hub.take_in(change(MASH), COUNCIL, ICB)
+    if code is None:
+        assert activation.activate(hub.store, hub.trail, ref, who=OFFICER, at=AT) is not None
+        return
+    with pytest.raises(activation.NotAssured) as refused:
+        activation.activate(hub.store, hub.trail, ref, who=OFFICER, at=AT)
+    assert [(gap.code, gap.path) for gap in refused.value.gaps] == [(code, path)]
+    assert all(gap.fix for gap in refused.value.gaps)
+    assert hub.listed(ref).state.name == "in_signature"
+
+
+def test_every_paper_has_its_code_and_a_missing_legal_row_its_place() -> None:
+    umbrella = read(UMBRELLA)
+    assert isinstance(umbrella, Agreement)
+    document = read(MASH, umbrellas=[umbrella])
+    assert isinstance(document, Agreement)
+    body = document.body
+
+    def found(**changes: Any) -> tuple[Gap, ...]:
+        from dataclasses import replace
+
+        import rfc8785
+
+        return gaps(replace(document, canonical=rfc8785.dumps(body | changes)), VOCABULARY, on=AT.date())
+
+    assert found() == gaps(umbrella, VOCABULARY, on=AT.date()) == ()
+    codes = [gap.code for gap in found(assurance={})]
+    assert codes == ["NO_DPIA", "NO_NOTICE", "NO_APD"]
+    assert {gap.code for gap in found(legal=body["legal"][1:])} == {"NO_LEGAL_ROW"}
+    assert all(gap.path.startswith(("grants[", "flows[")) for gap in found(legal=body["legal"][1:]))
+    assert found(legal=[]) == ()  # its law is not stated row by row
+
+
+def test_what_is_unsigned_has_ended_or_lacks_its_umbrella_is_not_put_in_force(hub: Hub) -> None:
+    unsigned = hub.take_in(MASH)
+    with pytest.raises(BadAgreement, match="signed by nobody"):
+        activation.activate(hub.store, hub.trail, unsigned, who=OFFICER, at=AT)
+    ref = hub.take_in(MASH, COUNCIL, ICB)
+    with pytest.raises(BadAgreement, match="DSA_EXPIRED"):
+        activation.activate(hub.store, hub.trail, ref, who=OFFICER, at=datetime(2028, 4, 1, tzinfo=UTC))
+    activation.suspend(hub.store, hub.trail, "northshire-tier1@2.1.0", who=OFFICER, at=AT)
+    with pytest.raises(WrongState, match="stands under"):
+        activation.activate(hub.store, hub.trail, ref, who=OFFICER, at=AT)
+
+
+# --- Whose hand -----------------------------------------------------------------------------------------------------
+
+
+def a_search(person: str, at: datetime, agency: str = COUNCIL) -> SearchRow:
+    return SearchRow(
+        id=f"search-{person}-{at:%s}", agency=agency, person=person, role="MASH_ANALYST", session="s", purpose="S47",
+        basis={}, case_hmac="", household=[], family_informed="yes", run=None, event_id="e", outcome="searched",
+        created_at=at, expires_at=at + timedelta(hours=8),
+    )  # fmt: skip
+
+
+def test_who_asks_may_not_put_an_agreement_in_force_and_who_did_may_not_ask_under_it(hub: Hub) -> None:
+    ref = hub.take_in(MASH, COUNCIL, ICB)
+    with hub.store.transaction() as tx:
+        tx.add(a_search("p-17", AT - timedelta(days=300)), a_search("p-old", AT - timedelta(days=400)))
+        tx.add(a_search("ig-1", AT, agency=HUBS))
+    with pytest.raises(NotAllowed, match="p-17 has asked"):
+        activation.activate(hub.store, hub.trail, ref, who={**WHO, "person": "p-17"}, at=AT)
+    activation.activate(hub.store, hub.trail, ref, who={**WHO, "person": "p-old"}, at=AT)
+    with hub.store.reading() as reading:
+        theirs, barred = activation.snapshot_for(reading, "p-old")
+        assert barred == (ref,)
+        assert {one.ref for one in theirs.agreements} == {"northshire-tier1@2.1.0"}
+        everybody, none = activation.snapshot_for(reading, "p-17")
+        assert (none, everybody) == ((), register.snapshot(reading))
+        umbrellas, under = activation.snapshot_for(reading, "ig-1")  # who put the umbrella in force
+        assert (under, umbrellas.agreements) == ((ref, "northshire-tier1@2.1.0"), ())
+    assert hub.listed(ref).approved_by == "p-old"
+
+
+def test_another_hand_sets_right_who_approved(hub: Hub) -> None:
+    ref = hub.put_in_force(MASH, COUNCIL, ICB, who={**WHO, "person": "p-17"})
+    activation.suspend(hub.store, hub.trail, ref, who=OFFICER, at=AT)
+    activation.activate(hub.store, hub.trail, ref, who=OFFICER, at=AT)
+    with hub.store.reading() as reading:
+        assert activation.approved_by(reading, "p-17") == frozenset()
+        assert activation.approved_by(reading, "ig-1") == {ref, "northshire-tier1@2.1.0"}
+
+
+# --- Versions -------------------------------------------------------------------------------------------------------
+
+
+def test_a_newer_version_takes_the_place_of_the_older_for_those_who_signed_it_from_its_first_day(hub: Hub) -> None:
+    old = hub.put_in_force(MASH, COUNCIL, ICB, POLICE)
+    first = datetime(2026, 12, 1, tzinfo=UTC)
+    text = newer(effective=b"effective = 2026-12-01")
+    new = hub.put_in_force(text, COUNCIL, ICB, at=AT + timedelta(hours=1))
+    before, after = first - timedelta(seconds=1), first
+    assert hub.live(old, COUNCIL, ICB, before)
+    assert not hub.live(new, COUNCIL, ICB, before)
+    assert not hub.live(old, COUNCIL, ICB, after)
+    assert hub.live(new, COUNCIL, ICB, after)
+    assert not hub.live(old, POLICE, ICB, after)  # the ICB has moved on; the police have yet to sign
+    assert not hub.live(new, POLICE, ICB, after)
+    assert (hub.listed(new, before).state.name, hub.listed(new, after).state.name) == ("agreed", "active")
+    assert (hub.listed(old, before).state.name, hub.listed(old, after).state.name) == ("active", "superseded")
+    joins = first + timedelta(days=3)
+    hub.take_in(text, POLICE, at=joins)
+    assert hub.live(new, POLICE, ICB, joins)
+    assert hub.listed(old, joins).state.parties[POLICE].state == "superseded"
+    assert hub.types().count("agreement.superseded") == 3
+
+
+def test_what_was_replaced_does_not_come_back_when_the_newer_version_is_stopped(hub: Hub) -> None:
+    old = hub.put_in_force(MASH, COUNCIL, ICB)
+    new = hub.put_in_force(newer(), COUNCIL, ICB, at=AT)
+    later = AT + timedelta(seconds=1)
+    assert hub.live(new, COUNCIL, ICB, later)
+    activation.suspend(hub.store, hub.trail, new, who=OFFICER, at=later)
+    assert not hub.live(old, COUNCIL, ICB, later)
+    activation.suspend(hub.store, hub.trail, old, who=OFFICER, at=later)
+    activation.activate(hub.store, hub.trail, old, who=OFFICER, at=later)
+    assert not hub.live(old, COUNCIL, ICB, later)
+
+
+def test_an_older_version_put_in_force_later_gives_nothing_to_those_who_signed_the_newer(hub: Hub) -> None:
+    hub.put_in_force(newer(), COUNCIL, ICB, at=AT)
+    old = hub.put_in_force(MASH, COUNCIL, ICB, at=AT)
+    assert not hub.live(old, COUNCIL, ICB, AT + timedelta(seconds=1))
+
+
+def test_that_a_version_was_replaced_is_signed_by_the_host_and_replays_offline(hub: Hub, keys: Keys) -> None:
+    old = hub.put_in_force(MASH, COUNCIL, ICB)
+    hub.put_in_force(newer(), COUNCIL, ICB, at=AT)
+    with hub.store.reading() as reading:
+        rows = reading.all(AgreementStatusRow, agreement=old, status="superseded")
+        registered = list(register.party_keys(reading).values())
+        signatures = register.signatures_kept(reading, hub.listed(old).digest)
+    ours = PartyKey(keys.receipt_kid, keys.receipt_key.public_key())
+    events = [json.loads(row.jws or "") for row in rows]
+    packed = pack([read(UMBRELLA), hub.document(MASH)], signatures, events, [*registered, ours])
+    opened = unpack(packed).snapshot
+    assert {(event.party, event.do) for event in opened.events} == {(COUNCIL, "supersede"), (ICB, "supersede")}
+    forged = PartyKey(keys.receipt_kid, Ed25519PrivateKey.generate().public_key())
+    from agreements.bundle import BundleRefused
+
+    with pytest.raises(BundleRefused):
+        unpack(packed, trusted=[*registered, forged])
+
+
+# --- A party's own acts ------------------------------------------------------------------------------------------------
+
+
+def test_a_party_stops_its_own_disclosures_and_no_other(hub: Hub) -> None:
+    ref = hub.put_in_force(MASH, COUNCIL, ICB, POLICE)
+    at = AT + timedelta(hours=1)
+    assert hub.event(MASH, ICB, "suspend", at=at, party=ICB) == "suspend"
+    assert not hub.live(ref, ICB, COUNCIL, at)
+    assert hub.live(ref, COUNCIL, ICB, at)
+    assert hub.live(ref, POLICE, ICB, at)
+    assert hub.listed(ref, at).state.name == "active"
+    assert hub.event(MASH, ICB, "suspend", at=at) == "suspend"  # said twice, kept once
+    assert hub.types().count("agreement.suspended") == 1
+    assert hub.event(MASH, ICB, "resume", at=at + timedelta(hours=1)) == "resume"
+    assert hub.live(ref, ICB, COUNCIL, at + timedelta(hours=1))
+
+
+def test_an_event_of_another_party_of_tomorrow_or_of_one_who_has_left_is_refused(hub: Hub) -> None:
+    ref = hub.put_in_force(MASH, COUNCIL, ICB)
+    with pytest.raises(BadSignature, match=f"{COUNCIL}'s, not {ICB}'s"):
+        hub.event(MASH, COUNCIL, "suspend", party=ICB)
+    with pytest.raises(BadSignature, match="ahead of now"):
+        jws = sign_event(
+            hub.document(MASH), "suspend", kid=f"{ICB}/signatory-1", key=hub.keys[ICB], at=AT + timedelta(days=1)
+        )
+        register.add_party_event(hub.store, hub.trail, ref, jws, who=WHO, at=AT)
+    with pytest.raises(BadSignature, match="ahead of now"):
+        hub.take_in(newer(), COUNCIL, at=AT)
+        jws = sign(hub.document(newer()), kid=f"{ICB}/signatory-1", key=hub.keys[ICB], at=AT + timedelta(hours=1))
+        register.add_signatures(hub.store, hub.trail, register.ref_signed(hub.store, jws), jws, who=WHO, at=AT)
+    with pytest.raises(WrongState, match="unsigned"):
+        hub.event(MASH, POLICE, "suspend")
+    hub.event(MASH, ICB, "withdraw")
+    with pytest.raises(WrongState, match="withdrawn"):
+        hub.event(MASH, ICB, "resume", at=AT + timedelta(seconds=1))
+
+
+# --- Restrictions ----------------------------------------------------------------------------------------------------
+
+
+def test_a_restriction_holds_back_as_soon_as_its_owner_has_signed_it_and_until_its_owner_lifts_it(hub: Hub) -> None:
+    ref = hub.take_in(RULE)
+    assert hub.snapshot().restrictions == ()
+    hub.take_in(RULE, ICB)
+    assert [one.record for one in hub.snapshot().restrictions] == ["r_7Q2M4XK9TD"]
+    assert hub.listed(ref).state.name == "active"
+    with pytest.raises(WrongState, match="nobody pauses it"):
+        hub.event(RULE, ICB, "suspend")
+    with pytest.raises(WrongState, match="its owner withdraws it"):
+        activation.suspend(hub.store, hub.trail, ref, who=OFFICER, at=AT)
+    with pytest.raises(BadSignature, match="no party"):
+        hub.event(RULE, COUNCIL, "withdraw")
+    hub.event(RULE, ICB, "withdraw")
+    assert hub.listed(ref).state.name == "terminated"
+    assert not any(hub.snapshot().in_force(one, AT) for one in hub.snapshot().restrictions)
+    assert [kind for kind in hub.types() if kind.startswith("restriction.")] == [
+        "restriction.added",
+        "restriction.lifted",
+    ]
+
+
+def test_a_restriction_of_another_signature_or_that_is_an_agreement_is_refused(hub: Hub) -> None:
+    hub.take_in(RULE)
+    jws = sign(hub.document(RULE), kid=f"{ICB}/signatory-1", key=hub.keys[COUNCIL], at=AT)
+    with pytest.raises(BadSignature):
+        register.add_signatures(hub.store, hub.trail, "northshire-icb-r12@1.0.0", jws, who=WHO, at=AT)
+    with pytest.raises(BadAgreement, match="not a restriction"):
+        register.import_restriction(hub.store, hub.trail, MASH, who=WHO, at=AT)
+
+
+# --- What falls due ------------------------------------------------------------------------------------------------------
+
+
+def test_each_thing_that_falls_due_is_told_once_and_is_in_the_log(hub: Hub) -> None:
+    ref = hub.put_in_force(MASH, COUNCIL, ICB)
+    hub.take_in(RULE, ICB)
+
+    def told(at: datetime) -> list[tuple[str, str]]:
+        done = expiry.tell(hub.store, hub.trail, who=WHO, at=at)
+        assert expiry.tell(hub.store, hub.trail, who=WHO, at=at) == []
+        assert all(one["words"].startswith(one["ref"]) for one in done)
+        return [(one["ref"], one["code"]) for one in done if one["ref"] != "northshire-tier1@2.1.0"]
+
+    rule = "northshire-icb-r12@1.0.0"
+    assert told(AT) == []
+    assert told(datetime(2027, 3, 1, 12, tzinfo=UTC)) == [(rule, "expiry-60"), (ref, "review-30")]
+    assert told(datetime(2027, 3, 2, 12, tzinfo=UTC)) == []
+    assert told(datetime(2027, 3, 31, 22, 59, tzinfo=UTC)) == [(rule, "expiry-30"), (ref, "review-7")]
+    assert told(datetime(2027, 3, 31, 23, tzinfo=UTC)) == [(ref, "review-overdue")]
+    assert told(datetime(2027, 4, 30, 23, tzinfo=UTC)) == [(rule, "ended-period")]
+    assert told(datetime(2028, 3, 31, 23, tzinfo=UTC)) == [(ref, "ended-period")]
+    types = hub.types()
+    assert (types.count("restriction.expired"), types.count("agreement.review_overdue")) == (1, 2)
+    assert types.count("agreement.warned") >= 4
+    with hub.store.reading() as reading:
+        due = expiry.calendar(reading, at=AT, within=365)
+    assert [(one.ref, one.kind) for _, one in due if one.ref in (ref, rule)] == [(ref, "review"), (rule, "expiry")]
+
+
+def test_a_draft_falls_due_for_nobody(hub: Hub) -> None:
+    hub.take_in(MASH, COUNCIL)
+    told = expiry.tell(hub.store, hub.trail, who=WHO, at=datetime(2027, 3, 31, tzinfo=UTC))
+    assert {one["ref"] for one in told} == {"northshire-tier1@2.1.0"}
+
+
+def test_a_signature_is_verified_by_the_key_it_was_made_with_and_no_other(hub: Hub) -> None:
+    ref = hub.put_in_force(MASH, COUNCIL, ICB)
+    with hub.store.reading() as reading:
+        (first, *_) = register.signatures_kept(reading, hub.listed(ref).digest)
+        keys = register.party_keys(reading)
+    assert verify(hub.document(MASH), first, keys)[0].party == COUNCIL
