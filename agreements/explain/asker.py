@@ -1,0 +1,115 @@
+"""What the asker reads: from the request and the live agreements alone, so equal with and without a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agreements.agreement import london_day
+from agreements.explain.near import NEAR, Inquiry, Miss, not_live_now, pair_standing, reason
+from agreements.explain.words import terms_of, vocabulary_roles, words_for
+from agreements.reference import Question
+from agreements.request import Request, checked
+from agreements.snapshot import Snapshot, Standing
+from agreements.vocabulary import Mode, Vocabulary
+
+NO_CLAUSE = ("CATEGORY_NOT_IN_DSA", "PURPOSE_NOT_IN_DSA")
+"""What is said where no live clause is about it; one that is not live may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskerReason:
+    """Why the asker can see no more from one source: equal with and without a record."""
+
+    source: str
+    category: str | None  # None: the reason holds for the whole source
+    code: str
+    sentence: str
+    unlock: str | None  # what would unlock it
+
+
+def explain_for_asker(
+    snapshot: Snapshot,
+    vocabulary: Vocabulary,
+    request: Request,
+    source: str,
+    at: datetime,
+    *,
+    names: Mapping[str, str],
+    desks: Mapping[str, str],
+) -> Sequence[AskerReason]:
+    """Why no more can be shown from one source, from request and live agreements alone: no fact of any record.
+
+    `names` and `desks`: an organisation's name and its safeguarding desk, for the sentences.  A reason for the whole
+    source comes alone, with `category` None; else one for each category asked for that no clause could give as asked.
+    Raises RequestRefused.
+    """
+    checked(request, vocabulary)
+    q = Question(snapshot=snapshot, vocabulary=vocabulary, request=request, facts=None, source=source, at=at)
+    inquiry = Inquiry(q)
+    fill = {"organisation": names.get(source, source), "desk": desks.get(source, "its safeguarding desk")}
+    standing = pair_standing(inquiry)
+    if not standing.live:
+        fill["date"] = _last_day(standing)
+        return [_reason(q, None, standing.code or "NO_DSA", fill, None)]
+    return [
+        told
+        for category, asked in request.asked.items()
+        if (told := _of_category(inquiry, category, asked, fill)) is not None
+    ]
+
+
+def _of_category(inquiry: Inquiry, category: str, asked: Mode, fill: Mapping[str, str]) -> AskerReason | None:
+    """Why no more of one category; None where all asked could be shown, or nobody expects it of this source."""
+    q = inquiry.q
+    near = inquiry.near(category)
+    if not near and not inquiry.owned(category):
+        return None
+    covering = max((miss.mode for miss in near if not miss.failed), default=Mode.NONE)
+    best = min(covering, q.vocabulary.ceiling(q.request.purpose, category), asked)
+    if best >= asked:
+        return None
+    if best:
+        higher = next((miss for miss in near if miss.failed and miss.mode > best), None)
+        return _reason(q, category, "MODE_EXCEEDS", fill, _unlock(q, higher))
+    code, nearest = reason(inquiry, near)
+    if code in NO_CLAUSE and (ended := not_live_now(inquiry, category)) is not None:
+        return _reason(q, category, ended.code or code, {**fill, "date": _last_day(ended)}, None)
+    terms = terms_of(q, nearest.grant, nearest.failed) if nearest else {}
+    return _reason(q, category, code, {**fill, **terms}, _unlock(q, nearest))
+
+
+def _reason(q: Question, category: str | None, code: str, fill: Mapping[str, str], unlock: str | None) -> AskerReason:
+    result = q.vocabulary.results[code]
+    template = result.asker
+    if code == "MODE_EXCEEDS" and unlock is None:
+        template = "You can see less than you asked for. To see more, ask {organisation}."
+    fill = dict(fill) | {"unlock": unlock or ""}
+    if code == "THRESHOLD_NOT_MET":
+        role = vocabulary_roles(
+            q.vocabulary, {role for term in q.vocabulary.thresholds.values() for role in term.set_by}
+        )
+        fill |= {"role": role}
+    sentence = template.format_map(fill)
+    return AskerReason(source=q.source, category=category, code=code, sentence=_capital(sentence), unlock=unlock)
+
+
+def _unlock(q: Question, nearest: Miss | None) -> str | None:
+    """What the nearest clause still wants, where that is little and in somebody's hands."""
+    if nearest is None or len(nearest.failed) > NEAR:
+        return None
+    return " and ".join(dict.fromkeys(words_for(q, nearest.grant, test) for test in nearest.failed))
+
+
+def _last_day(standing: Standing) -> str:
+    """The day a sharing was paused, or the last day of an agreement that ended: "7 Mar 2026"."""
+    if standing.since is None:
+        return ""
+    ended_at_midnight = standing.code == "DSA_EXPIRED"
+    day = london_day(standing.since - timedelta(seconds=1) if ended_at_midnight else standing.since)
+    return f"{day.day} {day:%b %Y}"
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
