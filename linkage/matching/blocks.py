@@ -14,14 +14,12 @@ from linkage.matching.blocking import BLOCK_CAP, KEYS, blocking_columns
 from linkage.matching.comparing import gathered, raw
 from linkage.matching.holders import Holders
 from linkage.matching.numbering import (
-    Digests,
     Flags,
     Ints,
     Numbered,
     contains,
     groups_of,
     maybe_among,
-    mixed,
     packed_pairs,
     pairs_within,
 )
@@ -94,11 +92,6 @@ def capped_rows(rows: Numbered, profile: Profile, crossed: Mapping[str, Ints]) -
         if values is not None and len(values):
             found |= pc.is_in(rows.persons[f"t_{key}"], value_set=pa.array(values)).to_numpy()
     return found
-
-
-def number_digest(rows: Numbered, holders: Holders) -> Digests:
-    """By record: a digest of the numbers that block it and that it is judged by."""
-    return holders.digest() + mixed(np.zeros(rows.records, np.int64), 99)
 
 
 def _values(rows: Numbered, holders: Holders, column: str) -> tuple[Ints, Ints]:
