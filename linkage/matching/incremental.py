@@ -9,7 +9,7 @@ run before, and all others are blocked and scored anew:
 - everything, if the model, the rules, the flows that may repeat a person, or this code are others (`settings_of`).
 
 A number that others share, supersede or spread acts through the numbers that carry weight, which are in the digest, or
-later, in `settle`, as do twins, swapped names, ties and whatever people have decided: what a pair was judged is kept too,
+later, in `settle`, as do twins, swapped names, ties and whatever people have decided.  What a pair was judged is kept,
 and judged anew for everyone whom pairs, shared numbers or decisions lead to from a record that anything is new about.
 How rare a name is (`accurate`) is frozen with the model, as a count that grows by one would touch everyone: `compare`
 takes the frequencies that were kept under the same model, also where nothing else was kept.
