@@ -11,7 +11,7 @@ import resource
 
 import typer
 
-from broker.cli import agencies, agreements, batches, keys, linkage, nights, restrictions, serving, statistics
+from broker.cli import agencies, agreements, batches, export, keys, linkage, nights, restrictions, serving, statistics
 
 app = typer.Typer(
     name="broker",
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for command in (serving.init, serving.migrate, serving.serve, nights.nightly, nights.relink):
     app.command()(command)
+agreements.app.command("export")(export.export_documents)
 for name, noun in {
     "agencies": agencies, "agreements": agreements, "restrictions": restrictions, "batches": batches,
     "linkage": linkage, "keys": keys,

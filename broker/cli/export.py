@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker.cli.agreements import Umbrellas, app
+from broker.cli.agreements import Umbrellas
 from broker.cli.shared import USAGE, AsJson, Config, answering, fail, open_broker, say
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ class To(StrEnum):
     bundle = "bundle"
 
 
-@app.command("export")
 def export_documents(
     document: Annotated[
         str | None, typer.Argument(help="<id>@<version> of the register, or a TOML file; without it, all in force.")

@@ -1,0 +1,218 @@
+"""Plain English, Article 30 records, the DfE's rule shape, JSON Schemas: what leaves says what was signed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from agreements import VOCABULARY, Agreement, DocumentRefused, Mode, json_schema, read
+from agreements.agreement import Restriction
+from agreements.export import article30, prose
+from agreements.export.dfe import dfe
+from agreements.vocabulary import RECORD
+from tests.spec import table
+
+DEMO = Path(__file__).parents[2] / "deploy" / "demo" / "agreements"
+SPEC = Path(table.__file__).parent
+TEXTS = {path.stem: path.read_bytes() for folder in (DEMO, SPEC) for path in sorted(folder.glob("northshire-*.toml"))}
+
+
+def loaded(folder: Path, name: str) -> Agreement:
+    umbrella = read((folder / "northshire-tier1.toml").read_bytes())
+    assert isinstance(umbrella, Agreement)
+    document = umbrella if name == umbrella.id else read((folder / f"{name}.toml").read_bytes(), umbrellas=[umbrella])
+    assert isinstance(document, Agreement)
+    return document
+
+
+MASH = loaded(DEMO, "northshire-mash")
+TIER1 = loaded(DEMO, "northshire-tier1")
+
+
+# --- plain English ---------------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_says_every_clause_limit_and_duty_in_the_words_that_were_signed() -> None:
+    text = _flat(prose.text(prose.schedule(MASH, VOCABULARY, umbrella=TIER1)))
+    for grant in MASH.grants:
+        assert grant.text in text
+        for duty in grant.duties:
+            assert VOCABULARY.duties[duty.do].label.removesuffix(".") in text
+        for name in grant.modes:
+            assert VOCABULARY.categories[name].label in text
+    for limit in (*MASH.limits, *TIER1.limits):
+        assert limit.text in text
+    assert all(party in text for party in MASH.parties)
+    assert MASH.digest in text
+
+
+def test_a_schedule_says_when_it_ends_is_reviewed_and_what_is_never_shown() -> None:
+    text = _flat(prose.text(prose.schedule(MASH, VOCABULARY, umbrella=TIER1)))
+    assert "1 April 2026 to the end of 31 March 2028, London time" in text
+    assert "by 31 March 2027; if it is overdue, each answer carries a warning" in text
+    assert "no name, address or identifier in clear" in text
+    assert all(term.label in text for term in VOCABULARY.prohibited.values())
+    for rule in VOCABULARY.baseline:
+        assert rule.text in text
+
+
+def test_a_clause_says_who_for_what_under_which_basis_and_only_if() -> None:
+    parts = {part.heading: part for part in prose.schedule(MASH, VOCABULARY, umbrella=TIER1)}
+    facts = dict(parts["Clause police-s47"].facts)
+    assert facts["From"] == "northshire-police"
+    assert facts["To"].startswith("MASH decision-maker or social worker at")
+    assert "that includes Immediate danger and Section 47 enquiry" in facts["For"]
+    assert facts["Lawful basis"] == "public task, Article 6(1)(e)"
+    assert facts["Law-enforcement data"] == (
+        "may leave that regime under Children Act 1989 s.47 or Children Act 2004 s.11"
+    )
+    assert "L4 child protection is recorded by a MASH decision-maker" in facts["Only if"]
+    assert "the record is surely about this person" in facts["Only if"]
+    assert "within 28 days after: case closed" in facts["Duties"]
+    emergency = dict(parts["Clause emergency"].facts)
+    assert "ends after 60 minutes" in emergency["Emergency"]
+
+
+def test_what_is_signed_and_never_evaluated_is_listed_as_it_was_written() -> None:
+    text = _flat(prose.text(prose.described(MASH)))
+    body = MASH.body
+    assert all(str(value) in text for value in body["retention"].values())
+    assert all(row["statute"] in text for row in body["legal"])
+    assert all(row["what"] in text for row in body["change_log"])
+
+
+def test_an_umbrella_and_a_restriction_have_schedules_as_well() -> None:
+    assert "it shows nothing itself" in prose.text(prose.schedule(TIER1, VOCABULARY))
+    rule = read((SPEC / "northshire-icb-r12.toml").read_bytes())
+    assert isinstance(rule, Restriction)
+    text = _flat(prose.text(prose.schedule(rule, VOCABULARY)))
+    assert rule.text in text and "shown at status at most" in text and rule.digest in text
+
+
+def test_the_same_document_always_gives_the_same_words() -> None:
+    again = loaded(DEMO, "northshire-mash")
+    assert prose.schedule(again, VOCABULARY, umbrella=TIER1) == prose.schedule(MASH, VOCABULARY, umbrella=TIER1)
+    assert all(len(line) <= prose.WIDTH for line in prose.text(prose.schedule(MASH, VOCABULARY)).splitlines())
+
+
+# --- Article 30 ------------------------------------------------------------------------------------------------------
+
+
+def test_each_controller_has_an_entry_for_what_it_discloses_and_one_for_what_it_receives() -> None:
+    record = article30.entries([TIER1, MASH], VOCABULARY)
+    assert {(one.controller, one.activity.rpartition(": ")[2]) for one in record} == {
+        (party, direction) for party in MASH.parties for direction in ("discloses", "receives")
+    }
+    (police,) = (one for one in record if one.controller == "northshire-police" and one.activity.endswith("discloses"))
+    assert all("(police)" in one for one in police.personal_data)
+    assert "Domestic abuse incident (police)" in police.criminal_offence_data
+    assert any(one.startswith("northshire-council: ") for one in police.recipients)
+    assert police.transfers.startswith("none")
+    assert "a carer" in police.data_subjects
+    assert any("28 days" in one for one in police.time_limits)
+    assert (police.impact_assessment, police.agreement) == ("DPIA-2026-014", MASH.ref)
+    assert police.data_protection_officer == article30.UNSAID  # nothing is made up
+
+
+def test_a_record_is_json_a_spreadsheet_without_formulas_and_a_page() -> None:
+    record = article30.entries([MASH], VOCABULARY)
+    rows = list(csv.DictReader(io.StringIO(article30.as_csv(record))))
+    assert len(rows) == len(record) == len(article30.as_json(record))
+    assert rows[0]["agreement"] == MASH.ref
+    assert not any(cell[:1] in ("=", "+", "-", "@") for row in rows for cell in row.values())
+    assert article30.as_markdown(record).count("\n## ") == len(record)
+    assert article30.entries([MASH], VOCABULARY, "northshire-icb") == tuple(
+        one for one in record if one.controller == "northshire-icb"
+    )
+
+
+# --- the DfE's shape -------------------------------------------------------------------------------------------------
+
+
+def test_a_dfe_policy_never_says_content_where_less_than_detail_was_granted() -> None:
+    policies = dfe([TIER1, MASH], VOCABULARY)
+    assert [one["orgId"] for one in policies] == sorted(MASH.parties)
+    for policy in policies:
+        for rule in policy["defaults"]:
+            clause = MASH.grant(rule["reason"].partition("#")[2].partition(":")[0])
+            detail = {name for name, mode in clause.modes.items() if mode is Mode.DETAIL}
+            assert ("CONTENT" in rule["modes"]) is (set(rule["recordTypes"]) <= detail)
+            assert rule["effect"] == "allow" and policy["orgId"] not in rule["destOrgIds"]
+            sectors = MASH.parties[policy["orgId"]].discloses
+            assert all(name == RECORD or VOCABULARY.categories[name].sector in sectors for name in rule["recordTypes"])
+            assert any(one.startswith("roles: ") for one in rule["notLimitedBy"])
+        assert all(rule["effect"] == "deny" for rule in policy["exceptions"])
+
+
+def test_a_dfe_policy_ends_with_the_last_instant_and_names_flat_purposes() -> None:
+    (rule, *_) = dfe([MASH], VOCABULARY)[0]["defaults"]
+    assert (rule["validFrom"], rule["validUntil"]) == ("2026-03-31T23:00:00.000Z", "2028-03-31T22:59:59.999Z")
+    assert not any(VOCABULARY.purposes[code].group for code in rule["purposes"])
+
+
+def test_an_emergency_clause_and_statistics_have_no_place_in_the_dfe_shape() -> None:
+    reasons = [rule["reason"] for policy in dfe([MASH], VOCABULARY) for rule in policy["defaults"]]
+    assert reasons and not any("#emergency:" in reason for reason in reasons)
+    assert not any(policy["defaults"] for policy in dfe([loaded(DEMO, "northshire-planning")], VOCABULARY))
+
+
+# --- JSON Schemas ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_schema_takes_every_document_of_the_demo_and_the_spec(name: str) -> None:
+    body = _as_json(tomllib.loads(TEXTS[name].decode()))
+    jsonschema.Draft202012Validator(json_schema()[body["kind"]]).validate(body)
+
+
+STRUCTURAL = {
+    "an unknown key": lambda body: body.update(owner_name="x"),
+    "an unknown key in a clause": lambda body: body["grants"][0].update(when="always"),
+    "a missing title": lambda body: body.pop("title"),
+    "a version that is a number": lambda body: body.update(version=3.0),
+    "a version of two parts": lambda body: body.update(version="3.0"),
+    "one party": lambda body: body.update(parties=body["parties"][:1]),
+    "a mode nobody knows": lambda body: body["limits"][0].update(at_most="some"),
+    "a truth for a mode": lambda body: body["limits"][0].update(at_most=False),
+    "an emergency without a reason": lambda body: body["grants"][3]["break_glass"].update(reason="optional"),
+    "a duration of two units": lambda body: body["grants"][0]["given"].update(recorded_within="P1Y6M"),
+    "a truth that is a word": lambda body: body["parties"][0].update(public_authority="yes"),
+    "an empty list": lambda body: body["grants"][0].update({"from": []}),
+    "format 2": lambda body: body.update(format=2),
+}
+
+
+@pytest.mark.parametrize("what", STRUCTURAL)
+def test_the_schema_refuses_what_the_loader_refuses_for_its_structure(what: str) -> None:
+    body = tomllib.loads(TEXTS_OF_SPEC)
+    STRUCTURAL[what](body)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(json_schema()["agreement"]).validate(_as_json(body))
+    with pytest.raises(DocumentRefused):
+        read(table.text_of(body), umbrellas=[loaded(SPEC, "northshire-tier1")])
+
+
+TEXTS_OF_SPEC = (SPEC / "northshire-mash.toml").read_text("utf-8")
+
+
+def _as_json(value: Any) -> Any:
+    """As an editor hands it to a validator: days are text."""
+    if isinstance(value, Mapping):
+        return {key: _as_json(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_json(inner) for inner in value]
+    return json.loads(json.dumps(value, default=lambda day: day.isoformat() if isinstance(day, date) else str(day)))
+
+
+def _flat(text: str) -> str:
+    """Lines joined again, as they were before wrapping."""
+    return " ".join(text.split())
