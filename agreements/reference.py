@@ -121,7 +121,7 @@ def clause_mode(
     if failed(q, agreement, grant, category, held):
         return Mode.NONE
     known = facts or Facts(source=q.source)  # without facts, the limits that need none
-    return min(_without_condition(q, grant, category), own(q, known, agreement, category))
+    return min(given(q, grant, category), own(q, known, agreement, category))
 
 
 def failed(q: Question, agreement: Agreement, grant: Grant, category: str, held: Held | None) -> tuple[str, ...]:
@@ -173,7 +173,7 @@ def failed_by_category(q: Question, agreement: Agreement, grant: Grant, category
         or (category != RECORD and q.vocabulary.categories[category].sector not in source.discloses)
     ):
         yield "source"
-    if _without_condition(q, grant, category) is Mode.NONE:
+    if given(q, grant, category) is Mode.NONE:
         yield "condition"
 
 
@@ -213,7 +213,7 @@ def _emergency(request: Request, grant: Grant, at: datetime) -> bool:
     return session.started <= at < session.started + timedelta(minutes=min(terms.ends_after.minutes, 60))
 
 
-def _without_condition(q: Question, grant: Grant, category: str) -> Mode:
+def given(q: Question, grant: Grant, category: str) -> Mode:
     """The mode the clause names, brought down to one that needs no condition where the request has none it lists."""
     mode = grant.modes.get(category, Mode.NONE)
     if (mode is Mode.AGGREGATE) is not q.aggregate:

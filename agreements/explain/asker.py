@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 
 from agreements.agreement import london_day
 from agreements.explain.near import NEAR, Inquiry, Miss, not_live_now, pair_standing, reason
@@ -64,20 +65,27 @@ def _of_category(inquiry: Inquiry, category: str, asked: Mode, fill: Mapping[str
     """Why no more of one category; None where all asked could be shown, or nobody expects it of this source."""
     q = inquiry.q
     near = inquiry.near(category)
-    if not near and not inquiry.owned(category):
+    covering, nearest, seen = Mode.NONE, None, False
+    for miss in near:
+        seen = True
+        if miss.failed:
+            nearest = miss
+            break
+        covering = max(covering, miss.mode)
+    if not seen and not inquiry.owned(category):
         return None
-    covering = max((miss.mode for miss in near if not miss.failed), default=Mode.NONE)
     best = min(covering, q.vocabulary.ceiling(q.request.purpose, category), asked)
     if best >= asked:
         return None
     if best:
-        higher = next((miss for miss in near if miss.failed and miss.mode > best), None)
+        rest = chain([nearest] if nearest else [], near)
+        higher = next((miss for miss in rest if miss.failed and miss.mode > best), None)
         return _reason(q, category, "MODE_EXCEEDS", fill, _unlock(q, higher))
-    code, nearest = reason(inquiry, near)
+    code, about = reason(inquiry, nearest)
     if code in NO_CLAUSE and (ended := not_live_now(inquiry, category)) is not None:
         return _reason(q, category, ended.code or code, {**fill, "date": _last_day(ended)}, None)
-    terms = terms_of(q, nearest.grant, nearest.failed) if nearest else {}
-    return _reason(q, category, code, {**fill, **terms}, _unlock(q, nearest))
+    terms = terms_of(q, about.grant, about.failed) if about else {}
+    return _reason(q, category, code, {**fill, **terms}, _unlock(q, about))
 
 
 def _reason(q: Question, category: str | None, code: str, fill: Mapping[str, str], unlock: str | None) -> AskerReason:

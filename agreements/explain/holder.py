@@ -81,7 +81,7 @@ def _view(
     standing: Standing,
 ) -> CategoryView:
     q = inquiry.q
-    near = inquiry.near(category)
+    near = tuple(inquiry.near(category))
     granted = max((miss.mode for miss in near if not miss.failed), default=Mode.NONE)
     mode = decision.mode(category)
     back = tuple(_held_back(inquiry, applied, category, granted))
@@ -124,7 +124,9 @@ def _code(
     if not holdings(q.facts, category):
         return None
     if not mode and not granted:
-        code = _limited_by_tag(inquiry, category) or reason(inquiry, near)[0]
+        code = (
+            _limited_by_tag(inquiry, category) or reason(inquiry, next((miss for miss in near if miss.failed), None))[0]
+        )
         ended = not_live_now(inquiry, category) if code in NO_CLAUSE else None
         return ended.code if ended else code
     binding = [name for name, named, cap in applied if (category in named or RECORD in named) and cap == mode]
@@ -137,8 +139,9 @@ def _limited_by_tag(inquiry: Inquiry, category: str) -> str | None:
     """SHIELDED or LINK_VETOED, where a clause covers and its own agreement's limit on a tag is all that hides it."""
     q = inquiry.q
     assert q.facts is not None
-    for _, agreement, grant in inquiry.listing.by_category.get(category, ()):
-        if inquiry.lists(grant, category) and any(
+    for named in inquiry.listing.clauses:
+        _, agreement, grant, _ = named
+        if inquiry.lists(named, category) and any(
             not failed(q, agreement, grant, category, held) for held in inquiry.items(category)
         ):
             umbrella = q.snapshot.umbrella(agreement)

@@ -5,9 +5,10 @@ What does not hang on a record is found once a request and source; which clauses
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from heapq import heappop, heappush
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -15,14 +16,15 @@ from agreements.agreement import Agreement, Grant, GrantRef
 from agreements.explain.words import words_for
 from agreements.reference import (
     Question,
-    clause_mode,
     failed_by_category,
     failed_by_item,
     failed_by_record,
     failed_by_request,
+    given,
     holdings,
+    own,
 )
-from agreements.request import Held
+from agreements.request import Facts, Held
 from agreements.snapshot import Snapshot, Standing
 from agreements.vocabulary import RECORD, Mode, Vocabulary
 
@@ -64,10 +66,15 @@ class NearMiss:
     words: tuple[str, ...] = ()  # of those that are told
 
 
-class Miss(NamedTuple):
-    """As `NearMiss`, before anybody is told of it: fewest failed tests sort first."""
+Rank = tuple[int, bool, tuple[int, ...], GrantRef]
+"""How near: the number of tests failed, whether the purpose is one, which they are, and whose."""
 
-    rank: tuple[int, bool, tuple[int, ...], GrantRef]
+
+class Miss(NamedTuple):
+    """As `NearMiss`, before anybody is told of it: fewest failed tests sort first; of two as near, the one for the
+    purpose that was chosen."""
+
+    rank: Rank
     mode: Mode
     failed: tuple[str, ...]
     agreement: Agreement
@@ -81,18 +88,19 @@ class Miss(NamedTuple):
 
 
 class Named(NamedTuple):
-    """A clause that names a source and lists a category of its."""
+    """A clause that names a source, and the categories of the source's that it lists."""
 
     ref: GrantRef
     agreement: Agreement
     grant: Grant
+    categories: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listing:
-    """The clauses between two organisations by category, in force or not; and what the source says it discloses."""
+    """The clauses between two organisations, in force or not; and what the source says it discloses."""
 
-    by_category: Mapping[str, tuple[Named, ...]]
+    clauses: tuple[Named, ...]
     sectors: frozenset[str]
     agreements: tuple[Agreement, ...]
 
@@ -100,18 +108,26 @@ class Listing:
 @lru_cache(maxsize=1024)
 def listing(snapshot: Snapshot, vocabulary: Vocabulary, source: str, recipient: str) -> Listing:
     """What is agreed between two organisations: once a snapshot."""
-    by_category: dict[str, list[Named]] = {}
     agreements = snapshot.between(source, recipient)
+    clauses = []
     for agreement in agreements:
         discloses = agreement.parties[source].discloses
         for grant in agreement.grants:
             if source in grant.sources:
-                named = Named(GrantRef(agreement.ref, grant.id), agreement, grant)
-                for category in grant.modes:
-                    if category == RECORD or vocabulary.categories[category].sector in discloses:
-                        by_category.setdefault(category, []).append(named)
+                owned = {
+                    name for name in grant.modes if name == RECORD or vocabulary.categories[name].sector in discloses
+                }
+                clauses.append(Named(GrantRef(agreement.ref, grant.id), agreement, grant, frozenset(owned)))
     sectors = frozenset[str]().union(*(agreement.parties[source].discloses for agreement in agreements))
-    return Listing({name: tuple(several) for name, several in by_category.items()}, sectors, agreements)
+    return Listing(tuple(clauses), sectors, agreements)
+
+
+class _Weighed(NamedTuple):
+    """A clause that counts here, and the tests that it fails whatever is asked of it."""
+
+    rank: Rank
+    failed: frozenset[str]
+    named: Named
 
 
 class Inquiry:
@@ -120,85 +136,100 @@ class Inquiry:
     def __init__(self, q: Question) -> None:
         self.q = q
         self.listing = listing(q.snapshot, q.vocabulary, q.source, q.request.organisation)
-        self._by_request: dict[GrantRef, tuple[str, ...] | None] = {}
-        self._near: dict[str, list[Miss]] = {}
-        self._covered: bool | None = None
 
-    def standing(self, agreement: Agreement) -> Standing:
-        """Whether an agreement is live for the two of them."""
-        return self.q.snapshot.standing(agreement, self.q.source, self.q.request.organisation, self.q.at)
+    @cached_property
+    def standings(self) -> Mapping[str, Standing]:
+        """Whether each agreement between the two is live."""
+        q = self.q
+        return {
+            one.ref: q.snapshot.standing(one, q.source, q.request.organisation, q.at) for one in self.listing.agreements
+        }
 
-    def lists(self, grant: Grant, category: str) -> bool:
+    def lists(self, named: Named, category: str) -> bool:
         """Whether a clause gives a category on the axis that is asked on."""
-        return (grant.modes[category] is Mode.AGGREGATE) is self.q.aggregate
+        return category in named.categories and (named.grant.modes[category] is Mode.AGGREGATE) is self.q.aggregate
 
     def owned(self, category: str) -> bool:
         """Whether an agreement says that the source discloses a category's sector."""
         return category != RECORD and self.q.vocabulary.categories[category].sector in self.listing.sectors
 
-    def near(self, category: str) -> Sequence[Miss]:
+    def near(self, category: str) -> Iterator[Miss]:
         """Live clauses that list a category and belong to this source, fewest failed tests first.
 
         A clause for emergencies counts only in an emergency: nobody is told to break glass to see more.
         """
-        if (known := self._near.get(category)) is None:
-            items = self.items(category)
-            known = self._near[category] = [
-                miss
-                for named in self.listing.by_category.get(category, ())
-                if self.lists(named.grant, category) and (miss := self._missed(named, category, items)) is not None
-            ]
-            known.sort(key=_rank)
-        return known
+        items = self.items(category)
+        waiting: list[tuple[Rank, int, Miss]] = []  # those that what is asked of them set back
+        for number, weighed in enumerate(self._weighed):
+            if not self.lists(weighed.named, category):
+                continue
+            while waiting and waiting[0][0] < weighed.rank:
+                yield heappop(waiting)[-1]
+            miss = self._missed(weighed, category, items)
+            if miss.rank == weighed.rank:
+                yield miss
+            else:
+                heappush(waiting, (miss.rank, number, miss))
+        while waiting:
+            yield heappop(waiting)[-1]
 
     def items(self, category: str) -> Sequence[Held | None]:
         """What the record holds of a category; None alone where it holds nothing, or no record is looked at."""
         return (holdings(self.q.facts, category) or (None,)) if self.q.facts is not None else (None,)
 
+    @cached_property
     def covered_otherwise(self) -> bool:
         """Whether a live clause of the source covers this very request for some category."""
-        if self._covered is None:
-            self._covered = any(
-                not self.near(category)[0].failed for category in self.listing.by_category if self.near(category)
-            )
-        return self._covered
+        return any(
+            not miss.failed
+            for weighed in self._weighed
+            if not weighed.failed
+            for category in weighed.named.categories
+            if self.lists(weighed.named, category)
+            for miss in (self._missed(weighed, category, self.items(category)),)
+        )
 
-    def _missed(self, named: Named, category: str, items: Sequence[Held | None]) -> Miss | None:
-        q, (ref, agreement, grant) = self.q, named
-        if ref not in self._by_request:
-            self._by_request[ref] = self._of_request(named)
-        if (of_request := self._by_request[ref]) is None:
-            return None
-        always = {*of_request, *failed_by_category(q, agreement, grant, category)}
-        tests = always
-        covering: list[Held | None] = []
-        if q.facts is None:
-            covering = [] if always else [None]
-        else:
+    @cached_property
+    def _weighed(self) -> Sequence[_Weighed]:
+        """The live clauses, fewest failed tests first, before anything is asked of them."""
+        q, emergency = self.q, self.q.request.break_glass is not None
+        found = []
+        for named in self.listing.clauses:
+            _, agreement, grant, _ = named
+            if self.standings[agreement.ref].live and (emergency or grant.break_glass is None):
+                of_record = failed_by_record(q, q.facts, grant) if q.facts is not None else ()
+                failed = frozenset((*failed_by_request(q, agreement, grant), *of_record))
+                found.append(_Weighed(_rank(failed, named.ref), failed, named))
+        return sorted(found)
+
+    def _missed(self, weighed: _Weighed, category: str, items: Sequence[Held | None]) -> Miss:
+        q, (ref, agreement, grant, _) = self.q, weighed.named
+        tests = weighed.failed.union(failed_by_category(q, agreement, grant, category))
+        covers = not tests
+        if q.facts is not None:
             of_item = [frozenset(failed_by_item(q, grant, held)) for held in items]
-            tests = always | min(of_item, key=len)
-            covering = [] if always else [held for held, wrong in zip(items, of_item, strict=True) if not wrong]
-        failed = tuple(sorted(tests, key=_ORDER.__getitem__))
-        mode = grant.modes[category]
-        if covering:
-            mode = max(clause_mode(q, q.facts, agreement, grant, category, held) for held in covering)
-        rank = (len(failed), "purpose" in tests, tuple(_ORDER[test] for test in failed), ref)
-        return Miss(rank, mode, failed, agreement, grant)
+            least = min(of_item, key=len)
+            tests, covers = tests | least, covers and not least
+        if not covers:
+            rank = weighed.rank if tests == weighed.failed else _rank(tests, ref)
+            return Miss(rank, grant.modes[category], in_order(tests), agreement, grant)
+        known = q.facts or Facts(source=q.source)
+        mode = min(given(q, grant, category), own(q, known, agreement, category))
+        return Miss(weighed.rank, mode, (), agreement, grant)
 
-    def _of_request(self, named: Named) -> tuple[str, ...] | None:
-        """The tests that a clause fails whatever it gives; None if it does not count here at all."""
-        q, (_, agreement, grant) = self.q, named
-        if grant.break_glass is not None and q.request.break_glass is None:
-            return None
-        if not self.standing(agreement).live:
-            return None
-        of_record = failed_by_record(q, q.facts, grant) if q.facts is not None else ()
-        return (*failed_by_request(q, agreement, grant), *of_record)
+
+def in_order(tests: Iterable[str]) -> tuple[str, ...]:
+    """Tests in the order in which a reason is named first."""
+    return tuple(sorted(tests, key=_ORDER.__getitem__))
+
+
+def _rank(tests: Collection[str], ref: GrantRef) -> Rank:
+    return len(tests), "purpose" in tests, tuple(sorted(_ORDER[test] for test in tests)), ref
 
 
 def pair_standing(inquiry: Inquiry) -> Standing:
     """Live if any agreement between the two is; else the first reason in the order of the vocabulary's results."""
-    standings = [inquiry.standing(agreement) for agreement in inquiry.listing.agreements]
+    standings = inquiry.standings.values()
     for standing in standings:
         if standing.live:
             return standing
@@ -210,22 +241,22 @@ def not_live_now(inquiry: Inquiry, category: str) -> Standing | None:
 
     An agreement that gave way to a live version of itself is not missed: what the new one left out was left out.
     """
-    live = {one.id for one in inquiry.listing.agreements if inquiry.standing(one).live}
+    live = {one.id for one in inquiry.listing.agreements if inquiry.standings[one.ref].live}
     found = [
         standing
-        for _, agreement, grant in inquiry.listing.by_category.get(category, ())
-        if (standing := inquiry.standing(agreement)).code not in (None, "NO_DSA") and agreement.id not in live
-        if inquiry.lists(grant, category)
-        and (grant.break_glass is None or inquiry.q.request.break_glass is not None)
-        and "purpose" not in failed_by_request(inquiry.q, agreement, grant)
+        for named in inquiry.listing.clauses
+        if (standing := inquiry.standings[named.agreement.ref]).code not in (None, "NO_DSA")
+        if named.agreement.id not in live and inquiry.lists(named, category)
+        if named.grant.break_glass is None or inquiry.q.request.break_glass is not None
+        if "purpose" not in failed_by_request(inquiry.q, named.agreement, named.grant)
     ]
     return min(found, key=_graver, default=None)
 
 
-def reason(inquiry: Inquiry, near: Sequence[Miss]) -> tuple[str, Miss | None]:
-    """The code of a category that no clause gives, and the clause that it is about, if any."""
-    nearest = next((miss for miss in near if miss.failed), None)
-    if nearest is None or (len(nearest.failed) > 1 and inquiry.covered_otherwise()):
+def reason(inquiry: Inquiry, nearest: Miss | None) -> tuple[str, Miss | None]:
+    """The code of a category that no clause gives, and the clause that it is about, if any; `nearest` is the one that
+    failed fewest tests."""
+    if nearest is None or (len(nearest.failed) > 1 and inquiry.covered_otherwise):
         return "CATEGORY_NOT_IN_DSA", None
     code = CODES[nearest.failed[0]]
     if code == "NO_BASIS" and _basis_closed(inquiry):
@@ -238,10 +269,6 @@ def _basis_closed(inquiry: Inquiry) -> bool:
     term = inquiry.q.vocabulary.art6[request.basis.art6]
     parties = [agreement.parties[request.organisation] for agreement in inquiry.listing.agreements]
     return "not_public" in term.flags and any(party.public_authority for party in parties)
-
-
-def _rank(miss: Miss) -> tuple[int, bool, tuple[int, ...], GrantRef]:
-    return miss.rank
 
 
 def _graver(standing: Standing) -> int:
