@@ -7,11 +7,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import make_url
 
 from broker.keys import Keys
+from broker.reception import Reception
+from broker.settings import Settings
 from broker.store import Store, migrate
 from broker.trail import Trail, open_for_writing
+from broker.wiring import Broker
+from tests.builders import COUNCIL, ICB
+from tests.builders_broker import a_copy, an_installation, reception, serving
 from tests.postgres import a_database, postgres, postgres_server
 
 __all__ = ["postgres", "postgres_server"]
@@ -76,3 +82,40 @@ def trail(store: Store, keys: Keys, tmp_path: Path) -> Iterator[Trail]:
     made = Trail(store, keys, open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN))
     yield made
     made.stop()
+
+
+# --- A whole broker, for tests that hand in nights: made once, and a copy of it for each test ------------------------
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A broker of two agencies with three flows, before the first night."""
+    folder = tmp_path_factory.mktemp("installed")
+    an_installation(folder, agencies={COUNCIL: ("education", "social_care"), ICB: ("health",)})
+    return folder
+
+
+@pytest.fixture
+def settings(installed: Path, tmp_path: Path) -> Settings:
+    """Those of a copy of one's own."""
+    return a_copy(installed, tmp_path)
+
+
+@pytest.fixture
+def http(settings: Settings) -> Iterator[TestClient]:
+    """Calls to that copy."""
+    with serving(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def broker(http: TestClient) -> Broker:
+    """What answers them."""
+    found: Broker = http.app.state.broker  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.fixture
+def desk(http: TestClient) -> Reception:
+    """Its reception."""
+    return reception(http)

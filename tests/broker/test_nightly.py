@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from datetime import date
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,39 +21,10 @@ from broker.store.runs import LinkRunRow, PublishedRow
 from broker.wiring import Broker
 from linkage.matching.link import link
 from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_relationship
-from tests.builders_broker import Caller, a_copy, agreed, an_installation, reception, serving
+from tests.builders_broker import Caller, agreed, reception
 
 NIGHT = date(2026, 3, 2)
 NAMES = ("alice", "benjamin", "chloe", "dominic", "eleanor", "frederick")
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("installed")
-    an_installation(folder, agencies={COUNCIL: ("education", "social_care"), ICB: ("health",)})
-    return folder
-
-
-@pytest.fixture
-def settings(installed: Path, tmp_path: Path) -> Settings:
-    return a_copy(installed, tmp_path)
-
-
-@pytest.fixture
-def http(settings: Settings) -> Iterator[TestClient]:
-    with serving(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def broker(http: TestClient) -> Broker:
-    found: Broker = http.app.state.broker  # type: ignore[attr-defined]
-    return found
-
-
-@pytest.fixture
-def desk(http: TestClient) -> Reception:
-    return reception(http)
 
 
 def ref(agency: str, flow: str, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,7 +21,7 @@ from linkage.matching.link import link
 from linkage.matching.model import default_model
 from tests.broker.test_nightly import NAMES, a_night, hand_in, in_service, person_of, ref, run
 from tests.builders import COUNCIL, ICB, a_batch, a_person
-from tests.builders_broker import a_copy, agreed, an_installation, serving
+from tests.builders_broker import agreed, an_installation, serving
 
 NIGHT = date(2026, 3, 2)
 
@@ -36,23 +35,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         hand_in(http, a_night(COUNCIL, "education"), a_night(ICB, "health"))
         run(http.app.state.broker)  # type: ignore[attr-defined]
     return folder
-
-
-@pytest.fixture
-def settings(installed: Path, tmp_path: Path) -> Settings:
-    return a_copy(installed, tmp_path)
-
-
-@pytest.fixture
-def http(settings: Settings) -> Iterator[TestClient]:
-    with serving(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def broker(http: TestClient) -> Broker:
-    found: Broker = http.app.state.broker  # type: ignore[attr-defined]
-    return found
 
 
 def relink(broker: Broker, **asked: Any) -> dict[str, Any]:

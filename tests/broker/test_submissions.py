@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -28,38 +27,15 @@ from broker.store.documents import AgreementRow
 from broker.store.items import ItemRow, held_on
 from linkage.records import schema_of
 from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_signer, an_entry, an_item, parquet
-from tests.builders_broker import AGREEMENT, Caller, a_copy, agreed, an_installation, pause, reception, serving
+from tests.builders_broker import AGREEMENT, Caller, agreed, pause
 
 MIB = 1024 * 1024
 ALICE = a_ref(COUNCIL, None, "alice")
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("installed")
-    an_installation(folder, agencies={COUNCIL: ("education", "social_care"), ICB: ("health",)})
-    return folder
-
-
-@pytest.fixture
-def settings(installed: Path, tmp_path: Path) -> Settings:
-    return a_copy(installed, tmp_path)
-
-
-@pytest.fixture
-def http(settings: Settings) -> Iterator[TestClient]:
-    with serving(settings) as client:
-        yield client
-
-
 @pytest.fixture
 def council(http: TestClient) -> Caller:
     return Caller(http)
-
-
-@pytest.fixture
-def desk(http: TestClient) -> Reception:
-    return reception(http)
 
 
 def a_night(**said: Any) -> Batch:
