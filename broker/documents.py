@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -19,12 +20,13 @@ from broker.keys import unb64url
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Whose signature a file holds; `wrong` says why it does not count."""
+    """Whose signature a file holds; `wrong` says why it does not count, `known` whether its key is there to check."""
 
     party: str
     kid: str
     at: datetime | None
     wrong: str | None = None
+    known: bool = True
 
 
 def findings(source: bytes, umbrellas: Sequence[bytes] = ()) -> tuple[Finding, ...]:
@@ -53,12 +55,25 @@ def signers(
     for jws in signatures:
         listed = jws.get("signatures") if isinstance(jws, Mapping) else None
         for one in listed if isinstance(listed, list) and listed else [None]:
+            kid = _kid(one)
+            party = kid.rpartition("/")[0]
+            if kid and kid not in keys:
+                found.append(Signer(party, kid, None, f"the key {kid} is not known here", known=False))
+                continue
             try:
                 (good,) = verify(document, {"payload": jws.get("payload"), "signatures": [one]}, keys)
                 found.append(Signer(good.party, good.kid, good.signed_at))
             except (BadSignature, ValueError, AttributeError) as wrong:
-                found.append(Signer("", "", None, str(wrong)))
+                found.append(Signer(party, kid, None, str(wrong)))
     return tuple(found)
+
+
+def _kid(one: object) -> str:
+    """The key that a signature says it was made with; nothing where it can't be read."""
+    try:
+        return str(json.loads(unb64url(one["protected"]))["kid"])  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def signatory_key(public: Mapping[str, Any]) -> PartyKey:

@@ -12,6 +12,7 @@ import typer
 from broker.cli import told
 from broker.cli.shared import (
     FINDING,
+    UNKNOWN,
     USAGE,
     AsJson,
     Config,
@@ -70,7 +71,8 @@ def check_document(
     Without --register it needs no database.  `refused`: it does not load; `gate`: it can't be put in force; `lint`:
     look at this before anybody signs.
 
-    Exit codes: 0 nothing but lint; 1 refused, a gate, or a signature that does not hold; 2 usage; 3 could not read.
+    Exit codes: 0 nothing but lint; 1 refused, a gate, or a signature that does not hold; 2 usage; 3 a file can't be
+    read, or the key of a signature is not known here.
     """
     with answering(as_json):
         from agreements.agreement import london_day
@@ -91,8 +93,11 @@ def check_document(
             report |= {"ref": read.ref, "digest": read.digest}
             report |= told.signed(read, _signers(read, signature or (), public or (), register, config))
         say(as_json, report, told.checked(report))
-        if any(f["severity"] != "lint" for f in listed) or any(one["wrong"] for one in report.get("signed", ())):
+        signed = report.get("signed", ())
+        if any(f["severity"] != "lint" for f in listed) or any(one["wrong"] and one["known"] for one in signed):
             raise typer.Exit(FINDING)
+        if any(not one["known"] for one in signed):
+            raise typer.Exit(UNKNOWN)
 
 
 @app.command("sign")

@@ -32,6 +32,13 @@ DONE: Final = {
     "withdraw": "the party has left: nothing goes to it or from it.",
     "supersede": "the party has left this version for a newer one.",
 }
+_STANDS: Final = {
+    "signed": "signed",
+    "suspended": "signed, and has stopped its own disclosures",
+    "withdrawn": "has left",
+    "superseded": "has signed a newer version",
+    "unsigned": "has not signed",
+}
 _WHY: Final = {
     "": "",
     "unsigned": "two parties have yet to sign",
@@ -61,7 +68,10 @@ def signed(document: Document, signers: Sequence[Signer]) -> dict[str, Any]:
     parties = document.parties if isinstance(document, Agreement) else [document.owner]
     by = {one.party for one in signers if one.wrong is None}
     return {
-        "signed": [{"party": one.party, "kid": one.kid, "at": one.at, "wrong": one.wrong} for one in signers],
+        "signed": [
+            {"party": one.party, "kid": one.kid, "at": one.at, "wrong": one.wrong, "known": one.known}
+            for one in signers
+        ],
         "awaited": sorted(party for party in parties if party not in by),
     }
 
@@ -76,7 +86,10 @@ def checked(report: Mapping[str, Any]) -> str:
         return "\n".join([*lines, f"{report['file']} does not load."])
     lines.append(f"{report['ref']} loads. Its text is sha256:{report['digest']}.")
     for one in report["signed"]:
-        if one["wrong"]:
+        if not one["known"]:
+            fix = "give that agency's public.json with --public, or ask the register with --register"
+            lines.append(f"A signature can't be checked: {one['wrong']}; {fix}.")
+        elif one["wrong"]:
             lines.append(f"A signature does not hold: {one['wrong']}.")
         else:
             lines.append(f"{one['party']} signed on {spoken(one['at'].date())} with {one['kid']}.")
@@ -105,17 +118,19 @@ def listed(row: Listed) -> str:
     since = (
         f" since {spoken(london_day(state.since))}" if state.since and state.name not in ("expired", "agreed") else ""
     )
+    if state.name == "in_signature" and row.status == "draft" and len(state.parties) - len(state.awaited) > 1:
+        why = "not put in force here yet"
     begins = f" from {spoken(row.effective)}" if state.name == "agreed" else ""
     review = f", review by {spoken(row.review_by)}" if row.review_by else ""
     lines = [
         f"{row.ref}  {state.name.replace('_', ' ')}{begins}{since}{f' ({why})' if why else ''}",
         f"    {row.kind}, {spoken(row.effective)} to {spoken(row.last_day)}{review}",
     ]
-    by_state: dict[str, list[str]] = {}
+    by_state: dict[str, list[str]] = {name: [] for name in _STANDS}
     for party, standing in sorted(state.parties.items()):
         since = f" since {spoken(london_day(standing.since))}" if standing.since and standing.state != "signed" else ""
-        by_state.setdefault("not signed" if standing.state == "unsigned" else standing.state, []).append(party + since)
-    lines += [f"    {name}: {', '.join(parties)}" for name, parties in by_state.items()]
+        by_state[standing.state].append(party + since)
+    lines += [f"    {_STANDS[name]}: {', '.join(parties)}" for name, parties in by_state.items() if parties]
     if row.approved_by:
         lines.append(f"    put in force by {row.approved_by}")
     lines += [f"    {one.words}" for one in row.due]
