@@ -113,6 +113,10 @@ class Given:
     boxes: tuple[Box, ...]
     cuts: tuple[Cut, ...]
 
+    def shows(self, point: Box) -> bool:
+        """Whether it allows a single point."""
+        return any(point.meet(box) for box in self.boxes) and not any(point.meet(cut.box) for cut in self.cuts)
+
     def axis(self, axis: Axis) -> int:
         """Every value on an axis that any of its boxes has."""
         values = 0
