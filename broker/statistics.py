@@ -124,7 +124,9 @@ def ask(
     quarter = _quarter(period, at=at)
     with store.reading() as reading:
         found = _latest(reading, caller.organisation, table, quarter)
-        counted = None if found else _count(reading, keys, service, caller, lists, declared_table, quarter, at=at)
+        counted = (
+            None if found else count_children(reading, keys, service, caller, lists, declared_table, quarter, at=at)
+        )
     with store.transaction() as tx:
         row = _latest(tx, caller.organisation, table, quarter)
         refusals: tuple[Refusal, ...] = ()
@@ -211,7 +213,7 @@ def csv_of(answer: Answer, catalogue: Catalogue | None = None) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Counting:
+class Counting:
     """What was counted for one question, over one published run."""
 
     run: str
@@ -223,7 +225,7 @@ class _Counting:
     refusals: tuple[Refusal, ...]  # what no live agreement gives: nothing was counted then
 
 
-def _count(
+def count_children(
     tx: Reading,
     keys: Keys,
     service: InService,
@@ -233,14 +235,14 @@ def _count(
     quarter: Quarter,
     *,
     at: datetime,
-) -> _Counting:
+) -> Counting:
     """The children that a table and those in its stead may count, each record decided on by itself."""
     area = service.area()
     if area is None:
         raise WrongState("nothing has been linked yet")
     categories = frozenset().union(*(one.categories for one in catalogue.attempts(table)))
     snapshot, feeds = register.snapshot(tx), agencies.feeds(tx, at=at)
-    nothing = _Counting(
+    nothing = Counting(
         run=area.run, children={}, clauses=frozenset(), hidden={}, snapshot=snapshot, feeds=feeds, refusals=()
     )
     request = Request(
@@ -340,7 +342,7 @@ def _prepare(
     catalogue: Catalogue,
     table: Table,
     quarter: Quarter,
-    counting: _Counting,
+    counting: Counting,
     *,
     at: datetime,
 ) -> tuple[ReleaseRow | None, EntryRef, tuple[Refusal, ...]]:
@@ -412,7 +414,7 @@ def _first_safe(
     return None, attempts[-1], why
 
 
-def _relied_on(counting: _Counting) -> list[Agreement]:
+def _relied_on(counting: Counting) -> list[Agreement]:
     by_ref = {agreement.ref: agreement for agreement in counting.snapshot.agreements}
     return [by_ref[ref] for ref in sorted({clause.agreement for clause in counting.clauses})]
 

@@ -231,18 +231,18 @@ def read_catalogue(source: str, vocabulary: Vocabulary = VOCABULARY) -> Catalogu
         raise BadCatalogue("the catalogue is not TOML") from None
     _only(body, "catalogue", {"id", "basis", "dimensions", "tables"})
     try:
+        name = body["id"]
         basis = Basis(
             art6=body["basis"]["art6"],
             conditions=frozenset(body["basis"].get("condition", ())),
             gateways=frozenset(body["basis"].get("gateway", ())),
         )
-        dimensions = {name: _dimension(name, one, vocabulary) for name, one in body["dimensions"].items()}
-        tables = {
-            name: _table(name, one, dimensions, body["tables"], vocabulary) for name, one in body["tables"].items()
-        }
+        dimensions = {one: _dimension(one, of, vocabulary) for one, of in body["dimensions"].items()}
+        given = body["tables"]
+        tables = {one: _table(one, given[one], dimensions, given, vocabulary) for one in given}
     except (KeyError, TypeError, AttributeError) as wrong:
         raise BadCatalogue(f"the catalogue lacks something, or it is of another type: {wrong}") from None
-    return Catalogue(id=str(body["id"]), basis=basis, tables=MappingProxyType(_linked(tables)))
+    return Catalogue(id=str(name), basis=basis, tables=MappingProxyType(_linked(tables)))
 
 
 def _dimension(name: str, body: Mapping[str, Any], vocabulary: Vocabulary) -> Dimension:
