@@ -6,24 +6,25 @@ them (one a mode: the categories it gives at that mode or more).  Joining clause
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from agreements.agreement import Agreement, Duration, Duty, Grant, GrantRef, Limit, Period, Restriction, london_day
+from agreements.agreement import Agreement, Duration, Grant, GrantRef, Limit, Period, Restriction, london_day
 from agreements.request import Facts, Link, Request, aware, checked
 from agreements.restrictions import LONGEST_SESSION, unknown_facts
 from agreements.snapshot import Snapshot
-from agreements.verdict import Decision, Outcome, Shown, outcome_of, owed, review_warnings
+from agreements.verdict import Decision, Shown, outcome_of, owed, review_warnings
 from agreements.vocabulary import CASEWORK, RECORD, Baseline, Mode, Vocabulary
 
 Rows = tuple[int, int, int, int, int, int]
 """Per mode, the categories at that mode or more; index 0 is unused, 5 is the other axis, `aggregate`."""
 
-_REMEMBERED: Final = 64  # requests a snapshot, standings a request, answers a standing
+_REMEMBERED: Final = 64  # requests a snapshot, instants and standings a request, answers a standing
+_OPENED: Final = 4096  # pairs with a role, a purpose and a basis
 _FULL: Final = -1  # every bit
 _ALL: Final[Rows] = (_FULL,) * 6
 _NOTHING: Final[Rows] = (0,) * 6
@@ -45,15 +46,83 @@ def decide(snapshot: Snapshot, vocabulary: Vocabulary, request: Request, facts: 
     Raises RequestRefused for a request that can't be decided.  Pure: any order of the snapshot gives the same.
     """
     aware(at, "at")
-    standing = _asker(snapshot, vocabulary, request).standing(facts, at)
-    applied = standing.applied
-    if standing.of_records:
-        applied = tuple(holder for holder in applied if holder.is_about(facts))
-    if any(holder.seals for holder in applied):
-        return _answer(standing, facts, at, (), _NOTHING, applied)
-    covering = standing.covering(facts, at)
-    ceiling = _meet((standing.ceiling, *(holder.rows for holder in applied))) if covering else _NOTHING
-    return _answer(standing, facts, at, covering, ceiling, applied)
+    standing = _asker(snapshot, vocabulary, request).source(facts.source, at).standing(facts)
+    specific = standing.specific(facts) if standing.named else ()
+    held, doubted = _held(standing.groups, facts, standing.terms)
+    key = (held, specific)
+    if (answer := standing.answers.get(key)) is None:
+        if len(standing.answers) >= _REMEMBERED:
+            standing.answers.clear()
+        answer = standing.answers[key] = _weighed(standing, at, held, specific)
+    doubted = doubted or bool(facts.tags_unknown) or None in (facts.record, facts.relation, facts.case, facts.link)
+    # As `Decision(...)`, which sets each field of a frozen object by itself, and that took half of a decision's time.
+    decision = object.__new__(Decision)
+    decision.__dict__.update(answer, facts=facts, unknown=tuple(unknown_facts(facts)) if doubted else ())
+    return decision
+
+
+class Modes(NamedTuple):
+    """How much of each category one record may show: what `decide` says, without its reasons."""
+
+    rows: Rows
+    bits: Mapping[str, int]
+
+    def mode(self, category: str) -> Mode:
+        """The mode of one category; one that wasn't asked for is at none."""
+        bit = self.bits.get(category, 0)
+        return _height(self.rows, bit)
+
+    def __bool__(self) -> bool:
+        """Whether it shows anything."""
+        return bool(self.rows[1] | self.rows[5])
+
+
+def view(
+    snapshot: Snapshot, vocabulary: Vocabulary, request: Request, records: Iterable[Facts], at: datetime
+) -> tuple[Modes, ...]:
+    """One request on many records at once: of each, the modes that `decide` would give.
+
+    For finding among the records of a family, or of a search, the few that show anything.  Raises RequestRefused.
+    """
+    aware(at, "at")
+    asker = _asker(snapshot, vocabulary, request)
+    bits = asker.compiled.terms.bits
+    nothing, record = Modes(_NOTHING, bits), bits[RECORD]
+    standings: dict[tuple[object, ...], _Standing] = {}
+    found: list[Modes] = []
+    for facts in records:
+        key = (facts.source, facts.relation, facts.link, facts.case, facts.tags, facts.tags_unknown)
+        if (standing := standings.get(key)) is None:
+            standing = standings[key] = asker.source(facts.source, at).standing(facts)
+        if not standing.clauses:
+            found.append(nothing)
+            continue
+        one = two = three = four = other = 0
+        held = facts.held.items()
+        for (earliest, law_enforcement), allowed in standing.allowed:
+            items = 0
+            for category, several in held:
+                for item in several:
+                    if (earliest is None or ((day := item.recorded_on) is not None and day >= earliest)) and (
+                        law_enforcement or item.regime == "GENERAL"
+                    ):
+                        items |= bits[category]
+                        break
+            if items or (earliest is None and not any(facts.held.values())):
+                items |= record
+                one |= allowed[1] & items
+                two |= allowed[2] & items
+                three |= allowed[3] & items
+                four |= allowed[4] & items
+                other |= allowed[5] & items
+        if one or other:
+            rows = (0, one, two, three, four, other)
+            if standing.named and (specific := standing.specific(facts)):
+                rows = _meet((rows, *(holder.rows for holder in specific)))
+            found.append(Modes(rows, bits))
+        else:
+            found.append(nothing)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,22 +133,21 @@ class _Holder:
     rows: Rows
     seals: bool
     tag: str | None
-    record: str | None
     purposes: frozenset[str] | None  # the request purposes that it overlaps
     liftable: bool
     period: Period | None
 
-    def applies(self, purpose: str, facts: Facts, live_session: bool) -> bool:
-        """Whether it holds back here, as far as the record's own name does not matter."""
+    def concerns(self, purpose: str, at: datetime, live_session: bool) -> bool:
+        """Whether it may hold back for such a request, as far as no fact of a record matters."""
         return (
-            (self.tag is None or self.tag in facts.tags or self.tag in facts.tags_unknown)
-            and (self.purposes is None or purpose in self.purposes)
+            (self.purposes is None or purpose in self.purposes)
             and not (self.liftable and live_session)
+            and (self.period is None or at in self.period)
         )
 
-    def is_about(self, facts: Facts) -> bool:
-        """Whether the record is the one it names, or may be."""
-        return self.record is None or facts.record is None or self.record == facts.record
+    def applies(self, facts: Facts) -> bool:
+        """Whether its tag is there or may be."""
+        return self.tag is None or self.tag in facts.tags or self.tag in facts.tags_unknown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,12 +175,12 @@ class _Clause:
     limits: tuple[_Holder, ...]
 
 
-class _Covering(NamedTuple):
-    """A clause that covers, before dates of items; what it gives; what of that the items held reach."""
+class _Wanted(NamedTuple):
+    """The categories asked for: as rows, one by one, and what each gets where nothing is shown."""
 
-    clause: _Clause
     rows: Rows
-    reached: Rows
+    bits: tuple[tuple[str, int], ...]
+    nothing: Mapping[str, Mode]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +190,17 @@ class _Terms:
     bits: Mapping[str, int]
     levels: Mapping[str, int]
     purposes: Mapping[str, Rows]
+    wants: dict[tuple[tuple[str, Mode], ...], _Wanted] = field(default_factory=dict)  # the latest lists asked for
+
+    def wanted(self, asked: Mapping[str, Mode]) -> _Wanted:
+        """What a request asks for.  Most requests ask for everything."""
+        key = tuple(asked.items())
+        if (known := self.wants.get(key)) is None:
+            if len(self.wants) >= _REMEMBERED:
+                self.wants.clear()
+            bits = tuple((category, self.bits[category]) for category in asked)
+            known = self.wants[key] = _Wanted(_rows(asked, self.bits), bits, dict.fromkeys(asked, Mode.NONE))
+        return known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +212,9 @@ class _Compiled:
     terms: _Terms
     baseline: tuple[_Holder, ...]
     restrictions: Mapping[str, tuple[_Holder, ...]]  # by owner, the baseline included
+    named: Mapping[str, Mapping[str, tuple[_Holder, ...]]]  # those on one record, by owner and record
     clauses: dict[tuple[str, str], tuple[_Clause, ...]] = field(default_factory=dict)
+    opened: dict[tuple[str, ...], tuple[_Clause, ...]] = field(default_factory=dict)
     askers: dict[int, _Asker] = field(default_factory=dict)  # the latest requests, by id
 
     def between(self, source: str, recipient: str) -> tuple[_Clause, ...]:
@@ -150,24 +231,20 @@ class _Compiled:
             known = self.clauses[pair] = tuple(sorted(found, key=_witness_order))
         return known
 
-    def asked(self, asked: Mapping[str, Mode]) -> Rows:
-        """What a request asks for, as rows."""
-        one = two = three = four = other = 0
-        bits = self.terms.bits
-        for category, mode in asked.items():
-            bit = bits[category]
-            if mode == 5:
-                other |= bit
-                continue
-            if mode > 0:
-                one |= bit
-            if mode > 1:
-                two |= bit
-            if mode > 2:
-                three |= bit
-            if mode > 3:
-                four |= bit
-        return (0, one, two, three, four, other)
+    def open_to(self, source: str, request: Request) -> tuple[_Clause, ...]:
+        """Those of them for the request's role, purpose and basis."""
+        key = (source, request.organisation, request.role, request.purpose, request.basis.art6)
+        if (known := self.opened.get(key)) is None:
+            if len(self.opened) >= _OPENED:
+                self.opened.clear()
+            known = self.opened[key] = tuple(
+                clause
+                for clause in self.between(source, request.organisation)
+                if request.role in clause.roles
+                and request.purpose in clause.purposes
+                and request.basis.art6 in clause.art6
+            )
+        return known
 
 
 class _Asker:
@@ -176,66 +253,69 @@ class _Asker:
     A view decides on each record of a family with one request at one instant, and most of their facts are the same.
     """
 
-    __slots__ = ("asked", "bits", "compiled", "request", "standings", "wanted")
+    __slots__ = ("asked", "ceiling", "compiled", "request", "sources", "wanted")
 
     def __init__(self, compiled: _Compiled, vocabulary: Vocabulary, request: Request) -> None:
         self.request = checked(request, vocabulary)
         self.compiled = compiled
         self.asked = dict(request.asked)
-        self.bits = tuple((category, compiled.terms.bits[category]) for category in request.asked)
-        self.wanted = _meet(
+        self.wanted = compiled.terms.wanted(request.asked)
+        self.ceiling = _meet(
             (
                 compiled.terms.purposes[request.purpose],
-                compiled.asked(request.asked),
+                self.wanted.rows,
             )
         )
-        self.standings: dict[tuple[object, ...], _Standing] = {}
+        self.sources: dict[tuple[str, datetime], _Source] = {}
 
-    def standing(self, facts: Facts, at: datetime) -> _Standing:
-        """Where this request stands at an instant with a record of such a source, link, relation, case and tags."""
-        request = self.request
-        case = request.case is not None and request.case == facts.case
-        key = (facts.source, facts.relation, facts.link, case, facts.tags, facts.tags_unknown, at)
-        if (known := self.standings.get(key)) is not None:
-            return known
+    def source(self, source: str, at: datetime) -> _Source:
+        """Where this request stands at an instant with a source, whatever the record."""
+        key = (source, at)
+        if (known := self.sources.get(key)) is None:
+            if len(self.sources) >= _REMEMBERED:
+                self.sources.clear()
+            known = self.sources[key] = _Source(self, source, at)
+        return known
+
+
+class _Source:
+    """What is known of a decision from the request, the source and the instant, before any fact of a record."""
+
+    __slots__ = (
+        "at", "case", "ceiling", "holders", "live_session", "named", "open", "request", "sealed", "standings",
+        "terms", "untagged", "wanted",
+    )  # fmt: skip
+
+    def __init__(self, asker: _Asker, source: str, at: datetime) -> None:
+        # Not the asker itself, which holds this: what is forgotten then goes at once, without a collector.
+        request, compiled = asker.request, asker.compiled
+        self.request, self.at, self.wanted, self.terms = request, at, asker.wanted, compiled.terms
+        self.case = request.case
         session = request.break_glass
         live_session = session is not None and session.started <= at < session.started + LONGEST_SESSION
-        applied = tuple(
+        self.live_session = live_session
+        self.holders = tuple(
             holder
-            for holder in self.compiled.restrictions.get(facts.source, self.compiled.baseline)
-            if holder.applies(request.purpose, facts, live_session) and (holder.period is None or at in holder.period)
+            for holder in compiled.restrictions.get(source, compiled.baseline)
+            if holder.concerns(request.purpose, at, live_session)
         )
-        ceiling = _meet(
-            (
-                self.wanted,
-                _LINK_ROWS[facts.link],
-            )
-        )
-        standing = _Standing(self, applied, ceiling, self._clauses(facts, at, case=case, live_session=live_session))
-        if len(self.standings) >= _REMEMBERED:
-            self.standings.clear()
-        self.standings[key] = standing
-        return standing
+        self.untagged = tuple(holder for holder in self.holders if holder.tag is None)
+        self.sealed = any(holder.seals for holder in self.untagged)
+        self.named = compiled.named.get(source)
+        self.ceiling = _meet((asker.ceiling, *(holder.rows for holder in self.untagged)))
+        self.open = tuple(self._open(compiled, source))
+        self.standings: dict[tuple[object, ...], _Standing] = {}
 
-    def _clauses(
-        self, facts: Facts, at: datetime, *, case: bool, live_session: bool
-    ) -> tuple[tuple[_Clause, Rows], ...]:
-        """The clauses that pass every test but those of the items held, best witness first, with what they give."""
-        request, compiled = self.request, self.compiled
-        found: list[tuple[_Clause, Rows]] = []
-        basis, session = request.basis, request.break_glass
+    def _open(self, compiled: _Compiled, source: str) -> Iterator[tuple[_Clause, Rows, tuple[_Holder, ...], _Group]]:
+        """The clauses that pass every test but those of the record, best witness first: what each gives, what may limit
+        it under a tag, and its window and regime."""
+        request, at, session = self.request, self.at, self.request.break_glass
         level = compiled.terms.levels[request.threshold.level] if request.threshold else -1
-        link = -1 if facts.link is None else int(facts.link)
-        for clause in compiled.between(facts.source, request.organisation):
+        conditions, gateways = request.basis.conditions, request.basis.gateways
+        for clause in compiled.open_to(source, request):
             if (
-                request.role not in clause.roles
-                or request.purpose not in clause.purposes
-                or basis.art6 not in clause.art6
-                or (clause.gateways and clause.gateways.isdisjoint(basis.gateways))
-                or facts.relation not in clause.about
-                or (clause.case_reference and not case)
+                (clause.gateways and clause.gateways.isdisjoint(gateways))
                 or level < clause.threshold
-                or link < clause.link
                 or not any(period.start <= at < period.end for period in clause.live)
                 or (
                     clause.session is not None
@@ -243,147 +323,158 @@ class _Asker:
                 )
             ):
                 continue
-            rows = clause.bare if clause.conditions.isdisjoint(basis.conditions) else clause.rows
+            rows = clause.bare if clause.conditions.isdisjoint(conditions) else clause.rows
+            tagged: list[_Holder] = []
             for limit in clause.limits:
-                if limit.applies(request.purpose, facts, live_session):
-                    rows = _meet((rows, limit.rows))
-            found.append((clause, rows))
-        return tuple(found)
+                if limit.concerns(request.purpose, at, self.live_session):
+                    if limit.tag is None:
+                        rows = _meet((rows, limit.rows))
+                    else:
+                        tagged.append(limit)
+            earliest = _earliest(clause.window, at) if clause.window else None
+            yield clause, rows, tuple(tagged), (earliest, clause.law_enforcement)
+
+    def standing(self, facts: Facts) -> _Standing:
+        """Where it stands with a record of such a relation, link, case and tags."""
+        case = self.case is not None and self.case == facts.case
+        key = (facts.relation, facts.link, case, facts.tags, facts.tags_unknown)
+        if (known := self.standings.get(key)) is None:
+            if len(self.standings) >= _REMEMBERED:
+                self.standings.clear()
+            known = self.standings[key] = _Standing(self, facts, case=case)
+        return known
 
 
 class _Standing:
-    """What is known of a decision before the items held are looked at; and the answers given so far."""
+    """What is known of a decision before the items held are looked at; and the answers given so far.
 
-    __slots__ = ("answers", "applied", "bits", "ceiling", "clauses", "names", "of_records", "request", "wanted")
+    `groups` are the windows and regimes of its clauses; `allowed` is what the clauses of each may show together.
+    """
 
-    def __init__(
-        self,
-        asker: _Asker,
-        applied: tuple[_Holder, ...],
-        ceiling: Rows,
-        clauses: tuple[tuple[_Clause, Rows], ...],
-    ) -> None:
-        # Not the asker itself, which holds this: what is forgotten then goes at once, without a collector.
-        self.request = asker.request
-        self.wanted = asker.bits
-        self.bits = asker.compiled.terms.bits
-        self.applied = applied
-        self.ceiling = ceiling
-        self.clauses = clauses
-        self.names = tuple(sorted(holder.name for holder in applied))
-        self.of_records = any(holder.record is not None for holder in applied)
-        self.answers: dict[tuple[object, ...], _Answer] = {}
+    __slots__ = (
+        "allowed", "answers", "applied", "at", "ceiling", "clauses", "groups", "live_session", "named",
+        "request", "terms", "unconfirmed", "wanted",
+    )  # fmt: skip
 
-    def covering(self, facts: Facts, at: datetime) -> tuple[_Covering, ...]:
-        """The clauses that cover what is held, best witness first."""
-        found: list[_Covering] = []
-        dated: dict[tuple[Duration | None, bool], int] = {}
-        for clause, rows in self.clauses:
-            key = (clause.window, clause.law_enforcement)
-            if (items := dated.get(key)) is None:
-                items = dated[key] = self._held(facts, clause, at)
-            if items & rows[1] or items & rows[5]:
-                found.append(_Covering(clause, rows, _masked(rows, items)))
-        return tuple(found)
+    def __init__(self, source: _Source, facts: Facts, *, case: bool) -> None:
+        self.request, self.at, self.live_session = source.request, source.at, source.live_session
+        self.wanted, self.terms, self.named = source.wanted, source.terms, source.named
+        self.unconfirmed = facts.link is Link.POSSIBLE
+        self.answers: dict[tuple[object, ...], dict[str, object]] = {}
+        self.applied, self.ceiling, sealed = source.untagged, source.ceiling, source.sealed
+        tagged = bool(facts.tags or facts.tags_unknown)
+        if tagged:
+            self.applied = tuple(holder for holder in source.holders if holder.applies(facts))
+            self.ceiling = _meet((source.ceiling, *(holder.rows for holder in self.applied)))
+            sealed = any(holder.seals for holder in self.applied)
+        self.ceiling = _meet(
+            (
+                self.ceiling,
+                _LINK_ROWS[facts.link],
+            )
+        )
+        clauses: list[tuple[_Clause, Rows, _Group]] = []
+        given: dict[_Group, Rows] = {}
+        link = -1 if facts.link is None else int(facts.link)
+        for clause, open_rows, limits, group in () if sealed else source.open:
+            if facts.relation not in clause.about or (clause.case_reference and not case) or link < clause.link:
+                continue
+            rows = open_rows
+            if tagged:
+                for limit in limits:
+                    if limit.applies(facts):
+                        rows = _meet((rows, limit.rows))
+            clauses.append((clause, rows, group))
+            given[group] = _join((given[group], rows)) if group in given else rows
+        self.clauses = tuple(clauses)
+        self.groups = tuple(given)
+        self.allowed = tuple((group, _meet((rows, self.ceiling))) for group, rows in given.items())
 
-    def _held(self, facts: Facts, clause: _Clause, at: datetime) -> int:
-        """The categories of which an item is inside the clause's window and regime."""
-        earliest = _earliest(clause.window, at) if clause.window else None
-        bits = self.bits
-        record = bits[RECORD]
-        items = 0 if earliest or any(facts.held.values()) else record
-        for category, of_one in facts.held.items():
-            for held in of_one:
-                if (earliest is None or (held.recorded_on is not None and held.recorded_on >= earliest)) and (
-                    clause.law_enforcement or held.regime == "GENERAL"
+    def specific(self, facts: Facts) -> tuple[_Holder, ...]:
+        """The restrictions on this very record, or that may be on it."""
+        named = self.named or {}
+        several: Iterable[_Holder] = named.get(facts.record or "", ())
+        if facts.record is None:
+            several = (holder for holders in named.values() for holder in holders)
+        return tuple(
+            holder
+            for holder in several
+            if holder.concerns(self.request.purpose, self.at, self.live_session) and holder.applies(facts)
+        )
+
+
+_Group = tuple[date | None, bool]
+
+
+def _held(groups: Sequence[_Group], facts: Facts, terms: _Terms) -> tuple[tuple[int, ...], bool]:
+    """For each window and regime the categories of which an item is inside; and whether a date or regime is unknown.
+
+    The bare record stands on any item; on none at all it still stands where no window asks for a date.
+    """
+    bits, doubted, empty = terms.bits, False, True
+    found = [0] * len(groups)
+    for category, items in facts.held.items():
+        for held in items:
+            empty = False
+            recorded_on, regime = held.recorded_on, held.regime
+            if recorded_on is None or regime is None:
+                doubted = True
+            for index, (earliest, law_enforcement) in enumerate(groups):
+                if (earliest is None or (recorded_on is not None and recorded_on >= earliest)) and (
+                    law_enforcement or regime == "GENERAL"
                 ):
-                    items |= bits[category] | record
-                    break
-        return items
+                    found[index] |= bits[category]
+    record = bits[RECORD]
+    for index, (earliest, _) in enumerate(groups):
+        if found[index] or (empty and earliest is None):
+            found[index] |= record
+    return tuple(found), doubted
 
 
-class _Answer(NamedTuple):
-    """The part of a decision that follows from the covering clauses and the ceiling."""
-
-    modes: Mapping[str, Mode]
-    shown: Mapping[str, Shown]
-    duties: tuple[Duty, ...]
-    warnings: tuple[str, ...]
-    outcome: Outcome
-
-
-def _answer(
-    standing: _Standing,
-    facts: Facts,
-    at: datetime,
-    covering: tuple[_Covering, ...],
-    ceiling: Rows,
-    applied: tuple[_Holder, ...],
-) -> Decision:
-    key = (ceiling, covering)
-    if (answer := standing.answers.get(key)) is None:
-        if len(standing.answers) >= _REMEMBERED:
-            standing.answers.clear()
-        answer = standing.answers[key] = _weighed(standing.wanted, at, covering, ceiling)
+def _weighed(
+    standing: _Standing, at: datetime, held: tuple[int, ...], specific: tuple[_Holder, ...]
+) -> dict[str, object]:
+    """A decision but for the record's own facts, by the names of its fields."""
+    applied, bits = (*standing.applied, *specific), standing.terms.bits
+    dated = dict(zip(standing.groups, held, strict=True))
+    covering: list[tuple[_Clause, Rows, Rows]] = []  # with what it gives, and what of that the items held reach
+    for clause, rows, group in standing.clauses if not any(holder.seals for holder in specific) else ():
+        items = dated[group]
+        if items & (rows[1] | rows[5]):
+            covering.append((clause, rows, _masked(rows, items)))
+    ceiling = _meet((standing.ceiling, *(holder.rows for holder in specific)))
+    best = _meet((_join(reached for _, _, reached in covering), ceiling))
+    modes = dict(standing.wanted.nothing)
+    shown: dict[str, Shown] = {}
+    witnesses: dict[GrantRef, _Clause] = {}
+    for category, bit in standing.wanted.bits if best[1] or best[5] else ():
+        if (mode := _height(best, bit)) is not Mode.NONE:
+            modes[category] = mode
+            able = [clause for clause, _, reached in covering if reached[mode] & bit]
+            witnesses[able[0].ref] = able[0]
+            shown[category] = Shown(mode=mode, under=able[0].ref, also=tuple(clause.ref for clause in able[1:]))
 
     def reach(category: str, recorded_on: date, regime: str) -> Mode:
         rows = _join(
-            one.rows
-            for one in covering
-            if (one.clause.window is None or recorded_on >= _earliest(one.clause.window, at))
-            and (one.clause.law_enforcement or regime == "GENERAL")
+            rows
+            for clause, rows, _ in covering
+            if (clause.window is None or recorded_on >= _earliest(clause.window, at))
+            and (clause.law_enforcement or regime == "GENERAL")
         )
-        return _height(_meet((rows, ceiling)), standing.bits[category])
+        return _height(_meet((rows, ceiling)), bits[category])
 
-    return Decision(
-        request=standing.request,
-        facts=facts,
-        at=at,
-        modes=answer.modes,
-        shown=answer.shown,
-        duties=answer.duties,
-        restrictions=standing.names
-        if applied is standing.applied
-        else tuple(sorted(holder.name for holder in applied)),
-        warnings=answer.warnings,
-        unknown=tuple(unknown_facts(facts)) if _in_doubt(facts) else (),
-        unconfirmed=facts.link is Link.POSSIBLE and bool(answer.shown),
-        outcome=answer.outcome,
-        reach=reach,
-    )
-
-
-def _weighed(wanted: Sequence[tuple[str, int]], at: datetime, covering: Sequence[_Covering], ceiling: Rows) -> _Answer:
-    best = _meet((_join(one.reached for one in covering), ceiling)) if covering else _NOTHING
-    modes: dict[str, Mode] = {}
-    shown: dict[str, Shown] = {}
-    witnesses: dict[GrantRef, _Clause] = {}
-    for category, bit in wanted:
-        modes[category] = mode = _height(best, bit)
-        if mode:
-            able = [one.clause for one in covering if one.reached[mode] & bit]
-            witnesses[able[0].ref] = able[0]
-            shown[category] = Shown(mode=mode, under=able[0].ref, also=tuple(clause.ref for clause in able[1:]))
-    return _Answer(
-        modes=MappingProxyType(modes),
-        shown=MappingProxyType(shown),
-        duties=owed(clause.grant for clause in witnesses.values()) if witnesses else (),
-        warnings=review_warnings((clause.agreement for clause in witnesses.values()), at) if witnesses else (),
-        outcome=outcome_of(modes),
-    )
-
-
-def _in_doubt(facts: Facts) -> bool:
-    """Whether any fact is unknown."""
-    if facts.record is None or facts.relation is None or facts.case is None or facts.link is None:
-        return True
-    if facts.tags_unknown:
-        return True
-    for of_one in facts.held.values():
-        for held in of_one:
-            if held.recorded_on is None or held.regime is None:
-                return True
-    return False
+    return {
+        "request": standing.request,
+        "at": at,
+        "modes": MappingProxyType(modes),
+        "shown": MappingProxyType(shown),
+        "duties": owed(clause.grant for clause in witnesses.values()),
+        "restrictions": tuple(sorted(holder.name for holder in applied)),
+        "warnings": review_warnings((clause.agreement for clause in witnesses.values()), at),
+        "unconfirmed": standing.unconfirmed and bool(shown),
+        "outcome": outcome_of(modes),
+        "reach": reach,
+    }
 
 
 def _height(rows: Rows, bit: int) -> Mode:
@@ -449,12 +540,22 @@ def _compile(snapshot: Snapshot, vocabulary: Vocabulary) -> _Compiled:
     terms = _terms(vocabulary)
     baseline = tuple(_baseline(rule, terms.bits) for rule in vocabulary.baseline)
     restrictions: dict[str, tuple[_Holder, ...]] = {}
+    named: dict[str, dict[str, tuple[_Holder, ...]]] = {}
     for restriction in snapshot.restrictions:
         if (period := _in_force(snapshot, restriction)) is not None:
-            known = restrictions.get(restriction.owner, baseline)
-            restrictions[restriction.owner] = (*known, _restriction(restriction, period, vocabulary, terms.bits))
+            holder = _restriction(restriction, period, vocabulary, terms.bits)
+            if restriction.record is None:
+                restrictions[restriction.owner] = (*restrictions.get(restriction.owner, baseline), holder)
+            else:
+                of_owner = named.setdefault(restriction.owner, {})
+                of_owner[restriction.record] = (*of_owner.get(restriction.record, ()), holder)
     return _Compiled(
-        snapshot=snapshot, vocabulary=vocabulary, terms=terms, baseline=baseline, restrictions=restrictions
+        snapshot=snapshot,
+        vocabulary=vocabulary,
+        terms=terms,
+        baseline=baseline,
+        restrictions=restrictions,
+        named=named,
     )
 
 
@@ -502,7 +603,6 @@ def _baseline(rule: Baseline, bits: Mapping[str, int]) -> _Holder:
         rows=_left_by(rule.categories, rule.at_most, bits),
         seals=RECORD in rule.categories and rule.at_most is Mode.NONE,
         tag=rule.tag,
-        record=None,
         purposes=None,
         liftable=False,
         period=None,
@@ -515,7 +615,6 @@ def _restriction(restriction: Restriction, period: Period, vocabulary: Vocabular
         rows=_left_by(restriction.categories, restriction.at_most, bits),
         seals=RECORD in restriction.categories and restriction.at_most is Mode.NONE,
         tag=restriction.tag,
-        record=restriction.record,
         purposes=_overlapping(restriction.purposes, vocabulary),
         liftable=restriction.lift == "break_glass",
         period=period,
@@ -528,7 +627,6 @@ def _limit(limit: Limit, vocabulary: Vocabulary, bits: Mapping[str, int]) -> _Ho
         rows=_left_by(limit.categories, limit.at_most, bits),
         seals=False,
         tag=limit.tag,
-        record=None,
         purposes=_overlapping(limit.purposes, vocabulary),
         liftable=limit.lift == "break_glass",
         period=None,

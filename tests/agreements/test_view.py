@@ -1,0 +1,61 @@
+"""A view of many records at once shows of each what deciding on it alone shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from random import Random
+
+import pytest
+
+from agreements import VOCABULARY, Facts, Mode, RequestRefused, Snapshot, decide, reference
+from agreements.decision import Modes, view
+from tests.agreements.estates import estate, views
+from tests.agreements.worlds import World, world
+
+
+def test_a_view_shows_of_each_record_what_deciding_on_it_alone_shows() -> None:
+    shown = 0
+    for seed in range(400):
+        w, draw = world(seed), Random(seed)
+        records = list(_records(w, draw, 8))
+        for facts, modes in zip(records, view(w.snapshot, VOCABULARY, w.request, records, w.at), strict=True):
+            due = reference.decide(w.snapshot, VOCABULARY, w.request, facts, w.at).modes
+            assert _of(modes, due) == due == decide(w.snapshot, VOCABULARY, w.request, facts, w.at).modes
+            assert bool(modes) is any(due.values())
+            shown += bool(modes)
+    assert shown >= 200
+
+
+@pytest.mark.parametrize("agencies", [12, 50])
+def test_a_view_of_an_estate_shows_what_deciding_shows(agencies: int) -> None:
+    snapshot = estate(200, agencies)
+    shown = 0
+    for one in views(snapshot, 6, records=60):
+        for facts, modes in zip(one.records, view(snapshot, VOCABULARY, one.request, one.records, one.at), strict=True):
+            due = decide(snapshot, VOCABULARY, one.request, facts, one.at).modes
+            assert _of(modes, due) == due
+            shown += bool(modes)
+    assert shown >= 10
+
+
+def test_a_view_of_a_request_that_can_not_be_decided_is_refused_before_any_record() -> None:
+    w = world(1)
+    with pytest.raises(RequestRefused):
+        view(w.snapshot, VOCABULARY, replace(w.request, role="HEAD_TEACHER"), (), w.at)
+    with pytest.raises(RequestRefused):
+        view(w.snapshot, VOCABULARY, w.request, (), w.at.replace(tzinfo=None))
+    assert view(Snapshot.of(()), VOCABULARY, w.request, [w.facts], w.at)[0].mode("health.cp_is") is Mode.NONE
+
+
+def _records(w: World, draw: Random, count: int) -> list[Facts]:
+    """The world's own record, and others that share some of its facts."""
+    records = [w.facts]
+    for _ in range(count):
+        name = draw.choice([field.name for field in fields(Facts)])
+        records.append(replace(draw.choice(records), **{name: getattr(world(draw.randrange(400)).facts, name)}))
+    return records
+
+
+def _of(modes: Modes, due: Mapping[str, Mode]) -> dict[str, Mode]:
+    return {category: modes.mode(category) for category in due}
