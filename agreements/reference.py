@@ -22,7 +22,7 @@ OF_THE_RECORD: Final = frozenset({"about", "link", "window", "regime"})
 """The tests that only facts of a record can fail."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     """Everything a decision reads.  `facts` is None where only the request is asked about (the asker's projection)."""
 

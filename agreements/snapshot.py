@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
-from agreements.agreement import Agreement, Document, Restriction
+from agreements.agreement import Agreement, Document, Period, Restriction
 from agreements.signing import PartyKey, Signature, StatusEvent, verify_event, verify_jws
 
 
@@ -32,6 +33,8 @@ class Standing:
 
 
 _LIVE: Final = Standing(None)
+FIRST: Final = datetime(1, 1, 2, tzinfo=UTC)
+LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 _REMEMBERED: Final = 4096  # standings a snapshot
 
 
@@ -135,6 +138,32 @@ class Snapshot:
 
     @cached_property
     def _standings(self) -> dict[tuple[str, str, str, datetime], Standing]:
+        return {}
+
+    def steady(self, source: str, recipient: str, at: datetime) -> Period:
+        """The time around an instant in which no standing of an agreement between the two changes."""
+        instants = self._turns(source, recipient)
+        later = bisect_right(instants, at)
+        return Period(
+            instants[later - 1] if later else FIRST,
+            instants[later] if later < len(instants) else LAST,
+        )
+
+    def _turns(self, source: str, recipient: str) -> tuple[datetime, ...]:
+        """The instants at which a standing between the two may change, in order."""
+        if (known := self._pair_turns.get((source, recipient))) is None:
+            found: set[datetime] = set()
+            for agreement in self.between(source, recipient):
+                for one in filter(None, (agreement, self.umbrella(agreement))):
+                    found |= {one.period.start, one.period.end, one.review or one.period.end}
+                    for key in ((source, one.digest), (recipient, one.digest)):
+                        found |= {self.signed_at[key]} if key in self.signed_at else set()
+                        found |= {event.at for event in self.happened.get(key, ())}
+            known = self._pair_turns[source, recipient] = tuple(sorted(found))
+        return known
+
+    @cached_property
+    def _pair_turns(self) -> dict[tuple[str, str], tuple[datetime, ...]]:
         return {}
 
     def _objections(self, agreement: Agreement, source: str, recipient: str, at: datetime) -> Iterator[Standing]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import chain
+from typing import NamedTuple
 
 from agreements.agreement import london_day
 from agreements.explain.near import NEAR, Inquiry, Miss, not_live_now, pair_standing, reason
 from agreements.explain.words import terms_of, vocabulary_roles, words_for
 from agreements.reference import Question
-from agreements.request import Request, checked
+from agreements.request import Basis, Request, Threshold, aware, checked
 from agreements.snapshot import Snapshot, Standing
 from agreements.vocabulary import Mode, Vocabulary
 
@@ -46,19 +48,55 @@ def explain_for_asker(
     source comes alone, with `category` None; else one for each category asked for that no clause could give as asked.
     Raises RequestRefused.
     """
+    aware(at, "at")
     checked(request, vocabulary)
-    q = Question(snapshot=snapshot, vocabulary=vocabulary, request=request, facts=None, source=source, at=at)
+    fill = (names.get(source, source), desks.get(source, "its safeguarding desk"))
+    if request.break_glass is not None:
+        return _reasons(Question(snapshot, vocabulary, request, None, source, at), *fill)
+    shape = _Shape(
+        request.organisation, request.role, request.purpose, request.basis, request.threshold, request.case is not None,
+        tuple(request.asked.items()),
+    )  # fmt: skip
+    steady = snapshot.steady(source, request.organisation, at)
+    return _of_shape(snapshot, vocabulary, shape, source, steady.start, *fill)
+
+
+class _Shape(NamedTuple):
+    """What of a request the reasons hang on: many that are asked in a day have the same."""
+
+    organisation: str
+    role: str
+    purpose: str
+    basis: Basis
+    threshold: Threshold | None
+    of_a_case: bool
+    asked: tuple[tuple[str, Mode], ...]
+
+
+@lru_cache(maxsize=4096)
+def _of_shape(
+    snapshot: Snapshot, vocabulary: Vocabulary, shape: _Shape, source: str, at: datetime, name: str, desk: str
+) -> Sequence[AskerReason]:
+    """The reasons from an instant on, until a standing changes: found once."""
+    request = Request(
+        organisation=shape.organisation, role=shape.role, purpose=shape.purpose, basis=shape.basis,
+        asked=dict(shape.asked), case="any" if shape.of_a_case else None, threshold=shape.threshold,
+    )  # fmt: skip
+    return _reasons(Question(snapshot, vocabulary, request, None, source, at), name, desk)
+
+
+def _reasons(q: Question, name: str, desk: str) -> Sequence[AskerReason]:
     inquiry = Inquiry(q)
-    fill = {"organisation": names.get(source, source), "desk": desks.get(source, "its safeguarding desk")}
+    fill = {"organisation": name, "desk": desk}
     standing = pair_standing(inquiry)
     if not standing.live:
         fill["date"] = _last_day(standing)
-        return [_reason(q, None, standing.code or "NO_DSA", fill, None)]
-    return [
+        return (_reason(q, None, standing.code or "NO_DSA", fill, None),)
+    return tuple(
         told
-        for category, asked in request.asked.items()
+        for category, asked in q.request.asked.items()
         if (told := _of_category(inquiry, category, asked, fill)) is not None
-    ]
+    )
 
 
 def _of_category(inquiry: Inquiry, category: str, asked: Mode, fill: Mapping[str, str]) -> AskerReason | None:

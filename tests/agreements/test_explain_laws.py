@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from random import Random
 
 from agreements import (
@@ -157,3 +158,18 @@ def test_p17_what_is_received_is_kept_no_longer_than_any_clause_relied_on_allows
         for duty in reference.grant_of(w.snapshot, ref)[1].duties:
             due = owed[duty.do, duty.after]
             assert duty.within is None or (due.within is not None and due.within.minutes <= duty.within.minutes)
+
+
+@partial(law, one_in=4)
+def test_what_the_asker_is_told_hangs_on_nothing_asked_before(w: World, draw: Random) -> None:
+    fresh = Snapshot.of(w.documents, w.signatures, w.events)
+    turns = [event.at for event in w.events] + [one.signed_at for one in w.signatures] + [w.at]
+    for _ in range(3):
+        at = draw.choice(turns) + timedelta(seconds=draw.choice((-1, 0, 1)))
+        request = draw.choice((w.request, replace(w.request, case=None), replace(w.request, threshold=None)))
+        asked = [
+            explain_for_asker(one, VOCABULARY, request, w.facts.source, at, names={}, desks={})
+            for one in (w.snapshot, fresh)
+        ]
+        fresh = Snapshot.of(w.documents, w.signatures, w.events)
+        assert asked[0] == asked[1]
