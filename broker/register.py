@@ -44,7 +44,7 @@ from broker.errors import (
 )
 from broker.keys import unb64url
 from broker.store import Reading, Store, Transaction
-from broker.store.agencies import AgencyKeyRow
+from broker.store.agencies import AgencyKeyRow, AgencyRow
 from broker.store.documents import AgreementRow, AgreementSignatureRow, AgreementStatusRow
 from broker.trail import Trail, Who, record_change
 
@@ -80,6 +80,23 @@ def snapshot(reading: Reading) -> Snapshot:
             _compiled.clear()
             _compiled[known] = made
         return _compiled[known]
+
+
+def mark_in_force(reading: Reading, organisation: str, *, at: datetime) -> str:
+    """A mark of what is in force for one who receives, at an instant: it changes when that does, and tells nothing.
+
+    It is of agreements, restrictions and agencies alone: whatever a record holds, it is the same.
+    """
+    current = snapshot(reading)
+    said: list[list[str]] = [[row.id, row.state] for row in reading.all(AgencyRow, order=("id",))]
+    said += [
+        [agreement.digest, source, current.standing(agreement, source, organisation, at).code or "live"]
+        for agreement in current.agreements
+        if agreement.grants and organisation in agreement.parties
+        for source in sorted(agreement.parties)
+    ]
+    said += [[one.digest] for one in current.restrictions if current.in_force(one, at)]
+    return sha256(json.dumps(said).encode()).hexdigest()
 
 
 def import_document(store: Store, trail: Trail, source: bytes, *, who: Who, at: datetime) -> str:

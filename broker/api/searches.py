@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from agreements import Basis
-from broker import disclosures, searches, thresholds
+from broker import disclosures, register, searches, thresholds
 from broker.api.leaving import Leaving, PaceDep
-from broker.dependencies import BrokerDep, KeysDep, NowDep, PersonDep, StoreDep, TrailDep
+from broker.dependencies import AgencyDep, BrokerDep, KeysDep, NowDep, PersonDep, StoreDep, TrailDep
 from broker.errors import Malformed
 from broker.family_view import FamilyView, Refusal
 from broker.linked import InService
@@ -114,6 +114,12 @@ class ThresholdBody(Body):
     grounds: Code
 
 
+class InForce(BaseModel):
+    """The mark of what is in force for the caller's organisation."""
+
+    mark: str
+
+
 def _service(broker: BrokerDep) -> InService:
     return in_service(broker)
 
@@ -190,6 +196,16 @@ def set_threshold(
     refusal = released.answer
     told = {} if refusal is None else {"refusal": _REFUSAL.dump_python(refusal, mode="json")}
     return Leaving.of({"level": body.level, "set": refusal is None, **told}, released, pace)
+
+
+@router.get("/in-force")
+def in_force(caller: AgencyDep, store: StoreDep, now: NowDep) -> InForce:
+    """A mark that changes when an agreement, a restriction or an agency comes into force or goes out of it.
+
+    A gateway that still shows an answer asks for it again when the mark is another than before it asked.
+    """
+    with store.reading() as reading:
+        return InForce(mark=register.mark_in_force(reading, caller.organisation, at=now))
 
 
 def _row(body: RowBody, where: str) -> EncodedRow:

@@ -47,6 +47,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "GET /": "the front page", "POST /sign-out": "ends one's own session",
     "GET /log": "an empty form", "GET /log/searches/{search}": "what POST /log was recorded for",
     "GET /log/{event}/proof": "hashes",
+    "GET /v1/in-force": "a mark of what is in force: says nothing of any record",
     "GET /v1/reviews": "review.listed: held in tests/broker/test_reviews.py", "GET /v1/reviews/codes": "closed lists",
     "GET /v1/reviews/{review}": "review.opened: held there too",
     "GET /v1/reviews/{review}/ask": "review.asked: held there too",

@@ -85,17 +85,27 @@ class BrokerClient:
         """Record a threshold, or be told why not.  Raises BrokerUnavailable or BrokerRefused."""
         return self._post("/v1/thresholds", body, actor)
 
+    def in_force(self) -> str:
+        """A mark of the agreements, restrictions and agencies in force now: where it is another than before an answer,
+        the answer is to be asked for again.  Raises BrokerUnavailable or BrokerRefused."""
+        mark = self._call("GET", "/v1/in-force", None, {}).get("mark")
+        if not isinstance(mark, str):
+            raise BrokerUnavailable("the broker's answer could not be read")
+        return mark
+
     def _post(self, path: str, body: dict[str, Any], actor: Actor) -> dict[str, Any]:
         content = json.dumps(body, separators=(",", ":")).encode()
+        assertion = self.assertion(actor, "POST", self._prefix + path, content)
+        headers = {"Content-Type": "application/json", "Gateway-Assertion": assertion}
+        return self._call("POST", path, content, headers)
+
+    def _call(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> dict[str, Any]:
         try:
-            response = self._http.post(
+            response = self._http.request(
+                method,
                 self._base_url + path,
                 content=content,
-                headers={
-                    "Content-Type": "application/json",
-                    "Authorization": f"Bearer {self._token()}",
-                    "Gateway-Assertion": self.assertion(actor, "POST", self._prefix + path, content),
-                },
+                headers={"Authorization": f"Bearer {self._token()}", **headers},
             )
         except (httpx2.HTTPError, Unreachable, Refused):
             raise BrokerUnavailable("the broker could not be reached") from None

@@ -14,7 +14,15 @@ from linkage.agency.gateway import network
 from linkage.agency.gateway.answers import Event, FamilyView, reasons
 from linkage.agency.gateway.forms import FormDep
 from linkage.agency.gateway.pages import Gateway, GatewayDep
-from linkage.agency.gateway.search import NotHere, actor, as_file, contact_of, keep_draft
+from linkage.agency.gateway.search import (
+    NotHere,
+    actor,
+    as_file,
+    contact_of,
+    disclose_again,
+    keep_draft,
+    outdated,
+)
 from linkage.agency.gateway.sessions import SearcherDep, Session, check_form
 from linkage.agency.gateway.store import Box
 from linkage.agency.gateway.typed import Typed
@@ -36,8 +44,10 @@ class Gap:
 
 @router.get("/views/{view}")
 def show(view: str, request: Request, session: SearcherDep, gateway: GatewayDep) -> Response:
-    """The page of the service."""
+    """The page of the service.  Where an agreement or a restriction has changed meanwhile it is decided again."""
     box = _view_box(gateway, session, view)
+    if outdated(gateway, box):
+        return disclose_again(gateway, session, box.content)
     shown = FamilyView.model_validate(box.content["view"])
     return gateway.page(request, "view.html", session, **context(gateway, box, shown))
 

@@ -7,6 +7,7 @@ answered with 303.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -115,6 +116,9 @@ def submit(request: Request, form: FormDep, gateway: GatewayDep) -> Response:
 def results(search: str, request: Request, session: SearcherDep, gateway: GatewayDep) -> Response:
     """Who it may be: matches, then possible matches; or that there is nothing to show, and whom to ring."""
     box = _search_box(gateway, session, search)
+    if outdated(gateway, box):
+        keep_draft(gateway, session, replace(Typed.from_json(box.content["typed"]), acknowledged=False))
+        return RedirectResponse("/searches/new", 303)
     answer = SearchAnswer.model_validate(box.content["answer"])
     ordered = sorted(answer.candidates, key=lambda one: (one.band != "match", one.birth_year or 0, one.candidate))
     return gateway.page(
@@ -172,27 +176,34 @@ def actor(session: Session) -> Actor:
 def disclose(gateway: Gateway, session: Session, search: Box, candidate: Candidate) -> Response:
     """Ask the broker for one candidate's family view, keep it sealed until it ends, and go there."""
     content = search.content
-    view, raw = gateway.broker.disclose(content["answer"]["search"], candidate.candidate, actor(session))
+    asked = {"search": content["answer"]["search"], "candidate": candidate.candidate}
+    return disclose_again(gateway, session, asked | {name: content.get(name, "") for name in ("typed", "contact")})
+
+
+def disclose_again(gateway: Gateway, session: Session, kept: Mapping[str, Any]) -> Response:
+    """The same by what is `kept` with a view: search, candidate, what was typed, and the contact it belongs to."""
+    asked = {name: kept[name] for name in ("search", "candidate")}
+    in_force = gateway.broker.in_force()  # before: what changes meanwhile is then noticed
+    view, raw = gateway.broker.disclose(asked["search"], asked["candidate"], actor(session))
     now = gateway.now()
+    contact = kept.get("contact", "")
     view_id = gateway.store.put(
         "view",
         session.person.id,
-        {
-            "view": raw,
-            "typed": content["typed"],
-            "contact": content.get("contact", ""),
-            "search": content["answer"]["search"],
-            "candidate": candidate.candidate,
-        },
+        {"view": raw, "typed": kept["typed"], "contact": contact, "in_force": in_force, **asked},
         now=now,
         lasts=min(view.ends_at - now, timedelta(minutes=gateway.settings.typed_minutes)),
     )
-    box = contact_of(gateway, content.get("contact", ""))
+    box = contact_of(gateway, contact)
     if box is not None:
-        opened = {session.person.id: {"search": content["answer"]["search"], "candidate": candidate.candidate}}
-        known = {"opened": box.content["opened"] | opened, "birth_year": view.person.birth_year}
+        known = {"opened": box.content["opened"] | {session.person.id: asked}, "birth_year": view.person.birth_year}
         gateway.store.replace("contact", ORGANISATION, box.id, box.content | known, now=now)
     return RedirectResponse(f"/views/{view_id}", 303)
+
+
+def outdated(gateway: Gateway, box: Box) -> bool:
+    """Whether what is in force has changed since an answer that is kept: then it is not shown, but asked for again."""
+    return "in_force" in box.content and box.content["in_force"] != gateway.broker.in_force()
 
 
 def contact_of(gateway: Gateway, contact: str) -> Box | None:
@@ -224,6 +235,7 @@ def keep_draft(
 
 def _search(gateway: Gateway, session: Session, typed: Typed) -> Response:
     now = gateway.now()
+    in_force = gateway.broker.in_force()  # before: what changes meanwhile is then noticed
     body = gateway.encoder.search(typed, today=clock.today(now))
     answer, raw = gateway.broker.search(body, actor(session))
     if answer.too_many:
@@ -235,7 +247,7 @@ def _search(gateway: Gateway, session: Session, typed: Typed) -> Response:
     search_id = gateway.store.put(
         "search",
         session.person.id,
-        {"answer": raw, "typed": typed.as_json(), "contact": contact},
+        {"answer": raw, "typed": typed.as_json(), "contact": contact, "in_force": in_force},
         now=now,
         lasts=timedelta(minutes=gateway.settings.typed_minutes),
     )
