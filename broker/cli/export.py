@@ -51,7 +51,7 @@ def export_documents(
     document.  vocabulary: the terms that odrl uses.  bundle: what `auditor replay` needs: all that was ever in force
     here, with signatures and keys.
 
-    Exit codes: 0 written; 1 the document does not load; 2 wrong usage; 3 the database can't be reached.
+    Exit codes: 0 written; 1 the document does not load; 2 wrong usage; 3 a file or the database can't be read.
     """
     with answering(as_json):
         from broker import exporting
