@@ -75,8 +75,14 @@ def test_a_bad_document_is_refused_with_its_place_and_its_fix(bad: Mapping[str, 
         (b"", "kind"),
     ],
     ids=[
-        "byte order mark", "not UTF-8", "3,000 nested arrays", "too large", "a number of 5,000 digits",
-        "a key of 3,000 steps", "a table 3,000 deep", "empty",
+        "byte order mark",
+        "not UTF-8",
+        "3,000 nested arrays",
+        "too large",
+        "a number of 5,000 digits",
+        "a key of 3,000 steps",
+        "a table 3,000 deep",
+        "empty",
     ],
 )
 def test_bytes_that_are_no_document_are_refused(raw: bytes, path: str) -> None:

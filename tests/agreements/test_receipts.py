@@ -7,6 +7,7 @@ import copy
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -26,7 +27,8 @@ from agreements import (
 )
 from agreements.receipts import AskerCopy
 from agreements.signing import sign_payload
-from tests.agreements.worlds import World, world
+from tests.agreements.test_laws import law
+from tests.agreements.worlds import World
 from tests.spec import table
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
@@ -50,11 +52,27 @@ def test_p15_a_receipt_is_decided_again_with_an_equal_result(case: Any, slow: bo
     assert AskerCopy(json.loads(json.dumps(receipt.asker.body))).belongs_to(receipt.jws, KEYS)
 
 
-@pytest.mark.parametrize("seed", range(0, 400, 10))
-def test_p15_holds_on_drawn_worlds(seed: int) -> None:
-    w: World = world(seed)
+@law
+def test_p15_holds_on_drawn_worlds(w: World, _: Random) -> None:
     receipt = a_receipt(w, w.request, w.facts, w.at)
     assert replay(receipt.jws, w.snapshot, VOCABULARY, KEYS) == ()
+
+
+@law
+def test_p11_the_askers_copy_is_the_same_with_and_without_a_silent_record(w: World, draw: Random) -> None:
+    silent = replace(w.facts, record="r9", tags=w.facts.tags | {draw.choice(("shield_full", "sever_boundary"))})
+    decisions = [decide(w.snapshot, VOCABULARY, w.request, facts, w.at) for facts in (w.facts, silent)]
+    assert not decisions[1].shown
+    copies = []
+    for several in (decisions[:1], decisions):
+        receipt = make_receipt(
+            w.snapshot, VOCABULARY, w.request, several, source=w.facts.source, at=w.at, salt=bytes(32),
+            kid="broker/1", key=KEY,
+        )  # fmt: skip
+        body = dict(receipt.asker.body)
+        assert len(body.pop("commitment")) == 64
+        copies.append(rfc8785.dumps(body))
+    assert copies[0] == copies[1]
 
 
 def test_a_forged_mode_is_found_by_replay_and_a_changed_byte_by_the_signature() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agreements import VOCABULARY, Item, Mode, render
@@ -47,6 +47,7 @@ def held(draw: st.DrawFn) -> tuple[str, list[Item]]:
     return category.name, items
 
 
+@settings(max_examples=1000, deadline=None)
 @given(held(), st.booleans())
 def test_p12_a_lower_mode_is_a_function_of_the_higher(drawn: tuple[str, list[Item]], shielded: bool) -> None:
     category, items = drawn
@@ -60,6 +61,7 @@ def test_p12_a_lower_mode_is_a_function_of_the_higher(drawn: tuple[str, list[Ite
             assert shown[high] is None
 
 
+@settings(max_examples=1000, deadline=None)
 @given(held())
 def test_p12_order_of_items_and_items_of_others_make_no_difference(drawn: tuple[str, list[Item]]) -> None:
     category, items = drawn

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc import jws as joserfc_jws
 from joserfc.jwk import OKPKey
@@ -61,6 +61,7 @@ def test_an_independent_library_verifies_the_signature() -> None:
     assert opened.payload == MASH.canonical
 
 
+@settings(max_examples=1000, deadline=None)
 @given(st.data())
 def test_p14_a_changed_byte_anywhere_breaks_it(data: st.DataObject) -> None:
     text = bytearray(json.dumps(SIGNED).encode())
