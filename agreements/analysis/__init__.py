@@ -4,7 +4,18 @@ Everything follows from one set algebra (`boxes`), so nothing here is a guess.
 """
 
 from agreements.analysis.boxes import Estate, Space, witness
-from agreements.analysis.candidate import alone, as_if_always, with_candidate
+from agreements.analysis.candidate import alone, as_if_always, succession, with_candidate
 from agreements.analysis.difference import Change, Difference, diff
 
-__all__ = ["Change", "Difference", "Estate", "Space", "alone", "as_if_always", "diff", "with_candidate", "witness"]
+__all__ = [
+    "Change",
+    "Difference",
+    "Estate",
+    "Space",
+    "alone",
+    "as_if_always",
+    "diff",
+    "succession",
+    "with_candidate",
+    "witness",
+]

@@ -49,9 +49,26 @@ def as_if_always(snapshot: Snapshot, candidate: Document, *, umbrella: Agreement
 
 def alone(document: Document, *, umbrella: Agreement | None = None) -> Snapshot:
     """A document by itself, in force; without `umbrella`, as if the one it names asked for nothing more."""
-    if isinstance(document, Agreement) and umbrella is None:
-        document = replace(document, under=None)
-    return _of(Snapshot.of(()), (), document, umbrella, ())
+    return _of(Snapshot.of(()), (), freed(document, umbrella), umbrella, ())
+
+
+def succession(
+    one: Document, other: Document, *, umbrellas: tuple[Agreement | None, Agreement | None] = (None, None)
+) -> tuple[Snapshot, Snapshot]:
+    """Two documents by themselves, to be held against each other: before and after.
+
+    Of two versions of one document the second replaces the first from its own first day; a draft of the same version
+    was always there instead.
+    """
+    before = alone(one, umbrella=umbrellas[0])
+    if not _same(one, other):
+        return before, alone(other, umbrella=umbrellas[1])
+    return before, with_candidate(before, freed(other, umbrellas[1]), at=EVER.start, umbrella=umbrellas[1])
+
+
+def freed(document: Document, umbrella: Agreement | None) -> Document:
+    """The document, and without an umbrella that is not at hand."""
+    return replace(document, under=None) if isinstance(document, Agreement) and umbrella is None else document
 
 
 def _of(

@@ -11,7 +11,19 @@ import resource
 
 import typer
 
-from broker.cli import agencies, agreements, batches, export, keys, linkage, nights, restrictions, serving, statistics
+from broker.cli import (
+    agencies,
+    agreements,
+    analysis,
+    batches,
+    export,
+    keys,
+    linkage,
+    nights,
+    restrictions,
+    serving,
+    statistics,
+)
 
 app = typer.Typer(
     name="broker",
@@ -24,6 +36,10 @@ app = typer.Typer(
 for command in (serving.init, serving.migrate, serving.serve, nights.nightly, nights.relink):
     app.command()(command)
 agreements.app.command("export")(export.export_documents)
+agreements.app.command("diff")(analysis.diff_documents)
+agreements.app.command("who-can-see")(analysis.who_can_see)
+agreements.app.command("what-if")(analysis.what_if)
+agreements.app.command("lint")(analysis.lint_estate)
 for name, noun in {
     "agencies": agencies, "agreements": agreements, "restrictions": restrictions, "batches": batches,
     "linkage": linkage, "keys": keys,

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Index
-from sqlmodel import Field
+from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value, octets
+from broker.store.transaction import Reading
 
 
 class OutboxRow(Row, table=True):
@@ -175,3 +176,16 @@ class BlobRow(Row, table=True):
     name: str = Field(primary_key=True)  # which: "decision/<source agency>"
     sealed: bytes = octets()
     key_wrapped: bytes = octets()
+
+
+def decisions_since(reading: Reading, log_id: str, since_ms: int) -> list[tuple[str, str]]:
+    """The decision receipts sealed beside events of a log since an instant, oldest first: event id and blob name."""
+    query = (
+        select(BlobRow.event_id, BlobRow.name)
+        .join(EventRow, col(EventRow.event_id) == col(BlobRow.event_id))
+        .where(
+            col(EventRow.log_id) == log_id, col(EventRow.t_ms) >= since_ms, col(BlobRow.name).startswith("decision/")
+        )
+        .order_by(col(EventRow.seq), col(BlobRow.name))
+    )
+    return [(event_id, name) for event_id, name in reading.session.exec(query)]

@@ -1,0 +1,151 @@
+"""What an estate means, asked of the register and of the log: what a draft would have changed, who can see what.
+
+Past decisions are read from the receipts that were sealed beside each disclosure, granted or refused.  They are of
+people, so reading them is itself an event of the log, and is there before the first is opened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from agreements import VOCABULARY, Agreement, Snapshot
+from agreements.agreement import Document, Period
+from agreements.analysis import Difference, alone, diff, succession, with_candidate
+from agreements.analysis.boxes import EVER
+from agreements.analysis.lint import Remark, lint
+from agreements.analysis.usage import NearMiss, Unused, near_misses, since, unused
+from agreements.analysis.whatif import Changes, what_if
+from agreements.receipts import PastDecision, past_decisions
+from audit.events import Event, Json
+from broker import clock, register
+from broker.documents import read_alone, umbrellas_of
+from broker.errors import NotFound
+from broker.store import Reading, Store
+from broker.store.agencies import AgencyRow
+from broker.store.items import categories_held
+from broker.store.log import decisions_since
+from broker.trail import Trail, Who, new_event_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A document that is not in force, and the umbrella it stands under, where that came with it."""
+
+    document: Document
+    umbrella: Agreement | None = None
+
+    @classmethod
+    def of(cls, source: bytes, umbrellas: Sequence[bytes] = ()) -> Candidate:
+        """Read from TOML.  Raises BadAgreement."""
+        document = read_alone(source, umbrellas)
+        pinned = document.under.digest if isinstance(document, Agreement) and document.under else None
+        above = [one for one in umbrellas_of(umbrellas) if one.digest == pinned]
+        return cls(document=document, umbrella=above[0] if above else None)
+
+
+def between(one: Candidate, other: Candidate) -> Difference:
+    """What changes from one document to another: by themselves, as if each were signed by all its parties.
+
+    Two versions of one document follow each other: the second replaces the first from its own first day.
+    """
+    before, after = succession(one.document, other.document, umbrellas=(one.umbrella, other.umbrella))
+    return diff(before, after, VOCABULARY)
+
+
+def against_register(reading: Reading, candidate: Candidate, *, at: datetime) -> Difference:
+    """What would change at this host from `at` on were a document signed by all and put in force.
+
+    Raises BadAgreement if it stands under an umbrella that is neither here nor given.
+    """
+    current = register.snapshot(reading)
+    after = with_candidate(current, candidate.document, at=at, umbrella=candidate.umbrella)
+    return diff(current, after, VOCABULARY, period=Period(at, EVER.end))
+
+
+def estate_of(candidates: Sequence[Candidate]) -> Snapshot:
+    """Documents by themselves as one estate, each signed by all its parties."""
+    several = [alone(one.document, umbrella=one.umbrella) for one in candidates]
+    documents: list[Document] = []
+    for one in several:
+        documents += (*one.agreements, *one.restrictions)
+    return Snapshot.of(documents, [signature for one in several for signature in one.signatures])
+
+
+def candidate_of(reading: Reading, ref: str) -> Candidate:
+    """A document of the register, in force or not, with its umbrella.  Raises NotFound."""
+    row = register.document_row(reading, ref)
+    document = register.document_of(reading, row)
+    above = register.document_of(reading, register.document_row(reading, row.under)) if row.under else None
+    return Candidate(document=document, umbrella=above if isinstance(above, Agreement) else None)
+
+
+def replay_past(
+    store: Store, trail: Trail, candidate: Candidate, *, after: datetime | None, who: Who, at: datetime
+) -> Changes:
+    """The questions asked here, since `after` if given, that a candidate would have answered otherwise; each by its
+    event's id.
+
+    Raises LogUnavailable, having read nothing, if that can't be recorded.
+    """
+    document = candidate.document
+    what: dict[str, Json] = {"searched": "decisions", "candidate": document.ref, "digest": document.digest}
+    _record(store, trail, what, after, who, at)
+    with store.reading() as reading:
+        current = register.snapshot(reading)
+    past = _past(store, trail, after)
+    return what_if(past, current, document, VOCABULARY, umbrella=candidate.umbrella)
+
+
+def used(
+    store: Store, trail: Trail, *, months: int, who: Who, at: datetime
+) -> tuple[tuple[Unused, ...], tuple[NearMiss, ...]]:
+    """Clauses that nobody has relied on for so many months, and refusals in that time that one thing would have undone.
+
+    Raises LogUnavailable, having read nothing, if that can't be recorded.
+    """
+    begins = since(at, months)
+    _record(store, trail, {"searched": "decisions", "months": months}, begins, who, at)
+    with store.reading() as reading:
+        current = register.snapshot(reading)
+    past = [one for _, one in _past(store, trail, begins)]
+    return unused(current, past, Period(begins, at)), near_misses(current, VOCABULARY, past)
+
+
+def looked_over(reading: Reading, *, at: datetime) -> tuple[Remark, ...]:
+    """What to look at among all that is in force here; what arrives and who works here are known."""
+    current = register.snapshot(reading)
+    arrived = categories_held(reading)
+    sources = {party for agreement in current.agreements for party in agreement.parties}
+    feeds = dict.fromkeys(sources, arrived) if arrived else None  # before the first night nothing has
+    staff: Mapping[str, frozenset[str]] = {row.id: frozenset(row.roles) for row in reading.all(AgencyRow)}
+    return lint(current, VOCABULARY, at=at, feeds=feeds, staff=staff)
+
+
+def _past(store: Store, trail: Trail, after: datetime | None) -> Iterator[tuple[str, PastDecision]]:
+    """Every decision still kept, oldest first, under the id of its event; what was erased is no more."""
+    with store.reading() as reading:
+        kept = decisions_since(reading, trail.origin, clock.milliseconds(after) if after is not None else 0)
+    for event_id, name in kept:
+        try:
+            receipt = json.loads(trail.blob(event_id, name))
+        except NotFound:
+            continue
+        for one in past_decisions(receipt):
+            yield event_id, one
+
+
+def _record(store: Store, trail: Trail, what: dict[str, Json], after: datetime | None, who: Who, at: datetime) -> None:
+    event = Event(
+        id=new_event_id(),
+        type="audit.searched",
+        who=who,
+        what={**what, "since": after.isoformat() if after is not None else None},
+        why={"reason": "self_monitoring"},
+        detail={},
+    )
+    with store.transaction() as tx:
+        entry = trail.record(tx, event, at=at)
+    trail.receipt(entry)

@@ -1,0 +1,260 @@
+"""`broker agreements diff | who-can-see | what-if | lint`: what agreements mean, before and after they are in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from broker.cli.agreements import Umbrellas
+from broker.cli.shared import (
+    FINDING,
+    UNKNOWN,
+    USAGE,
+    AsJson,
+    Config,
+    answering,
+    bytes_of,
+    fail,
+    open_broker,
+    operator_of,
+    say,
+)
+
+if TYPE_CHECKING:
+    from agreements import Snapshot
+    from agreements.analysis.lint import Remark
+    from broker.analysing import Candidate
+
+Files = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FILE]...", help="TOML files instead of the register; no database then.")
+]
+On = Annotated[datetime | None, typer.Option("--on", formats=["%Y-%m-%d"], help="A London day; else now.")]
+
+
+class As(StrEnum):
+    """How to tell who can see what."""
+
+    prose = "prose"
+    csv = "csv"
+
+
+def diff_documents(
+    before: Annotated[str, typer.Argument(metavar="A", help="A TOML file, or <id>@<version> of the register.")],
+    after: Annotated[
+        str | None, typer.Argument(metavar="[B]", help="Another; without it, A is held against all that is in force.")
+    ] = None,
+    umbrella: Umbrellas = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say exactly what changes from one version to the other: what is newly shown to whom, and what no longer.
+
+    Two files need no database; each counts as signed by all its parties, and of two versions the second replaces the
+    first from its own first day.  With A alone: what would change here if A were signed by all and put in force now.
+
+    Exit codes: 0 nothing changes; 1 something does; 2 wrong usage; 3 a document or the database can't be read.
+    """
+    with answering(as_json), _readable(as_json):
+        from broker import analysing, clock
+
+        above = [bytes_of(path) for path in umbrella or ()]
+        if after is not None and _is_file(before) and _is_file(after):
+            found = analysing.between(*(analysing.Candidate.of(bytes_of(Path(one)), above) for one in (before, after)))
+        else:
+            with open_broker(config) as broker, broker.store.reading() as reading:
+
+                def candidate(name: str) -> Candidate:
+                    if _is_file(name):
+                        return analysing.Candidate.of(bytes_of(Path(name)), above)
+                    return analysing.candidate_of(reading, name)
+
+                if after is None:
+                    found = analysing.against_register(reading, candidate(before), at=clock.now())
+                else:
+                    found = analysing.between(candidate(before), candidate(after))
+        say(as_json, found.to_json(), "\n".join(found.lines()) or "Nothing changes.")
+        if found:
+            raise typer.Exit(FINDING)
+
+
+def who_can_see(
+    files: Files = None,
+    org: Annotated[str | None, typer.Option("--org", help="The organisation that asks.")] = None,
+    role: Annotated[str | None, typer.Option("--role", help="A role, as MASH_ANALYST.")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="The organisation whose information it is.")] = None,
+    purpose: Annotated[str | None, typer.Option("--purpose", help="A purpose, or a group of them.")] = None,
+    category: Annotated[str | None, typer.Option("--category", help="A category, as health.not_brought.")] = None,
+    on: On = None,
+    form: Annotated[As, typer.Option("--as", help="prose, or csv: a row each.")] = As.prose,
+    umbrella: Umbrellas = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say who may see what of whom, for which purpose, under which clause, what that takes, and what may hold it back.
+
+    Exit codes: 0 told, be it that nobody can; 2 a term that is not of the vocabulary; 3 a file or the database can't be
+    read.
+    """
+    with answering(as_json), _readable(as_json):
+        from agreements import VOCABULARY
+        from agreements.analysis import Space
+        from agreements.analysis.sight import Filter, in_prose, to_csv, to_json
+        from agreements.analysis.sight import who_can_see as seen
+        from broker import clock
+
+        wanted = Filter(organisation=org, role=role, source=source, purpose=purpose, category=category)
+        if (term := wanted.unknown(VOCABULARY)) is not None:
+            fail(f"{term} is not of the vocabulary {VOCABULARY.id}", USAGE, as_json)
+        at = _noon(on.date()) if on is not None else clock.now()
+        with _estate(files, umbrella, config) as snapshot:
+            sights = seen(snapshot, VOCABULARY, wanted, at=at)
+            told = to_csv(sights).rstrip() if form is As.csv else None
+            prose = "\n".join(in_prose(Space.of(VOCABULARY, snapshot), sights)) if told is None else told
+        say(as_json, to_json(sights), prose or "Nobody can.")
+
+
+def what_if(
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="A TOML file, or a draft of the register.")],
+    since: Annotated[
+        datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="A London day; else all that is kept.")
+    ] = None,
+    umbrella: Umbrellas = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say exactly which past questions a document would have answered otherwise, had it been in force.
+
+    Every question of a family view, granted or refused, is decided again from its receipt.  Looking is itself logged.
+
+    Exit codes: 0 none; 1 some; 2 wrong usage; 3 a document, the database or the log can't be read.
+    """
+    with answering(as_json), _readable(as_json), open_broker(config) as broker:
+        from agreements.agreement import london_midnight
+        from broker import analysing, clock
+
+        if _is_file(candidate):
+            draft = analysing.Candidate.of(bytes_of(Path(candidate)), [bytes_of(path) for path in umbrella or ()])
+        else:
+            with broker.store.reading() as reading:
+                draft = analysing.candidate_of(reading, candidate)
+        changes = analysing.replay_past(
+            broker.store, broker.trail, draft, after=london_midnight(since.date()) if since else None,
+            who=operator_of(broker), at=clock.now(),
+        )  # fmt: skip
+        lines = [f"{len(changes.changed)} of {changes.looked_at} past decisions would be otherwise."]
+        for group in changes.groups():
+            named = ", ".join(group.ids[:3]) + (" and more" if len(group.ids) > 3 else "")
+            lines.append(f"  {group.line}: {named}")
+        say(as_json, changes.to_json(), "\n".join(lines))
+        if changes.changed:
+            raise typer.Exit(FINDING)
+
+
+def lint_estate(
+    files: Files = None,
+    unused: Annotated[
+        int | None, typer.Option("--unused", min=1, help="Also clauses that nobody used in so many months.")
+    ] = None,
+    gaps: Annotated[bool, typer.Option(help="Also what purposes would allow and no clause gives.")] = True,
+    on: On = None,
+    umbrella: Umbrellas = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look over all that is in force, or some files: clauses that are dead, doubled, too wide, held back or unused,
+    what nobody shares that a purpose would allow, and what falls due.
+
+    A warning asks for an answer; a note may well be meant.  --unused reads past decisions, and that is logged.
+
+    Exit codes: 0 no warning; 1 some; 2 wrong usage; 3 a file, the database or the log can't be read.
+    """
+    with answering(as_json), _readable(as_json):
+        from agreements import VOCABULARY
+        from agreements.analysis.lint import lint
+        from broker import analysing, clock
+
+        at = _noon(on.date()) if on is not None else clock.now()
+        remarks: Sequence[Remark]
+        usage: list[dict[str, Any]] = []
+        if files:
+            if unused is not None:
+                fail("--unused is of the register, not of files", USAGE, as_json)
+            with _estate(files, umbrella, config) as snapshot:
+                remarks = lint(snapshot, VOCABULARY, at=at)
+        else:
+            with open_broker(config) as broker:
+                with broker.store.reading() as reading:
+                    remarks = analysing.looked_over(reading, at=at)
+                if unused is not None:
+                    usage = _usage(broker, unused, at)
+        remarks = [one for one in remarks if gaps or one.kind != "gap"]
+        body = [
+            {"kind": one.kind, "severity": one.severity, "ref": one.ref, "message": one.message, "fix": one.fix}
+            for one in remarks
+        ] + usage
+        words = "\n".join(
+            f"{one['severity']}: {one['kind']}: {one['ref']}: {one['message']}; {one['fix']}" for one in body
+        )
+        say(as_json, body, words or "Nothing to look at.")
+        if any(one["severity"] == "warning" for one in body):
+            raise typer.Exit(FINDING)
+
+
+def _usage(broker: Any, months: int, at: datetime) -> list[dict[str, Any]]:
+    from agreements.analysis.wording import listed
+    from broker import analysing
+
+    unused, missed = analysing.used(broker.store, broker.trail, months=months, who=operator_of(broker), at=at)
+    return [
+        {
+            "kind": "unused", "severity": "warning", "ref": str(one.clause), "fix": "take it out, if nobody needs it",
+            "message": f"nobody relied on it in {months} months",
+        }
+        for one in unused
+    ] + [
+        {
+            "kind": "refused", "severity": "note", "ref": str(one.clause), "fix": "widen it, if that was wrong",
+            "message": f"{one.organisation} {one.role} was refused {listed(one.categories)} of {one.source} for "
+            f"{one.purpose} for want of `{one.test}` alone, {one.count} times",
+        }
+        for one in missed
+    ]  # fmt: skip
+
+
+@contextmanager
+def _estate(files: Sequence[Path] | None, umbrella: Sequence[Path] | None, config: Path | None) -> Iterator[Snapshot]:
+    from broker import analysing, register
+
+    if files:
+        above = [bytes_of(path) for path in umbrella or ()]
+        yield analysing.estate_of([analysing.Candidate.of(bytes_of(path), above) for path in files])
+        return
+    with open_broker(config) as broker, broker.store.reading() as reading:
+        yield register.snapshot(reading)
+
+
+@contextmanager
+def _readable(as_json: bool) -> Iterator[None]:
+    """A document that does not load proves nothing here."""
+    from broker.errors import BadAgreement
+
+    try:
+        yield
+    except BadAgreement as wrong:
+        fail(str(wrong), UNKNOWN, as_json)
+
+
+def _is_file(name: str) -> bool:
+    return "@" not in name or Path(name).exists()
+
+
+def _noon(day: date) -> datetime:
+    from agreements.agreement import london_midnight
+
+    return london_midnight(day) + timedelta(hours=12)
