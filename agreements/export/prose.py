@@ -19,7 +19,7 @@ from agreements.vocabulary import RECORD, Baseline, Mode, Vocabulary
 WIDTH: Final = 100
 _DESCRIPTIVE: Final = (
     "purposes", "legal", "flows", "population", "recipients", "linkage", "retention", "security", "rights",
-    "transparency", "breach", "termination", "disputes", "change_log",
+    "transparency", "breach", "termination", "statistics", "disputes", "change_log",
 )  # fmt: skip
 _ABOUT: Final = ("code", "party", "source", "purpose", "version", "on")
 
