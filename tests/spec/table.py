@@ -30,6 +30,7 @@ from agreements import (
 from agreements.agreement import Document
 
 HERE = Path(__file__).parent
+RULES = HERE.parents[1] / "agreements" / "RULES.md"
 SIGNED = datetime(2025, 1, 1, tzinfo=UTC)
 TABLE: dict[str, Any] = tomllib.loads((HERE / "decision_cases.toml").read_text(encoding="utf-8"))
 CASES: list[dict[str, Any]] = TABLE["case"]
@@ -187,7 +188,7 @@ def rules() -> str:
     lines = [
         "# Rules of decision",
         "",
-        "Rendered from `decision_cases.toml`, which both evaluators run; to render it again: "
+        "Rendered from `tests/spec/decision_cases.toml`, which both evaluators run; to render it again: "
         "`python -m tests.spec.table`.",
         "",
         "The question: a social worker of northshire-la asks for S47 about a child's health record, on northshire-mash",
@@ -197,7 +198,9 @@ def rules() -> str:
         "|---|---|---|",
     ]
     lines += [f"| {case['n']} | {case['what']} | {_outcome(case)} |" for case in CASES]
-    return "\n".join(lines) + "\n"
+    from tests.spec import scenarios
+
+    return "\n".join(lines) + "\n\n" + scenarios.rendered()
 
 
 def _outcome(case: Mapping[str, Any]) -> str:
@@ -237,4 +240,4 @@ def _standing(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    (HERE / "RULES.md").write_text(rules(), encoding="utf-8")
+    RULES.write_text(rules(), encoding="utf-8")
