@@ -206,7 +206,8 @@ def csv_of(answer: Answer, catalogue: Catalogue | None = None) -> str:
         raise WrongState("there are no figures to write")
     figures = answer.figures
     table = (catalogue or shipped()).tables[figures["table"]]
-    return as_csv(table, Quarter.parse(figures["period"]), figures["figures"], Terms(**figures["terms"]))
+    terms = Terms(**figures["terms"])
+    return as_csv(table, Quarter.parse(figures["period"]), figures["figures"], terms, more=_late(figures["feeds"]))
 
 
 # --- Counting --------------------------------------------------------------------------------------------------------
@@ -361,7 +362,7 @@ def _prepare(
     if counting.refusals:
         return refuse(*counting.refusals)
     agreements = _relied_on(counting)
-    terms, budget, allowed = _terms(agreements)
+    terms, budget, allowed = terms_of(agreements)
     if allowed is not None and table.id not in allowed:
         raise NotAllowed("the agreement under which this would be counted does not name this table")
     if prepared_since(tx, organisation=caller.organisation, since=at - A_QUARTER) >= budget:
@@ -419,7 +420,7 @@ def _relied_on(counting: Counting) -> list[Agreement]:
     return [by_ref[ref] for ref in sorted({clause.agreement for clause in counting.clauses})]
 
 
-def _terms(relied_on: Sequence[Agreement]) -> tuple[Terms, int, frozenset[str] | None]:
+def terms_of(relied_on: Sequence[Agreement]) -> tuple[Terms, int, frozenset[str] | None]:
     """The strictest terms of the agreements relied on, the fewest releases a quarter, the tables that all allow."""
     terms, budget = Terms(), USUAL_BUDGET
     allowed: frozenset[str] | None = None
@@ -497,7 +498,7 @@ def _latest(tx: Reading, organisation: str, table: str, quarter: Quarter) -> Rel
 def _seen(tx: Transaction, trail: Trail, caller: Caller, row: ReleaseRow, *, at: datetime) -> EntryRef:
     """Record that figures are about to be shown, or that somebody asked for what there is not."""
     disclosed = row.state == "approved" and caller.role == PLANNER
-    type_ = "statistics.disclosed" if disclosed else "statistics.checked"
+    type_ = "statistics.disclosed" if disclosed else "statistics.opened"
     return _record(tx, trail, caller, type_, at=at, what={**_what(row), "outcome": row.state})
 
 
@@ -514,8 +515,19 @@ def _of_withheld(row: ReleaseRow) -> tuple[Refusal, ...]:
 def _shown(catalogue: Catalogue, row: ReleaseRow) -> dict[str, Any]:
     """Figures as they were released."""
     table, terms = catalogue.tables[row.published_as], Terms(**row.terms)
-    body = as_json(table, Quarter.parse(row.period), row.figures, terms)
+    body = as_json(table, Quarter.parse(row.period), row.figures, terms, more=_late(row.feeds))
     return {**body, "figures": row.figures, "terms": row.terms, "feeds": row.feeds}
+
+
+def _late(feeds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader must know of feeds that were not up to date: what they lack is not that there was nothing."""
+    words = {"STALE": "was late, last sent {as_of}", "PAUSED": "was paused, and not counted",
+             "NOT_CONNECTED": "is not connected, and not counted"}  # fmt: skip
+    return [
+        f"{feed['organisation']} {feed['flow']} {words[feed['state']].format(as_of=(feed['as_of'] or 'never')[:10])}."
+        for feed in feeds
+        if feed["state"] in words
+    ]
 
 
 def _listed(row: ReleaseRow) -> Listed:

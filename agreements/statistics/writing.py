@@ -40,8 +40,10 @@ def published_of(figures: Sequence[Any], terms: Terms) -> Published:
     return Published(np.array(plain(list(figures)), dtype=np.int64), terms)
 
 
-def as_json(table: Table, period: Quarter, figures: Sequence[Any], terms: Terms) -> dict[str, Any]:
-    """A table with everything its reader needs: dimensions, a row a figure, symbols, notes."""
+def as_json(
+    table: Table, period: Quarter, figures: Sequence[Any], terms: Terms, *, more: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A table with everything its reader needs: dimensions, a row a figure, symbols, notes and `more` of them."""
     rows = [
         {**dict(zip((dimension.id for dimension in table.dimensions), levels, strict=True)), "children": value}
         for levels, value in _rows(table, figures, labels=False)
@@ -62,11 +64,11 @@ def as_json(table: Table, period: Quarter, figures: Sequence[Any], terms: Terms)
         ],
         "rows": rows,
         "symbols": {symbol: words for symbol, words in SYMBOLS.items() if symbol in used},
-        "notes": notes(table, period, terms),
+        "notes": [*notes(period, terms), *more],
     }
 
 
-def as_csv(table: Table, period: Quarter, figures: Sequence[Any], terms: Terms) -> str:
+def as_csv(table: Table, period: Quarter, figures: Sequence[Any], terms: Terms, *, more: Sequence[str] = ()) -> str:
     """A table as CSV: a row a figure under labels, then an empty line, the symbols and the notes."""
     rows = list(_rows(table, figures, labels=True))
     used = {value for _, value in rows if isinstance(value, str)}
@@ -78,11 +80,11 @@ def as_csv(table: Table, period: Quarter, figures: Sequence[Any], terms: Terms) 
     writer.writerow(["Title", table.title])
     writer.writerow(["Period", str(period)])
     writer.writerows(["Symbol", symbol, words] for symbol, words in SYMBOLS.items() if symbol in used)
-    writer.writerows(["Note", note] for note in notes(table, period, terms))
+    writer.writerows(["Note", note] for note in (*notes(period, terms), *more))
     return out.getvalue()
 
 
-def notes(table: Table, period: Quarter, terms: Terms) -> list[str]:
+def notes(period: Quarter, terms: Terms) -> list[str]:
     """The rules a reader must know."""
     day = period.last_day
     zero = "nobody counts as a small number" if terms.zeros == "hide" else "0 is published where there is nobody"

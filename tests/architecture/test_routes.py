@@ -58,7 +58,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "POST /v1/wrong-person": "link.wrong_person_reported: held there too",
     "GET /v1/statistics/tables": "the declared tables", "GET /v1/statistics/releases": "what was released, no figures",
     "POST /v1/statistics/releases": "statistics.prepared, .refused, .disclosed: held in tests/broker/test_statistics.py",
-    "GET /v1/statistics/releases/{release}": "statistics.checked, statistics.disclosed: held there too",
+    "GET /v1/statistics/releases/{release}": "statistics.opened, statistics.disclosed: held there too",
     "GET /v1/statistics/releases/{release}/csv": "the same: held there too",
     "POST /v1/statistics/releases/{release}/check": "statistics.approved, statistics.rejected: held there too",
 }  # fmt: skip

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import text as sql
 from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
-from agreements import read, sign
+from agreements import Agreement, read, sign
 from agreements.statistics import Counted, Quarter, shipped
 from broker import activation, register, signin, statistics
 from broker import clock as broker_clock
@@ -30,6 +31,7 @@ from broker.cli import app
 from broker.errors import Undecipherable
 from broker.keys import Keys
 from broker.linked import InService
+from broker.settings import DemoPerson
 from broker.store import Store
 from broker.store.log import EventRow
 from broker.store.releases import ReleaseRow, open_counted, seal_counted
@@ -37,6 +39,7 @@ from linkage.agency import client
 from linkage.agency import clock as agency_clock
 from tests.builders import COUNCIL, ICB, POLICE
 from tests.builders_area import (
+    AGREEMENTS,
     BASE_URL,
     MORNING,
     NIGHT,
@@ -214,7 +217,7 @@ def test_nobody_sees_a_figure_before_a_second_person_has_approved_it(
     shown = planner.ask()
     assert shown["figures"] == seen
     assert events(area) == [
-        "statistics.prepared", "statistics.checked", "statistics.checked", "statistics.checked",
+        "statistics.prepared", "statistics.opened", "statistics.opened", "statistics.opened",
         "statistics.approved", "statistics.disclosed",
     ]  # fmt: skip
 
@@ -239,6 +242,7 @@ def test_what_is_published_is_rounded_hidden_and_as_the_ledger_counted(
     total = next(row["children"] for row in figures["rows"] if {row["age_halves"], row["absence"]} == {"total"})
     assert total == sum(row["children"] for row in figures["rows"] if "total" not in row.values())
     assert any("Figures under 10" in note for note in figures["notes"])
+    assert "northshire-council housing is not connected, and not counted." in figures["notes"]
     text = planner.get(f"/releases/{answer['release']['release']}/csv").text
     table_rows = list(csv.reader(io.StringIO(text)))
     assert table_rows[0] == ["Age", "Persistent or severe absence", "Children"]
@@ -359,6 +363,33 @@ def test_an_agreement_may_be_used_up_for_a_quarter(area: Area, planner: Staff, m
     planner.ask("attendance-by-age")
     planner.ask("need-and-sen")
     assert planner.post("/releases", table="protection-by-age", period=PERIOD).status_code == 429
+
+
+def test_of_several_agreements_the_strictest_terms_the_fewest_releases_and_the_tables_of_all_hold() -> None:
+    umbrella = read((AGREEMENTS / "northshire-tier1.toml").read_bytes())
+    source = (AGREEMENTS / "northshire-planning.toml").read_text()
+
+    def an_agreement(*lines: str) -> Agreement:
+        head, _, rest = source.partition("[statistics]")
+        text = f"{head}[statistics]\n" + "\n".join(lines) + "\n" + rest[rest.index("[retention]") :]
+        document = read(text.encode(), umbrellas=[umbrella])
+        assert isinstance(document, Agreement)
+        return document
+
+    one = an_agreement("threshold = 20", "releases_a_quarter = 3", 'tables = ["need-and-sen", "attendance-by-age"]')
+    other = an_agreement("rounding = 10", 'tables = ["need-and-sen"]')
+    terms, budget, tables = statistics.terms_of([one, other])
+    assert (terms.threshold, terms.rounding, budget, tables) == (20, 10, 3, {"need-and-sen"})
+    assert statistics.terms_of([])[0].threshold == 10
+
+
+def test_a_service_planner_of_a_demo_is_somebodys_staff() -> None:
+    planner = {"person": "planner-1", "label": "Planner", "role": "SERVICE_PLANNER"}
+    made = DemoPerson(**planner, organisation=COUNCIL)
+    assert made.organisation == COUNCIL
+    for wrong in (planner, {"person": "ig-1", "label": "IG", "role": "IG_OFFICER", "organisation": COUNCIL}):
+        with pytest.raises(ValidationError, match="organisation"):
+            DemoPerson(**wrong)
 
 
 def test_while_the_log_can_not_record_nothing_is_prepared_that_is_seen(
