@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -9,11 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
+import rfc8785
 import structlog
 
 from agreements import (
     VOCABULARY,
     Basis,
+    DecisionReceipt,
     Facts,
     Held,
     Item,
@@ -28,26 +31,29 @@ from agreements import (
     decide,
     explain_for_asker,
     explain_for_holder,
+    make_receipt,
     render,
 )
 from agreements.agreement import london_day
 from agreements.verdict import Decision
 from audit.events import Event, Json
 from audit.receipts import LogReceipt
-from broker import family_view
+from broker import activation, agencies, family_view
 from broker.callers import Caller
-from broker.errors import BrokerError
+from broker.errors import BrokerError, EngineFailed
 from broker.family_view import Feed, Refusal, Seen
 from broker.keys import Keys
 from broker.linked import LinkedArea
 from broker.store import Reading, Store
-from broker.store.items import held_on
+from broker.store.items import held_by
 from broker.store.searches import ThresholdRow, children_of_case
 from broker.trail import Trail, new_event_id
 from linkage.matching.overrides import RecordKey
 
 T = TypeVar("T")
 LinkOf = Callable[[RecordKey], Link]
+HeldBy = Mapping[RecordKey, Sequence[tuple[Item, str | None]]]
+"""By record its items, each with its origin where that is another organisation."""
 _APPROVED: Final = "You put {} in force, so you cannot ask under it. Ask a colleague to search."
 NOTHING_HELD: Final = "NOTHING_HELD"  # in the log alone: a record of which no category asked for holds anything
 
@@ -105,12 +111,11 @@ class Question:
 class Deciding:
     """One question at one instant, over one published run: what it takes to decide on any person's records."""
 
-    tx: Reading
-    keys: Keys
     area: LinkedArea
     snapshot: Snapshot
     request: Request
     feeds: Sequence[Feed]
+    held: HeldBy
     at: datetime
 
     def person(self, person_id: str, relation: str, link: LinkOf, *, case: str | None) -> list[Seen]:
@@ -125,7 +130,7 @@ class Deciding:
             if record[:2] not in sharing:
                 continue
             by_source: dict[str, list[Item]] = defaultdict(list)
-            for item, origin in held_on(self.tx, record, keys=self.keys):
+            for item, origin in self.held.get(record, ()):
                 by_source[origin or record[0]].append(item)
             for source, items in sorted((by_source or {record[0]: []}).items()):
                 facts = Facts(
@@ -152,6 +157,11 @@ class Deciding:
         return seen
 
 
+def held_of(tx: Reading, area: LinkedArea, person_ids: Iterable[str], *, keys: Keys) -> HeldBy:
+    """What is held on all records of some persons: one question of the database, however many there are."""
+    return held_by(tx, {record for one in person_ids for record in area.index.records_of(one)}, keys=keys)
+
+
 def links_to_child(area: LinkedArea, band: str, certain: Iterable[RecordKey]) -> LinkOf:
     """How sure it is that a record is of the child asked about.
 
@@ -174,27 +184,120 @@ def links_to_relative(
     return lambda record: Link.CERTAIN if record in sure else Link.MATCH
 
 
-def case_of(tx: Reading, area: LinkedArea, caller: Caller, case_hmac: str, person_id: str) -> str | None:
-    """The case the child belongs to, as far as the broker knows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A case as the broker knows it: its keyed token, whose it is, and the levels recorded under it.
 
-    A case belongs to the child that was first opened under it as a match, and to that child's family.  Used for anyone
-    else, it is another child's case, and None is returned: no clause that asks for a case reference then covers.
+    It belongs to the child that was first opened under it as a match, and to that child's family; `people` is None
+    while that is nobody.
     """
-    if not case_hmac:
-        return None
-    children = children_of_case(tx, agency=caller.organisation, case_hmac=case_hmac)
-    known = [child for child in children if area.index.records_of(child)]
-    family = {relative.person_id for child in known for relative in area.family(child)}
-    return case_hmac if not known or person_id in family.union(known) else None
+
+    case_hmac: str
+    people: frozenset[str] | None
+    levels: Mapping[str, Threshold]  # by person id
+    level: Threshold | None  # the one recorded last, whoever the child
+
+    @classmethod
+    def known(cls, tx: Reading, area: LinkedArea | None, caller: Caller, case_hmac: str) -> Case:
+        """What the caller's organisation has opened and recorded under a case."""
+        children = children_of_case(tx, agency=caller.organisation, case_hmac=case_hmac)
+        recorded = tx.all(ThresholdRow, agency=caller.organisation, case_hmac=case_hmac, order=("at",))
+        levels = {row.person_id: Threshold(level=row.level, decided_by=row.role) for row in recorded}
+        people: set[str] = set()
+        for child in children:
+            if area is not None and area.index.records_of(child):
+                people |= {child, *(relative.person_id for relative in area.family(child))}
+        return cls(
+            case_hmac=case_hmac,
+            people=frozenset(people) or None,
+            levels=levels,
+            level=levels[recorded[-1].person_id] if recorded else None,
+        )
+
+    def of(self, person_id: str) -> str | None:
+        """The case, if it is this person's as far as the broker knows.
+
+        Else it is another child's: no clause that asks for a case reference then covers.
+        """
+        return self.case_hmac if self.case_hmac and (self.people is None or person_id in self.people) else None
 
 
-def threshold_of(tx: Reading, caller: Caller, case_hmac: str, person_id: str | None = None) -> Threshold | None:
-    """The level last recorded by the caller's organisation for a case and child, or for a case whoever the child."""
-    of_child = {} if person_id is None else {"person_id": person_id}
-    recorded = tx.all(
-        ThresholdRow, agency=caller.organisation, case_hmac=case_hmac, order=("-at",), limit=1, **of_child
-    )
-    return Threshold(level=recorded[0].level, decided_by=recorded[0].role) if recorded else None
+def receipts_of(
+    keys: Keys,
+    snapshot: Snapshot,
+    request: Request,
+    seen: Sequence[Seen],
+    feeds: Sequence[Feed],
+    *,
+    at: datetime,
+    engine_error: bool = False,
+) -> dict[str, DecisionReceipt]:
+    """The decision receipts of one request: one for each organisation that sends information, hit or not, and for any
+    other whose information is shown."""
+    return {
+        source: make_receipt(
+            snapshot,
+            VOCABULARY,
+            request,
+            [record.decision for record in seen if record.source == source],
+            source=source,
+            at=at,
+            salt=secrets.token_bytes(32),
+            kid=keys.receipt_kid,
+            key=keys.receipt_key,
+            engine_error=engine_error,
+        )
+        for source in sorted({feed.organisation for feed in feeds} | {record.source for record in seen if record.shown})
+    }
+
+
+def looked_at(seen: Iterable[Seen]) -> bytes:
+    """Whose each decided record is: source, record_ref, agency, flow, person id; sealed beside the event."""
+    return rfc8785.dumps(sorted([one.source, one.record[2], *one.record[:2], one.person_id] for one in seen))
+
+
+def engine_failed(
+    store: Store,
+    trail: Trail,
+    caller: Caller,
+    wrong: Exception,
+    *,
+    type_: str,
+    what: Mapping[str, Json],
+    why: Mapping[str, Json],
+    request: Request | None,
+    at: datetime,
+) -> EngineFailed:
+    """The error of an answer that a fault of ours has ended, once that is in the log: nothing of it leaves.
+
+    Beside the event lie receipts that say `engine_error`, one for each organisation.  Raises LogUnavailable.
+    """
+    log.error("the rules could not be evaluated", fault=type(wrong).__name__)
+    with store.transaction() as tx:
+        snapshot, _ = activation.snapshot_for(tx, caller.person)
+        feeds = agencies.feeds(tx, at=at)
+        receipts: Mapping[str, DecisionReceipt] = {}
+        if request is not None:
+            receipts = receipts_of(trail.keys, snapshot, request, (), feeds, at=at, engine_error=True)
+        entry = trail.record(
+            tx,
+            Event(
+                id=new_event_id(),
+                type=type_,
+                who=caller.who(),
+                what={
+                    **what,
+                    "outcome": "engine_error",
+                    "decisions": {source: receipt.asker.body["commitment"] for source, receipt in receipts.items()},
+                },
+                why=why,
+                detail={"fault": type(wrong).__name__},
+            ),
+            blobs={f"decision/{source}": rfc8785.dumps(dict(receipt.jws)) for source, receipt in receipts.items()},
+            at=at,
+        )
+    trail.receipt(entry)
+    return EngineFailed(entry.event_id)
 
 
 def refusals(

@@ -6,35 +6,37 @@ built only from what was decided, and leaves only once a signed checkpoint cover
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 
 import rfc8785
 
-from agreements import VOCABULARY, Basis, DecisionReceipt, Link, Mode, Request, Snapshot, Threshold, make_receipt
+from agreements import Basis, DecisionReceipt, Link, Mode, Request, Snapshot, Threshold
 from agreements.agreement import london_day
 from audit.events import Event, Json
 from broker import activation, agencies, family_view, lineage
 from broker.callers import Caller
 from broker.deciding import (
+    Case,
     Deciding,
     LinkOf,
     Question,
     Released,
-    case_of,
+    engine_failed,
+    held_of,
     hidden_code,
     links_to_child,
     links_to_relative,
+    looked_at,
     named,
+    receipts_of,
     record_end,
     refusals,
-    threshold_of,
 )
-from broker.errors import NotFound, WrongState
+from broker.errors import BrokerError, NotFound, WrongState
 from broker.family_view import FamilyView, Feed, Header, Seen
 from broker.keys import Keys
 from broker.linked import RELATION_OF, InService, LinkedArea, Relative, Stated
@@ -65,18 +67,25 @@ def disclose(
     """The linked family view of one candidate of one's own search.
 
     Raises NotFound for a search or candidate that isn't the caller's, WrongState if the persons have been linked anew
-    since, LogUnavailable, having shown nothing, if it can't be recorded.
+    since; having shown nothing, LogUnavailable if it can't be recorded, and EngineFailed, which is recorded, if a rule
+    can't be evaluated.
     """
     area = service.area()
-    with store.transaction() as tx:
-        found, chosen = own_candidate(tx, caller, search=search, candidate=candidate, at=at)
-        if area is None or not area.index.records_of(chosen.person_id):
-            raise WrongState("the records have been linked anew since: search again")
-        answered = tx.one(LinkRunRow, id=found.run) if found.run else None
-        since = answered.published_at if answered is not None else None
-        if lineage.successors(tx, chosen.person_id, since=since).became == "split":
-            raise WrongState("this person has been split into several since: search again")
-        view, entry, receipts = _decide_and_record(tx, trail, keys, area, caller, found, chosen, at=at)
+    asked: SearchRow | None = None
+    try:
+        with store.transaction() as tx:
+            asked, chosen = own_candidate(tx, caller, search=search, candidate=candidate, at=at)
+            if area is None or not area.index.records_of(chosen.person_id):
+                raise WrongState("the records have been linked anew since: search again")
+            answered = tx.one(LinkRunRow, id=asked.run) if asked.run else None
+            since = answered.published_at if answered is not None else None
+            if lineage.successors(tx, chosen.person_id, since=since).became == "split":
+                raise WrongState("this person has been split into several since: search again")
+            view, entry, receipts = _decide_and_record(tx, trail, keys, area, caller, asked, chosen, at=at)
+    except BrokerError:
+        raise
+    except Exception as wrong:  # whatever it is: no part of an answer leaves
+        raise _failed(store, trail, caller, asked, wrong, search=search, at=at) from None
     return Released(view, trail.receipt(entry), tuple(receipt.asker.body for receipt in receipts.values()))
 
 
@@ -102,6 +111,27 @@ def own_candidate(
     if found is None or chosen is None or found.expires_at <= at or found.role != caller.role:
         raise NotFound("there is no such search or candidate, or it has expired")
     return found, chosen
+
+
+def _failed(
+    store: Store, trail: Trail, caller: Caller, asked: SearchRow | None, wrong: Exception, *, search: str, at: datetime
+) -> BrokerError:
+    why: dict[str, Json] = {}
+    if asked is not None:
+        why = {"purpose": asked.purpose, "art6": asked.basis["art6"], "case": asked.case_hmac}
+    return engine_failed(
+        store, trail, caller, wrong, type_="disclosure.refused", what={"search": search}, why=why, at=at,
+        request=_question(caller, asked, None).request() if asked is not None else None,
+    )  # fmt: skip
+
+
+def _question(caller: Caller, search: SearchRow, threshold: Threshold | None) -> Question:
+    basis = Basis(
+        art6=search.basis["art6"],
+        conditions=frozenset(search.basis["condition"]),
+        gateways=frozenset(search.basis["gateway"]),
+    )
+    return Question(caller=caller, purpose=search.purpose, basis=basis, case_hmac=search.case_hmac, threshold=threshold)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +165,9 @@ def _decide_and_record(
     *,
     at: datetime,
 ) -> tuple[FamilyView, EntryRef, Mapping[str, DecisionReceipt]]:
-    threshold = threshold_of(tx, caller, search.case_hmac, candidate.person_id)
-    decided = _decide(tx, keys, area, caller, search, candidate, threshold, at=at)
+    case = Case.known(tx, area, caller, search.case_hmac)
+    threshold = case.levels.get(candidate.person_id)
+    decided = _decide(tx, keys, area, caller, search, candidate, case, at=at)
     view_id = new_event_id()
     view = family_view.build(
         view=view_id,
@@ -162,7 +193,8 @@ def _decide_and_record(
         withheld=refusals(decided.snapshot, decided.request, decided.feeds, at=at, barred=decided.barred),
         snapshot=decided.snapshot,
     )
-    receipts = _receipts(keys, decided, at=at)
+    receipts = receipts_of(keys, decided.snapshot, decided.request, decided.seen, decided.feeds, at=at)
+    sealed = looked_at(decided.seen)
     outcome = "disclosed" if decided.shown else "silent"
     subjects = sorted({r.person_id for r in decided.shown} | {named(r.record) for r in decided.shown})
     listed, beside = _subjects(subjects)
@@ -191,12 +223,13 @@ def _decide_and_record(
             },
             subjects=listed,
             recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
-            detail={"hidden": _hidden(decided)},
+            detail={"hidden": _hidden(decided), "looked_at": sha256(sealed).hexdigest()},
         ),
-        about={record.person_id for record in decided.seen} | {named(record.record) for record in decided.seen},
+        about={view_id, *(r.person_id for r in decided.seen), *(named(r.record) for r in decided.seen)},
         blobs={
             **{f"decision/{source}": rfc8785.dumps(dict(receipt.jws)) for source, receipt in receipts.items()},
             "subjects": beside,
+            "looked_at": sealed,
         },
         at=at,
     )
@@ -218,36 +251,34 @@ def _decide(
     caller: Caller,
     search: SearchRow,
     candidate: SearchCandidateRow,
-    threshold: Threshold | None,
+    case: Case,
     *,
     at: datetime,
 ) -> _Decided:
-    """First the child; then the family, as far as those state it who show the asker something of the child."""
-    basis = Basis(
-        art6=search.basis["art6"],
-        conditions=frozenset(search.basis["condition"]),
-        gateways=frozenset(search.basis["gateway"]),
-    )
-    question = Question(
-        caller=caller, purpose=search.purpose, basis=basis, case_hmac=search.case_hmac, threshold=threshold
-    )
+    """First the child; then the family, as far as those state it who show the asker something of the child.
+
+    However many records there are, and of whomever, the database is asked as many questions.
+    """
+    child = candidate.person_id
+    question = _question(caller, search, case.levels.get(child))
     snapshot, barred = activation.snapshot_for(tx, caller.person)
     deciding = Deciding(
-        tx=tx, keys=keys, area=area, snapshot=snapshot, request=question.request(),
-        feeds=agencies.feeds(tx, at=at), at=at,
+        area=area, snapshot=snapshot, request=question.request(), feeds=agencies.feeds(tx, at=at),
+        held=held_of(tx, area, [child], keys=keys), at=at,
     )  # fmt: skip
-    child = candidate.person_id
-    case = case_of(tx, area, caller, search.case_hmac, child)
+    bound = case.of(child)
     certain: list[RecordKey] = [(agency, flow, ref) for agency, flow, ref in candidate.records]
     link = links_to_child(area, candidate.band, certain)
-    seen = deciding.person(child, "subject_child", link, case=case)
+    seen = deciding.person(child, "subject_child", link, case=bound)
     relatives: tuple[Relative, ...] = ()
     if candidate.band == "match":  # whose family it would be is not sure otherwise
         relatives = _relatives(area, search, child, telling={r.record[0] for r in seen if r.shown}, at=at)
     sure = frozenset(record for record in area.index.records_of(child) if link(record) is Link.CERTAIN)
+    theirs_held = held_of(tx, area, [relative.person_id for relative in relatives], keys=keys)
+    deciding = replace(deciding, held=theirs_held)
     for relative in relatives:
         theirs: LinkOf = links_to_relative(area, sure, relative.person_id, relative.flows)
-        seen += deciding.person(relative.person_id, relative.relation, theirs, case=case)
+        seen += deciding.person(relative.person_id, relative.relation, theirs, case=bound)
     return _Decided(
         snapshot=snapshot, barred=barred, request=deciding.request, feeds=tuple(deciding.feeds), relatives=relatives,
         seen=tuple(seen),
@@ -292,24 +323,6 @@ def _conflicts(area: LinkedArea, decided: _Decided, child: str) -> Mapping[str, 
             year = area.birth_year(theirs)
             known[person_id] = Known(born=None if year is None else (year, year), sex=area.sex(theirs))
     return area.conflicts(child, known, lambda stated: stated.source in telling)
-
-
-def _receipts(keys: Keys, decided: _Decided, *, at: datetime) -> dict[str, DecisionReceipt]:
-    """One for each organisation, hit or not."""
-    return {
-        source: make_receipt(
-            decided.snapshot,
-            VOCABULARY,
-            decided.request,
-            [record.decision for record in decided.seen if record.source == source],
-            source=source,
-            at=at,
-            salt=secrets.token_bytes(32),
-            kid=keys.receipt_kid,
-            key=keys.receipt_key,
-        )
-        for source in sorted({feed.organisation for feed in decided.feeds})
-    }
 
 
 def _subjects(subjects: Sequence[str]) -> tuple[Sequence[Json], bytes]:

@@ -55,6 +55,14 @@ class LogUnavailable(BrokerError):
     """The log could not take or sign an entry, so nothing may leave."""
 
 
+class EngineFailed(BrokerError):
+    """A rule could not be evaluated, or its result not be told: nothing was shown, and the log says so."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(f"the rules could not be evaluated, so nothing was shown; it is event {event_id} of the log")
+        self.event_id = event_id
+
+
 class EventTooLarge(BrokerError):
     """An event's sections pass the limit; large detail goes into sealed bytes of its own."""
 

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final
 
 import rfc8785
 
-from agreements import VOCABULARY, Basis, Request, RequestRefused
+from agreements import VOCABULARY, Basis, Request, RequestRefused, Snapshot, Threshold
 from agreements.agreement import LONDON
 from audit.events import Event
 from broker import activation, agencies
 from broker.callers import Caller
 from broker.deciding import (
+    Case,
     Deciding,
     Question,
     Released,
-    case_of,
+    engine_failed,
+    held_of,
     hidden_code,
     links_to_child,
+    looked_at,
     named,
+    receipts_of,
     record_end,
     refusals,
     refused,
-    threshold_of,
     unanswerable,
 )
-from broker.errors import Malformed
+from broker.errors import BrokerError, Malformed
 from broker.family_view import BANNER, Feed, Refusal, Seen
 from broker.keys import Keys
 from broker.linked import InService, LinkedArea
@@ -95,7 +100,8 @@ def search(
     """Whom the agencies know that fits, listed only where a record reaches existence for this asker and purpose.
 
     One leaf, whatever was found, hidden or absent; before the first link run nobody is found.  Raises Malformed for
-    another key, epoch or profile than the partnership's, LogUnavailable, having shown nothing, if it can't be recorded.
+    another key, epoch or profile than the partnership's; having shown nothing, LogUnavailable if it can't be recorded,
+    and EngineFailed, which is recorded, if a rule can't be evaluated.
     """
     with store.reading() as reading:
         _of_this_partnership(reading, caller, asked)
@@ -103,20 +109,47 @@ def search(
     area = service.area()
     if area is not None and asked.profile != area.index.model.profile:
         raise Malformed("profile: not that of this partnership")
+    try:
+        answer, entry = _answered(store, trail, keys, area, caller, asked, request, refusal, at=at)
+    except BrokerError:
+        raise
+    except Exception as wrong:  # whatever it is: no part of an answer leaves
+        raise engine_failed(
+            store, trail, caller, wrong, type_="search.refused", what={}, why=_why(keys, asked, refusal),
+            request=request, at=at,
+        ) from None  # fmt: skip
+    return Released(answer, trail.receipt(entry))
+
+
+def _answered(
+    store: Store,
+    trail: Trail,
+    keys: Keys,
+    area: LinkedArea | None,
+    caller: Caller,
+    asked: Asked,
+    request: Request | None,
+    refusal: Refusal | None,
+    *,
+    at: datetime,
+) -> tuple[SearchAnswer, EntryRef]:
+    """The answer, recorded.  However many fit, shown or hidden, the database is asked as many questions."""
     looked = _Looked()
-    if refusal is None and area is not None:
+    if request is not None and area is not None:
         looked = _look(area, keys, asked)  # before the transaction: others need not wait for it
     with store.transaction() as tx:
         feeds = agencies.feeds(tx, at=at)
         found = _Found()
-        if request is not None and area is not None:
-            found = _listed(tx, keys, area, caller, request, feeds, looked, at=at)
-        entry = _record(tx, trail, keys, caller, asked, area, looked, found, refusal, at=at)
         reasons = [refusal] if refusal is not None else []
-        if request is not None and not found.listed:
-            level = threshold_of(tx, caller, request.case or "")
+        if request is not None:
+            case = Case.known(tx, area, caller, request.case or "")
             snapshot, barred = activation.snapshot_for(tx, caller.person)
-            reasons = refusals(snapshot, replace(request, threshold=level), feeds, at=at, barred=barred)
+            if area is not None:
+                found = _listed(tx, keys, area, case, snapshot, request, feeds, looked, at=at)
+            if not found.listed:
+                told = replace(request, threshold=case.level)
+                reasons = refusals(snapshot, told, feeds, at=at, barred=barred)
+        entry = _record(tx, trail, keys, caller, asked, area, looked, found, refusal, at=at)
     answer = SearchAnswer(
         search=found.search,
         at=at,
@@ -125,7 +158,7 @@ def search(
         refusals=tuple(reasons),
         too_many=ADD_DETAIL if found.too_many else None,
     )
-    return Released(answer, trail.receipt(entry))
+    return answer, entry
 
 
 def completed(store: Store, trail: Trail, caller: Caller, *, search: str, event_id: str) -> None:
@@ -273,6 +306,8 @@ class _Found:
     listed: tuple[_ListedOne, ...] = ()
     hidden: tuple[tuple[str, str], ...] = ()  # person id, code
     too_many: bool = False
+    seen: tuple[Seen, ...] = ()  # every record that was decided
+    receipts: tuple[Mapping[str, Any], ...] = ()  # the full ones, for the log alone
 
     def __post_init__(self) -> None:
         if not self.search:
@@ -283,7 +318,8 @@ def _listed(
     tx: Reading,
     keys: Keys,
     area: LinkedArea,
-    caller: Caller,
+    known: Case,
+    snapshot: Snapshot,
     request: Request,
     feeds: Sequence[Feed],
     looked: _Looked,
@@ -291,19 +327,19 @@ def _listed(
     at: datetime,
 ) -> _Found:
     """Candidates of whom a record reaches existence: match first, and within a band by birth year, never by weight."""
-    snapshot, _ = activation.snapshot_for(tx, caller.person)
+    held = held_of(tx, area, [candidate.person_id for candidate in looked.candidates], keys=keys)
+    seen: dict[Threshold | None, list[Seen]] = defaultdict(list, {known.level: []})
     search_id = new_event_id()
     listed: list[_ListedOne] = []
     hidden = [(person_id, "SHIELDED") for person_id in looked.by_place_alone]
     for candidate in looked.candidates:
-        level = threshold_of(tx, caller, request.case or "", candidate.person_id)
+        level = known.levels.get(candidate.person_id)
         deciding = Deciding(
-            tx=tx, keys=keys, area=area, snapshot=snapshot, request=replace(request, threshold=level), feeds=feeds,
-            at=at,
-        )  # fmt: skip
+            area=area, snapshot=snapshot, request=replace(request, threshold=level), feeds=feeds, held=held, at=at
+        )
         link = links_to_child(area, candidate.band, candidate.certain)
-        case = case_of(tx, area, caller, request.case or "", candidate.person_id)
-        records = deciding.person(candidate.person_id, "subject_child", link, case=case)
+        records = deciding.person(candidate.person_id, "subject_child", link, case=known.of(candidate.person_id))
+        seen[level] += records
         shown = tuple(record for record in records if record.shown)
         if shown:
             listed.append(_one(area, search_id, candidate, shown))
@@ -312,9 +348,20 @@ def _listed(
             hidden.append((candidate.person_id, codes[0] if codes else "DSA_SUSPENDED"))
     listed.sort(key=lambda one: (one.row.band != "match", one.answer.birth_year or 0, one.row.candidate))
     matches = sum(one.row.band == "match" for one in listed)
-    if looked.too_many or matches > LISTED or (not matches and len(listed) > LISTED):
-        return _Found(search_id, (), tuple(hidden), too_many=True)
-    return _Found(search_id, tuple(listed[:LISTED]), tuple(hidden))
+    too_many = looked.too_many or matches > LISTED or (not matches and len(listed) > LISTED)
+    receipts = [
+        receipt.jws
+        for level, records in seen.items()
+        for receipt in receipts_of(keys, snapshot, replace(request, threshold=level), records, feeds, at=at).values()
+    ]
+    return _Found(
+        search_id,
+        () if too_many else tuple(listed[:LISTED]),
+        tuple(hidden),
+        too_many,
+        tuple(record for records in seen.values() for record in records),
+        tuple(receipts),
+    )
 
 
 def _one(area: LinkedArea, search_id: str, candidate: Candidate, shown: tuple[Seen, ...]) -> _ListedOne:
@@ -367,11 +414,9 @@ def _record(
     at: datetime,
 ) -> EntryRef:
     outcome = refusal.code if refusal is not None else f"{len(found.listed)}_listed"
-    case = keys.case_index(asked.case)
     run = area.run if area is not None else None
-    known = refusal is None or asked.purpose in {*VOCABULARY.purposes, *VOCABULARY.prohibited}
-    purpose = asked.purpose if known else "UNKNOWN"  # what somebody typed instead is no code of ours
-    art6 = asked.basis.art6 if asked.basis.art6 in VOCABULARY.art6 else "UNKNOWN"
+    why = _why(keys, asked, refusal)
+    sealed = {"decisions": rfc8785.dumps([dict(one) for one in found.receipts]), "looked_at": looked_at(found.seen)}
     shown = {one.row.person_id for one in found.listed}
     records = {named(record.record) for one in found.listed for record in one.records}
     entry = trail.record(
@@ -381,7 +426,7 @@ def _record(
             type="search.refused" if refusal is not None else "search.authorised",
             who=caller.who(),
             what={"search": found.search, "outcome": outcome, "run": run},
-            why={"purpose": purpose, "art6": art6, "case": case, "family_informed": asked.family_informed},
+            why=why,
             subjects=sorted(shown | records) if len(records) <= 4 * LISTED else sorted(shown),
             recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
             detail={
@@ -389,10 +434,16 @@ def _record(
                 "household": [_given(row) for _, row in asked.household],
                 "hidden": [list(one) for one in found.hidden],
                 "too_many": found.too_many,
+                **{name: sha256(blob).hexdigest() for name, blob in sealed.items()},
             },
         ),
-        about={*(person_id for person_id, _ in found.hidden), *(c.person_id for c in looked.candidates), *records},
-        blobs={"query": rfc8785.dumps(_query(asked))},
+        about={
+            found.search,
+            *(person_id for person_id, _ in found.hidden),
+            *(c.person_id for c in looked.candidates),
+            *records,
+        },
+        blobs={"query": rfc8785.dumps(_query(asked)), **sealed},
         at=at,
     )
     tx.add(
@@ -402,13 +453,13 @@ def _record(
             person=caller.person,
             role=caller.role,
             session=caller.session,
-            purpose=purpose,
+            purpose=why["purpose"],
             basis={
-                "art6": art6,
+                "art6": why["art6"],
                 "condition": sorted(asked.basis.conditions & VOCABULARY.conditions.keys()),
                 "gateway": sorted(asked.basis.gateways & VOCABULARY.gateways.keys()),
             },
-            case_hmac=case,
+            case_hmac=why["case"],
             household=[list(member) for member in looked.household] if found.listed else [],
             family_informed=asked.family_informed,
             run=run,
@@ -421,6 +472,17 @@ def _record(
     tx.flush()
     tx.add(*(one.row for one in found.listed))
     return entry
+
+
+def _why(keys: Keys, asked: Asked, refusal: Refusal | None) -> dict[str, str]:
+    """Why somebody asked, in codes of ours alone: what somebody typed instead of one is not kept."""
+    known = refusal is None or asked.purpose in {*VOCABULARY.purposes, *VOCABULARY.prohibited}
+    return {
+        "purpose": asked.purpose if known else "UNKNOWN",
+        "art6": asked.basis.art6 if asked.basis.art6 in VOCABULARY.art6 else "UNKNOWN",
+        "case": keys.case_index(asked.case),
+        "family_informed": asked.family_informed,
+    }
 
 
 def _given(row: EncodedRow) -> list[str]:

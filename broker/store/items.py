@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 
-from sqlalchemy import Index, UniqueConstraint, delete, insert
+from sqlalchemy import Index, UniqueConstraint, and_, delete, false, insert, or_
 from sqlmodel import Field, col, select
 
 from agreements import Item
@@ -77,19 +78,32 @@ def delete_items(
             tx.session.exec(of_flow.where(col(column).in_(refs[start : start + _AT_ONCE])))
 
 
-def held_on(tx: Reading, record: tuple[str, str, str], *, keys: Keys) -> list[tuple[Item, str | None]]:
-    """Items one flow holds on one record, oldest first, each with its origin where that is another organisation.
+def held_by(
+    tx: Reading, records: Collection[tuple[str, str, str]], *, keys: Keys
+) -> Mapping[tuple[str, str, str], list[tuple[Item, str | None]]]:
+    """By record (agency, flow, record_ref) its items, oldest first, each with its origin where that is another
+    organisation.
 
-    What of them is shown is `render`'s to say, not SQL's.  Raises Undecipherable if a row was moved or altered.
+    One question for any number of records, none included: how many there are shows in no count of questions.  What of
+    the items is shown is `render`'s to say, not SQL's.  Raises Undecipherable if a row was moved or altered.
     """
-    agency, flow, record_ref = record
+    by_flow: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for agency, flow, record_ref in sorted(records):
+        by_flow[agency, flow].append(record_ref)
+    named = (  # flow by flow: SQLite reads the whole table where a list holds triples
+        and_(col(ItemRow.agency) == agency, col(ItemRow.flow) == flow, col(ItemRow.record_ref).in_(refs))
+        for (agency, flow), refs in by_flow.items()
+    )
     rows = tx.session.exec(
         select(ItemRow, BatchRow.dek_wrapped)
         .join(BatchRow, col(BatchRow.id) == ItemRow.batch)
-        .where(col(ItemRow.agency) == agency, col(ItemRow.flow) == flow, col(ItemRow.record_ref) == record_ref)
+        .where(or_(false(), *named))
         .order_by(col(ItemRow.occurred_on), col(ItemRow.item_ref))
     ).all()
-    return [(item, origin) for _, item, origin in opened_items(rows, keys=keys)]
+    held: dict[tuple[str, str, str], list[tuple[Item, str | None]]] = defaultdict(list)
+    for row, item, origin in opened_items(rows, keys=keys):
+        held[row.agency, row.flow, row.record_ref].append((item, origin))
+    return held
 
 
 def opened_items(rows: Iterable[tuple[ItemRow, bytes]], *, keys: Keys) -> Iterator[tuple[ItemRow, Item, str | None]]:

@@ -24,7 +24,7 @@ from broker.settings import Settings
 from broker.store.agencies import AgencyFlowRow
 from broker.store.batches import BatchChunkRow, BatchRow
 from broker.store.documents import AgreementRow
-from broker.store.items import ItemRow, held_on
+from broker.store.items import ItemRow, held_by
 from linkage.records import schema_of
 from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_signer, an_entry, an_item, parquet
 from tests.builders_broker import AGREEMENT, Caller, agreed, pause
@@ -82,7 +82,8 @@ def test_a_night_is_opened_filled_sealed_and_accepted(council: Caller, desk: Rec
         assert flow is not None
         assert (flow.last_sequence, flow.last_batch, flow.last_manifest_sha256) == (1, id_, batch.sha256)
         assert flow.as_of is not None
-        [(item, _)] = held_on(tx, (COUNCIL, "education", ALICE), keys=desk.keys)
+        held = held_by(tx, [(COUNCIL, "education", ALICE), (COUNCIL, "education", "nobody")], keys=desk.keys)
+        [((item, _),)] = held.values()
     assert (item.category, item.code, item.occurred_on) == ("education.enrolment", "ENROLLED", date(2025, 9, 2))
 
 
