@@ -13,7 +13,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from agreements.agreement import Agreement, Duration, Grant, GrantRef, Limit, Period, Restriction, london_day
+from agreements.agreement import Agreement, Duration, Duty, Grant, GrantRef, Limit, Period, Restriction, london_day
 from agreements.request import Facts, Link, Request, aware, checked
 from agreements.restrictions import LONGEST_SESSION, unknown_facts
 from agreements.snapshot import Snapshot
@@ -353,7 +353,7 @@ class _Standing:
 
     __slots__ = (
         "allowed", "answers", "applied", "at", "ceiling", "clauses", "groups", "live_session", "named",
-        "request", "terms", "unconfirmed", "wanted",
+        "owing", "request", "terms", "unconfirmed", "wanted",
     )  # fmt: skip
 
     def __init__(self, source: _Source, facts: Facts, *, case: bool) -> None:
@@ -361,6 +361,7 @@ class _Standing:
         self.wanted, self.terms, self.named = source.wanted, source.terms, source.named
         self.unconfirmed = facts.link is Link.POSSIBLE
         self.answers: dict[tuple[object, ...], dict[str, object]] = {}
+        self.owing: dict[tuple[_Clause, ...], tuple[tuple[Duty, ...], tuple[str, ...]]] = {}
         self.applied, self.ceiling, sealed = source.untagged, source.ceiling, source.sealed
         tagged = bool(facts.tags or facts.tags_unknown)
         if tagged:
@@ -444,15 +445,24 @@ def _weighed(
             covering.append((clause, rows, _masked(rows, items)))
     ceiling = _meet((standing.ceiling, *(holder.rows for holder in specific)))
     best = _meet((_join(reached for _, _, reached in covering), ceiling))
+    anything = best[1] | best[5]
     modes = dict(standing.wanted.nothing)
     shown: dict[str, Shown] = {}
-    witnesses: dict[GrantRef, _Clause] = {}
-    for category, bit in standing.wanted.bits if best[1] or best[5] else ():
-        if (mode := _height(best, bit)) is not Mode.NONE:
-            modes[category] = mode
-            able = [clause for clause, _, reached in covering if reached[mode] & bit]
-            witnesses[able[0].ref] = able[0]
-            shown[category] = Shown(mode=mode, under=able[0].ref, also=tuple(clause.ref for clause in able[1:]))
+    alike: dict[tuple[Mode, tuple[_Clause, ...]], Shown] = {}
+    witnesses: dict[_Clause, None] = {}
+    for category, bit in standing.wanted.bits if anything else ():
+        if not anything & bit:
+            continue
+        modes[category] = mode = _height(best, bit)
+        able = tuple([clause for clause, _, reached in covering if reached[mode] & bit])
+        if (known := alike.get((mode, able))) is None:
+            witnesses[able[0]] = None
+            known = alike[mode, able] = Shown(mode=mode, under=able[0].ref, also=tuple(one.ref for one in able[1:]))
+        shown[category] = known
+    relied_on = tuple(witnesses)
+    if (consequences := standing.owing.get(relied_on)) is None:
+        duties = owed(clause.grant for clause in relied_on)
+        consequences = standing.owing[relied_on] = duties, review_warnings((one.agreement for one in relied_on), at)
 
     def reach(category: str, recorded_on: date, regime: str) -> Mode:
         rows = _join(
@@ -468,9 +478,9 @@ def _weighed(
         "at": at,
         "modes": MappingProxyType(modes),
         "shown": MappingProxyType(shown),
-        "duties": owed(clause.grant for clause in witnesses.values()),
+        "duties": consequences[0],
         "restrictions": tuple(sorted(holder.name for holder in applied)),
-        "warnings": review_warnings((clause.agreement for clause in witnesses.values()), at),
+        "warnings": consequences[1],
         "unconfirmed": standing.unconfirmed and bool(shown),
         "outcome": outcome_of(modes),
         "reach": reach,

@@ -29,7 +29,7 @@ from agreements.agreement import Document, Restriction
 from agreements.bundle import pack
 from agreements.export import article30, cedar, dfe, linked, odrl, prose
 from agreements.signing import stated_event
-from broker import printing, register
+from broker import register
 from broker.documents import read_alone, umbrellas_of
 from broker.errors import Malformed
 from broker.keys import Keys
@@ -67,6 +67,12 @@ class Chosen:
                 for party in (document.parties if isinstance(document, Agreement) else (document.owner,))
             ],
         )
+
+    def only(self) -> Document:
+        """The document, where it is one.  Raises Malformed."""
+        if len(self.documents) != 1:
+            raise Malformed("name one document to print")
+        return self.documents[0]
 
 
 def of_file(source: bytes, umbrellas: Sequence[bytes]) -> Chosen:
@@ -168,12 +174,6 @@ def _text(chosen: Chosen) -> str:
     )
 
 
-def _print(chosen: Chosen) -> str:
-    if len(chosen.documents) != 1:
-        raise Malformed("name one document to print")
-    return printing.pages(chosen.documents[0], chosen.snapshot, umbrella=chosen.umbrella(chosen.documents[0]))
-
-
 def _record(chosen: Chosen) -> tuple[article30.Entry, ...]:
     entries = article30.entries(chosen.agreements, VOCABULARY)
     if not entries:
@@ -194,7 +194,6 @@ KINDS: Final[Mapping[str, Callable[[Chosen], str]]] = {
     "odrl": _odrl,
     "cedar": _cedar,
     "text": _text,
-    "print": _print,
     "article30": lambda chosen: _json(article30.as_json(_record(chosen))),
     "article30-csv": lambda chosen: article30.as_csv(_record(chosen)),
     "article30-markdown": lambda chosen: article30.as_markdown(_record(chosen)),

@@ -11,7 +11,7 @@ from typing import Any, Final
 from agreements.agreement import Agreement, Document, Grant, Restriction
 from agreements.analysis.candidate import as_if_always
 from agreements.analysis.difference import changed_agreements, changed_restrictions
-from agreements.decision import decide
+from agreements.decision import view
 from agreements.receipts import PastDecision
 from agreements.snapshot import Snapshot
 from agreements.vocabulary import RECORD, Mode, Vocabulary
@@ -132,15 +132,17 @@ def replayed(
         looked_at += 1
         if not bears.on(one):
             continue
-        was = decide(before, vocabulary, one.request, one.facts, one.at).modes
-        would = decide(after, vocabulary, one.request, one.facts, one.at).modes
-        if other := [category for category, mode in was.items() if would[category] is not mode]:
+        (was,) = view(before, vocabulary, one.request, (one.facts,), one.at)
+        (would,) = view(after, vocabulary, one.request, (one.facts,), one.at)
+        if was == would:
+            continue
+        if other := [category for category in one.request.asked if was.mode(category) is not would.mode(category)]:
             changed.append(
                 ChangedDecision(
                     id=id_,
                     past=one,
-                    was={name: was[name] for name in other},
-                    would={name: would[name] for name in other},
+                    was={name: was.mode(name) for name in other},
+                    would={name: would.mode(name) for name in other},
                 )
             )
     return Changes(looked_at=looked_at, changed=tuple(changed))

@@ -126,7 +126,12 @@ def _dates(agreement: Agreement) -> Iterator[tuple[str, str]]:
     if review is not None:
         late = "nothing is shown" if agreement.if_review_overdue == "suspend" else "each answer carries a warning"
         yield "Review", f"by {words.day(review)}; if it is overdue, {late}"
-    names = {"dpia": "Impact assessment", "apd": "Policy document", "eqia": "Equality assessment", "notice": "Privacy notice"}
+    names = {
+        "dpia": "Impact assessment",
+        "apd": "Policy document",
+        "eqia": "Equality assessment",
+        "notice": "Privacy notice",
+    }
     for key, value in (agreement.body.get("assurance") or {}).items():
         yield names.get(key, _heading(key)), str(value)
 

@@ -69,8 +69,18 @@ def export_documents(
         chosen = _chosen(document, umbrella or [], config)
         if kind is To.cedar and (out is not None or as_json):
             _write(exporting.cedar_parts(chosen), out, as_json)
+        elif kind is To.print:
+            _write({"": printed(chosen)}, out, as_json)
         else:
             _write({"": exporting.export(chosen, kind.value)}, out, as_json)
+
+
+def printed(chosen: Chosen) -> str:
+    """One document as a page to print and sign.  Raises Malformed where there are several."""
+    from broker.web import printing
+
+    document = chosen.only()
+    return printing.pages(document, chosen.snapshot, umbrella=chosen.umbrella(document))
 
 
 def _chosen(document: str | None, umbrellas: list[Path], config: Path | None) -> Chosen:

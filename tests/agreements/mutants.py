@@ -37,7 +37,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "join by and": ("one |= rows[1]", "one &= rows[1]"),
     "ceiling by or": ("three &= rows[3]", "three |= rows[3]"),
     "closed basis open": ("if not (public and", "if not (False and"),
-    "grants add up": ('able = [clause for clause, _, reached in covering if reached[mode] & bit]', 'able = [clause for clause, _, _ in covering]'),
+    "grants add up": ('able = tuple([clause for clause, _, reached in covering if reached[mode] & bit])', 'able = tuple([clause for clause, _, _ in covering])'),
     "suspension ignored": ("if event.do == \"suspend\" and since is None:", "if False:"),
     "withdrawal ignored": ("end = min(end, event.at)", "pass"),
     "umbrella ignored": ("if agreement.under is not None:", "if False:"),

@@ -16,6 +16,7 @@ from agreements import VOCABULARY, Basis, Facts, Held, Link, Mode, Request, Thre
 from agreements.bundle import unpack
 from broker import exporting, register
 from broker.cli import app
+from broker.cli.export import printed
 from broker.errors import Malformed, NotFound
 from broker.keys import Keys
 from broker.store import Store
@@ -66,10 +67,10 @@ def test_one_document_leaves_with_what_is_known_of_its_signatures(store: Store, 
     body = json.loads(exporting.export(chosen, "odrl"))
     signed = {one["dsa:is"]["uid"] for one in body["dsa:party"] if "dsa:signedAt" in one}
     assert signed == {f"party:{COUNCIL}", f"party:{ICB}"}
-    printed = exporting.export(chosen, "print")
-    assert printed.count("Signed electronically on 2 November 2026 at 09:30, London time") == 2
-    assert printed.count('<div class="line">') == 3  # the police sign by hand: signature, name, date
-    assert printed.count(chosen.documents[0].digest) >= 4
+    page = printed(chosen)
+    assert page.count("Signed electronically on 2 November 2026 at 09:30, London time") == 2
+    assert page.count('<div class="line">') == 3  # the police sign by hand: signature, name, date
+    assert page.count(chosen.documents[0].digest) >= 4
     with store.reading() as reading, pytest.raises(NotFound):
         exporting.of_register(reading, "nobody@1.0.0")
 
@@ -82,14 +83,14 @@ def test_all_that_is_in_force_leaves_together(store: Store, refs: list[str]) -> 
     assert all(ref in exporting.export(chosen, "text") for ref in refs)
     assert len(json.loads(exporting.export(chosen, "odrl"))["@graph"]) == 2
     with pytest.raises(Malformed):
-        exporting.export(chosen, "print")
+        printed(chosen)
 
 
 def test_a_draft_is_printed_for_signature_and_compiled_as_if_signed() -> None:
     chosen = exporting.of_file(MASH, [UMBRELLA])
-    printed = exporting.export(chosen, "print")
-    assert printed.count('class="line"') == 3 * 3
-    assert "<script" not in printed and "http-equiv" not in printed and "src=" not in printed
+    page = printed(chosen)
+    assert page.count('class="line"') == 3 * 3
+    assert "<script" not in page and "http-equiv" not in page and "src=" not in page
     assert exporting.export(chosen, "cedar").startswith("// A draft, as if each party had signed it")
     assert "permit (" in exporting.export(chosen, "cedar")
 
@@ -97,8 +98,8 @@ def test_a_draft_is_printed_for_signature_and_compiled_as_if_signed() -> None:
 def test_what_a_document_says_is_never_markup() -> None:
     nasty = MASH.replace(b"7.1 24 months rolling.", b"7.1 <script>alert(1)</script> & more.")
     assert nasty != MASH
-    printed = exporting.export(exporting.of_file(nasty, [UMBRELLA]), "print")
-    assert "<script" not in printed and "&lt;script&gt;" in printed
+    page = printed(exporting.of_file(nasty, [UMBRELLA]))
+    assert "<script" not in page and "&lt;script&gt;" in page
 
 
 @pytest.mark.parametrize(

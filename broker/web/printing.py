@@ -14,7 +14,7 @@ from agreements import VOCABULARY, Agreement, Snapshot
 from agreements.agreement import Document
 from agreements.export import prose, words
 
-_TEMPLATES: Final = Path(__file__).parent / "web" / "templates" / "print"
+_TEMPLATES: Final = Path(__file__).parent / "templates" / "print"
 _LONDON: Final = ZoneInfo("Europe/London")
 
 
