@@ -385,7 +385,6 @@ def _prepare(
         published_as=used.id, catalogue=catalogue.id, run=counting.run, state="prepared" if made else "withheld",
         terms={
             "threshold": terms.threshold, "rounding": terms.rounding, "minimum_population": terms.minimum_population,
-            "zeros": terms.zeros,
         },
         figures=figures, feeds=[_feed(feed) for feed in counting.feeds], sealed=sealed, key_wrapped=wrapped,
         prepared_by=caller.person, prepared_at=at, reason=withheld, event_id="",

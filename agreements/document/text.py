@@ -242,12 +242,11 @@ class TerminationText(Strict):
 
 
 class StatisticsText(Strict):
-    """How planners' tables are published under this agreement: stricter than the usual rules, never laxer than these."""
+    """How planners' tables are published under this agreement, never laxer than these bounds."""
 
     threshold: Annotated[int, Field(ge=5, le=1000)] = 10
     rounding: Literal[5, 10] = 5
     minimum_population: Annotated[int, Field(ge=20, le=100_000)] = 100
-    zeros: Literal["hide", "show"] = "hide"
     releases_a_quarter: Annotated[int, Field(ge=1, le=100)] = 24
     tables: Annotated[list[Id] | None, AfterValidator(_unique), Field(min_length=1)] = None
 

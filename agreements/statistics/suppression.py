@@ -47,15 +47,14 @@ _TOTAL: Final = 4.0  # what a total is worth beside a cell
 class Terms:
     """The rules of a release: an agreement may ask for stricter ones, never for laxer than `LEAST_THRESHOLD`.
 
-    `minimum_population`: fewer children than this and nothing is published of them.  `zeros`: "hide" treats nobody as
-    a small number, "show" publishes it.  `most_hidden`: a table with a larger share (percent) of its cells hidden is of
-    no use and is withheld.  Raises ValueError for terms that protect nobody.
+    `minimum_population`: fewer children than this and nothing is published of them.  `most_hidden`: a table with a
+    larger share (percent) of its cells hidden is of no use and is withheld.  Nobody is a small number like any other:
+    a published 0 would say something of everyone in its row.  Raises ValueError for terms that protect nobody.
     """
 
     threshold: int = 10
     rounding: int = 5
     minimum_population: int = MINIMUM_POPULATION
-    zeros: Literal["hide", "show"] = "hide"
     most_hidden: int = 60
 
     def __post_init__(self) -> None:
@@ -71,7 +70,7 @@ class Terms:
     @classmethod
     def agreed(cls, statistics: Mapping[str, Any]) -> Terms:
         """The terms of an agreement's `[statistics]`, the rest as they come.  Raises ValueError for terms too lax."""
-        known = ("threshold", "rounding", "minimum_population", "zeros")
+        known = ("threshold", "rounding", "minimum_population")
         given = {name: statistics[name] for name in known if name in statistics}
         population = max(given.get("minimum_population", MINIMUM_POPULATION), given.get("threshold", 0))
         return cls(**{**given, "minimum_population": population})
@@ -82,7 +81,6 @@ class Terms:
             threshold=max(self.threshold, other.threshold),
             rounding=max(self.rounding, other.rounding),
             minimum_population=max(self.minimum_population, other.minimum_population),
-            zeros="hide" if "hide" in (self.zeros, other.zeros) else "show",
             most_hidden=min(self.most_hidden, other.most_hidden),
         )
 
@@ -231,7 +229,7 @@ def audit(published: Published, *, known: Mapping[Figure, int] | None = None) ->
     found: dict[Figure, Interval] = {}
     for figure in published.hidden:
         least, most = attack.range(figure)
-        lowest = max(1 if terms.zeros == "show" else 0, least * terms.rounding - terms.rounding // 2)
+        lowest = max(0, least * terms.rounding - terms.rounding // 2)
         found[figure] = Interval(lowest, None if most is None else most * terms.rounding + terms.above)
     return found
 
@@ -297,7 +295,7 @@ class _Moves:
         self.shape = counts.shape
         self.steps: Counts = rounded(counts, terms.rounding) // terms.rounding
         self.hidden = small.copy()
-        self.fixed = impossible | ((counts == 0) if terms.zeros == "show" else np.zeros_like(impossible))
+        self.impossible = impossible
         self.totals = _totals(counts.shape)
         self.sums = _sums(counts.shape)
         self.kept = kept.reshape(-1)[self.totals]
@@ -334,7 +332,7 @@ class _Moves:
         cost = np.where(hidden[cells], _FREE, worth)
         slack = np.eye(len(matrix))
         most = float(10 * self.terms.clear + steps.sum())
-        free = np.where(self.fixed.reshape(-1), 0.0, most)
+        free = np.where(self.impossible.reshape(-1), 0.0, most)
         loose = np.where(kept, 0.0, most)
         rows = np.vstack(
             [
@@ -476,7 +474,7 @@ def _never(impossible: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _small(counts: Counts, terms: Terms, impossible: NDArray[np.bool_]) -> NDArray[np.bool_]:
     true = with_totals(counts)
     small: NDArray[np.bool_] = (true < terms.threshold) & ~_never(impossible)
-    return small & (true > 0) if terms.zeros == "show" else small
+    return small
 
 
 def _published(counts: Counts, terms: Terms, impossible: NDArray[np.bool_], hidden: NDArray[np.bool_]) -> Published:

@@ -87,12 +87,10 @@ def as_csv(table: Table, period: Quarter, figures: Sequence[Any], terms: Terms, 
 def notes(period: Quarter, terms: Terms) -> list[str]:
     """The rules a reader must know."""
     day = period.last_day
-    zero = "nobody counts as a small number" if terms.zeros == "hide" else "0 is published where there is nobody"
     return [
         f"Children of 0 to 17 with a record that counts, each once, as of {day.day} {day:%B %Y}; "
         "one whose records are protected, or not shared for planning, is not counted.",
-        f"Figures under {terms.threshold} are not published, and others beside them, so that none can be worked out; "
-        f"{zero}.",
+        f"Figures under {terms.threshold}, nobody included, are not published, nor others that would give them away.",
         f"Figures are rounded to {terms.rounding}. Totals are sums of rounded figures.",
         f"Nothing is published of fewer than {terms.minimum_population} children, and no release that differs from an "
         f"earlier one by fewer than {terms.threshold}.",

@@ -242,14 +242,11 @@ def test_a_cell_in_which_there_can_be_nobody_says_so_and_hides_nobody() -> None:
         protect(counts + 1, Terms(), impossible=impossible)
 
 
-def test_zeros_are_hidden_like_small_numbers_unless_the_agreement_shows_them() -> None:
-    counts = np.array([[120, 0, 30], [80, 40, 25], [60, 50, 20]])
-    hidden, shown = (protect(counts, Terms(zeros=zeros)) for zeros in ("hide", "show"))
-    assert isinstance(hidden, Protected)
-    assert hidden.published.shown((0, 1)) == "c"
-    assert isinstance(shown, Protected)
-    assert shown.published.shown((0, 1)) == 0
-    assert shown.published.hidden == ()
+def test_nobody_is_hidden_like_any_small_number() -> None:
+    made = protect(np.array([[120, 0, 30], [80, 40, 25], [60, 50, 20]]), Terms())
+    assert isinstance(made, Protected)
+    assert made.published.shown((0, 1)) == "c"
+    assert made.small == ((0, 1),)
 
 
 def test_few_children_and_tables_of_hidden_cells_are_withheld_whole() -> None:
@@ -266,7 +263,7 @@ def test_terms_that_protect_nobody_are_refused(lax: dict[str, int]) -> None:
 
 
 def test_of_two_agreements_the_stricter_terms_hold() -> None:
-    one = Terms.agreed({"threshold": 20, "zeros": "show"})
+    one = Terms.agreed({"threshold": 20})
     other = Terms.agreed({"rounding": 10, "minimum_population": 500})
     both = Terms(threshold=20, rounding=10, minimum_population=500)
     assert one.stricter(other) == other.stricter(one) == both
