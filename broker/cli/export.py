@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.agreements import Umbrellas
-from broker.cli.shared import USAGE, AsJson, Config, answering, fail, open_broker, say
+from broker.cli.shared import FINDING, USAGE, AsJson, Config, answering, fail, open_broker, say
 
 if TYPE_CHECKING:
     from broker.exporting import Chosen
@@ -81,6 +82,35 @@ def printed(chosen: Chosen) -> str:
 
     document = chosen.only()
     return printing.pages(document, chosen.snapshot, umbrella=chosen.umbrella(document))
+
+
+def draft_agreement(
+    policies: Annotated[Path, typer.Argument(help="A policy in the DfE's rule shape, or a list of them: JSON.")],
+    source: Annotated[str, typer.Option(help="Whose policy: its orgId.")],
+    name: Annotated[str, typer.Option("--id", help="The id of the agreement to be.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write, instead of standard output.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begin an agreement from rules of the DfE's Find and Fetch.  Needs no database, and puts nothing in force.
+
+    The draft does not load until a person has written what those rules can't say: `broker agreements check` lists it.
+
+    Exit codes: 0 written; 1 the rules can't become an agreement; 2 wrong usage; 3 the file can't be read.
+    """
+    with answering(as_json):
+        from agreements import VOCABULARY
+        from agreements.export.dfe import RuleRefused, draft
+
+        given = json.loads(policies.read_bytes())
+        several = given if isinstance(given, list) else [given]
+        policy = next((one for one in several if isinstance(one, dict) and one.get("orgId") == source), None)
+        if policy is None:
+            fail(f"there is no policy of {source} in it", FINDING, as_json)
+        try:
+            text = draft(policy, VOCABULARY, name=name)
+        except RuleRefused as refused:
+            fail(str(refused), FINDING, as_json)
+        _write({"": text}, out, as_json)
 
 
 def _chosen(document: str | None, umbrellas: list[Path], config: Path | None) -> Chosen:

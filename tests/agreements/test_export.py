@@ -14,10 +14,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from agreements import VOCABULARY, Agreement, DocumentRefused, Mode, json_schema, read
+from agreements import VOCABULARY, Agreement, DocumentRefused, Mode, check, json_schema, read
 from agreements.agreement import Restriction
 from agreements.export import article30, prose
-from agreements.export.dfe import dfe
+from agreements.export.dfe import RuleRefused, dfe, draft
 from agreements.vocabulary import RECORD
 from tests.spec import table
 
@@ -163,6 +163,81 @@ def test_an_emergency_clause_and_statistics_have_no_place_in_the_dfe_shape() -> 
     reasons = [rule["reason"] for policy in dfe([MASH], VOCABULARY) for rule in policy["defaults"]]
     assert reasons and not any("#emergency:" in reason for reason in reasons)
     assert not any(policy["defaults"] for policy in dfe([loaded(DEMO, "northshire-planning")], VOCABULARY))
+
+
+def test_a_policy_begins_an_agreement_that_loads_only_once_somebody_has_written_the_rest() -> None:
+    (policy,) = (one for one in dfe([MASH], VOCABULARY) if one["orgId"] == "northshire-icb")
+    text = draft(policy, VOCABULARY, name="from-rules")
+    findings = check(text)
+    assert {finding.path.partition(".")[0].partition("[")[0] for finding in findings} >= {"title", "parties", "grants"}
+    agreement = read(table.text_of(_completed(tomllib.loads(text))))
+    assert isinstance(agreement, Agreement)
+    assert (agreement.period, set(agreement.parties)) == (MASH.period, set(MASH.parties))
+    for grant in agreement.grants:
+        theirs = MASH.grant(grant.text.partition("#")[2].partition(":")[0])
+        assert grant.purposes == frozenset(
+            code for one in theirs.purposes for code in VOCABULARY.down(one) if not VOCABULARY.purposes[code].group
+        )
+        assert all(mode <= theirs.modes[name] for name, mode in grant.modes.items())
+        assert (grant.sources, grant.organisations) == ({"northshire-icb"}, theirs.organisations - {"northshire-icb"})
+    assert {limit.at_most for limit in agreement.limits} <= {Mode.NONE, Mode.EXISTENCE}
+
+
+@pytest.mark.parametrize(
+    ("valid_from", "valid_until", "effective", "expires"),
+    [
+        ("2026-03-31T23:00:00Z", "2027-03-31T22:59:59.999Z", date(2026, 4, 1), date(2027, 3, 31)),
+        ("2026-04-01T09:00:00Z", "2027-03-31T12:00:00Z", date(2026, 4, 2), date(2027, 3, 30)),
+    ],
+)
+def test_a_draft_counts_only_days_that_a_rule_covers_whole(
+    valid_from: str, valid_until: str, effective: date, expires: date
+) -> None:
+    body = tomllib.loads(draft(_policy(validFrom=valid_from, validUntil=valid_until), VOCABULARY, name="a"))
+    assert body["period"] == {"effective": effective, "expires": expires}
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"recordTypes": ["crime-justice.details"]}, "recordTypes"),
+        ({"purposes": ["IMMIGRATION"]}, "purposes"),
+        ({"destOrgIds": []}, "destOrgIds"),
+        ({"effect": "deny"}, "defaults allow"),
+        ({"validUntil": None}, "another kind"),
+        ({"modes": None}, "another kind"),
+        ({"validFrom": "2026-04-01T00:00:00"}, "offset"),
+    ],
+)
+def test_a_rule_that_can_not_become_a_clause_is_refused_with_its_place(changed: dict[str, Any], named: str) -> None:
+    with pytest.raises(RuleRefused, match=named):
+        draft(_policy(**changed), VOCABULARY, name="a")
+
+
+def _policy(**changed: object) -> dict[str, Any]:
+    rule = {
+        "effect": "allow",
+        "modes": ["EXISTENCE"],
+        "recordTypes": ["health.not_brought"],
+        "destOrgTypes": [],
+        "destOrgIds": ["council"],
+        "purposes": ["S47"],
+        "validFrom": "2026-03-31T23:00:00Z",
+        "validUntil": "2027-03-31T22:59:59.999Z",
+    }
+    return {"orgId": "icb", "defaults": [rule | changed], "exceptions": []}
+
+
+def _completed(body: dict[str, Any]) -> dict[str, Any]:
+    """What a person writes into a draft."""
+    body |= {"title": "Completed", "assurance": {"dpia": "D-1", "apd": "A-1", "notice": "N-1"}}
+    body["period"] |= {"review_by": date(2027, 3, 31), "if_review_overdue": "warn"}
+    for party in body["parties"]:
+        party["signs_as"] = "Caldicott Guardian"
+    for grant in body["grants"]:
+        grant["to"]["roles"], grant["about"] = ["SOCIAL_WORKER"], ["subject_child"]
+        grant["basis"] = {"art6": ["public_task"], "condition": ["dpa18-sch1-18"]}
+    return body
 
 
 # --- JSON Schemas ----------------------------------------------------------------------------------------------------

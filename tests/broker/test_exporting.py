@@ -127,3 +127,15 @@ def test_the_command_ends_as_it_promises() -> None:
     assert typed(str(FILES[0])) == 1  # without its umbrella it does not load
     assert typed(str(FILES[0]), "--to", "poetry") == 2
     assert typed("some@1.0.0", "--bundle") == 2
+
+
+def test_the_command_begins_an_agreement_from_the_dfes_rules(tmp_path: Path) -> None:
+    policies, out = tmp_path / "policies.json", tmp_path / "draft.toml"
+    policies.write_text(exporting.export(exporting.of_file(MASH, [UMBRELLA]), "dfe"))
+
+    def typed(*arguments: str) -> int:
+        return CliRunner().invoke(app, ["agreements", *arguments]).exit_code
+
+    assert typed("draft", str(policies), "--source", ICB, "--id", "from-rules", "--out", str(out)) == 0
+    assert typed("check", str(out)) == 1  # nobody has written yet what the rules can't say
+    assert typed("draft", str(policies), "--source", "nobody", "--id", "from-rules") == 1
