@@ -17,11 +17,16 @@ from agreements.export import words
 from agreements.vocabulary import RECORD, Baseline, Mode, Vocabulary
 
 WIDTH: Final = 100
-_DESCRIPTIVE: Final = (
-    "purposes", "legal", "flows", "population", "recipients", "linkage", "retention", "security", "rights",
-    "transparency", "breach", "termination", "statistics", "disputes", "change_log",
+_SAID: Final = frozenset(
+    {"format", "kind", "id", "version", "title", "under", "vocabulary", "period", "assurance", "limits", "grants"}
+)
+"""What the schedule itself says; whatever else was signed is described."""
+
+_ORDER: Final = (
+    "owner", "parties", "purposes", "legal", "flows", "population", "recipients", "linkage", "statistics", "retention",
+    "security", "rights", "transparency", "breach", "termination", "disputes", "change_log",
 )  # fmt: skip
-_ABOUT: Final = ("code", "party", "source", "purpose", "version", "on")
+_ABOUT: Final = ("id", "code", "party", "source", "purpose", "version", "on")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +50,9 @@ def schedule(document: Document, vocabulary: Vocabulary, *, umbrella: Agreement 
 def described(document: Document) -> tuple[Part, ...]:
     """What was signed with it and is never evaluated: retention, security, rights and the rest, as it was written."""
     body = document.body if isinstance(document, Agreement) else {}
-    return tuple(_described(name, body[name]) for name in _DESCRIPTIVE if body.get(name))
+    named = [name for name in _ORDER if body.get(name)]
+    rest = sorted(name for name in body.keys() - _SAID - set(_ORDER) if body[name])
+    return tuple(_described(name, body[name]) for name in (*named, *rest))
 
 
 def text(parts: tuple[Part, ...]) -> str:
@@ -110,8 +117,11 @@ def _modes(agreement: Agreement) -> list[Mode]:
 
 def _introduced(agreement: Agreement) -> Iterator[str]:
     yield f"Agreement {agreement.ref}, SHA-256 {agreement.digest}."
+    yield f"Its terms mean what {agreement.vocabulary.ref} says they do, SHA-256 {agreement.vocabulary.digest}."
     if agreement.under is not None:
-        yield f"It stands under {agreement.under.ref}, whose dates and limits bind it."
+        yield (
+            f"It stands under {agreement.under.ref}, SHA-256 {agreement.under.digest}, whose dates and limits bind it."
+        )
     if not agreement.grants:
         yield "It is an umbrella: it shows nothing itself; its dates and limits bind every agreement under it."
     yield (

@@ -90,6 +90,17 @@ def test_what_is_signed_and_never_evaluated_is_listed_as_it_was_written() -> Non
     assert all(row["what"] in text for row in body["change_log"])
 
 
+@pytest.mark.parametrize(
+    "name", ["northshire-mash", "northshire-tier1", "northshire-planning", "northshire-early-help"]
+)
+def test_nothing_that_is_signed_is_left_out_of_the_pages(name: str) -> None:
+    document = loaded(DEMO, name)
+    text = _flat(prose.text(prose.schedule(document, VOCABULARY) + prose.described(document)))
+    descriptive = {key: value for key, value in document.body.items() if key not in ("limits", "grants", "period")}
+    for value in _leaves(descriptive):
+        assert str(value) in text, value
+
+
 def test_an_umbrella_and_a_restriction_have_schedules_as_well() -> None:
     assert "it shows nothing itself" in prose.text(prose.schedule(TIER1, VOCABULARY))
     rule = read((SPEC / "northshire-icb-r12.toml").read_bytes())
@@ -291,3 +302,11 @@ def _as_json(value: Any) -> Any:
 def _flat(text: str) -> str:
     """Lines joined again, as they were before wrapping."""
     return " ".join(text.split())
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [leaf for key, inner in value.items() if key not in ("format", "kind") for leaf in _leaves(inner)]
+    if isinstance(value, list):
+        return [leaf for inner in value for leaf in _leaves(inner)]
+    return [value] if isinstance(value, str) else []
