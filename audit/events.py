@@ -82,7 +82,7 @@ _TYPES: Final[Mapping[Op, str]] = {
     """,
     Op.CONSULTATION: """
         search.authorised search.completed search.refused
-        review.listed review.opened review.asked
+        review.listed review.opened review.asked consider_sharing.listed
         statistics.prepared statistics.refused statistics.opened statistics.rejected
         breakglass.opened breakglass.used breakglass.closed breakglass.reviewed breakglass.user_suspended
         audit.searched audit.exported audit.report_issued audit.flagged audit.reviewed audit.signed_off audit.degraded

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker import problems
-from broker.api import audit_log, batches, health, oauth, reviews, searches, statistics
+from broker.api import audit_log, batches, considerations, health, oauth, reviews, searches, statistics
 from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
 from broker.web import front
@@ -35,6 +35,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     batches.router,
     searches.router,
     reviews.router,
+    considerations.router,
     statistics.router,
     front.router,
     log_pages.router,
@@ -42,7 +43,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 """Every router.  A new one is added here, and nowhere else."""
 
 Stop = Callable[[], None]
-WORKERS: Final[tuple[Callable[[Broker], Stop], ...]] = (batches.worker,)
+WORKERS: Final[tuple[Callable[[Broker], Stop], ...]] = (batches.worker, considerations.worker)
 """What runs beside the requests of `broker serve`: each is started with the broker and gives back how to stop it."""
 
 PUBLIC: Final = frozenset(

@@ -209,6 +209,16 @@ class LinkedArea:
             tags.add("deceased")
         return frozenset(tags)
 
+    def shielding(self, person_id: str) -> frozenset[RecordKey]:
+        """The records for whose flag a person is shielded: those of the strictest shield that lies over the person."""
+        own = list(self.index.records_of(person_id))
+        family = self.family(person_id)
+        home = [one for one in family if any(stated.type == "household" for stated in one.stated)]
+        full = [*own, *(record for one in home for record in self.index.records_of(one.person_id))]
+        sealed = frozenset(record for record in full if self._flags[record].shield == "full")
+        near = [*own, *(record for one in family for record in self.index.records_of(one.person_id))]
+        return sealed or frozenset(record for record in near if self._flags[record].shield != "none")
+
     def _edges(self, person_id: str, told: Callable[[Stated], bool]) -> list[tuple[str, str, Stated]]:
         listed = []
         for edge in self.index.family_of(person_id).to_pylist():

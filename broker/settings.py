@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     pace_ms: int = Field(
         250, ge=0, le=2000, description="Answers about people leave at multiples of this, so that time tells nothing."
     )
+    notice_minutes: int = Field(
+        15, ge=1, le=1440, description="How often holders are given what to consider: at fixed times, empty or not."
+    )
     session_idle_minutes: int = Field(15, ge=1, le=15, description="A session ends after this long without a request.")
     session_hours: int = Field(8, ge=1, le=8, description="A session ends after this long in any case.")
     max_body_bytes: int = Field(1 * MIB, description="Largest request body but for a chunk.")

@@ -251,7 +251,7 @@ class Area:
         contacts = CONTACTS[agency]
         details = {
             "name": agency.replace("-", " ").title(), "party_type": "local_authority", "sector": SECTOR[agency],
-            "roles": [ANALYST, DECIDER, "SERVICE_PLANNER"], "contacts": contacts,
+            "roles": [ANALYST, DECIDER, "SERVICE_PLANNER", "AGENCY_REP", "DSL"], "contacts": contacts,
             "flows": {flow: {"expected_by": "06:00", "contact": next(iter(contacts))} for flow in FLOWS[agency]},
         }  # fmt: skip
         enrolment = agencies.Enrolment.parse(dict(self.home(agency).public), details)

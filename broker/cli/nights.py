@@ -46,6 +46,8 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
     killed is discarded and begun again: what was in service stays so, and no accepted batch is lost.  Every
     `retrain_days` a new model is trained and compared; one that moves the link rate waits for `relink --accept`.
 
+    Raises what holders are to consider, as `broker serve` does at its fixed times.
+
     Tells first which agreements and restrictions near their last day or review (at 90, 60, 30 and 7 days) or have
     ended: each once, in the log as well.
 
@@ -53,8 +55,9 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
     stays in service either way.
     """
     with answering(as_json), open_broker(config) as broker:
-        from broker import callers, clock, expiry, signin
+        from broker import callers, clock, considering, expiry, signin
         from broker import nightly as night_run
+        from broker.linked import InService
 
         at = clock.now()
         day = _night(night, at, as_json)
@@ -65,6 +68,11 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
         if fallen_due and not as_json:
             print("\n".join(one["words"] for one in fallen_due))
         done = night_run.run(broker, night=day, at=at, exception=exception)
+        service = InService(broker.store, broker.vault)
+        considering.raise_due(
+            broker.store, broker.trail, broker.keys, service, partnership=broker.settings.partnership, slot=at, at=at
+        )
+        broker.trail.advance_pending()
         done |= {"agreements": fallen_due} if fallen_due else {}
         say(as_json, done, json.dumps(done, indent=1, default=str))
 
