@@ -68,28 +68,31 @@ class Box:
 
     def meet(self, other: Box) -> Box | None:
         """What is in both, if anything."""
-        if self.start >= other.end or other.start >= self.end:
-            return None
-        axes = tuple(map(and_, self.axes, other.axes))
-        if 0 in axes:
+        mine, theirs = self.axes, other.axes
+        if not (mine[0] & theirs[0] and mine[1] & theirs[1] and mine[2] & theirs[2]):
+            return None  # cells, roles and purposes part most boxes
+        axes = tuple(map(and_, mine, theirs))
+        if 0 in axes or self.start >= other.end or other.start >= self.end:
             return None
         return Box(axes, max(self.start, other.start), min(self.end, other.end))
 
     def minus(self, other: Box) -> list[Box]:
         """What is in this and not in the other, as boxes without a point in common."""
         common = self.meet(other)
-        if common is None:
-            return [self]
+        return [self] if common is None else self.around(common)
+
+    def around(self, part: Box) -> list[Box]:
+        """What is left of this without a part of it."""
         pieces = []
         left = self.axes
-        for axis, (mine, shared) in enumerate(zip(self.axes, common.axes, strict=True)):
+        for axis, (mine, shared) in enumerate(zip(self.axes, part.axes, strict=True)):
             if mine != shared:
                 pieces.append(Box((*left[:axis], mine & ~shared, *left[axis + 1 :]), self.start, self.end))
                 left = (*left[:axis], shared, *left[axis + 1 :])
-        if self.start < common.start:
-            pieces.append(Box(left, self.start, common.start))
-        if common.end < self.end:
-            pieces.append(Box(left, common.end, self.end))
+        if self.start < part.start:
+            pieces.append(Box(left, self.start, part.start))
+        if part.end < self.end:
+            pieces.append(Box(left, part.end, self.end))
         return pieces
 
 
@@ -153,7 +156,7 @@ def without_given(boxes: Iterable[Box], given: Iterable[Given]) -> list[Box]:
                 if common is None:
                     kept.append(box)
                     continue
-                kept += box.minus(one)
+                kept += box.around(common)
                 kept += _taken(common, clause.cuts)
             left = kept
         if not left:
@@ -449,6 +452,11 @@ def witness(space: Space, pair: Pair, box: Box) -> Witness | None:
         category=category,
         mode=mode,
     )
+
+
+def askable(space: Space, box: Box) -> bool:
+    """Whether anybody can ever ask a question inside a box."""
+    return _dated(space, box) is not None
 
 
 def _dated(space: Space, box: Box) -> tuple[datetime, date] | None:

@@ -19,6 +19,7 @@ from agreements.analysis.boxes import (
     Pair,
     Space,
     Witness,
+    askable,
     merged,
     without,
     without_given,
@@ -124,7 +125,7 @@ def diff(before: Snapshot, after: Snapshot, vocabulary: Vocabulary, *, period: P
                 Change(more=more, pair=pair, box=box, by=by)
                 for by, boxes in _beyond(pair, here, there, refs).items()
                 for box in boxes
-                if witness(space, pair, box) is not None
+                if askable(space, box)
             )
     return Difference(space=space, changes=tuple(changes))
 
