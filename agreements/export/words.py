@@ -82,7 +82,7 @@ def duty(one: Duty, vocabulary: Vocabulary) -> str:
 
 def label(code: str, terms: Mapping[str, object]) -> str:
     """A term's own words, as in "Section 47 enquiry"."""
-    return str(getattr(terms[code], "label", code))
+    return str(getattr(terms[code], "label", code)).removesuffix(" (group)")
 
 
 def labels(codes: Iterable[str], terms: Mapping[str, object], word: str = "or") -> str:
