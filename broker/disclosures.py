@@ -169,10 +169,11 @@ def _decide_and_record(
     threshold = case.levels.get(candidate.person_id)
     decided = _decide(tx, keys, area, caller, search, candidate, case, at=at)
     view_id = new_event_id()
+    ends_at = _ends_at(decided, at)
     view = family_view.build(
         view=view_id,
         at=at,
-        ends_at=at + VIEW_LASTS,
+        ends_at=ends_at,
         purpose=search.purpose,
         threshold=threshold.level if threshold else None,
         person=Header(
@@ -236,12 +237,24 @@ def _decide_and_record(
     tx.add(
         ViewRow(
             id=view_id, search=search.id, candidate=candidate.candidate, agency=caller.organisation,
-            person=caller.person, event_id=entry.event_id, outcome=outcome, at=at, ends_at=at + VIEW_LASTS,
+            person=caller.person, event_id=entry.event_id, outcome=outcome, at=at, ends_at=ends_at,
         )
     )  # fmt: skip
     tx.flush()
     tx.add(*(ViewPersonRow(view=view_id, person_id=one) for one in {record.person_id for record in decided.shown}))
     return view, entry, receipts
+
+
+def _ends_at(decided: _Decided, at: datetime) -> datetime:
+    """When a view must be asked for again: after an hour, or where an agreement it is shown under ends before."""
+    cited = {shown.under.agreement for record in decided.shown for shown in record.decision.shown.values()}
+    ends = [
+        document.period.end
+        for agreement in decided.snapshot.agreements
+        if agreement.ref in cited
+        for document in filter(None, (agreement, decided.snapshot.umbrella(agreement)))
+    ]
+    return min(at + VIEW_LASTS, *ends) if ends else at + VIEW_LASTS
 
 
 def _decide(
