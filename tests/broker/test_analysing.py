@@ -216,3 +216,43 @@ def test_files_are_looked_over_without_a_database() -> None:
 def test_a_draft_without_its_umbrella_can_not_be_read() -> None:
     with pytest.raises(BadAgreement):
         Candidate.of(a_draft())
+
+
+@pytest.fixture(scope="module")
+def config(asked: tuple[Area, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The settings of a copy of the area, as an operator gives them."""
+    area = asked[0].copied(tmp_path_factory.mktemp("commands") / "northshire")
+    area.close()
+    path = area.folder / "broker.toml"
+    path.write_text(
+        'environment = "demo"\npartnership = "northshire"\nbase_url = "http://127.0.0.1:8400"\n'
+        'database_url = "sqlite:///broker.sqlite"\ndata_dir = "data"\nlinger_ms = 0\n'
+    )
+    return path
+
+
+def test_an_operator_holds_a_draft_against_what_was_asked_here(
+    config: Path, draft: Path, asked: tuple[Area, dict[str, str]]
+) -> None:
+    code, told = run("what-if", draft, "--umbrella", UMBRELLA, "--config", config)
+    assert code == 1 and "past decisions would be otherwise." in told.splitlines()[0]
+    assert "education.attendance status -> none" in told
+    code, told = run("what-if", draft, "--umbrella", UMBRELLA, "--config", config, "--json")
+    (group,) = json.loads(told)["groups"]
+    assert code == 1 and set(group["ids"]) <= set(asked[1].values())
+    assert run("what-if", "northshire-mash@3.0.0", "--config", config)[0] == 0
+    assert run("what-if", draft, "--umbrella", UMBRELLA, "--config", config, "--since", "2026-11-23")[0] == 0
+    assert run("what-if", "nobody@1.0.0", "--config", config)[0] == 1
+    assert run("what-if", draft, "--config", config)[0] == 3
+
+
+def test_an_operator_asks_the_register_what_it_means(config: Path, draft: Path) -> None:
+    code, told = run("diff", draft, "--umbrella", UMBRELLA, "--config", config)
+    assert code == 1 and told.startswith("no longer: ") and "from 22 November 2026" in told
+    assert run("diff", "northshire-mash@3.0.0", "--config", config) == (0, "Nothing changes.\n")
+    code, told = run("diff", "northshire-mash@3.0.0", draft, "--umbrella", UMBRELLA, "--config", config)
+    assert code == 1 and "education.attendance" in told
+    code, told = run("who-can-see", "--org", POLICE, "--category", "health.not_brought", "--config", config)
+    assert code == 0 and "northshire-mash@3.0.0#screen-index" in told
+    code, told = run("lint", "--config", config, "--unused", 1, "--no-gaps")
+    assert code == 1 and "note: refused: northshire-mash@3.0.0#screen-index" in told
