@@ -80,7 +80,7 @@ class Due:
     due: date  # the last day on which all is well
     days: int
     step: int | None  # the latest of STEPS that has come; None before the first, and for what is overdue
-    stops: bool  # whether disclosure stops by itself when the day has passed
+    stops: bool  # whether disclosure stops by itself when the day has passed; a restriction's end lets more be shown
 
     @property
     def words(self) -> str:
@@ -93,7 +93,8 @@ class Due:
         if self.kind == "review":
             then = "or its disclosures stop" if self.stops else "its disclosures go on meanwhile"
             return f"{self.ref}: to be reviewed by {when}; {then}."
-        return f"{self.ref}: its last day is {when}; then it ends by itself."
+        then = "it ends by itself" if self.stops else "it holds nothing back any more"
+        return f"{self.ref}: its last day is {when}; then {then}."
 
 
 def state(
@@ -177,7 +178,7 @@ def warnings(documents: Iterable[Document], at: datetime, *, within: int = max(S
         if at >= document.period.end:
             continue
         last = last_day(document)
-        found += _near(document.ref, "expiry", last, today, within, stops=True)
+        found += _near(document.ref, "expiry", last, today, within, stops=isinstance(document, Agreement))
         if isinstance(document, Agreement) and document.review is not None:
             due = london_day(document.review - timedelta(microseconds=1))
             stops = document.if_review_overdue == "suspend"

@@ -57,8 +57,10 @@ def _falling_due(listed: Listed) -> Iterator[tuple[str, str, dict[str, Json]]]:
         ended = listed.state.since or listed.document.period.end
         last = london_day(ended - timedelta(microseconds=1))
         umbrella = f" with its umbrella {listed.under}" if listed.state.why == "umbrella" else ""
-        words = f"{listed.ref}: it has ended{umbrella}; its last day was {spoken(last)}. Nothing is disclosed under it."
-        yield f"ended-{listed.state.why}", words, {"due": last.isoformat(), "stops": True}
+        stops = listed.kind != "restriction"
+        then = "Nothing is disclosed under it." if stops else "It holds nothing back any more."
+        words = f"{listed.ref}: it has ended{umbrella}; its last day was {spoken(last)}. {then}"
+        yield f"ended-{listed.state.why}", words, {"due": last.isoformat(), "stops": stops}
     for one in listed.due:
         code = "review-overdue" if one.step is None else f"{one.kind}-{one.step}"
         yield code, one.words, {"due": one.due.isoformat(), "days": one.days, "stops": one.stops}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -69,7 +70,7 @@ def signed(document: Document, signers: Sequence[Signer]) -> dict[str, Any]:
     by = {one.party for one in signers if one.wrong is None}
     return {
         "signed": [
-            {"party": one.party, "kid": one.kid, "at": one.at, "wrong": one.wrong, "known": one.known}
+            {"party": one.party, "kid": one.kid, "at": _iso(one.at), "wrong": one.wrong, "known": one.known}
             for one in signers
         ],
         "awaited": sorted(party for party in parties if party not in by),
@@ -84,6 +85,8 @@ def checked(report: Mapping[str, Any]) -> str:
     ]
     if report["ref"] is None:
         return "\n".join([*lines, f"{report['file']} does not load."])
+    from agreements.agreement import london_day
+
     lines.append(f"{report['ref']} loads. Its text is sha256:{report['digest']}.")
     for one in report["signed"]:
         if not one["known"]:
@@ -92,7 +95,8 @@ def checked(report: Mapping[str, Any]) -> str:
         elif one["wrong"]:
             lines.append(f"A signature does not hold: {one['wrong']}.")
         else:
-            lines.append(f"{one['party']} signed on {spoken(one['at'].date())} with {one['kid']}.")
+            on = spoken(london_day(datetime.fromisoformat(one["at"])))
+            lines.append(f"{one['party']} signed on {on} with {one['kid']}.")
     if report["awaited"]:
         lines.append(f"Not seen here as signed by: {', '.join(report['awaited'])}.")
     return "\n".join(lines)
@@ -141,11 +145,12 @@ def as_data(row: Listed) -> dict[str, Any]:
     """The same as data."""
     return {
         "ref": row.ref, "kind": row.kind, "title": row.title, "state": row.state.name, "why": row.state.why or None,
-        "since": row.state.since, "status": row.status, "digest": row.digest, "under": row.under, "owner": row.owner,
-        "effective": row.effective, "last_day": row.last_day, "review_by": row.review_by,
+        "since": _iso(row.state.since), "status": row.status, "digest": row.digest, "under": row.under,
+        "owner": row.owner,
+        "effective": _iso(row.effective), "last_day": _iso(row.last_day), "review_by": _iso(row.review_by),
         "approved_by": row.approved_by, "awaited": list(row.state.awaited),
         "parties": {
-            party: {"state": one.state, "since": one.since} for party, one in sorted(row.state.parties.items())
+            party: {"state": one.state, "since": _iso(one.since)} for party, one in sorted(row.state.parties.items())
         },
         "due": [due_as_data(one) for one in row.due],
     }  # fmt: skip
@@ -154,6 +159,11 @@ def as_data(row: Listed) -> dict[str, Any]:
 def due_as_data(one: Due) -> dict[str, Any]:
     """The same as data."""
     return {
-        "ref": one.ref, "kind": one.kind, "due": one.due, "days": one.days, "step": one.step, "stops": one.stops,
+        "ref": one.ref, "kind": one.kind, "due": _iso(one.due), "days": one.days, "step": one.step, "stops": one.stops,
         "words": one.words,
     }  # fmt: skip
+
+
+def _iso(value: date | None) -> str | None:
+    """A day or an instant as JSON has it."""
+    return None if value is None else value.isoformat().replace("+00:00", "Z")

@@ -288,6 +288,12 @@ def test_a_last_day_is_warned_of_at_90_60_30_and_7_days(at: str, days: int | Non
     assert all(one.due == date(2028, 3, 31) == last_day(document) and one.stops for one in found)
 
 
+def test_the_end_of_a_restriction_stops_nothing_and_lets_more_be_shown() -> None:
+    (due,) = warnings([a_restriction(Random(1), "r12")], utc("2027-04-29T12:00:00"))
+    assert (due.kind, due.days, due.stops) == ("expiry", 1, False)
+    assert due.words == "r12@1.0.0: its last day is 30 Apr 2027, in 1 day; then it holds nothing back any more."
+
+
 def test_a_review_is_warned_of_and_then_overdue_until_the_end() -> None:
     document = plain()
     (near,) = warnings([document], utc("2027-03-01"))
