@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,30 +89,41 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.setattr(clock, "now", lambda: NOW)
-    made = Desk(tmp_path)
+    return furnished(tmp_path)
+
+
+def furnished(folder: Path) -> Desk:
+    made = Desk(folder)
     for party in (COUNCIL, ICB, POLICE):
-        made.key(party).write_bytes(
-            key_of(party).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        )  # fmt: skip
+        made.key(party).write_bytes(key_of(party).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         made.key(party).chmod(0o600)
         made.file(f"{party}.json", json.dumps(public_of(party)))
     return made
 
 
-@pytest.fixture
-def host(desk: Desk) -> Desk:
-    """With a broker set up and three agencies enrolled."""
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A broker set up, with three agencies enrolled: made once, and copied."""
+    desk = furnished(tmp_path_factory.mktemp("installed"))
     desk.file(
         "broker.toml",
         'environment = "demo"\npartnership = "northshire"\nbase_url = "http://127.0.0.1:8400"\n'
         'database_url = "sqlite:///broker.db"\ndata_dir = "data"\n',
     )
-    config = ["--config", str(desk.file("broker.toml"))]
-    assert CliRunner().invoke(app, ["init", *config]).exit_code == 0
-    details = str(desk.file("details.toml", DETAILS))
-    for party in (COUNCIL, ICB, POLICE):
-        public = str(desk.file(f"{party}.json"))
-        assert CliRunner().invoke(app, ["agencies", "enrol", public, "--details", details, *config]).exit_code == 0
+    config, details = ["--config", str(desk.file("broker.toml"))], str(desk.file("details.toml", DETAILS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "now", lambda: NOW)
+        assert CliRunner().invoke(app, ["init", *config]).exit_code == 0
+        for party in (COUNCIL, ICB, POLICE):
+            words = ["agencies", "enrol", str(desk.file(f"{party}.json")), "--details", details, *config]
+            assert CliRunner().invoke(app, words).exit_code == 0
+    return desk.folder
+
+
+@pytest.fixture
+def host(desk: Desk, installed: Path) -> Desk:
+    """A broker of one's own."""
+    shutil.copytree(installed, desk.folder, dirs_exist_ok=True)
     return desk
 
 
