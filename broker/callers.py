@@ -25,7 +25,8 @@ class Caller:
 
     `agency`: an organisation's machine.  `person`: someone at that organisation's gateway, whom it names in a signed
     assertion.  `officer`: someone signed in at the broker itself (IG, link review, operation); `organisation` is then
-    the hosting partnership, but for a service planner the party whose staff they are.  For `agency` the fields of a person are empty.
+    the hosting partnership, but for a service planner the party whose staff they are.  For `agency` the fields of a
+    person are empty.
     """
 
     kind: Kind
