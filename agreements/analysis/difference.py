@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -40,17 +40,39 @@ class Change:
     pair: Pair
     box: Box
     by: str
+    partly: bool = False  # as told in words alone: another clause shows some of it in both
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Difference:
-    """All that changes from one estate to another."""
+    """All that changes from one estate to another.
 
-    space: Space
+    `changes` is exact.  `told` says the same in fewer boxes: each holds a change, and what else it holds is marked.
+    """
+
+    before: Estate
+    after: Estate
     changes: tuple[Change, ...]
 
     def __bool__(self) -> bool:
         return bool(self.changes)
+
+    @property
+    def space(self) -> Space:
+        """The space of both estates."""
+        return self.before.space
+
+    @cached_property
+    def told(self) -> tuple[Change, ...]:
+        """The changes in the fewer boxes of which they are told."""
+        found: dict[tuple[bool, Pair, str], list[Change]] = {}
+        for one in self.changes:
+            found.setdefault((one.more, one.pair, one.by), []).append(one)
+        return tuple(
+            change
+            for (more, _, _), exact in found.items()
+            for change in _told(*((self.after, self.before) if more else (self.before, self.after)), exact)
+        )
 
     @cached_property
     def _by_pair(self) -> Mapping[Pair, tuple[Change, ...]]:
@@ -83,19 +105,29 @@ class Difference:
             for (age, regime), cells in items.items()
         )
 
-    def sayings(self) -> Iterator[tuple[bool, Said]]:
-        """The changes in words, what is new first: whether it is more, and who may see what."""
-        for more in (True, False):
-            entries = [(one.pair, one.box, one.by) for one in self.changes if one.more is more]
-            yield from ((more, one) for one in said(self.space, entries))
-
     def lines(self) -> list[str]:
-        """The changes, a line each."""
-        return [_line(self.space, more, one) for more, one in self.sayings()]
+        """The changes in words, what is new first; who, of whom, for what and when once, under it what differs.
+
+        Restrictions and the baseline that are the same in both are taken as said.
+        """
+        found: list[str] = []
+        for more in (True, False):
+            together: dict[Said, list[Said]] = {}
+            for one in self._said(self.told, more):
+                head = replace(one, cells=(), needs=(), refs=())
+                together.setdefault(head, []).append(one)
+            for several in together.values():
+                found += _lines(self.space, more, several)
+        return found
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The changes as data."""
-        return [_body(more, one) for more, one in self.sayings()]
+        """The changes as data, exactly."""
+        return [_body(more, one) for more in (True, False) for one in self._said(self.changes, more)]
+
+    def _said(self, changes: Iterable[Change], more: bool) -> list[Said]:
+        partly = ("where no other clause shows as much",)
+        entries = [(one.pair, one.box, one.by, partly if one.partly else ()) for one in changes if one.more is more]
+        return said(self.space, entries)
 
     def witnesses(self) -> Iterator[tuple[Change, Witness]]:
         """A question inside every box: decided in both estates, the answers differ as the box says."""
@@ -127,7 +159,30 @@ def diff(before: Snapshot, after: Snapshot, vocabulary: Vocabulary, *, period: P
                 for box in boxes
                 if askable(space, box)
             )
-    return Difference(space=space, changes=tuple(changes))
+    return Difference(before=was, after=will, changes=tuple(changes))
+
+
+def _told(here: Estate, there: Estate, exact: Sequence[Change]) -> list[Change]:
+    """The changes that one clause or ceiling makes, a clause's as what it gives now and did not: what other clauses
+    show in both is not taken out of that, only marked."""
+    first = exact[0]
+    grants = {str(GrantRef(agreement.ref, grant.id)): (agreement, grant) for agreement, grant in here.pairs[first.pair]}
+    if first.by not in grants:
+        return list(exact)
+    clause = here.given_by(*grants[first.by], first.pair)
+    same = [
+        there.given_by(agreement, grant, first.pair)
+        for agreement, grant in there.pairs.get(first.pair, ())
+        if _one_clause(GrantRef(agreement.ref, grant.id), clause.ref)
+    ]
+    cuts = [cut.box for cut in here.cuts(first.pair[0])]
+    boxes = [one.box for one in exact]
+    found = []
+    for piece in merged(without_given(clause.allows(), same)):
+        if any(piece.meet(box) for box in boxes):
+            partly = bool(without(without([piece], cuts), boxes))
+            found.append(replace(first, box=piece, partly=partly))
+    return found
 
 
 def _beyond(pair: Pair, here: Estate, there: Estate, changed: AbstractSet[str]) -> dict[str, list[Box]]:
@@ -171,12 +226,12 @@ def _beyond(pair: Pair, here: Estate, there: Estate, changed: AbstractSet[str]) 
 
 def _nearest_first(several: Sequence[Given], ref: GrantRef) -> list[Given]:
     """The same clause of another version first, as it takes most away."""
-    id_ = ref.agreement.partition("@")[0]
+    return sorted(several, key=lambda one: not _one_clause(one.ref, ref))
 
-    def far(one: Given) -> bool:
-        return one.ref.clause != ref.clause or one.ref.agreement.partition("@")[0] != id_
 
-    return sorted(several, key=far)
+def _one_clause(one: GrantRef, other: GrantRef) -> bool:
+    """Whether both are one clause, be it of two versions of its agreement."""
+    return one.clause == other.clause and one.agreement.partition("@")[0] == other.agreement.partition("@")[0]
 
 
 def changed_agreements(mine: Snapshot, other: Snapshot) -> set[str]:
@@ -215,17 +270,33 @@ def _stirred(one: Snapshot, two: Snapshot) -> set[str]:
     return signed | {event.digest for event in set(one.events) ^ set(two.events)}
 
 
-def _line(space: Space, more: bool, one: Said) -> str:
-    """A change in words."""
+def _lines(space: Space, more: bool, several: Sequence[Said]) -> list[str]:
+    """Changes that are alike in who, of whom, for what and when: a line, or a heading and a line each."""
+    one = several[0]
     who = f"{listed(one.organisations)} {listed(one.roles, 'or')}"
-    shown = "; ".join(
-        f"{listed(names)} at {high.word}{_otherwise(more, low, high)}" for low, high, names in one.modes()
+    said_first = "newly" if more else "no longer"
+    for_ = f"for {purposes_in_words(space, one.purposes)}, of {listed(one.sources)}" + (
+        f", {one.span}" if one.span else ""
     )
-    verb = "newly: {} may see {}" if more else "no longer: {} may see {}"
-    needed = f" ({'; '.join(one.needs)})" if one.needs else ""
-    when = f", {one.span}" if one.span else ""
-    purposes = purposes_in_words(space, one.purposes)
-    return f"{verb.format(who, shown)} for {purposes}, of {listed(one.sources)}{when}{needed} [{', '.join(one.refs)}]"
+    if len(several) == 1:
+        return [f"{said_first}: {who} may see {_shown(more, one)} {for_}{_needed(one.needs)} [{', '.join(one.refs)}]"]
+    shared = tuple(need for need in one.needs if all(need in other.needs for other in several))
+    refs = sorted({ref for other in several for ref in other.refs})
+    return [
+        f"{said_first}: {who} may see, {for_}{_needed(shared)} [{', '.join(refs)}]:",
+        *(
+            f"  {_shown(more, other)}{_needed([need for need in other.needs if need not in shared])}"
+            for other in several
+        ),
+    ]
+
+
+def _shown(more: bool, one: Said) -> str:
+    return "; ".join(f"{listed(names)} at {high.word}{_otherwise(more, low, high)}" for low, high, names in one.modes())
+
+
+def _needed(needs: Sequence[str]) -> str:
+    return f" ({'; '.join(needs)})" if needs else ""
 
 
 def _otherwise(more: bool, low: Mode, high: Mode) -> str:

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from agreements.agreement import Period
-from agreements.analysis.boxes import EVER, Axis, Box, Cut, Estate, Pair, Space, ones, without
-from agreements.analysis.wording import Said, listed, purposes_in_words, said
+from agreements.analysis.boxes import EVER, Axis, Box, Cut, Estate, Space, ones, without
+from agreements.analysis.wording import Entry, Said, listed, purposes_in_words, said
 from agreements.snapshot import Snapshot
 from agreements.vocabulary import Vocabulary
 
@@ -60,7 +60,7 @@ def who_can_see(
     looked_for = wanted or Filter()
     space = Space.of(vocabulary, snapshot)
     estate = Estate(space, snapshot)
-    found: dict[tuple[str, str, tuple[str, ...]], list[tuple[Pair, Box, str]]] = {}
+    found: dict[tuple[str, str, tuple[str, ...]], list[Entry]] = {}
     for pair in estate.pairs:
         if looked_for.source not in (None, pair[0]) or looked_for.organisation not in (None, pair[1]):
             continue
@@ -76,7 +76,7 @@ def who_can_see(
                         f"{cut.name}: {cut.text}" for cut in cuts if cut.box not in always and piece.meet(cut.box)
                     )
                     key = (str(clause.ref), clause.grant.text, unless)
-                    found.setdefault(key, []).append((pair, piece, str(clause.ref)))
+                    found.setdefault(key, []).append((pair, piece, str(clause.ref), ()))
     return tuple(
         Sight(clause=clause, text=text, said=_leaves(vocabulary, one), unless=unless)
         for (clause, text, unless), entries in sorted(found.items())

@@ -43,22 +43,22 @@ class Said:
         return span(Period(self.start, self.end))
 
 
-Entry = tuple[Pair, Box, str]
-"""A box between a pair, and the clause or the ceiling that it comes from."""
+Entry = tuple[Pair, Box, str, tuple[str, ...]]
+"""A box between a pair, the clause or the ceiling that it comes from, and what else there is to say of it."""
 
 
 def said(space: Space, entries: Iterable[Entry]) -> list[Said]:
     """Boxes in as few sayings as they can be put in without saying more or less."""
     cells: dict[Said, int] = {}
     refs: dict[Said, set[str]] = {}
-    for (source, organisation), box, ref in entries:
+    for (source, organisation), box, ref, more in entries:
         one = Said(
             sources=(source,),
             organisations=(organisation,),
             roles=tuple(space.roles[index] for index in ones(box.axes[Axis.ROLES])),
             purposes=tuple(space.purposes[index] for index in ones(box.axes[Axis.PURPOSES])),
             cells=(),
-            needs=needs(space, source, box),
+            needs=(*needs(space, source, box), *more),
             start=box.start,
             end=box.end,
             refs=(),

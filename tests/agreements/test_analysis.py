@@ -340,6 +340,21 @@ def test_lists_are_said_once(screening: Agreement) -> None:
     assert len(lines) <= 4 and len(" ".join(lines)) < 1500
 
 
+def test_what_is_told_in_words_holds_every_change_and_nothing_without_one() -> None:
+    marked = 0
+    for seed in disclosing()[:60]:
+        w = world(seed)
+        difference = diff(w.snapshot, changed(w, Random(seed)), VOCABULARY)
+        for told in difference.told:
+            mine = [one.box for one in difference.changes if (one.pair, one.more) == (told.pair, told.more)]
+            assert any(told.box.meet(box) for box in mine)
+            marked += told.partly
+        for change in difference.changes:
+            same = [told.box for told in difference.told if (told.pair, told.more) == (change.pair, change.more)]
+            assert not without([change.box], same)
+    assert marked
+
+
 # --- candidates -----------------------------------------------------------------------------------------------------
 
 
