@@ -159,9 +159,13 @@ class Bench:
         knowledge: str,
         errors: bool | None = None,
         curve: Curve = "fitted",
+        clear: bool = False,
         note: str = "",
     ) -> AttackResult:
-        """Score a row of the register claimed for each row of the target (-1: no claim), as `register` gave it."""
+        """Score a row of the register claimed for each row of the target (-1: no claim), as `register` gave it.
+
+        `clear`: the attacker reads birth year and sex, which a blind guess then uses too.
+        """
         known = self._register(target, overlap, errors, curve)
         made = claims >= 0
         right = known.person[claims[made]] == target.truth.person[made]
@@ -169,7 +173,8 @@ class Bench:
             attack=attack, case=case, profile=self.setting.profile, knowledge=knowledge, what="child",
             children=len(np.unique(target.truth.person)), population=len(target), overlap=overlap,
             errors=self.setting.errors if errors is None else errors, seed=self.setting.seed,
-            claimed=int(made.sum()), right=int(right.sum()), trivial=_blind(target) * overlap, note=note,
+            claimed=int(made.sum()), right=int(right.sum()), trivial=_blind(target, clear=clear) * overlap,
+            note=note,
         )  # fmt: skip
 
     def judge_values(
@@ -202,8 +207,10 @@ class Bench:
         return made
 
 
-def _blind(target: Target) -> float:
-    """What picking anybody of the same birth year and sex gets right: both are in clear on the wire."""
+def _blind(target: Target, *, clear: bool) -> float:
+    """What picking anybody gets right, or anybody of the same birth year and sex, if these are read."""
+    if not clear:
+        return 1 / max(1, len(target))
     kinds = np.unique(target.birth_year * len(SEXES) + target.sex)
     return len(kinds) / max(1, len(target))
 

@@ -78,7 +78,11 @@ def command(
         results += shown(entry.run(benches[count]), limits)
     above = broken(results, limits)
     _write(json_out, results, above)
-    typer.echo(f"\n{len(results)} results; above their ceiling: {len(above)}")
+    missed = sum(
+        limit is not None and limit.bar is not None and result.share > limit.bar
+        for result, limit in ((result, ceiling_of(result, limits)) for result in results)
+    )
+    typer.echo(f"\n{len(results)} results; above their ceiling: {len(above)}; bars missed, as is known: {missed}")
     for result, limit in above:
         typer.echo(
             f"  {result.attack}, {result.case}: {_per_cent(result.share)} > {_per_cent(limit.share)} ({limit.why})"
@@ -98,7 +102,10 @@ def shown(results: Iterable[AttackResult], limits: Sequence[Ceiling]) -> list[At
     said = ""
     for result in results:
         people = f"{result.children:,} children"
-        knows = f"\n{result.attack} ({result.profile}, {people}, seed {result.seed}); knows: {result.knowledge}"
+        knows = (
+            f"\n{result.attack} ({result.profile}, {people}, seed {result.seed}) by: {result.adversary}; "
+            f"knows: {result.knowledge}"
+        )
         if knows != said:
             typer.echo(knows)
             said = knows
@@ -120,6 +127,8 @@ def line(result: AttackResult, limit: Ceiling | None) -> str:
         if limit is None
         else f"  ceiling {_per_cent(limit.share)} {'held' if result.share <= limit.share else 'ABOVE'}"
     )
+    if limit is not None and limit.bar is not None and result.share > limit.bar:
+        held += f", bar {_per_cent(limit.bar)} MISSED"
     note = f"  ({result.note})" if result.note else ""
     return (
         f"  {result.case:<44} {setting:<27} {result.what}: {_per_cent(result.share):>8} "

@@ -63,6 +63,7 @@ def equality(bench: Bench) -> Iterator[AttackResult]:
                 yield bench.judge(
                     target, overlap, attack(mine, theirs), attack="equality", case=f"{form}, {words}",
                     knowledge="register with dates, postcodes, sex; which tokens are equal; birth year, sex",
+                    clear=True,
                 )  # fmt: skip
 
     yield from _fewer_clues(bench, target)
@@ -78,7 +79,7 @@ def _fewer_clues(bench: Bench, target: Target) -> Iterator[AttackResult]:
         yield bench.judge(
             target, overlap, tolerant(*sides(target, known, target.tokens), seeds), attack="equality",
             case=f"all tokens, year and sex, {100 * share:g} % known",
-            knowledge="register; which tokens are equal; birth year, sex; who some of the children are",
+            knowledge="register; which tokens are equal; birth year, sex; who some of the children are", clear=True,
         )  # fmt: skip
     for share in ACQUAINTED:
         count = round(share * len(target))

@@ -26,12 +26,12 @@ SALTS: Final = {"_d": "dob", "_p": "postcode"}
 GROUPS: Final = ("dob", "postcode", "given_name", "family_name")
 """Tokens of one value each: records that share one are a group, and two groups of one value can be told by members."""
 HOUSEHOLDS: Final = ("family_name_p", "postcode_family")
-"""Tokens that part a postcode into families; the first that a profile has is used."""
+"""Tokens that part a postcode by names; the first that a profile has is used."""
 COMPOSITES: Final[Mapping[str, tuple[str, ...]]] = {
     "dob": ("dob_given", "dob_family", "dob_sector"),
-    "postcode": ("postcode_given", "postcode_family"),
+    "postcode": ("postcode_given", "postcode_given_family1", "postcode_family", "postcode_family_given1"),
 }
-"""Tokens of two values, which are used where a profile has no token of the one value alone."""
+"""Tokens of several values, used where a profile has none of the one value alone; an equal one tells of it."""
 UPPER: Final = 20  # quantiles in the upper half of a profile
 NEAREST: Final = 2  # most alike records under the same salt that count as features
 
@@ -121,13 +121,13 @@ class Side:
     size: int
     fields: Mapping[str, Field]
     groups: Mapping[str, Ints]
-    features: Mapping[str, Singles]  # by filter: records x d
+    features: Mapping[str, Singles]  # by filter, or what is counted: records x d
     birth_year: Ints | None
     sex: Ints | None
 
 
-def side(encodings: Encodings) -> Side:
-    """The graph of these encodings."""
+def side(encodings: Encodings, *, sizes: bool = True) -> Side:
+    """The graph of these encodings; `sizes`: how many share each token are features of a record, too."""
     fields: dict[str, Field] = {}
     features: dict[str, Singles] = {}
     groups = {name: token for name, token in encodings.tokens.items() if name in GROUPS}
@@ -147,9 +147,12 @@ def side(encodings: Encodings) -> Side:
             weight = np.bincount(of_all.index[of_all.index >= 0], minlength=len(alike)).astype(np.float32)
             fields[name] = Field(alike=alike, features=_profile(alike, weight), index=of_all.index)
             groups.setdefault(_group_of(name), of_all.index)
-        elif (agrees := _salt_groups(salt, groups)) is not None:
-            own = np.hstack([own, _nearest(of_all, agrees)])
+        else:
+            shown = (salt,) if salt in groups else COMPOSITES[salt]
+            own = np.hstack([own, *(_nearest(of_all, groups[token]) for token in shown if token in groups)])
         features[name] = own
+    if sizes:
+        features |= _sizes(encodings.tokens, groups)
     return Side(
         size=len(encodings),
         fields=fields,
@@ -187,12 +190,26 @@ def averaged(sides: Sequence[Side]) -> Side:
     )  # fmt: skip
 
 
-def _salt_groups(salt: str, groups: Mapping[str, Ints]) -> Ints | None:
-    """Which records surely have one salt: by its own token, else by one that holds it."""
-    for name in (salt, *(name for name in HOUSEHOLDS if salt == "postcode")):
-        if name in groups:
-            return groups[name]
-    return None
+def _sizes(tokens: Mapping[str, Ints], groups: Mapping[str, Ints]) -> dict[str, Singles]:
+    """How many share each token with a record, and how many share those with the others of its home, as logarithms."""
+    sizes = {name: _size(groups[name]) for name in tokens if name in groups}
+    made = {f"shared/{name}": size for name, size in sizes.items()}
+    home = next((tokens[name] for name in HOUSEHOLDS if name in tokens), None)
+    if home is None:
+        return made
+    housed = np.maximum(home, 0)
+    for name in (name for names in COMPOSITES.values() for name in names if name in sizes):
+        size = np.nan_to_num(sizes[name][:, 0])
+        others = np.bincount(housed, weights=size * (home >= 0))[housed] - size
+        made[f"home shares/{name}"] = np.where(home >= 0, others, np.nan).astype(np.float32)[:, None]
+    return made
+
+
+def _size(group: Ints) -> Singles:
+    """For each record the logarithm of how many are in its group, NaN where it is in none."""
+    counts = np.bincount(group[group >= 0], minlength=1)
+    made: Singles = np.where(group >= 0, np.log(np.maximum(counts[np.maximum(group, 0)], 1)), np.nan)
+    return made.astype(np.float32)[:, None]
 
 
 def _group_of(filter_name: str) -> str:

@@ -35,7 +35,9 @@ SETTLED: Final = 0.003  # share of claims that may still change when a run ends 
 HIDES: Final[Mapping[str, tuple[str, ...]]] = {
     "family_name_p": ("postcode", "family_name", "postcode_family"),
     "postcode_family": ("postcode", "family_name_p"),
-    "postcode_given": ("postcode",),
+    "postcode_given": ("postcode", "postcode_family_given1", "postcode_given_family1"),
+    "postcode_given_family1": ("postcode", "postcode_family_given1", "postcode_given"),
+    "postcode_family_given1": ("postcode", "family_name_p", "postcode_given", "postcode_given_family1"),
     "dob_given": ("dob", "dob_family", "dob_sector"),
     "dob_family": ("dob", "dob_given", "dob_sector"),
     "dob_sector": ("dob", "dob_given", "dob_family"),

@@ -44,6 +44,7 @@ ATTACKS: Final = {
         Entry("dictionary", "dictionary", "dictionary", 2_000, 20_000),
         Entry("known_pairs", "known_pairs", "known_pairs", 2_000, 10_000),
         Entry("graph", "graph", "graph", 1_000, 10_000),
+        Entry("graph_families", "graph", "graph_families", 5_000, 10_000),
         Entry("graph_published", "graph", "graph_published", 1_000, 10_000),
     )
 }

@@ -14,6 +14,23 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+OPERATOR: Final = "operator, or thief of the linkage vault and its key"
+"""Whoever reads the encodings.  A thief without the vault's key reads nothing at all."""
+APART: Final = "the same, were birth year and sex sealed apart from the encodings"
+INSIDER: Final = "operator who knows some children's records beside their encodings"
+KEYLESS: Final = "whoever has the encodings and all keys but one"
+AGENCY: Final = "an agency that is let see encodings: it holds the linkage key"
+_ADVERSARIES: Final = (
+    ("dictionary", "control*", AGENCY),
+    ("dictionary", "*", KEYLESS),
+    ("known_pairs", "*", INSIDER),
+    ("equality", "withheld*", APART),
+    ("*graph*", "households + *", OPERATOR),
+    ("*graph*", "*", APART),
+    ("*", "*", OPERATOR),
+)
+"""Attack, case (patterns), and whose it is; the first that fits."""
+
 Z95: Final = 1.959963984540054
 
 
@@ -46,6 +63,15 @@ class AttackResult:
         return self.right / self.population if self.population else 0.0
 
     @property
+    def adversary(self) -> str:
+        """Who can do this."""
+        return next(
+            who
+            for attack, case, who in _ADVERSARIES
+            if fnmatchcase(self.attack, attack) and fnmatchcase(self.case, case)
+        )
+
+    @property
     def precision(self) -> float:
         """Share of the claims that are right; 0 if there is none."""
         return self.right / self.claimed if self.claimed else 0.0
@@ -56,8 +82,13 @@ class AttackResult:
         return wilson(self.right, self.population)
 
     def as_json(self) -> dict[str, Any]:
-        """Every field, with share, precision and interval."""
-        return asdict(self) | {"share": self.share, "precision": self.precision, "interval": list(self.interval)}
+        """Every field, with adversary, share, precision and interval."""
+        return asdict(self) | {
+            "adversary": self.adversary,
+            "share": self.share,
+            "precision": self.precision,
+            "interval": list(self.interval),
+        }
 
 
 def wilson(right: int, of: int) -> tuple[float, float]:
@@ -77,10 +108,14 @@ def wilson(right: int, of: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceiling:
-    """The largest share allowed where it applies: profile, attack and case are patterns (`*`), the rest bounds."""
+    """The largest share allowed where it applies: profile, attack and case are patterns (`*`), the rest bounds.
+
+    `bar` is what it should be where that is missed, and `share` is held meanwhile so that nothing rises unseen.
+    """
 
     share: float
     why: str
+    bar: float | None = None
     profile: str = "*"
     attack: str = "*"
     case: str = "*"
@@ -127,8 +162,9 @@ def _ceiling(at: int, entry: object) -> Ceiling:
         raise BadCeilings(
             f"ceilings[{at}]: unknown or missing member; due are {', '.join(Ceiling.__slots__)}"
         ) from None
-    if isinstance(made.share, bool) or not isinstance(made.share, int | float) or not 0 <= made.share <= 1:
-        raise BadCeilings(f"ceilings[{at}].share: a number from 0 to 1 is due")
+    for name, share in (("share", made.share), ("bar", 0 if made.bar is None else made.bar)):
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise BadCeilings(f"ceilings[{at}].{name}: a number from 0 to 1 is due")
     return made
 
 

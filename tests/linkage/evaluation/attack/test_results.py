@@ -11,8 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linkage.evaluation.attack.command import line
 from linkage.evaluation.attack.registry import ATTACKS
 from linkage.evaluation.attack.results import (
+    AGENCY,
+    APART,
+    OPERATOR,
     AttackResult,
     BadCeilings,
     Ceiling,
@@ -79,6 +83,26 @@ def test_the_shipped_ceilings_name_attacks_that_exist_and_hold_the_bars_of_the_g
     for attack, bar in bars.items():
         limit = ceiling_of(replace(RESULT, attack=attack, case="without any key", children=200_000), limits)
         assert limit is not None and limit.share <= bar, attack
+    for attack, case in (
+        ("graph", "households"),
+        ("graph", "households + year, sex"),
+        ("graph_families", "households"),
+    ):
+        limit = ceiling_of(replace(RESULT, attack=attack, case=case), limits)
+        assert limit is not None and limit.bar == 0.01 < limit.share, case
+
+
+def test_a_bar_that_is_missed_is_said_although_the_ceiling_above_it_holds() -> None:
+    limit = Ceiling(share=0.05, bar=0.01, why="not there yet")
+    assert "ceiling 5.00 % held, bar 1.00 % MISSED" in line(replace(RESULT, right=30), limit)
+    assert "MISSED" not in line(RESULT, limit)
+
+
+def test_every_result_says_whose_attack_it_is() -> None:
+    assert RESULT.adversary == APART
+    assert replace(RESULT, case="households + year, sex").adversary == OPERATOR
+    assert replace(RESULT, attack="frequency").adversary == OPERATOR
+    assert replace(RESULT, attack="dictionary", case="control: all keys").adversary == AGENCY
 
 
 def test_every_attack_of_the_registry_can_be_loaded() -> None:
