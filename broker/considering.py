@@ -4,10 +4,11 @@
     round   on a fixed schedule reads what was sealed since the round before, and raises items: one leaf, empty or not
     holder  reads its own items at its gateway, and says of each that it has shared, or why it will not
 
-A silent record that a clause would have shown but for one or two tests raises a *consider sharing* item at the agency
-that holds it (Children Act 2004 s.16LA: who holds information must share it, or know why not).  A record that a shield
-hides alerts the agency whose shield it is instead, which decides whether to ring.  The asker is never told of either,
-nor can tell from an answer, its time or the log: a round's leaf is the same whether it raised anything.
+A silent record of the child asked about that a clause would have shown but for one or two tests raises a *consider
+sharing* item at the agency that holds it (Children Act 2004 s.16LA: who holds information must share it, or know why
+not).  A record that a shield hides alerts the agency whose shield it is instead, which decides whether to ring.  The
+asker is never told of either, nor can tell from an answer, its time or the log: a round's leaf is the same whether it
+raised anything.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, Final, Literal
 import rfc8785
 import structlog
 
-from agreements import VOCABULARY, decide, explain_for_holder
+from agreements import VOCABULARY, Link, decide, explain_for_holder
 from agreements.explain import NEAR, HolderView
 from agreements.receipts import PastDecision, past_decisions
 from audit.events import Event, Json, SectionName
@@ -204,7 +205,7 @@ def _called_for(reading: Reading, trail: Trail, service: InService, row: EventRo
         view = explain_for_holder(snapshot, VOCABULARY, decision)
         if view.shielded:
             shielded.add(person)
-        elif view.consider_sharing:
+        elif view.consider_sharing and (past.facts.link or Link.NONE) >= Link.MATCH:  # else it may be another child
             yield _to_consider(row, past, view, record)
     area = service.area() if shielded else None
     for person in sorted(shielded):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import rfc8785
 
-from agreements import VOCABULARY, Basis, Request, RequestRefused, Snapshot, Threshold
+from agreements import VOCABULARY, Basis, Link, Request, RequestRefused, Snapshot, Threshold
 from agreements.agreement import LONDON
 from audit.events import Event
 from broker import activation, agencies
@@ -337,12 +337,11 @@ def _listed(
         deciding = Deciding(
             area=area, snapshot=snapshot, request=replace(request, threshold=level), feeds=feeds, held=held, at=at
         )
-        link = links_to_child(area, candidate.band, candidate.certain)
-        records = deciding.person(candidate.person_id, "subject_child", link, case=known.of(candidate.person_id))
+        banded, records = _decided_on(area, deciding, candidate, case=known.of(candidate.person_id))
         seen[level] += records
         shown = tuple(record for record in records if record.shown)
         if shown:
-            listed.append(_one(area, search_id, candidate, shown))
+            listed.append(_one(area, search_id, banded, shown))
         else:
             codes = [hidden_code(snapshot, record.decision) for record in records]
             hidden.append((candidate.person_id, codes[0] if codes else "DSA_SUSPENDED"))
@@ -362,6 +361,27 @@ def _listed(
         tuple(record for records in seen.values() for record in records),
         tuple(receipts),
     )
+
+
+def _decided_on(
+    area: LinkedArea, deciding: Deciding, candidate: Candidate, *, case: str | None
+) -> tuple[Candidate, list[Seen]]:
+    """A candidate's records as decided, in the band that those reach which are shown.
+
+    Were it found, or found surely, by a hidden record alone, that would tell of the hidden one: then it is a merely
+    possible match, or none.
+    """
+    found = [(candidate, frozenset(candidate.records if candidate.band == "match" else candidate.compared))]
+    if candidate.band == "match":
+        found.append((replace(candidate, band="possible"), frozenset(candidate.compared)))
+    for banded, by in found:
+        link = links_to_child(area, banded.band, banded.certain)
+        records = deciding.person(candidate.person_id, "subject_child", link, case=case)
+        shown = {record.record for record in records if record.shown}
+        if not shown or shown & by:
+            return banded, records
+    unfound = deciding.person(candidate.person_id, "subject_child", lambda _: Link.NONE, case=case)
+    return candidate, [hidden if one.shown else one for one, hidden in zip(records, unfound, strict=True)]
 
 
 def _one(area: LinkedArea, search_id: str, candidate: Candidate, shown: tuple[Seen, ...]) -> _ListedOne:

@@ -41,7 +41,7 @@ from broker.vault import Vault
 from linkage.agency.gateway.broker_client import BrokerRefused, BrokerUnavailable
 from tests.builders import ICB, POLICE
 from tests.builders_area import AFTER_EXPIRY, ANALYST, MORNING, Area, Asker, Clock, the_time
-from tests.builders_families import ADOPTED, BIRTH, FAY, NOBODY, ROBIN, VIC, a_linked_area
+from tests.builders_families import ADOPTED, BIRTH, FAY, NOBODY, PAT, ROBIN, VIC, a_linked_area
 from tests.postgres import a_database
 
 
@@ -112,9 +112,15 @@ class Lacking(Vault):
 
     def read_parts(self, segments: Any, name: str, columns: Any = None) -> pa.Table:
         table = super().read_parts(segments, name, columns)
-        for side in {"persons": ("",), "clusters": ("",), "pairs": ("_l", "_r")}.get(name, ()):
-            same = [pc.equal(table[f"{n}{side}"], v) for n, v in zip(KEY, self._record, strict=True)]
-            table = table.filter(pc.invert(pc.and_(pc.and_(*same[:2]), same[2])))
+        if name not in ("persons", "clusters"):
+            return table
+        same = [pc.equal(table[n], v) for n, v in zip(KEY, self._record, strict=True)]
+        its = pc.and_(pc.and_(*same[:2]), same[2])
+        if name == "persons":
+            return table.filter(pc.invert(its))
+        for n in ("person_id", "record_ref"):  # its row stays, and is nobody's: pairs may count rows
+            place = table.column_names.index(n)
+            table = table.set_column(place, n, pc.if_else(its, "gone", table[n].cast(pa.string())))
         return table
 
 
@@ -134,10 +140,10 @@ def without(area: Area, agency: str, flow: str, id_: str) -> None:
         tx.session.exec(gone)
 
 
-def unsigned(area: Area) -> None:
-    """The police have signed nothing."""
+def unsigned(area: Area, party: str = POLICE) -> None:
+    """An organisation has signed nothing."""
     with area.broker.store.transaction() as tx:
-        tx.session.exec(delete(AgreementSignatureRow).where(AgreementSignatureRow.party == POLICE))
+        tx.session.exec(delete(AgreementSignatureRow).where(AgreementSignatureRow.party == party))
 
 
 def nothing_for_screening(area: Area) -> None:
@@ -230,6 +236,21 @@ def test_a_record_nobody_may_see_is_answered_as_if_it_were_not_there(make: Make,
         assert held.said == absent.said
         assert held.leaves == absent.leaves == 2
         assert held.statements == absent.statements
+
+
+def test_nobody_is_found_by_a_hidden_record_alone_nor_more_surely_for_it(make: Make) -> None:
+    """Health alone knows the number, and none of what else was typed fits the school's record; then some of it does."""
+    wrong = {"given_name": "Zora", "family_name": "Unlike", "day": "01", "month": "01", "year": "2005"}
+    for typed in (PAT.typed(**wrong, postcode="NS1 9ZZ"), PAT.typed(given_name="Patt", family_name="Unlike")):
+        pair = []
+        for name in ("with", "without"):
+            area = make(f"{name}-{typed.given_name}")
+            unsigned(area, ICB)
+            if name == "without":
+                without(area, ICB, "health", PAT.id)
+            analyst = warm(area)
+            pair.append(respond(area, lambda who=analyst, of=typed: who.search(of, case="S4"))[1])  # type: ignore[misc]
+        assert pair[0] == pair[1]
 
 
 def test_a_child_who_is_hidden_altogether_is_answered_as_one_nobody_knows(make: Make) -> None:
