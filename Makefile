@@ -39,8 +39,9 @@ faults: $(VENV)/test.stamp ## The long fault harnesses
 	@$(BIN)/python deploy/test_tools.py
 	$(BIN)/python -m pytest tests/faults --long $(ARGS)
 
-properties: $(VENV)/test.stamp ## The long property runs
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -k "property or properties or oracle" $(ARGS)
+properties: $(VENV)/test.stamp ## The laws of decision, linkage and log, ten times as long
+	HYPOTHESIS_PROFILE=long INCREMENTAL_EXAMPLES=200 $(BIN)/python -m pytest -n 2 --dist worksteal tests/agreements tests/spec \
+	  tests/audit tests/linkage/matching $(ARGS)
 
 spark: $(VENV)/test.stamp ## Install PySpark (456 MB; needs Java 17) and hold it to DuckDB's results
 	@command -v java >/dev/null || { echo "make spark needs Java 17 or newer"; exit 2; }

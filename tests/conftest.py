@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import settings
+
+settings.register_profile("long", max_examples=2000, deadline=None)
+if os.environ.get("HYPOTHESIS_PROFILE") == "long":
+    settings.load_profile("long")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
