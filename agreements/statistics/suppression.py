@@ -22,7 +22,6 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 Counts: TypeAlias = NDArray[np.int64]
 Figure: TypeAlias = tuple[int, ...]
@@ -323,6 +322,8 @@ class _Moves:
         return self.steps + change.reshape(self.shape)
 
     def _solved(self, place: int, need: int, *, whole: bool) -> NDArray[np.float64] | None:
+        from scipy.optimize import Bounds, LinearConstraint, milp  # takes seconds to load, and few need it
+
         steps, hidden = self.steps.reshape(-1), self.hidden.reshape(-1)
         cells = _cell_places(self.shape)
         open_totals = ~hidden[self.totals]
@@ -407,6 +408,8 @@ class _Attack:
 
     def _extreme(self, weights: Counts) -> Counts:
         """A table that publishes alike with the least of a weighted sum.  Raises ValueError if there is none."""
+        from scipy.optimize import Bounds, LinearConstraint, milp  # takes seconds to load, and few need it
+
         matrix, rhs = self.rows[:, :-1], self.rows[:, -1]
         for whole in (self.whole, True):
             result = milp(
