@@ -71,6 +71,7 @@ ORGANISATIONS = (
         (("p-police", "Sample Police Analyst", "MASH_ANALYST"),),
     ),
 )  # fmt: skip
+REPRESENTATIVE = "AGENCY_REP"  # at each holder: who reads what it is to consider
 OFFICERS = (("ig-officer", "Sample IG Officer", "IG_OFFICER"),)
 
 
@@ -189,7 +190,7 @@ class Demo:
 
     def enrolment(self, organisation: Organisation) -> str:
         contacts = self.contacts(organisation)
-        roles = sorted({role for _, _, role in organisation.people})
+        roles = sorted({REPRESENTATIVE, *(role for _, _, role in organisation.people)})
         lines = [
             f"name = {json.dumps(organisation.name)}", f"party_type = {json.dumps(organisation.party_type)}",
             f"sector = {json.dumps(organisation.sector)}", f"roles = {json.dumps(roles)}",
@@ -359,7 +360,16 @@ def once(demo: Demo) -> None:
     if refused["candidates"] or not refused["refusals"]:
         raise Stopped("the request should have been refused: something is wrong")
     show.refusals(refused["refusals"])
+    consider(demo)
     verify(demo, view["receipt"])
+
+
+def consider(demo: Demo) -> None:
+    """What the analyst was not shown, before a holder: the asker learns nothing of it."""
+    holder = ORGANISATIONS[0]  # it holds most of what the enquiry asks for
+    print(f"\nAt a fixed time {holder.name}'s own desk reads what was nearly shown, and decides whether to share.\n")
+    demo.broker("nightly", "--json")
+    show.to_consider(Analyst.of(demo.home(holder), "p-representative", REPRESENTATIVE).to_consider())
 
 
 def verify(demo: Demo, receipt: dict[str, Any]) -> None:

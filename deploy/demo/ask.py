@@ -18,7 +18,7 @@ from linkage.agency.settings import Home
 
 @dataclass(frozen=True)
 class Analyst:
-    """One person, at one organisation's gateway."""
+    """One person, at one organisation's gateway: who asks, or reads what their organisation is to consider."""
 
     encoder: SearchEncoder
     broker: BrokerClient
@@ -48,6 +48,11 @@ class Analyst:
         )  # fmt: skip
         _, answer = self.broker.search(self.encoder.search(typed, today=clock.now().date()), self.actor)
         return answer
+
+    def to_consider(self) -> list[dict[str, Any]]:
+        """What the organisation is to consider: records of its own that somebody asked about and was not shown."""
+        found: list[dict[str, Any]] = self.broker.considerations(self.actor)["considerations"]
+        return found
 
     def view(self, child: dict[str, Any], *, purpose: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """The search, and the family view of its only match.  Raises LookupError if there is not exactly one."""

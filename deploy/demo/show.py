@@ -46,6 +46,23 @@ def family_view(view: dict[str, Any]) -> None:
             print(f"  {entry['date']}  {entry['name']}: {entry['label']} ({entry['about'].replace('_', ' ')})")
 
 
+def to_consider(items: list[dict[str, Any]]) -> None:
+    """What a holder is to consider: its own record, who asked, and what little was missing."""
+    rule()
+    print("To consider sharing")
+    for item in items:
+        print(
+            textwrap.fill(
+                f"Record {item['record_ref']}, {item['flow']}: {item['sentence']}", WIDTH, subsequent_indent="    "
+            )
+        )
+        print(
+            textwrap.fill(", ".join(item["categories"]), WIDTH, initial_indent="    for ", subsequent_indent="        ")
+        )
+        if item["asker"]["contact"]:
+            print(f"    Ring {item['asker']['contact']['name']}, {item['asker']['contact']['phone']}")
+
+
 def refusals(listed: list[dict[str, Any]]) -> None:
     """What was not shown, and what would unlock it: each reason of an organisation once."""
     rule()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
 
 from broker import clock as broker_clock
 from broker import considering
 from broker.api.searches import in_service
-from broker.considering import slot_of
+from broker.considering import Schedule, slot_of
 from broker.store.considerations import ConsiderationRow, RoundRow
-from broker.store.log import EventRow
+from broker.store.log import BlobRow, EventRow
 from broker.trail import EntryRef
 from tests.builders import COUNCIL, ICB, PARTNERSHIP, POLICE
 from tests.builders_area import DECIDER, MORNING, Area, Clock, the_time
@@ -54,22 +57,22 @@ def a_round(area: Area, minutes: int = 0) -> EntryRef | None:
 
 
 def at_gateway(
-    area: Area, agency: str, method: str, path: str, body: Any = None, *, role: str = REP, person: str = "p-rep"
+    area: Area, agency: str, method: str, path: str, body: Any = None, *, role: str = REP, query: str = ""
 ) -> Any:
     """What the broker answers to somebody at a gateway."""
-    asker = area.asker(role, agency=agency, person=person)
+    asker = area.asker(role, agency=agency, person="p-rep")
     content = b"" if body is None else json.dumps(body).encode()
     headers = {
         "Authorization": f"Bearer {asker.broker._token()}", "Content-Type": "application/json",
         "Gateway-Assertion": asker.broker.assertion(asker.actor, method, f"/v1{path}", content),
     }  # fmt: skip
-    return area.http.request(method, f"/v1{path}", content=content, headers=headers)
+    return area.http.request(method, f"/v1{path}{query}", content=content, headers=headers)
 
 
-def items(area: Area, agency: str, **who: str) -> list[dict[str, Any]]:
-    answer = at_gateway(area, agency, "GET", "/considerations", **who)
-    assert answer.status_code == 200, answer.text
-    listed: list[dict[str, Any]] = answer.json()["considerations"]
+def items(area: Area, agency: str, *, person: str = "p-rep") -> list[dict[str, Any]]:
+    """What an agency's representative reads."""
+    rep = area.asker(REP, agency=agency, person=person)
+    listed: list[dict[str, Any]] = rep.broker.considerations(rep.actor)["considerations"]
     return listed
 
 
@@ -88,8 +91,9 @@ def test_a_refusal_one_test_from_yes_that_would_betray_a_record_is_put_before_th
     assert answer["refusals"] == nobody["refusals"]
     assert items(area, COUNCIL) == []  # nothing in the request itself
     a_round(area)
-    found = [one for one in items(area, COUNCIL) if one["flow"] == "education"]
-    (eli,) = [one for one in found if one["nearest"]["lacks"] == ["a case reference of this child"] or len(found) == 1]
+    found = [one for one in items(area, COUNCIL) if one["kind"] == "sharing"]
+    ref = area.home(COUNCIL).record_ref("education", ELI.id)
+    (eli,) = [one for one in found if one["record_ref"] == ref]
     assert eli["kind"] == "sharing"
     assert eli["nearest"]["agreement"] == "northshire-mash@3.0.0"
     assert len(eli["nearest"]["lacks"]) == 1
@@ -190,8 +194,10 @@ def test_a_holder_decides_its_own_items_alone_and_each_reading_and_decision_is_r
         answer = at_gateway(area, agency, "POST", path, body, role=role)
         assert answer.status_code == status, (agency, role, body, answer.text)
     assert items(area, ICB) == []
-    (done,) = at_gateway(area, ICB, "GET", "/considerations", role="DSL").json()["considerations"] or [None]
-    assert done is None
+    done = at_gateway(area, ICB, "GET", "/considerations", role="DSL", query="?state=declined").json()["considerations"]
+    assert [(one["consideration"], one["state"], one["reason"]) for one in done] == [
+        (item["consideration"], "declined", "detriment")
+    ]
     assert at_gateway(area, ICB, "GET", "/considerations", role=DECIDER).status_code == 403
     (row,) = events(area, "consider_sharing.declined")
     opened = area.broker.trail.opening(row.event_id, show=("why", "subjects", "recipients"))
@@ -200,10 +206,9 @@ def test_a_holder_decides_its_own_items_alone_and_each_reading_and_decision_is_r
     assert opened.body("recipients") == []
     assert {row.org for row in events(area, "consider_sharing.listed")} == {ICB}
     (other,) = items(area, POLICE)
-    shared = at_gateway(
-        area, POLICE, "POST", f"/considerations/{other['consideration']}/decision", {"decision": "disclosed"}
-    )
-    assert (shared.status_code, shared.json()["state"]) == (201, "disclosed")
+    police = area.asker(REP, agency=POLICE)
+    shared = police.broker.consider(other["consideration"], "disclosed", None, police.actor)
+    assert shared["state"] == "disclosed"
     assert [row.org for row in events(area, "consider_sharing.shared")] == [POLICE]
 
 
@@ -215,6 +220,47 @@ def test_an_item_is_sealed_where_it_is_kept(area: Area) -> None:
     ref = area.home(ICB).record_ref("health", ROBIN.id)
     assert ref not in str(row.model_dump())
     assert DECIDER not in str(row.model_dump())
+
+
+def test_an_answer_that_can_not_be_looked_into_is_counted_and_holds_up_no_other(area: Area) -> None:
+    decider = area.asker(DECIDER)
+    broken = decider.search(ROBIN.typed(), case="A9", purpose="S47")["receipt"]["event_id"]
+    decider.search(ROBIN.typed(), case="A9-other", purpose="S47")
+    area.size()
+    with area.broker.store.transaction() as tx:
+        row = tx.one(BlobRow, event_id=broken, name="looked_at")
+        assert row is not None
+        row.sealed = bytes(len(row.sealed))
+        tx.add(row)
+    a_round(area)
+    assert len(items(area, ICB)) == 1
+    (held,) = events(area, "notice.batch")
+    detail = area.broker.trail.opening(held.event_id, show=("detail",)).body("detail")
+    assert detail["failed"] == 1  # type: ignore[index,call-overload]
+    assert json.loads(area.broker.trail.blob(held.event_id, "failed")) == [broken]
+    notices = json.loads(area.broker.trail.blob(held.event_id, "notices"))
+    assert detail["count"] == len(notices) > 1  # type: ignore[index,call-overload]
+    commitments = [sha256(b"sg-audit/notice/v1\x00" + rfc8785.dumps(one)).hexdigest() for one in notices]
+    assert detail["notices"] == sha256(rfc8785.dumps(commitments)).hexdigest()  # type: ignore[index,call-overload]
+
+
+def test_the_schedule_holds_a_round_when_its_time_has_come_and_outlives_a_fault(clock: Clock) -> None:
+    clock.put(MORNING + timedelta(seconds=59.8))
+    held: list[datetime] = []
+    reached = threading.Event()
+
+    def fail(slot: datetime, at: datetime) -> None:
+        held.append(slot)
+        reached.set()
+        raise RuntimeError("a fault of ours")
+
+    schedule = Schedule(fail, minutes=1)
+    schedule.start()
+    assert reached.wait(5)
+    assert schedule._thread.is_alive()
+    schedule.stop()
+    clock.put(MORNING)
+    assert held == [MORNING + timedelta(minutes=1)]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,12 @@ def test_it_prints_a_refusal_that_says_what_would_unlock_it(told: tuple[Demo, st
     assert "Would be unlocked by" in refused
 
 
+def test_it_puts_what_was_refused_before_the_holder(told: tuple[Demo, str]) -> None:
+    considered = told[1].split("To consider sharing")[1].split("checked offline")[0]
+    assert "Share now, or say why not." in " ".join(considered.split())
+    assert "northshire-mash@3.0.0, clause s47-core" in " ".join(considered.split())
+
+
 def test_it_verifies_the_receipt_offline(told: tuple[Demo, str]) -> None:
     proved = told[1].split("checked offline")[1]
     assert "is entry" in proved

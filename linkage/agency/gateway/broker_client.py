@@ -85,6 +85,19 @@ class BrokerClient:
         """Record a threshold, or be told why not.  Raises BrokerUnavailable or BrokerRefused."""
         return self._post("/v1/thresholds", body, actor)
 
+    def considerations(self, actor: Actor) -> dict[str, Any]:
+        """What this organisation is to consider and has not decided.  Raises BrokerUnavailable or BrokerRefused."""
+        path = "/v1/considerations"
+        return self._call(
+            "GET", path, None, {"Gateway-Assertion": self.assertion(actor, "GET", self._prefix + path, b"")}
+        )
+
+    def consider(self, consideration: str, decision: str, reason: str | None, actor: Actor) -> dict[str, Any]:
+        """Say that one was `disclosed`, or `declined` and why.  Raises BrokerUnavailable or BrokerRefused."""
+        return self._post(
+            f"/v1/considerations/{consideration}/decision", {"decision": decision, "reason": reason}, actor
+        )
+
     def in_force(self) -> str:
         """A mark of the agreements, restrictions and agencies in force now: where it is another than before an answer,
         the answer is to be asked for again.  Raises BrokerUnavailable or BrokerRefused."""
