@@ -17,9 +17,11 @@ from broker.store import Store
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.vault import SegmentId, Vault
 from linkage.matching.families import Known, Statement, disagreements
+from linkage.matching.incremental import PAIRS as KEPT_PAIRS
 from linkage.matching.model import Model
 from linkage.matching.overrides import RecordKey, severed_pairs
 from linkage.matching.search import Index
+from linkage.matching.settling import NO_RULE, RULES
 
 H = TypeVar("H", bound=Hashable)
 _KEPT: Final = ("agency", "flow", "record_ref", "birth_year", "sex", "person_role", "shield", "deceased")
@@ -72,7 +74,7 @@ class Relative:
 
 @dataclass(frozen=True, kw_only=True)
 class LinkedArea:
-    """One published run, read only."""
+    """One published run, read only.  `pairs` are those it kept: they number records by row of `clusters`."""
 
     run: str
     index: Index
@@ -101,19 +103,38 @@ class LinkedArea:
     @cached_property
     def _ties(self) -> Mapping[RecordKey, tuple[RecordKey, ...]]:
         """The records of the same person that a pair over the higher bar ties to a record."""
-        owner = dict(zip(_keys(self.clusters), self.clusters["person_id"].to_pylist(), strict=True))
         upper = self.pairs.filter(pc.field("upper"))
+        left, right = (upper[f"rec_{side}"] for side in "lr")
+        owner = self.clusters["person_id"]
+        one = upper.filter(pc.equal(owner.take(left), owner.take(right)))
         ties: dict[RecordKey, list[RecordKey]] = defaultdict(list)
-        for left, right in zip(_keys(upper, "_l"), _keys(upper, "_r"), strict=True):
-            if owner.get(left) is not None and owner.get(left) == owner.get(right):
-                ties[left].append(right)
-                ties[right].append(left)
+        ends = [self.clusters.take(one[f"rec_{side}"]) for side in "lr"]
+        for left_key, right_key in zip(*map(_keys, ends), strict=True):
+            ties[left_key].append(right_key)
+            ties[right_key].append(left_key)
         return {record: tuple(others) for record, others in ties.items()}
 
     def warm(self) -> LinkedArea:
         """Itself, with what is derived from the tables derived, so that the first search does not wait for it."""
         _ = self._flags, self._ties
         return self
+
+    def weights(self, records: Iterable[RecordKey]) -> dict[tuple[RecordKey, RecordKey], float]:
+        """The match weights of the pairs of some records that reached `possible`, as the run had them."""
+        wanted = set(records)
+        refs = pa.array(sorted({ref for _, _, ref in wanted}), pa.string())
+        places = pc.indices_nonzero(pc.is_in(self.clusters["record_ref"], value_set=refs))
+        keys = dict(zip(places.to_pylist(), _keys(self.clusters.take(places)), strict=True))
+        near = self.pairs.filter(
+            pc.and_(*(pc.is_in(self.pairs[f"rec_{side}"], value_set=places.cast(pa.int32())) for side in "lr"))
+        )
+        near = near.filter(pc.not_equal(near["rule"], RULES.index(NO_RULE)))
+        ends = [[keys[place] for place in near[f"rec_{side}"].to_pylist()] for side in "lr"]
+        return {
+            (left, right): weight
+            for left, right, weight in zip(*ends, near["weight"].to_pylist(), strict=True)
+            if left in wanted and right in wanted
+        }
 
     def tied(self, sure: Iterable[RecordKey]) -> frozenset[RecordKey]:
         """These records, and all that a chain of pairs over the higher bar ties to one of them."""
@@ -263,7 +284,7 @@ class InService:
             return self._area
 
     def _open(self, run: LinkRunRow) -> LinkedArea:
-        names = ("persons", "clusters", "family", "pairs", "severed")
+        names = ("persons", "clusters", "family", KEPT_PAIRS, "severed")
         tables = {name: self._vault.read_parts(run.segments, name) for name in names}
         model = Model.parse(self._vault.read(SegmentId(run.segments["model"]))["model"][0].as_py())
         return LinkedArea(
@@ -277,7 +298,7 @@ class InService:
                 severed=severed_pairs(tables["severed"]),
             ),
             persons=tables["persons"].select(list(_KEPT)),
-            pairs=tables["pairs"],
+            pairs=tables[KEPT_PAIRS],
             clusters=tables["clusters"],
         ).warm()
 

@@ -196,7 +196,7 @@ class _Run:
             counts["family"] = family.counts()
             tables = {
                 **gathered.new, "clusters": linkage.clusters, "family": family.edges, "conflicts": family.conflicts,
-                "pairs": linkage.pairs, "reviews": linkage.reviews, "severed": by_hand.severed_table(), **linkage.kept,
+                "reviews": linkage.reviews, "severed": by_hand.severed_table(), **linkage.kept,
             }  # fmt: skip
             segments = dict(gathered.unchanged)
             if held.model is not None and held.model == linkage.model and before is not None:

@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import rfc8785
 
 from audit.events import Event, Json
@@ -517,7 +516,7 @@ def _closest(area: LinkedArea, sides: Sides) -> Sides:
     """The one pair of records, a side each, that compares best: what holds two persons together."""
     if len(sides.records) == 2:
         return sides
-    weights = {frozenset(pair): weight for pair, weight in _weights(area, sides.records).items()}
+    weights = {frozenset(pair): weight for pair, weight in area.weights(sides.records).items()}
     left, right = max(sides.pairs(), key=lambda pair: (weights.get(frozenset(pair), float("-inf")), pair))
     return Sides.of([left], [right])
 
@@ -684,7 +683,7 @@ def _parted(
     elif organisation is not None:
         mine = {one for one in records if one[0] == organisation}
     else:
-        mine = _beyond_weakest(records, _weights(area, records))
+        mine = _beyond_weakest(records, area.weights(records))
     rest = set(records) - mine
     return Sides.of(mine, rest) if mine and rest else None
 
@@ -705,21 +704,6 @@ def _beyond_weakest(
             parts[record] = one
         one |= other
     return set(parts[records[0]]) if records else set()
-
-
-def _weights(area: LinkedArea, records: Iterable[RecordKey]) -> dict[tuple[RecordKey, RecordKey], float]:
-    """The match weights between some records, as the run had them."""
-    wanted = set(records)
-    refs = pa.array(sorted({ref for _, _, ref in wanted}), pa.string())
-    near = area.pairs.filter(
-        pc.and_(*(pc.is_in(area.pairs[f"record_ref_{side}"], value_set=refs) for side in "lr"))
-    ).to_pylist()
-    found: dict[tuple[RecordKey, RecordKey], float] = {}
-    for row in near:
-        left, right = ((row[f"agency_{s}"], row[f"flow_{s}"], row[f"record_ref_{s}"]) for s in "lr")
-        if left in wanted and right in wanted:
-            found[left, right] = row["weight"]
-    return found
 
 
 def _reported(tx: Transaction, keys: Keys, area: LinkedArea, sides: Sides, *, at: datetime) -> ReviewRow:

@@ -35,16 +35,18 @@ from linkage.matching.comparisons import DOB_EQUAL, NAME_CLOSE
 from linkage.matching.holders import Bits, Holders, holders_of
 from linkage.matching.model import Model
 from linkage.matching.numbering import (
+    KEY,
+    Before,
     Digests,
     Flags,
     Ints,
     Numbered,
     content_columns,
+    groups_of,
     mixed,
     name_digests,
-    order_of,
     packed_pairs,
-    repeated,
+    ramp,
 )
 from linkage.matching.scoring import columns_compared, scored_sides
 from linkage.matching.settling import JUDGED, RULES, ByHand, Earlier, Settled, worth_keeping
@@ -56,16 +58,18 @@ if TYPE_CHECKING:
 Engine = Callable[[pa.Table, Model], pa.Table]
 
 RECORDS: Final = "kept_records"
+ROWS: Final = "kept_rows"
+HOMES: Final = "kept_homes"
 PEOPLE: Final = "kept_people"
 PAIRS: Final = "kept_pairs"
 FREQUENCIES: Final = "kept_frequencies"
 SETTINGS: Final = "kept_settings"
-VERSION: Final = "kept-3"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
-KEPT: Final = (RECORDS, PEOPLE, PAIRS, FREQUENCIES, SETTINGS)
+VERSION: Final = "kept-4"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
+KEPT: Final = (RECORDS, ROWS, HOMES, PEOPLE, PAIRS, FREQUENCIES, SETTINGS)
 """The tables of `Linkage.kept`."""
 SPREAD_AS: Final = "s_"  # how the keys of SETTINGS begin that hold the numbers of a scheme that too many persons hold
 _UNJUDGED: Final = pa.scalar(0, pa.int8())  # of a pair that is new: its records are open, so it is judged anew
-_PAIRS_SCHEMA: Final = pa.schema([*SCORED, ("one_home", pa.bool_()), *JUDGED])
+PAIRS_SCHEMA: Final = pa.schema([*SCORED, ("one_home", pa.bool_()), *JUDGED])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,7 @@ class Homes:
 
     rec: Ints
     token: Ints
+    of: Ints  # by row of the relationships that says a household, as they came: whose, or -1
 
     def digest(self, records: int) -> Digests:
         """By record: a digest of its households."""
@@ -109,6 +114,7 @@ class Compared:
     judged: pa.Table | None
     open: Flags
     holders: Holders
+    homes: Homes
     agreed: tuple[Ints, Bits]  # of holders
     over_shared: Mapping[str, int]
     capped: Mapping[str, Ints]
@@ -136,6 +142,7 @@ class Compared:
         decided = np.zeros(rows.records, np.bool_)
         decided[by_hand.records()] = True
         records = {"name": first, "name_too": second, "digest": self.digest}
+        named = [(key, n, one) for n, source in enumerate(rows.sources) for key, one in zip(KEY, source, strict=False)]
         frequencies = [
             table.append_column("field", pa.array([field] * table.num_rows, pa.string()))
             for field, table in self.frequencies.items()
@@ -146,21 +153,28 @@ class Compared:
             for key, values in sorted(listed.items())
         ]
         settings = {
-            "key": pa.array(["settings", "model"]), "token": pa.nulls(2, pa.int64()),
-            "digest": pa.array([self.settings, self.model]),
+            "key": pa.array(["settings", "model", *(key for key, _, _ in named)]),
+            "token": pa.array([None, None, *(n for _, n, _ in named)], pa.int64()),
+            "digest": pa.array([self.settings, self.model, *(one for _, _, one in named)]),
         }  # fmt: skip
         return {
             RECORDS: pa.table(
                 {name: pa.array(values.view(np.int64)) for name, values in records.items()}
-                | {"person": pa.array(person.astype(np.int32)), "by_hand": pa.array(decided)}
+                | {
+                    "source": pa.array(rows.source),
+                    "person": pa.array(person.astype(np.int32)),
+                    "by_hand": pa.array(decided),
+                }
             ),
+            ROWS: pa.table({"rec": pa.array(rows.rec)}),
+            HOMES: pa.table({"rec": pa.array(self.homes.of.astype(np.int32))}),
             PEOPLE: pa.table({"person_id": people}),
             PAIRS: pa.table(
                 {
                     **{name: self.pairs[name] for name in self.pairs.column_names},
                     **{name: pa.array(column) for name, column in settled.columns().items()},
                 },
-                schema=_PAIRS_SCHEMA,
+                schema=PAIRS_SCHEMA,
             ),
             FREQUENCIES: pa.concat_tables([*frequencies, _NO_FREQUENCIES]),
             SETTINGS: pa.concat_tables([pa.table(settings), *tokens], promote_options="default"),
@@ -184,7 +198,7 @@ def compare(
 ) -> Compared:
     """The scored pairs that could come to matter: all compared, or those that `kept` does not hold."""
     holders, over_shared = holders_of(rows)
-    homes = homes_of(connection, rows, households)
+    homes = homes_of(connection, rows, households, before_of(kept))
     settings, frozen = settings_of(connection, rows, model, cap), _sha256(connection, model.canonical().decode())
     digest = np.zeros(rows.records, np.uint64)
     np.add.at(digest, rows.rec, mixed(rows.digest, 1))
@@ -197,7 +211,7 @@ def compare(
     touched: Flags | None = None
     known = before = np.zeros(0, np.int64)
     if usable is not None:
-        before = rows.places_of(*(_digests(usable[RECORDS], name) for name in ("name", "name_too")))
+        before = rows.found_again(*(_digests(usable[RECORDS], name) for name in ("name", "name_too")))
         known = np.flatnonzero(before >= 0)
         old[before[known]] = known
         was = _digests(usable[RECORDS], "digest")
@@ -244,6 +258,7 @@ def compare(
         judged=judged,
         open=opened,
         holders=holders,
+        homes=homes,
         agreed=shared,
         over_shared=over_shared,
         capped=capped,
@@ -257,24 +272,49 @@ def compare(
     )
 
 
-def homes_of(connection: duckdb.DuckDBPyConnection, rows: Numbered, households: pa.Table | None) -> Homes:
+def before_of(kept: Mapping[str, pa.Table] | None) -> Before | None:
+    """Records and rows as what was kept numbers them; None if not all is there."""
+    if kept is None or not all(name in kept for name in KEPT) or "source" not in kept[RECORDS].column_names:
+        return None
+    named = kept[SETTINGS].filter(pc.is_in(kept[SETTINGS]["key"], value_set=pa.array(KEY[:2])))["digest"].to_pylist()
+    return Before(
+        sources=tuple(zip(named[::2], named[1::2], strict=True)),
+        name=(_digests(kept[RECORDS], "name"), _digests(kept[RECORDS], "name_too")),
+        source=kept[RECORDS]["source"].to_numpy(),
+        rec=kept[ROWS]["rec"].to_numpy(),
+        homes=kept[HOMES]["rec"].to_numpy(),
+    )
+
+
+def homes_of(
+    connection: duckdb.DuckDBPyConnection, rows: Numbered, households: pa.Table | None, before: Before | None = None
+) -> Homes:
     """The households of records, by relationships of the wire with `agency` and `flow`."""
     nothing = np.zeros(0, np.int64)
     if households is None or households.num_rows == 0:
-        return Homes(rec=nothing, token=nothing)
-    of = pc.and_(pc.equal(households["type"], "household"), pc.is_valid(households["household"]))
-    lived = np.flatnonzero(pc.fill_null(of, False).to_numpy())
-    named = name_digests(connection, households["agency"], households["flow"], households["ref_a"])
-    rec = rows.places_of(*(digests[lived] for digests in named))
-    token = gathered(households["household"], lived)[0][rec >= 0]
-    rec = rec[rec >= 0]
-    order = order_of(rec)
-    some = repeated(rec[order])
-    order[some] = order[some][np.lexsort((token[order[some]], rec[order[some]]))]
-    rec, token = rec[order], token[order]
+        return Homes(rec=nothing, token=nothing, of=nothing)
+    said = pc.and_(pc.equal(households["type"], "household"), pc.is_valid(households["household"]))
+    lived = np.flatnonzero(pc.fill_null(said, False).to_numpy())
+    first, second = (
+        digests[lived]
+        for digests in name_digests(connection, households["agency"], households["flow"], households["ref_a"])
+    )
+    of = rows.placed_as(before, first, second)
+    rec = of[of >= 0]
+    token = gathered(households["household"], lived)[0][of >= 0]
+    count = np.bincount(rec, minlength=rows.records)
+    place = (np.cumsum(count) - count)[rec]
+    some = np.flatnonzero(count[rec] > 1)
+    if len(some):
+        some = some[np.lexsort((token[some], rec[some]))]
+        starts, ends = groups_of(rec[some])
+        place[some] += ramp(ends - starts)
+    ordered = np.empty((2, len(rec)), np.int64)
+    ordered[0, place], ordered[1, place] = rec, token
+    rec, token = ordered
     again = np.zeros(len(rec), np.bool_)
     again[1:] = (rec[1:] == rec[:-1]) & (token[1:] == token[:-1])
-    return Homes(rec=rec[~again], token=token[~again])
+    return Homes(rec=rec[~again], token=token[~again], of=of)
 
 
 def settings_of(connection: duckdb.DuckDBPyConnection, rows: Numbered, model: Model, cap: int) -> str:
@@ -348,7 +388,7 @@ def _still(pairs: pa.Table, before: Ints, touched: Flags) -> tuple[pa.Table, Int
     for n, side in enumerate((left, right)):
         kept = kept.set_column(n, pairs.schema.field(n), pa.array(side[stay].astype(np.int32)))
     left_over = np.concatenate([side[~stay] for side in (left, right)])
-    return kept.cast(_PAIRS_SCHEMA), left_over[left_over >= 0]
+    return kept.cast(PAIRS_SCHEMA), left_over[left_over >= 0]
 
 
 def _digest(kept: Mapping[str, pa.Table], name: str) -> str | None:

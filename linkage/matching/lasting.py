@@ -23,21 +23,28 @@ class Lasting:
     splits: tuple[Move, ...]
 
 
-def lasting_ids(rows: Numbered, person: Ints, old: Ints, old_ids: pa.Array, new_id: Callable[[], str]) -> Lasting:
+def lasting_ids(
+    rows: Numbered, person: Ints, old: Ints, old_ids: pa.Array, new_id: Callable[[], str], near: Flags | None = None
+) -> Lasting:
     """Name persons; `person` is the least record of each record's, `old` its id before, by place in `old_ids`, or -1.
 
     Most persons have records of one old person and are the only ones who do: they keep its id.  Only the others are
-    weighed against each other.
+    weighed against each other.  Of `near` are all records of whichever person has one of them, now or before; the
+    others are persons as before.
     """
     heads = person == np.arange(len(person))
     number = np.cumsum(heads) - 1
     of = number[person]
     count = int(heads.sum())
-    known = np.flatnonzero(old >= 0)
-    both = np.sort(packed(of[known], old[known]))
+    given = np.full(count, -1, np.int64)
+    known = old >= 0
+    if near is not None and _apart(known, old, len(old_ids), near):
+        given[number[heads & ~near]] = old[heads & ~near]
+        known &= near
+    some = np.flatnonzero(known)
+    both = np.sort(packed(of[some], old[some]))
     now, before = ends_of(both[groups_of(both)[0]])
     alone = (np.bincount(now, minlength=count)[now] == 1) & (np.bincount(before, minlength=len(old_ids))[before] == 1)
-    given = np.full(count, -1, np.int64)
     given[now[alone]] = before[alone]
     contested = np.zeros(count, np.bool_)
     contested[now[~alone]] = True
@@ -48,6 +55,15 @@ def lasting_ids(rows: Numbered, person: Ints, old: Ints, old_ids: pa.Array, new_
     people = texts_at(every, given)
     merges, splits = _moves(now[~alone], before[~alone], people, old_ids)
     return Lasting(people=people, person=of, merges=merges, splits=splits)
+
+
+def _apart(known: Flags, old: Ints, ids: int, near: Flags) -> bool:
+    """Whether the records that are not near had ids, and none that a near record had."""
+    if not known[~near].all():
+        return False
+    theirs = np.zeros(ids, np.bool_)
+    theirs[old[~near]] = True
+    return not theirs[old[near & known]].any()
 
 
 def _weigh(rows: Numbered, of: Ints, old: Ints, old_ids: pa.Array, contested: Flags, given: Ints) -> None:

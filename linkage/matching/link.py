@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Final, Protocol
 
 import duckdb
@@ -15,15 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkage.matching.bands import banded
+from linkage.matching.bands import MATCHED, banded
 from linkage.matching.blocking import BLOCK_CAP, add_blocking_columns
 from linkage.matching.comparing import SCORED
 from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE
 from linkage.matching.identifiers import LOCAL, SPREAD, compare_numbers, drop_shared, number_records
-from linkage.matching.incremental import KEPT, PEOPLE, RECORDS, Compared, compare
+from linkage.matching.incremental import KEPT, PEOPLE, RECORDS, Compared, before_of, compare
+from linkage.matching.incremental import PAIRS as SCORED_PAIRS
 from linkage.matching.lasting import lasting_ids
 from linkage.matching.model import BadModel, Model, default_model, linker
-from linkage.matching.numbering import Ints, Numbered, numbered, texts_at, whole
+from linkage.matching.numbering import KEY, Ints, Numbered, numbered, texts_at, texts_of, whole
 from linkage.matching.overrides import Overrides, RecordKey, RecordPair, without_bridges
 from linkage.matching.persons import Edge, Partition, Rules, changes, cluster, keep_ids
 from linkage.matching.scoring import scored
@@ -31,10 +33,10 @@ from linkage.matching.settling import (
     BY_HAND,
     BY_MODEL,
     BY_NUMBER,
+    NO_RULE,
     RULES,
     TIE,
     ByHand,
-    Settled,
     fields_said,
     settle,
 )
@@ -53,6 +55,7 @@ __all__ = [
     "Report",
     "Run",
     "link",
+    "named_pairs",
 ]
 
 PAIRS: Final = pa.schema(
@@ -120,20 +123,26 @@ class Report:
     events: tuple[ClusterEvent, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Linkage:
     """What one run found.
 
+    `named` makes the pairs from what is kept of them by number: who needs no name of a record does not wait for it.
     `kept` is what the next run needs to compare only what has changed: tables by name (KEPT), for its `kept`.  They
     hold record_refs, person ids, digests of rows and levels of pairs: sealed wherever encodings are.
     """
 
-    pairs: pa.Table
+    named: Callable[[], pa.Table]
     clusters: pa.Table
     reviews: pa.Table
     model: Model
     report: Report
     kept: Mapping[str, pa.Table]
+
+    @cached_property
+    def pairs(self) -> pa.Table:
+        """One row a pair that reached `possible` or more, of PAIRS, in order."""
+        return self.named()
 
 
 def link(
@@ -176,7 +185,7 @@ def link(
         with open_workspace(memory_limit=memory_limit, threads=threads) as connection:
             model = Run(connection, persons, duplicates, overrides, None).trained(seed)
     with open_workspace(memory_limit=memory_limit, threads=threads) as connection:
-        rows = numbered(connection, persons, profile, duplicates)
+        rows = numbered(connection, persons, profile, duplicates, before_of(kept))
         found = compare(connection, rows, model, households, kept=kept, engine=engine, cap=block_cap)
         severed = _packed(overrides.sever, rows)
         apart = severed | _packed(overrides.must_not_link, rows)
@@ -185,21 +194,25 @@ def link(
         settled = settle(
             connection, rows, found.pairs, found.holders, by_hand, found.agreed, found.earlier(old, by_hand)
         )
-        lasting = lasting_ids(rows, settled.person, old, old_ids, new_id)
-        said = _said(connection, rows, found.pairs, settled)
+        lasting = lasting_ids(rows, settled.person, old, old_ids, new_id, settled.near)
+    kept_now = found.kept(rows, lasting.people, lasting.person, settled, by_hand)
+    scored = kept_now[SCORED_PAIRS]
+    clusters = pa.table(
+        {**rows.names(np.arange(rows.records)), "person_id": texts_at(lasting.people, lasting.person)}, schema=CLUSTERS
+    )
+    review = settled.review
+    reviews = named_pairs(scored.filter(pa.array(review != 0)), clusters)
+    reason = pc.if_else(pa.array(review[review != 0] == TIE), "tie", reviews["rule"])
     over_shared = {
         scheme: found.over_shared.get(scheme, 0) + len(settled.spread.get(scheme, ()))
         for scheme in (*found.over_shared, *settled.spread)
     }
     return Linkage(
-        pairs=said.pairs,
-        clusters=pa.table(
-            {**rows.names(np.arange(rows.records)), "person_id": texts_at(lasting.people, lasting.person)},
-            schema=CLUSTERS,
-        ),
-        reviews=said.reviews,
+        named=partial(named_pairs, scored, clusters),
+        clusters=clusters,
+        reviews=reviews.append_column("reason", reason).cast(REVIEWS),
         model=model,
-        kept=found.kept(rows, lasting.people, lasting.person, settled, by_hand),
+        kept=kept_now,
         report=Report(
             records=rows.records,
             rows=len(rows.rec),
@@ -207,7 +220,7 @@ def link(
             candidate_pairs=found.candidates,
             match_pairs=int(settled.judged.match.sum()),
             possible_pairs=int((settled.judged.said & ~settled.judged.match).sum()),
-            reviews=said.reviews.num_rows,
+            reviews=reviews.num_rows,
             persons=len(lasting.people),
             capped_blocks={key.removeprefix("b_"): len(values) for key, values in found.capped.items()},
             over_shared=over_shared,
@@ -220,39 +233,30 @@ def link(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
-    pairs: pa.Table
-    reviews: pa.Table
+def _itself(pairs: pa.Table) -> pa.Table:
+    return pairs
 
 
-def _said(
-    connection: duckdb.DuckDBPyConnection,
-    rows: Numbered,
-    pairs: pa.Table,
-    settled: Settled,
-) -> _Said:
-    """The pairs that reached `possible`, and those to look at, with the names of their records."""
-    judged = settled.judged
-    places = np.flatnonzero(judged.said)
-    some = pairs.take(pa.array(places))
-    left, right = (some[f"rec_{side}"].to_numpy() for side in "lr")
-    fields = fields_said(connection, some, judged.agreed[places], judged.differs[places])
-    match = judged.match[places]
-    named = pa.table(
+def named_pairs(scored: pa.Table, clusters: pa.Table) -> pa.Table:
+    """PAIRS of those of a run's kept pairs that reached `possible`, in order; they number records by row of `clusters`.
+
+    Any of the kept pairs may be left out before.
+    """
+    some = scored.filter(pc.not_equal(scored["rule"], RULES.index(NO_RULE))).combine_chunks()
+    agreed, differs, rule = (some[name].to_numpy() for name in ("agreed", "differs", "rule"))
+    with open_workspace(threads=1) as connection:
+        fields = fields_said(connection, some.select([*SCORED.names, "one_home"]), agreed, differs)
+    names = {
+        f"{name}_{side}": texts_of(clusters[name], some[f"rec_{side}"].to_numpy()) for side in "lr" for name in KEY
+    }
+    band = pa.array(["possible", "match"]).take(pa.array((rule < len(MATCHED)).astype(np.int8)))
+    return pa.table(
         {
-            **rows.names(left, "_l"), **rows.names(right, "_r"), "weight": some["weight"],
-            "probability": some["probability"],
-            "band": pa.array(["possible", "match"]).take(pa.array(match.astype(np.int8))),
-            "upper": pa.array(judged.upper[places]),
-            "rule": pa.array(RULES).take(pa.array(judged.rule[places])),
+            **names, "weight": some["weight"], "probability": some["probability"], "band": band,
+            "upper": some["upper"], "rule": pa.array(RULES).take(pa.array(rule)),
             "agreed": fields["agreed"], "differs": fields["differs"],
         }
     ).cast(PAIRS)  # fmt: skip
-    wanted = np.flatnonzero(settled.review[places])
-    reviews = named.take(pa.array(wanted))
-    reason = pc.if_else(pa.array(settled.review[places[wanted]] == TIE), "tie", reviews["rule"])
-    return _Said(pairs=named, reviews=reviews.append_column("reason", reason).cast(REVIEWS))
 
 
 def _before(
@@ -335,7 +339,7 @@ class Run:
         merges, splits = changes(before, person)
         reviews = self._reviews(partition)
         return Linkage(
-            pairs=self._pairs("judged WHERE band <> 'none'", "", PAIRS),
+            named=partial(_itself, self._pairs("judged WHERE band <> 'none'", "", PAIRS)),
             clusters=pa.Table.from_pylist(
                 [
                     {"agency": key[0], "flow": key[1], "record_ref": key[2], "person_id": person[key]}

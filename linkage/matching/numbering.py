@@ -33,6 +33,9 @@ _SIDE: Final = 32
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_TOO: Final = np.uint64(0xBF58476D1CE4E5B9)
 REF_LENGTH: Final = 64  # of a record_ref: hex digits of a keyed token
+FEW: Final = 8  # times as many are searched for this many by a look at each
+NEAR: Final = 1 << 13  # texts that are hashed at a time
+STEPS: Final = (256, 16, 1)  # of rows in one order, one in so many is looked up, and the others are beside it
 
 
 def content_columns(profile: Profile) -> tuple[str, ...]:
@@ -63,6 +66,7 @@ class Numbered:
     digest: Digests
     place: Places
     first: Ints  # by record: one of its rows
+    now: Ints | None = None  # by record of an earlier run: its number in this one, or -1
 
     @property
     def records(self) -> int:
@@ -76,7 +80,7 @@ class Numbered:
 
     def keys(self, recs: npt.NDArray[Any]) -> list[tuple[str, str, str]]:
         """The names of these records."""
-        refs = self._refs.take(pa.array(self.first[recs])).to_pylist()
+        refs = texts_of(self.persons["record_ref"], self.first[recs]).to_pylist()
         return [(*self.sources[source], ref) for source, ref in zip(self.source[recs].tolist(), refs, strict=True)]
 
     def find(self, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
@@ -94,16 +98,17 @@ class Numbered:
         order = order_of(self.name[0])
         return order, self.name[0][order]
 
-    @cached_property
-    def _refs(self) -> pa.Array:
-        return whole(self.persons["record_ref"])
-
     def places(self, connection: duckdb.DuckDBPyConnection, named: pa.Table) -> Ints:
         """The record of each row of a table that names records by KEY; -1 where there is no such record."""
         return self.places_of(*_names(connection, named))
 
     def places_of(self, first: Digests, second: Digests | None = None) -> Ints:
         """The record of each of these names, by one or both of its digests; -1 where there is no such record."""
+        if len(first) * FEW < self.records:
+            found = looked_up(self.name[0], first)
+            if second is not None:
+                found[(found >= 0) & (self.name[1][found] != second)] = -1
+            return found
         order, known = self._by_name
         asked = order_of(first)  # in order, a search finds its neighbours in the cache
         there, at = contains(known, first[asked])
@@ -113,46 +118,152 @@ class Numbered:
             found[(found >= 0) & (self.name[1][found] != second)] = -1
         return found
 
+    def found_again(self, first: Digests, second: Digests) -> Ints:
+        """For each record of an earlier run, by both digests of its name, its number in this one, or -1."""
+        return self.places_of(first, second) if self.now is None else self.now
+
+    def placed_as(self, before: Before | None, first: Digests, second: Digests) -> Ints:
+        """The same of rows that mostly come as the households of an earlier run did."""
+        if before is None or self.now is None or not len(before.homes) or not len(before.name[0]):
+            return self.places_of(first, second)
+        at = aligned(first, np.where(before.homes >= 0, before.name[0][before.homes], np.uint64(0)))
+        was = before.homes[at]
+        known = (at >= 0) & (was >= 0)
+        known[known] = (before.name[1][was[known]] == second[known]) & (self.now[was[known]] >= 0)
+        found = np.full(len(first), -1, np.int64)
+        found[known] = self.now[was[known]]
+        others = np.flatnonzero(~known)
+        found[others] = self.places_of(first[others], second[others])
+        return found
+
     def names(self, recs: npt.NDArray[Any], suffix: str = "") -> dict[str, pa.Array]:
         """The three columns that name these records."""
         sources = self.source[recs]
         parts = {name: _spelled([source[n] for source in self.sources], sources) for n, name in enumerate(KEY[:2])}
-        parts["record_ref"] = texts_at(self._refs, self.first[recs])
+        parts["record_ref"] = texts_of(self.persons["record_ref"], self.first[recs])
         return {f"{name}{suffix}": column for name, column in parts.items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """Records as an earlier run numbered them, and of its rows, as they came, which record each was of.
+
+    `homes` says the same of its household rows, -1 where they named nobody.
+    """
+
+    sources: tuple[tuple[str, str], ...]
+    name: tuple[Digests, Digests]
+    source: Places
+    rec: Places
+    homes: Places
+
+
 def numbered(
-    connection: duckdb.DuckDBPyConnection, persons: pa.Table, profile: Profile, duplicates: Iterable[tuple[str, str]]
+    connection: duckdb.DuckDBPyConnection,
+    persons: pa.Table,
+    profile: Profile,
+    duplicates: Iterable[tuple[str, str]],
+    before: Before | None = None,
 ) -> Numbered:
-    """Number the rows and records of `persons`."""
+    """Number the rows and records of `persons`.
+
+    With `before` the numbers are the same: they come of merging what is new into what was in order, not of sorting.
+    """
     codes, sources = _sources(persons["agency"], persons["flow"])
-    first, second = _names(connection, persons)
+    first, second = _digests_of(connection, persons["record_ref"], codes, sources)
     connection.register("persons_in", persons)
     content = ", ".join(content_columns(profile))
     made = connection.execute(f"SELECT hash({content}) AS digest FROM persons_in").fetchnumpy()
     digest = np.asarray(made["digest"], np.uint64)
     connection.unregister("persons_in")
-    order = order_of(packed_source(codes, first))
-    some = repeated(first[order])  # rows of one record, or hardly ever of two
-    order[some] = order[some][np.lexsort([column[order[some]] for column in (digest, second, first, codes)])]
-    new = _changes(codes[order], first[order], second[order])
-    rec = np.empty(len(order), np.int32)
-    rec[order] = np.cumsum(new, dtype=np.int32) - 1
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
-    one = order[new]
+    merged = None if before is None else _merged(codes, sources, first, second, before)
+    name, source, rec, now = merged or _sorted(codes, first, second)
+    count = np.bincount(rec, minlength=len(source))
+    start = np.cumsum(count) - count
+    place = start[rec].astype(np.int32)
+    several = np.flatnonzero(count[rec] > 1)
+    if len(several):
+        several = several[np.lexsort((digest[several], rec[several]))]
+        begins, ends = groups_of(rec[several])
+        place[several] += ramp(ends - begins).astype(np.int32)
+    one = np.empty(len(source), np.int64)
+    least = np.flatnonzero(place == start[rec])
+    one[rec[least]] = least
     declared = set(duplicates)
     return Numbered(
         persons=persons,
         sources=sources,
         may_repeat=np.array([source in declared for source in sources], np.bool_),
-        name=(first[one], second[one]),
-        source=codes[one],
+        name=name,
+        source=source,
         rec=rec,
         digest=digest,
         place=place,
         first=one,
+        now=now,
     )
+
+
+_Recorded = tuple[tuple[Digests, Digests], Places, Places, Ints | None]  # by record name and source; by row the record
+
+
+def _sorted(codes: Places, first: Digests, second: Digests) -> _Recorded:
+    """Records in order of their flow, then their names."""
+    both = packed_source(codes, first)
+    order = order_of(both)
+    some = repeated(both[order])  # rows of one record, or hardly ever of two
+    order[some] = order[some][np.lexsort([column[order[some]] for column in (second, first, codes)])]
+    new = _changes(codes[order], first[order], second[order])
+    rec = np.empty(len(order), np.int32)
+    rec[order] = np.cumsum(new, dtype=np.int32) - 1
+    one = order[new]
+    return (first[one], second[one]), codes[one], rec, None
+
+
+def _merged(
+    codes: Places, sources: tuple[tuple[str, str], ...], first: Digests, second: Digests, before: Before
+) -> _Recorded | None:
+    """The same of the order that an earlier run found; None where two names share a digest, which only sorting tells.
+
+    Whatever rows are said to have been there, a record is known again by its flow and both digests of its name.
+    """
+    at = aligned(first, before.name[0][before.rec])
+    rows = np.flatnonzero(at >= 0)
+    was = before.rec[at[rows]]
+    code = np.array([sources.index(source) if source in sources else -1 for source in before.sources], np.int32)
+    source = code[before.source] if len(code) else np.zeros(0, np.int32)
+    if (before.name[1][was] != second[rows]).any() or (source[was] != codes[rows]).any():
+        return None
+    alive = np.zeros(len(source), np.bool_)
+    alive[was] = True
+    fresh = np.flatnonzero(at < 0)
+    fresh = fresh[np.lexsort((second[fresh], first[fresh], codes[fresh]))]
+    new = _changes(codes[fresh], first[fresh], second[fresh])
+    mine = fresh[new]
+    known = before.name[0][alive], before.name[1][alive], source[alive]
+    follows = known[0][1:] > known[0][:-1]
+    follows |= (known[0][1:] == known[0][:-1]) & (known[1][1:] > known[1][:-1])
+    if not (follows & (known[2][1:] == known[2][:-1]) | (known[2][1:] > known[2][:-1])).all():
+        return None  # not in order: nobody's numbers
+    where = np.zeros(len(mine), np.int64)
+    for n in np.unique(codes[mine]).tolist():
+        low, high = np.searchsorted(known[2], [n, n + 1])
+        of = codes[mine] == n
+        where[of] = low + np.searchsorted(known[0][low:high], first[mine[of]])
+    stay = np.arange(len(known[0])) + np.cumsum(np.bincount(where, minlength=len(known[0]) + 1))[: len(known[0])]
+    come = where + np.arange(len(mine))
+
+    def both(was: npt.NDArray[Any], ours: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        every = np.empty(len(stay) + len(come), ours.dtype)
+        every[stay], every[come] = was, ours[mine]
+        return every
+
+    now = np.full(len(source), -1, np.int64)
+    now[alive] = stay
+    rec = np.empty(len(first), np.int32)
+    rec[rows] = now[was]
+    rec[fresh] = come[np.cumsum(new) - 1]
+    return (both(known[0], first), both(known[1], second)), both(known[2], codes), rec, now
 
 
 def _names(connection: duckdb.DuckDBPyConnection, named: pa.Table) -> tuple[Digests, Digests]:
@@ -164,7 +275,13 @@ def name_digests(
     connection: duckdb.DuckDBPyConnection, agency: pa.ChunkedArray, flow: pa.ChunkedArray, ref: pa.ChunkedArray
 ) -> tuple[Digests, Digests]:
     """Two digests of each of these names, a column each of its parts."""
-    codes, sources = _sources(agency, flow)
+    return _digests_of(connection, ref, *_sources(agency, flow))
+
+
+def _digests_of(
+    connection: duckdb.DuckDBPyConnection, ref: pa.ChunkedArray, codes: Places, sources: tuple[tuple[str, str], ...]
+) -> tuple[Digests, Digests]:
+    """The same, with the flow of each name by its place in `sources`."""
     first, second = (np.empty(len(ref), np.uint64) for _ in range(2))
     start = 0
     for chunk in (one for one in ref.chunks if len(one)):
@@ -213,36 +330,76 @@ def _ref_digests(connection: duckdb.DuckDBPyConnection, refs: pa.Array) -> tuple
         connection.unregister("refs_in")
         first[~usual], second[~usual] = (np.asarray(made[name], np.uint64) for name in ("one", "two"))
         return first, second
-    words = np.frombuffer(refs.buffers()[2], np.uint8)[ends[0] : ends[-1]].view(np.uint64).reshape(len(refs), -1)
+    every = np.frombuffer(refs.buffers()[2], np.uint8)[ends[0] : ends[-1]].view(np.uint64).reshape(len(refs), -1)
     first, second = np.zeros(len(refs), np.uint64), np.full(len(refs), _MIX)
-    for n in range(words.shape[1]):
-        first = (first ^ words[:, n]) * _MIX
-        first ^= first >> np.uint64(32)
-        second = (second + words[:, -1 - n]) * _MIX_TOO
-        second ^= second >> np.uint64(29)
+    for start in range(0, len(refs), NEAR):  # so many at a time that they stay in the cache
+        words, one, two = every[start : start + NEAR], first[start : start + NEAR], second[start : start + NEAR]
+        for n in range(words.shape[1]):
+            one ^= words[:, n]
+            one *= _MIX
+            one ^= one >> np.uint64(32)
+            two += words[:, -1 - n]
+            two *= _MIX_TOO
+            two ^= two >> np.uint64(29)
     return first, second
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece."""
+    """A column in one piece: itself, where it is one."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
     joined = column.combine_chunks()
     if isinstance(joined, pa.ChunkedArray):
         return joined.chunk(0) if joined.num_chunks else pa.array([], column.type)
     return joined
 
 
+def texts_of(texts: pa.ChunkedArray, places: npt.NDArray[Any]) -> pa.Array:
+    """The texts at some places of a column in pieces."""
+    pieces = [chunk for chunk in texts.chunks if len(chunk)]
+    held = [_blocks_of(chunk) for chunk in pieces]
+    size = held[0].shape[1] if held and held[0] is not None else 0
+    same = [one for one in held if one is not None and one.shape[1] == size]
+    if len(pieces) < 2 or len(same) < len(pieces) or len(places) * size >= 1 << 31:
+        return texts_at(whole(texts), places)
+    ends = np.cumsum([len(one) for one in same])
+    of = np.searchsorted(ends, places, side="right")
+    moved = np.empty((len(places), size), np.uint8)
+    wide = _wide(moved)
+    for n, one in enumerate(same):
+        mine = np.flatnonzero(of == n)
+        wide[mine] = np.take(_wide(one), places[mine] - (ends[n] - len(one)), axis=0)
+    return _texts(moved)
+
+
 def texts_at(texts: pa.Array, places: npt.NDArray[Any]) -> pa.Array:
     """The texts at some places: those of one length are moved as blocks of so many bytes."""
     if not len(texts):
         return texts.take(pa.array(places, pa.int64()))
+    held = _blocks_of(texts)
+    if held is None or len(places) * held.shape[1] >= 1 << 31:
+        return texts.take(pa.array(places))
+    return _texts(np.take(_wide(held), places, axis=0).view(np.uint8).reshape(len(places), held.shape[1]))
+
+
+def _blocks_of(texts: pa.Array) -> npt.NDArray[np.uint8] | None:
+    """Texts of one length as rows of bytes; None if they are of several, or some are missing."""
     ends = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
     size = int(ends[1] - ends[0])
-    if not size or texts.null_count or not (np.diff(ends) == size).all() or len(places) * size >= 1 << 31:
-        return texts.take(pa.array(places))
-    held = np.frombuffer(texts.buffers()[2], np.uint8)[ends[0] : ends[-1]]
-    moved = np.take((held.view(np.uint64) if size % 8 == 0 else held).reshape(len(texts), -1), places, axis=0)
-    bounds = np.arange(0, (len(places) + 1) * size, size, dtype=np.int32)
-    return pa.StringArray.from_buffers(len(places), pa.py_buffer(bounds), pa.py_buffer(moved))
+    if not size or texts.null_count or not (np.diff(ends) == size).all():
+        return None
+    return np.frombuffer(texts.buffers()[2], np.uint8)[ends[0] : ends[-1]].reshape(len(texts), size)
+
+
+def _wide(rows: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """The same rows of bytes as words, which move faster."""
+    size = rows.shape[1]
+    return rows.view(np.uint64 if size % 8 == 0 else np.uint32) if size % 4 == 0 else rows
+
+
+def _texts(rows: npt.NDArray[np.uint8]) -> pa.Array:
+    bounds = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(bounds), pa.py_buffer(np.ascontiguousarray(rows)))
 
 
 def _spelled(words: list[str], codes: Places) -> pa.Array:
@@ -261,7 +418,7 @@ def _sources(agencies: pa.ChunkedArray, flows: pa.ChunkedArray) -> tuple[Places,
         return np.zeros(0, np.int32), ()
     agency, flow = (_coded(column) for column in (agencies, flows))
     both = agency.indices.to_numpy().astype(np.int64) * len(flow.dictionary) + flow.indices.to_numpy()
-    used, inverse = np.unique(both, return_inverse=True)
+    used = np.flatnonzero(np.bincount(both))
     names = [
         (
             agency.dictionary[int(n) // len(flow.dictionary)].as_py(),
@@ -270,7 +427,9 @@ def _sources(agencies: pa.ChunkedArray, flows: pa.ChunkedArray) -> tuple[Places,
         for n in used
     ]
     rank = {name: place for place, name in enumerate(sorted(names))}
-    return np.array([rank[name] for name in names], np.int32)[inverse], tuple(sorted(names))
+    of = np.zeros(int(used[-1]) + 1, np.int32)
+    of[used] = [rank[name] for name in names]
+    return of[both], tuple(sorted(names))
 
 
 def _changes(*columns: npt.NDArray[Any]) -> Flags:
@@ -337,7 +496,42 @@ def contains(sorted_values: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> tuple
     return sorted_values[places] == wanted, places
 
 
-def maybe_among(few: Ints, many: Ints) -> Flags:
+def looked_up(many: npt.NDArray[Any], few: npt.NDArray[Any]) -> Ints:
+    """For each of a few numbers a place where many hold it, or -1."""
+    if not len(few) or not len(many):
+        return np.full(len(few), -1, np.int64)
+    maybe = np.flatnonzero(maybe_among(few, many))
+    found = pc.index_in(pa.array(few), value_set=pa.array(many[maybe]))
+    at = np.append(maybe, -1)[pc.fill_null(found, len(maybe)).to_numpy()]
+    return np.asarray(at, np.int64)
+
+
+def aligned(new: Digests, old: Digests) -> Ints:
+    """For each number a place where `old` holds it, or -1: soon found where most are in the order of the old.
+
+    One in some is looked up, and those beside it are taken to be beside the other; then the same of what is left.
+    """
+    found = np.full(len(new), -1, np.int64)
+    for step in STEPS:
+        left = np.flatnonzero(found < 0)
+        asked = left[::step]
+        at = looked_up(old, new[asked])
+        asked, at = asked[at >= 0], at[at >= 0]
+        found[asked] = at
+        if step == 1 or not len(asked):
+            continue
+        for after in (0, 1):
+            left = left[found[left] < 0]
+            nearest = np.clip(np.searchsorted(asked, left) - 1 + after, 0, len(asked) - 1)
+            there = left + (at - asked)[nearest]
+            inside = (there >= 0) & (there < len(old))
+            mine, there = left[inside], there[inside]
+            equal = old[there] == new[mine]
+            found[mine[equal]] = there[equal]
+    return found
+
+
+def maybe_among(few: npt.NDArray[Any], many: npt.NDArray[Any]) -> Flags:
     """Which of many numbers could be among a few: certainly all that are, and hardly any others."""
     bits = max(10, (8 * len(few)).bit_length())
     at = (few.view(np.uint64) * _MIX) >> np.uint64(64 - bits)

@@ -84,13 +84,15 @@ class Settled:
     """Persons: for each record the least record of its person; and what became of each pair, in order.
 
     `review` is LOOK for a pair that a link reviewer should look at, TIE if it is one because others fitted equally
-    well, and else 0.  `spread` are the numbers that too many persons hold.
+    well, and else 0.  `spread` are the numbers that too many persons hold.  `near` are the records settled anew; None
+    if all were: persons of others are as they were.
     """
 
     person: Ints
     judged: Judged
     review: Codes
     spread: Mapping[str, Ints]
+    near: Flags | None = None
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """What the next run takes over for pairs that settle as before: see JUDGED."""
@@ -193,7 +195,7 @@ def settle(
     person[others] = least[earlier.person[others]]
     person[recs] = recs[anew.person]
     review = columns.pop("review")
-    return Settled(person=person, judged=Judged(**columns), review=review, spread=anew.spread)
+    return Settled(person=person, judged=Judged(**columns), review=review, spread=anew.spread, near=near)
 
 
 def _reached(open_records: Flags, left: Places, right: Places, sharing: Ints) -> Flags:

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from broker.linked import LinkedArea, Stated
 from linkage.matching.families import FAMILY, Known
-from linkage.matching.link import CLUSTERS, PAIRS
+from linkage.matching.incremental import PAIRS_SCHEMA
+from linkage.matching.link import CLUSTERS
 from linkage.matching.model import default_model
 from linkage.matching.search import Index
 from tests.linkage.matching.people import HEALTH, SOCIAL_CARE, Someone, encoded
@@ -34,7 +35,7 @@ def area() -> LinkedArea:
     )  # fmt: skip
     family = pa.Table.from_pylist([dict(zip(FAMILY.names, edge, strict=True)) for edge in EDGES], schema=FAMILY)
     index = Index(persons, clusters, family, default_model("guarded-2"))
-    return LinkedArea(run="r", index=index, persons=persons, pairs=PAIRS.empty_table(), clusters=clusters)
+    return LinkedArea(run="r", index=index, persons=persons, pairs=PAIRS_SCHEMA.empty_table(), clusters=clusters)
 
 
 def conflicts(*shown: str, told: Callable[[Stated], bool] = lambda _: True) -> dict[str, tuple[str, ...]]:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from linkage.matching.holders import _aliases
 from linkage.matching.identifiers import least_of_aliases
-from linkage.matching.numbering import REF_LENGTH, maybe_among, name_digests, order_of, texts_at
+from linkage.matching.numbering import (
+    REF_LENGTH,
+    Before,
+    Ints,
+    Numbered,
+    aligned,
+    maybe_among,
+    name_digests,
+    numbered,
+    order_of,
+    texts_at,
+)
 from linkage.matching.workspace import open_workspace
+from tests.linkage.matching.test_incremental import Night, later, nights, table
 
 numbers = st.lists(st.one_of(st.integers(-4, 4), st.integers(-(2**63), 2**63 - 1)), max_size=40)
 CONNECTION = open_workspace(threads=1)
@@ -61,3 +76,52 @@ def test_a_name_has_one_digest_wherever_it_stands_and_no_other_has_it(
     first, second = name_digests(CONNECTION, *columns)
     told = list(zip(first.tolist(), second.tolist(), strict=True))
     assert len(set(told)) == len(set(names)) == len(set(zip(told, names, strict=True)))
+
+
+def known_as(found: Numbered, homes: Ints) -> Before:
+    """What a run keeps of its numbers."""
+    return Before(sources=found.sources, name=found.name, source=found.source, rec=found.rec, homes=homes)
+
+
+def same(one: Numbered, other: Numbered) -> bool:
+    columns = ((found.source, found.rec, found.digest, found.place, found.first, *found.name) for found in (one, other))
+    return one.sources == other.sources and all(map(np.array_equal, *columns))
+
+
+@settings(deadline=None, max_examples=5, suppress_health_check=list(HealthCheck))
+@given(st.data(), nights, st.randoms())
+def test_what_is_merged_into_an_earlier_order_is_numbered_as_by_sorting(
+    data: st.DataObject, first: Night, chance: random.Random
+) -> None:
+    """Whatever the earlier run is said to have been: its rows in another order, its names not theirs, nothing."""
+    night = data.draw(later(first))
+    if not night:
+        return
+    with open_workspace(threads=1) as db:
+        before, tonight = numbered(db, table(first, "guarded-2"), "guarded-2", ()), table(night, "guarded-2")
+        sorted_anew = numbered(db, tonight, "guarded-2", ())
+        said = known_as(before, before.rec)
+        shuffled = np.array(chance.sample(range(before.records), before.records))
+        lies = (
+            said,
+            replace(said, rec=shuffled.astype(np.int32)[said.rec]),
+            replace(said, name=(said.name[0], said.name[1][shuffled])),
+            replace(said, name=(said.name[0][shuffled], said.name[1][shuffled])),
+            replace(said, source=said.source[::-1].copy()),
+            replace(said, rec=said.rec[:1]),
+        )
+        for lie in lies:
+            merged = numbered(db, tonight, "guarded-2", (), lie)
+            assert same(merged, sorted_anew)
+            assert np.array_equal(merged.placed_as(lie, *sorted_anew.name), np.arange(sorted_anew.records)), (
+                "households find their records"
+            )
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 40), max_size=60), st.lists(st.integers(0, 40), max_size=60))
+def test_numbers_are_found_in_any_order_wherever_they_are(new: list[int], old: list[int]) -> None:
+    many, few = (np.array(held, np.uint64) for held in (old, new))
+    found = aligned(few, many)
+    assert [(n in old) for n in new] == (found >= 0).tolist()
+    assert (many[found[found >= 0]] == few[found >= 0]).all()
