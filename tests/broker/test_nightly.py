@@ -20,6 +20,7 @@ from broker.store.log import EventRow
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.wiring import Broker
 from linkage.matching.link import link
+from linkage.matching.members import Placed
 from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_relationship
 from tests.builders_broker import Caller, agreed, reception
 
@@ -253,7 +254,8 @@ def test_a_gate_names_what_must_not_be_served(
         inputs = inputs_of(tx, reception(http))
     gathered = gather(broker.vault, reception(http), inputs, before)
     linkage = link(gathered.persons, households=gathered.relationships, new_id=lambda: str(uuid.uuid4()))
-    counts = gates.counts_of(gathered.persons, linkage, inputs)
+    placed = Placed.of(linkage.clusters, gathered.persons)
+    counts = gates.counts_of(gathered.persons, linkage, inputs, placed)
     gates.check(counts, before, linkage, exception=False)
     for spoilt, code in (
         ({"linked_records": 0}, "link_rate"),

@@ -15,8 +15,8 @@ from linkage.matching.identifiers import least_of_aliases
 from linkage.matching.numbering import (
     REF_LENGTH,
     Before,
-    Ints,
     Numbered,
+    Places,
     aligned,
     maybe_among,
     name_digests,
@@ -78,7 +78,7 @@ def test_a_name_has_one_digest_wherever_it_stands_and_no_other_has_it(
     assert len(set(told)) == len(set(names)) == len(set(zip(told, names, strict=True)))
 
 
-def known_as(found: Numbered, homes: Ints) -> Before:
+def known_as(found: Numbered, homes: Places) -> Before:
     """What a run keeps of its numbers."""
     return Before(sources=found.sources, name=found.name, source=found.source, rec=found.rec, homes=homes)
 
