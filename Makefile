@@ -8,6 +8,7 @@ ARGS ?=
 CHILDREN ?= 20000
 PORT ?= 8400
 ONLY ?=
+WORKERS ?= 2
 PACKAGES := broker linkage agreements audit
 
 .PHONY: help demo test check format bench faults properties spark lock vendor clean
@@ -18,9 +19,9 @@ help: ## List what can be typed here
 demo: $(VENV)/run.stamp ## A synthetic area, three organisations, the whole way; keeps serving (ARGS=--once CHILDREN=n PORT=n)
 	@$(BIN)/python -m deploy.demo --children $(CHILDREN) --port $(PORT) $(ARGS)
 
-test: $(VENV)/test.stamp ## Install the test tools, then pass every test (ARGS="-k words" for some)
+test: $(VENV)/test.stamp ## Install the test tools, then pass every test (ARGS="-k words" for some, WORKERS=n)
 	@$(BIN)/python deploy/test_tools.py
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/test.stamp ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -32,7 +33,7 @@ format: $(VENV)/test.stamp ## Put the format right
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/test.stamp ## Every benchmark table, as ratios of one run (ONLY=linkage|privacy|audit|agreements)
+bench: $(VENV)/test.stamp ## Every benchmark table, as ratios of one run (ONLY=linkage|privacy|audit|agreements or one; SIZE=small)
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 faults: $(VENV)/test.stamp ## The long fault harnesses

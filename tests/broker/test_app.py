@@ -335,7 +335,8 @@ def every_error(kind: type[BrokerError] = BrokerError) -> Iterator[type[BrokerEr
 def test_every_error_has_a_row_and_every_row_an_http_status() -> None:
     answered = {kind for kind in every_error() if kind.__module__.startswith("broker.")}
     missing = answered - set(problems.PROBLEMS)
-    assert {kind.__module__ for kind in missing} <= {"broker.gates", "broker.nightly"}  # no route runs a night
+    # No route runs a night or puts an agreement in force.
+    assert {kind.__module__ for kind in missing} <= {"broker.gates", "broker.nightly", "broker.activation"}
     assert all(400 <= problem.status < 600 and problem.title for problem in problems.PROBLEMS.values())
 
 

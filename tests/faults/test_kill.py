@@ -48,7 +48,7 @@ LINKING = ("link", 0)  # the run has said so
 PUBLISHING = ("publish", 0)  # all segments of the run are under their names
 INGEST: tuple[Point, ...] = (("fsync", 2), ("fdatasync", 4), COMMITTED)
 NIGHT_RUN: tuple[Point, ...] = (LINKING, ("rename", 4), PUBLISHING)
-SEGMENTS = 8 + len(KEPT)  # that a night of one changed flow writes
+SEGMENTS = 7 + len(KEPT)  # that a night of one changed flow writes
 FLOWS = {COUNCIL: ("education",), ICB: ("health",)}
 
 
