@@ -34,7 +34,7 @@ from agreements.statistics import (
 )
 from agreements.statistics.writing import as_csv, as_json, figures_of
 from audit.events import Event, Json
-from broker import agencies, family_view, lineage, register
+from broker import activation, agencies, family_view, lineage
 from broker.callers import Caller
 from broker.deciding import Released, hidden_code, newest, refused, unanswerable
 from broker.errors import Conflict, Malformed, NotAllowed, NotFound, TooMany, WrongState
@@ -242,7 +242,8 @@ def count_children(
     if area is None:
         raise WrongState("nothing has been linked yet")
     categories = frozenset().union(*(one.categories for one in catalogue.attempts(table)))
-    snapshot, feeds = register.snapshot(tx), agencies.feeds(tx, at=at)
+    snapshot, _ = activation.snapshot_for(tx, caller.person)
+    feeds = agencies.feeds(tx, at=at)
     nothing = Counting(
         run=area.run, children={}, clauses=frozenset(), hidden={}, snapshot=snapshot, feeds=feeds, refusals=()
     )

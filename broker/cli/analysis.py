@@ -65,13 +65,13 @@ def diff_documents(
 
         above = [bytes_of(path) for path in umbrella or ()]
         if after is not None and _is_file(before) and _is_file(after):
-            found = analysing.between(*(analysing.Candidate.of(bytes_of(Path(one)), above) for one in (before, after)))
+            found = analysing.between(*(_candidate(Path(one), above) for one in (before, after)))
         else:
             with open_broker(config) as broker, broker.store.reading() as reading:
 
                 def candidate(name: str) -> Candidate:
                     if _is_file(name):
-                        return analysing.Candidate.of(bytes_of(Path(name)), above)
+                        return _candidate(Path(name), above)
                     return analysing.candidate_of(reading, name)
 
                 if after is None:
@@ -139,7 +139,7 @@ def what_if(
         from broker import analysing, clock
 
         if _is_file(candidate):
-            draft = analysing.Candidate.of(bytes_of(Path(candidate)), [bytes_of(path) for path in umbrella or ()])
+            draft = _candidate(Path(candidate), [bytes_of(path) for path in umbrella or ()])
         else:
             with broker.store.reading() as reading:
                 draft = analysing.candidate_of(reading, candidate)
@@ -233,7 +233,7 @@ def _estate(files: Sequence[Path] | None, umbrella: Sequence[Path] | None, confi
 
     if files:
         above = [bytes_of(path) for path in umbrella or ()]
-        yield analysing.estate_of([analysing.Candidate.of(bytes_of(path), above) for path in files])
+        yield analysing.estate_of([_candidate(path, above) for path in files])
         return
     with open_broker(config) as broker, broker.store.reading() as reading:
         yield register.snapshot(reading)
@@ -248,6 +248,17 @@ def _readable(as_json: bool) -> Iterator[None]:
         yield
     except BadAgreement as wrong:
         fail(str(wrong), UNKNOWN, as_json)
+
+
+def _candidate(path: Path, umbrellas: Sequence[bytes]) -> Candidate:
+    """A document of a file.  Raises BadAgreement, which names the file."""
+    from broker import analysing
+    from broker.errors import BadAgreement
+
+    try:
+        return analysing.Candidate.of(bytes_of(path), umbrellas)
+    except BadAgreement as wrong:
+        raise BadAgreement(f"{path.name}: {wrong}") from None
 
 
 def _is_file(name: str) -> bool:
