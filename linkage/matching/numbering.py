@@ -311,11 +311,6 @@ def _coded(texts: pa.ChunkedArray) -> pa.DictionaryArray:
     return whole(pa.chunked_array(pieces, pa.dictionary(pa.int32(), texts.type)).unify_dictionaries())
 
 
-def name_digest(ref: str) -> str:
-    """SQL: a digest of a record's name, its record_ref in column `ref`; not that of `name_digests`, which is faster."""
-    return f"hash(agency, flow, {ref})"
-
-
 def _ref_digests(connection: duckdb.DuckDBPyConnection, refs: pa.Array) -> tuple[Digests, Digests]:
     """Two digests of each text: by words where it is as long as record_refs are, and else by DuckDB."""
     ends = np.frombuffer(refs.buffers()[1], np.int32)[refs.offset : refs.offset + len(refs) + 1]
