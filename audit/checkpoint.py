@@ -1,4 +1,4 @@
-"""The signed checkpoint, and the signer that won't shrink or fork the log, whatever the database says.
+"""The signed checkpoint: the note that a log publishes, and that witnesses cosign.
 
 A checkpoint (C2SP tlog-checkpoint) is a signed note (C2SP signed-note) over three lines:
 
@@ -17,21 +17,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fcntl
 import hashlib
-import json
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from audit.merkle import HASH_BYTES, Frontier, ProofInvalid, verify_consistency
+from audit.merkle import HASH_BYTES
 
 LOG_KEY: Final = 0x01
 WITNESS_KEY: Final = 0x04
@@ -43,10 +37,6 @@ _NAME: Final = re.compile(r"[^\s+]+")
 
 class NoteInvalid(ValueError):
     """A note, a checkpoint or a verifier key that is malformed, or that a key was said to have signed and has not."""
-
-
-class SignerRefused(RuntimeError):
-    """The signer was asked to sign something that is not the growth of what it signed before, or has no state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +64,7 @@ class VerifierKey:
         """Parse `name+keyid+base64`.  Raises NoteInvalid, also if the key id is not the key's."""
         name, _, rest = text.partition("+")
         key_id, _, encoded = rest.partition("+")
-        data = _unb64(encoded)
+        data = unb64(encoded)
         if len(data) != 33:
             raise NoteInvalid("a verifier key is name+keyid+base64 of a type and 32 bytes")
         key = cls(name, data[0], data[1:])
@@ -114,7 +104,7 @@ class Signature:
         """Parse one line.  Raises NoteInvalid."""
         mark, _, rest = line.partition(" ")
         name, _, encoded = rest.partition(" ")
-        data = _unb64(encoded)
+        data = unb64(encoded)
         if mark != "—" or not _NAME.fullmatch(name) or len(data) < 5:
             raise NoteInvalid("a signature line is: em dash, space, name, space, base64")
         return cls(name, data[:4], data[4:])
@@ -143,7 +133,7 @@ class Checkpoint:
         origin, size, root, *rest = [*text.split("\n"), "", "", ""]
         if not _SIZE.fullmatch(size):
             raise NoteInvalid("a checkpoint's second line is its size")
-        found = cls(origin, int(size), _unb64(root))
+        found = cls(origin, int(size), unb64(root))
         if found.text != text or any(rest):
             raise NoteInvalid("a checkpoint is three lines: origin, size, root")
         return found
@@ -212,130 +202,13 @@ def cosigned_message(text: bytes, at: int) -> bytes:
 
 
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> SignedCheckpoint:
-    """The checkpoint under a log key named by its origin.  `Signer` is what decides whether it may be signed."""
+    """The checkpoint under a log key named by its origin.  `audit.signer` is what decides whether it may be signed."""
     verifier = VerifierKey.of(key, checkpoint.origin)
     signature = Signature(verifier.name, verifier.key_id, key.sign(checkpoint.text.encode()))
     return SignedCheckpoint(checkpoint, (signature,))
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """What the signer is asked to sign: the right edge of the newest tree, and the proof from what it signed last."""
-
-    frontier: Frontier
-    proof: Sequence[bytes] = ()
-
-
-class Signer:
-    """Signs checkpoints of one log, each a growth of the last.
-
-    Its own state file (size, root, frontier) says what was signed last; it is replaced atomically and fsynced *before*
-    a signature leaves, under a file lock, so that of several processes one signs at a time.  A database restored from
-    a backup, or rewritten, therefore gets no signature.  A missing state file is refused too: `create` makes the first.
-    """
-
-    def __init__(self, state_path: Path, key: Ed25519PrivateKey, origin: str) -> None:
-        self._path = state_path
-        self._key = key
-        self.origin: Final = origin
-
-    @classmethod
-    def create(cls, state_path: Path, key: Ed25519PrivateKey, origin: str) -> Signer:
-        """A signer for a log that has no leaf yet.  Raises SignerRefused if there is a state file already."""
-        signer = cls(state_path, key, origin)
-        state_path.parent.mkdir(parents=True, exist_ok=True)
-        with signer._locked():
-            if state_path.exists():
-                raise SignerRefused("there is a signer's state already: a log is opened once")
-            signer._keep(Frontier())
-        return signer
-
-    @property
-    def verifier(self) -> VerifierKey:
-        """The key to write into policies."""
-        return VerifierKey.of(self._key, self.origin)
-
-    @property
-    def size(self) -> int:
-        """The size last signed.  Raises SignerRefused if there is no readable state."""
-        return self._kept().size
-
-    def sign(self, frontier: Frontier, proof: Sequence[bytes] = ()) -> str:
-        """The signed note over this tree, given the consistency proof from `size`.
-
-        Signing again what was signed last gives the same note.  Raises SignerRefused for a smaller tree, another tree
-        of the same size, or a proof that fails; nothing is signed and the state stays.
-        """
-        return self.sign_newest(lambda _: Growth(frontier, proof))
-
-    def sign_newest(self, newest: Callable[[int], Growth]) -> str:
-        """As `sign`, but asks for the newest tree under the lock, telling the size last signed.
-
-        So of two processes the one that waited signs what is newest then, not what it held before, which would be
-        a shrinkage.
-        """
-        with self._locked():
-            kept = self._kept()
-            asked = newest(kept.size)
-            if asked.frontier.size < kept.size:
-                raise SignerRefused(f"the log would shrink from {kept.size} to {asked.frontier.size} leaves")
-            root = asked.frontier.root
-            try:
-                verify_consistency(kept.size, asked.frontier.size, kept.root, root, asked.proof)
-            except ProofInvalid as fault:
-                raise SignerRefused(
-                    f"the log of {asked.frontier.size} leaves does not begin with the {kept.size} signed: {fault}"
-                ) from None
-            if asked.frontier != kept:
-                self._keep(asked.frontier)
-        return sign(Checkpoint(self.origin, asked.frontier.size, root), self._key).note
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._path.with_name(self._path.name + ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def _kept(self) -> Frontier:
-        try:
-            state = json.loads(self._path.read_bytes())
-            kept = Frontier(state["size"], tuple(_unb64(each) for each in state["frontier"]))
-            whole = state["origin"] == self.origin and _unb64(state["root"]) == kept.root
-        except FileNotFoundError:
-            raise SignerRefused("the signer's state file is missing; a log is not opened twice") from None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            raise SignerRefused("the signer's state file can't be read") from None
-        if not whole:
-            raise SignerRefused("the signer's state file is of another log, or was changed")
-        return kept
-
-    def _keep(self, frontier: Frontier) -> None:
-        state = {
-            "origin": self.origin,
-            "size": frontier.size,
-            "root": base64.b64encode(frontier.root).decode(),
-            "frontier": [base64.b64encode(each).decode() for each in frontier.hashes],
-        }
-        replace_file(self._path, json.dumps(state, indent=1).encode() + b"\n")
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """The file holds `data`, durably, or is as it was: written beside, fsynced, renamed, its folder fsynced."""
-    beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as out:
-        os.fchmod(out.fileno(), 0o600)
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _unb64(text: str) -> bytes:
+def unb64(text: str) -> bytes:
     """Standard base64 in its one spelling."""
     try:
         data = base64.b64decode(text, validate=True)

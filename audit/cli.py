@@ -13,10 +13,11 @@ from typing import Annotated, Final
 import typer
 
 from audit import verify
-from audit.checkpoint import MAX_NOTE_BYTES, replace_file
+from audit.checkpoint import MAX_NOTE_BYTES
 from audit.events import InvalidEvent, Json, loads
 from audit.policy import Policy, PolicyInvalid
 from audit.receipts import LogReceipt, ReceiptInvalid
+from audit.signer import replace_file
 from audit.verify import Broken, Finding, LogFolder, Seen, Unreadable
 
 _UNITS: Final[Mapping[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}

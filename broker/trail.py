@@ -24,7 +24,6 @@ from typing import Any, Final
 
 import structlog
 
-from audit.checkpoint import Growth, Signer, SignerRefused
 from audit.events import (
     SECTIONS,
     SHOWN_TO_ASKER,
@@ -41,6 +40,7 @@ from audit.events import (
 from audit.merkle import consistency_proof, inclusion_proof
 from audit.receipts import LogReceipt, ReceiptInvalid
 from audit.sequencer import HeadDisagrees
+from audit.signer import Growth, Signer, SignerRefused
 from audit.tiles import TileHashes, TileMalformed, TileUnreadable
 from broker import clock
 from broker.errors import BrokerError, EventTooLarge, LogUnavailable, NotFound

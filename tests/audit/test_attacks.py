@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from audit.checkpoint import Signature, SignedCheckpoint, Signer, SignerRefused
+from audit.checkpoint import Signature, SignedCheckpoint
 from audit.cli import auditor
 from audit.events import Leaf
 from audit.merkle import consistency_proof
+from audit.signer import Signer, SignerRefused
 from audit.tiles import ENTRIES, Tile, TileHashes, decode_bundle, encode_bundle
 from tests.builders_log import ORIGIN, START_S, ALog, a_cosignature, a_key, a_policy, a_witness, put
 

@@ -17,11 +17,12 @@ from pathlib import Path
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from audit.checkpoint import Checkpoint, SignedCheckpoint, Signer, VerifierKey, sign
+from audit.checkpoint import Checkpoint, SignedCheckpoint, VerifierKey, sign
 from audit.events import Leaf, canonical, fresh_salt, seal
 from audit.merkle import Frontier, consistency_proof, inclusion_proof, leaf_hash, verify_consistency, verify_inclusion
 from audit.policy import Policy
 from audit.sequencer import Head, Pending, advance
+from audit.signer import Signer
 from audit.tiles import TILE_WIDTH, TileHashes, bundles_of, encode_bundle, tiles_of
 from audit.verify import LogFolder, consistency, fsck
 from tests.benchmarks.sizes import sized
