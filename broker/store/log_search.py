@@ -1,0 +1,178 @@
+"""Questions of the log's own columns: which events fit, newest first by page, or all of them oldest first.
+
+Only what stands beside the sealed bodies is read here; an event is opened by the trail alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Select, and_, exists, or_
+from sqlmodel import col, select
+
+from broker.store.log import EntryRow, EventRow, FlagRow, ReviewRow, SubjectRow
+from broker.store.transaction import Reading
+
+CHUNK: Final = 500  # rows of one question when all are read
+
+
+class Place(NamedTuple):
+    """Where an event stands among those of every shard: by time, then as its log has it."""
+
+    t_ms: int
+    log_id: str
+    seq: int
+
+
+class Head(NamedTuple):
+    """An event as far as it needs no key."""
+
+    event_id: str
+    log_id: str
+    seq: int
+    t_ms: int
+    type: str
+    op: str
+    org: str
+    actor_ref: str
+    role: str
+    purpose: str
+    case_hmac: str
+    outcome: str
+    break_glass: bool
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return Place(self.t_ms, self.log_id, self.seq)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which events; what is None is not asked.  Times are unix milliseconds, `since_ms` <= t < `until_ms`."""
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+    types: tuple[str, ...] | None = None
+    op: str | None = None
+    org: str | None = None
+    actor: str | None = None
+    purpose: str | None = None
+    case_hmac: str | None = None
+    subject_hmac: str | None = None
+    outcome: str | None = None
+    break_glass: bool | None = None
+    flagged: bool | None = None
+    before: Place | None = None
+    after: Place | None = None
+
+
+_HEAD: Final = tuple(getattr(EventRow, name) for name in Head._fields)
+_ORDER: Final = (col(EventRow.t_ms), col(EventRow.log_id), col(EventRow.seq))
+
+
+def newest(reading: Reading, wanted: Wanted, *, limit: int) -> list[Head]:
+    """The newest events that fit, newest first."""
+    query = _asked(wanted).order_by(*(column.desc() for column in _ORDER)).limit(limit)
+    return [Head(*row) for row in reading.session.connection().execute(query)]
+
+
+def oldest(reading: Reading, wanted: Wanted, *, limit: int) -> list[Head]:
+    """The oldest events that fit, oldest first."""
+    query = _asked(wanted).order_by(*(column.asc() for column in _ORDER)).limit(limit)
+    return [Head(*row) for row in reading.session.connection().execute(query)]
+
+
+def every(reading: Reading, wanted: Wanted) -> Iterator[list[Head]]:
+    """All events that fit, oldest first, some hundreds at a time: as many as there are, never all in memory."""
+    while chunk := oldest(reading, wanted, limit=CHUNK):
+        yield chunk
+        if len(chunk) < CHUNK:
+            return
+        wanted = replace(wanted, after=chunk[-1].place)
+
+
+def head_of_event(reading: Reading, event_id: str) -> Head | None:
+    """One event's head, or None."""
+    row = reading.session.connection().execute(select(*_HEAD).where(col(EventRow.event_id) == event_id)).first()
+    return Head(*row) if row is not None else None
+
+
+def flags_of(reading: Reading, event_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The rules that flagged each of these events."""
+    found: dict[str, list[str]] = {}
+    for row in reading.all(FlagRow, event_id=list(event_ids), order=("event_id", "rule")):
+        found.setdefault(row.event_id, []).append(row.rule)
+    return {event_id: tuple(rules) for event_id, rules in found.items()}
+
+
+def reviews_of(reading: Reading, event_ids: Sequence[str]) -> dict[str, ReviewRow]:
+    """The last review of each of these events, where there is one."""
+    return {row.event_id: row for row in reading.all(ReviewRow, event_id=list(event_ids), order=("at", "id"))}
+
+
+def leaf_hashes(reading: Reading, event_ids: Sequence[str]) -> dict[str, bytes]:
+    """What the tree holds of each of these events."""
+    query = select(EntryRow.event_id, EntryRow.leaf_hash).where(col(EntryRow.event_id).in_(list(event_ids)))
+    return dict(reading.session.connection().execute(query).tuples())
+
+
+def is_known(reading: Reading, *, actor: str = "", case_hmac: str = "", subject_hmac: str = "") -> bool:
+    """Whether the log knows a person who acted, a case or a subject by this name."""
+    query: Select[Any]
+    if subject_hmac:
+        query = select(SubjectRow.seq).where(col(SubjectRow.idx_hmac) == subject_hmac)
+    elif case_hmac:
+        query = select(EventRow.seq).where(col(EventRow.case_hmac) == case_hmac)
+    else:
+        query = select(EventRow.seq).where(col(EventRow.actor_ref) == actor)
+    return reading.session.connection().execute(query.limit(1)).first() is not None
+
+
+def _asked(wanted: Wanted) -> Select[Any]:
+    query: Select[Any] = select(*_HEAD)
+    if wanted.subject_hmac is not None:
+        query = query.join(
+            SubjectRow,
+            and_(col(SubjectRow.log_id) == col(EventRow.log_id), col(SubjectRow.seq) == col(EventRow.seq)),
+        ).where(col(SubjectRow.idx_hmac) == wanted.subject_hmac)
+    equal = {
+        EventRow.op: wanted.op, EventRow.org: wanted.org, EventRow.actor_ref: wanted.actor,
+        EventRow.purpose: wanted.purpose, EventRow.case_hmac: wanted.case_hmac, EventRow.outcome: wanted.outcome,
+        EventRow.break_glass: wanted.break_glass,
+    }  # fmt: skip
+    query = query.where(*(col(column) == value for column, value in equal.items() if value is not None))
+    if wanted.types is not None:
+        kinds = col(EventRow.type)
+        query = query.where(kinds == wanted.types[0] if len(wanted.types) == 1 else kinds.in_(wanted.types))
+    if wanted.since_ms is not None:
+        query = query.where(col(EventRow.t_ms) >= wanted.since_ms)
+    if wanted.until_ms is not None:
+        query = query.where(col(EventRow.t_ms) < wanted.until_ms)
+    if wanted.flagged is not None:
+        flag = exists().where(col(FlagRow.event_id) == col(EventRow.event_id))
+        query = query.where(flag if wanted.flagged else ~flag)
+    if wanted.before is not None:
+        query = query.where(_beyond(wanted.before, later=False))
+    if wanted.after is not None:
+        query = query.where(_beyond(wanted.after, later=True))
+    return query
+
+
+def _beyond(place: Place, *, later: bool) -> Any:
+    """Strictly on one side of a place; the bound on time alone comes first, so that an index serves."""
+    t_ms, log_id, seq = _ORDER
+
+    def past(column: Any, value: Any) -> Any:
+        return column > value if later else column < value
+
+    return and_(
+        t_ms >= place.t_ms if later else t_ms <= place.t_ms,
+        or_(
+            past(t_ms, place.t_ms),
+            and_(t_ms == place.t_ms, past(log_id, place.log_id)),
+            and_(t_ms == place.t_ms, log_id == place.log_id, past(seq, place.seq)),
+        ),
+    )
