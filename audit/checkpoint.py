@@ -24,11 +24,15 @@ from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
 from audit.merkle import HASH_BYTES
 
 LOG_KEY: Final = 0x01
 WITNESS_KEY: Final = 0x04
+ML_DSA_KEY: Final = 0x06
+PUBLIC_BYTES: Final = {LOG_KEY: 32, WITNESS_KEY: 32, ML_DSA_KEY: 1312}
+SigningKey = Ed25519PrivateKey | MLDSA44PrivateKey
 MAX_NOTE_BYTES: Final = 64 * 1024
 MAX_SIGNATURES: Final = 16
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,14}")
@@ -48,8 +52,8 @@ class VerifierKey:
     public: bytes
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or self.kind not in (LOG_KEY, WITNESS_KEY) or len(self.public) != 32:
-            raise NoteInvalid("a verifier key has a name without spaces or +, a known type and 32 bytes")
+        if not _NAME.fullmatch(self.name) or len(self.public) != PUBLIC_BYTES.get(self.kind):
+            raise NoteInvalid("a verifier key has a name without spaces or +, a known type and that type's bytes")
 
     @property
     def key_id(self) -> bytes:
@@ -65,22 +69,28 @@ class VerifierKey:
         name, _, rest = text.partition("+")
         key_id, _, encoded = rest.partition("+")
         data = unb64(encoded)
-        if len(data) != 33:
-            raise NoteInvalid("a verifier key is name+keyid+base64 of a type and 32 bytes")
+        if not data:
+            raise NoteInvalid("a verifier key is name+keyid+base64 of a type and its bytes")
         key = cls(name, data[0], data[1:])
         if key.key_id.hex() != key_id:
             raise NoteInvalid("a verifier key's id is not that of its name and key")
         return key
 
     @classmethod
-    def of(cls, key: Ed25519PrivateKey, name: str, kind: int = LOG_KEY) -> VerifierKey:
-        """The public half of a private key, under a name."""
-        return cls(name, kind, key.public_key().public_bytes_raw())
+    def of(cls, key: SigningKey, name: str, kind: int | None = None) -> VerifierKey:
+        """The public half of a private key, under a name; an Ed25519 key is a log's unless `kind` says otherwise."""
+        default = ML_DSA_KEY if isinstance(key, MLDSA44PrivateKey) else LOG_KEY
+        return cls(name, default if kind is None else kind, key.public_key().public_bytes_raw())
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Whether this key made the Ed25519 signature."""
+        """Whether this key made the signature."""
+        public: Ed25519PublicKey | MLDSA44PublicKey
         try:
-            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, message)
+            if self.kind == ML_DSA_KEY:
+                public = MLDSA44PublicKey.from_public_bytes(self.public)
+            else:
+                public = Ed25519PublicKey.from_public_bytes(self.public)
+            public.verify(signature, message)
         except (InvalidSignature, ValueError):
             return False
         return True
@@ -189,8 +199,14 @@ class SignedCheckpoint:
         signature = lines[0]
         message = self.checkpoint.text.encode()
         made = signature
-        if key.kind == WITNESS_KEY:
-            made, message = signature[8:], cosigned_message(message, int.from_bytes(signature[:8], "big"))
+        if key.kind != LOG_KEY:
+            at = int.from_bytes(signature[:8], "big")
+            made = signature[8:]
+            message = (
+                cosigned_message(message, at)
+                if key.kind == WITNESS_KEY
+                else subtree_message(self.checkpoint, key.name, at)
+            )
         if not key.verifies(made, message):
             raise NoteInvalid(f"a signature line of {key.name}+{key.key_id.hex()} does not verify")
         return signature
@@ -201,11 +217,31 @@ def cosigned_message(text: bytes, at: int) -> bytes:
     return b"cosignature/v1\ntime %d\n" % at + text
 
 
-def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> SignedCheckpoint:
-    """The checkpoint under a log key named by its origin.  `audit.signer` is what decides whether it may be signed."""
+def subtree_message(checkpoint: Checkpoint, name: str, at: int) -> bytes:
+    """What an ML-DSA-44 key of this name signs (C2SP tlog-cosignature, subtree/v1); `at` 0: it states no time."""
+    who, origin = name.encode(), checkpoint.origin.encode()
+    if max(len(who), len(origin)) > 255:
+        raise NoteInvalid("a name or an origin is longer than 255 bytes")
+    return b"".join(
+        (
+            b"subtree/v1\n\x00", bytes([len(who)]), who, at.to_bytes(8, "big"), bytes([len(origin)]), origin,
+            (0).to_bytes(8, "big"), checkpoint.size.to_bytes(8, "big"), checkpoint.root,
+        )
+    )  # fmt: skip
+
+
+def sign(checkpoint: Checkpoint, *keys: SigningKey) -> SignedCheckpoint:
+    """The checkpoint under log keys named by its origin, a line each.  `audit.signer` decides whether it may be."""
+    return SignedCheckpoint(checkpoint, tuple(_signature(checkpoint, key) for key in keys))
+
+
+def _signature(checkpoint: Checkpoint, key: SigningKey) -> Signature:
     verifier = VerifierKey.of(key, checkpoint.origin)
-    signature = Signature(verifier.name, verifier.key_id, key.sign(checkpoint.text.encode()))
-    return SignedCheckpoint(checkpoint, (signature,))
+    if isinstance(key, MLDSA44PrivateKey):
+        made = bytes(8) + key.sign(subtree_message(checkpoint, verifier.name, 0))
+    else:
+        made = key.sign(checkpoint.text.encode())
+    return Signature(verifier.name, verifier.key_id, made)
 
 
 def unb64(text: str) -> bytes:

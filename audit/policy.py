@@ -4,6 +4,9 @@ log <vkey> [<url>]
 witness <name> <vkey> [<url>]
 group <name> <k>|any|all <member>...
 quorum <name>|none
+
+Several `log` lines of one name are the keys of one log, in the order in which they came into use: a log that a later
+one signed, and the first one did not, must show how the key was handed over (`audit.rotation`).
 """
 
 from __future__ import annotations
@@ -13,7 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from audit.checkpoint import LOG_KEY, WITNESS_KEY, Checkpoint, NoteInvalid, SignedCheckpoint, VerifierKey
+from audit.checkpoint import (
+    LOG_KEY,
+    ML_DSA_KEY,
+    WITNESS_KEY,
+    Checkpoint,
+    NoteInvalid,
+    SignedCheckpoint,
+    VerifierKey,
+)
 
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _THRESHOLD: Final = re.compile(r"[1-9][0-9]{0,2}")
@@ -117,12 +128,12 @@ class _Reader:
     def take(self, words: list[str]) -> None:
         match words:
             case ["log", vkey] | ["log", vkey, _]:
-                key = self._key(vkey, LOG_KEY)
+                key = self._key(vkey, LOG_KEY, ML_DSA_KEY)
                 if any(key.public == other.public for other in self.logs):
                     raise PolicyInvalid("a log stands twice")
                 self.logs.append(key)
             case ["witness", name, vkey] | ["witness", name, vkey, _]:
-                key = self._key(vkey, WITNESS_KEY)
+                key = self._key(vkey, WITNESS_KEY, ML_DSA_KEY)
                 if any(key.public == other.public for other in self.witnesses.values()):
                     raise PolicyInvalid("a witness stands twice")
                 self.witnesses[self._new(name)] = key
@@ -147,10 +158,11 @@ class _Reader:
             self._grouped.add(member)
         self.groups[self._new(name)] = Group(wanted, tuple(members))
 
-    def _key(self, vkey: str, kind: int) -> VerifierKey:
+    def _key(self, vkey: str, *kinds: int) -> VerifierKey:
         key = VerifierKey.parse(vkey)
-        if key.kind != kind:
-            raise PolicyInvalid(f"a key here is of type {kind:#04x}, not {key.kind:#04x}")
+        if key.kind not in kinds:
+            due = " or ".join(f"{kind:#04x}" for kind in kinds)
+            raise PolicyInvalid(f"a key here is of type {due}, not {key.kind:#04x}")
         return key
 
     def _new(self, name: str) -> str:
