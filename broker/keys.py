@@ -131,14 +131,17 @@ class Keys:
             _case=opened["case"], receipt_key=receipts, token_key=token, log_key=log,
         )  # fmt: skip
 
-    def new_data_key(self, name: str) -> tuple[DataKey, bytes]:
-        """A fresh key for what `name` names (a batch's or an event's id), and the same wrapped under the KEK."""
-        key = secrets.token_bytes(KEY_BYTES)
-        return DataKey(key), DataKey(self._kek).seal(key, bound_to=_place("dek-1", name))
+    def new_data_key(self, name: str, *, under: DataKey | None = None) -> tuple[DataKey, bytes]:
+        """A fresh key for what `name` names (a batch's or an event's id), and the same wrapped `under` another.
 
-    def data_key(self, wrapped: bytes, name: str) -> DataKey:
-        """Unwrap.  Raises Undecipherable if it was wrapped for another name, or by another KEK."""
-        return DataKey(DataKey(self._kek).open(wrapped, bound_to=_place("dek-1", name)))
+        Without one, under the KEK.
+        """
+        key = secrets.token_bytes(KEY_BYTES)
+        return DataKey(key), (under or DataKey(self._kek)).seal(key, bound_to=_place("dek-1", name))
+
+    def data_key(self, wrapped: bytes, name: str, *, under: DataKey | None = None) -> DataKey:
+        """Unwrap.  Raises Undecipherable if it was wrapped for another name, or under another key."""
+        return DataKey((under or DataKey(self._kek)).open(wrapped, bound_to=_place("dek-1", name)))
 
     def vault_key(self) -> DataKey:
         """The key over the vault's segments."""

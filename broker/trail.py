@@ -24,19 +24,7 @@ from typing import Any, Final
 
 import structlog
 
-from audit.events import (
-    SECTIONS,
-    SHOWN_TO_ASKER,
-    Event,
-    InvalidEvent,
-    Json,
-    Leaf,
-    Opening,
-    SectionName,
-    canonical,
-    loads,
-    seal,
-)
+from audit.events import SHOWN_TO_ASKER, Event, InvalidEvent, Json, Leaf, Opening, SectionName, seal
 from audit.merkle import consistency_proof, inclusion_proof
 from audit.receipts import LogReceipt, ReceiptInvalid
 from audit.sequencer import HeadDisagrees
@@ -44,8 +32,17 @@ from audit.signer import Growth, Signer, SignerRefused
 from audit.tiles import TileHashes, TileMalformed, TileUnreadable
 from broker import clock
 from broker.errors import BrokerError, EventTooLarge, LogUnavailable, NotFound
-from broker.keys import DataKey, Keys
+from broker.keys import Keys
 from broker.store import Reading, Store, Transaction
+from broker.store.event_keys import (
+    event_key,
+    new_event_key,
+    open_blob,
+    open_body,
+    seal_blob,
+    seal_body,
+    sole_subject,
+)
 from broker.store.log import BlobRow, CheckpointRow, EventRow, OutboxRow
 from broker.store.sequence import (
     BATCH,
@@ -128,28 +125,24 @@ class Trail:
             sealed = seal(event, at_ms=at_ms)
         except InvalidEvent as wrong:
             raise EventTooLarge(str(wrong)) from None
-        key, wrapped = self._keys.new_data_key(event.id)
-        sections: dict[str, Json] = {name: sealed.sections[name].to_json() for name in SECTIONS}
-        detail = sections.pop("detail")
+        ids = set(about)
+        sole = sole_subject(ids)
+        subject = self._keys.subject_index(sole) if sole is not None else None
+        key = new_event_key(tx, self._keys, event.id, subject=subject)
+        sections, detail = seal_body(key, event.id, Opening(dict(sealed.sections)))
         row = OutboxRow(
             event_id=event.id,
             idem_key=idempotency_key,
             at_ms=at_ms,
             commitment=sealed.commitment,
             columns=_columns(event),
-            sections=key.seal(canonical(sections), bound_to=_place(event.id, "sections")),
-            detail=key.seal(canonical(detail), bound_to=_place(event.id, "detail")),
-            key_wrapped=wrapped,
-            subjects=sorted({self._keys.subject_index(subject) for subject in about}),
+            sections=sections,
+            detail=detail,
+            subjects=sorted(map(self._keys.subject_index, ids)),
         )
         tx.add(row)
         for name, blob in (blobs or {}).items():
-            tx.add(
-                BlobRow(
-                    event_id=event.id, name=name, key_wrapped=wrapped,
-                    sealed=key.seal(blob, bound_to=_place(event.id, f"blob:{name}")),
-                )
-            )  # fmt: skip
+            tx.add(BlobRow(event_id=event.id, name=name, sealed=seal_blob(key, event.id, name, blob)))
         tx.flush()
         return EntryRef(event.id)
 
@@ -186,19 +179,19 @@ class Trail:
     def opening(self, event_id: str, *, show: Collection[SectionName]) -> Opening:
         """An event with some of its sections opened.  Raises NotFound if there is none, or it was erased."""
         with self._store.reading() as reading:
-            row = reading.one(EventRow, event_id=event_id)
-        if row is None or row.sections is None or row.detail is None or row.key_wrapped is None:
-            raise NotFound("there is no such event")
-        return self._open(row.event_id, row.key_wrapped, row.sections, row.detail).redacted(show)
+            found = self._opened(reading, event_id)
+        if found is None:
+            raise NotFound("there is no such event, or it was erased")
+        return found.redacted(show)
 
     def blob(self, event_id: str, name: str) -> bytes:
         """What was sealed beside an event.  Raises NotFound."""
         with self._store.reading() as reading:
             row = reading.one(BlobRow, event_id=event_id, name=name)
-        if row is None:
-            raise NotFound("there is no such part of an event")
-        key = self._keys.data_key(row.key_wrapped, event_id)
-        return key.open(row.sealed, bound_to=_place(event_id, f"blob:{name}"))
+            key = event_key(reading, self._keys, event_id)
+        if row is None or key is None:
+            raise NotFound("there is no such part of an event, or it was erased")
+        return open_blob(key, event_id, name, row.sealed)
 
     def advance_pending(self) -> int:
         """Sequence all that waits and have it signed, in this process; the size that is signed now.
@@ -312,14 +305,14 @@ class Trail:
         entry, checkpoint = entry_of(reading, event_id), newest_checkpoint(reading, self.origin)
         if entry is None or checkpoint is None or checkpoint.size <= entry.seq:
             return None
-        row = reading.one(EventRow, event_id=event_id)
-        if row is None or row.sections is None or row.detail is None or row.key_wrapped is None:
+        opening = self._opened(reading, event_id)
+        if opening is None:
             return None
         hashes = TileHashes(SqlTiles(reading, self.origin), checkpoint.size)
         try:
             return LogReceipt.of(
                 event_id,
-                self._open(event_id, row.key_wrapped, row.sections, row.detail).redacted(show),
+                opening.redacted(show),
                 leaf=Leaf.parse(entry.leaf),
                 index=entry.seq,
                 path=inclusion_proof(hashes, entry.seq, checkpoint.size),
@@ -329,12 +322,11 @@ class Trail:
             self._latch(type(wrong).__name__, for_good=True)
             raise LogUnavailable("the log is not what was signed; a person must look") from None
 
-    def _open(self, event_id: str, wrapped: bytes, sections: bytes, detail: bytes) -> Opening:
-        key: DataKey = self._keys.data_key(wrapped, event_id)
-        opened = loads(key.open(sections, bound_to=_place(event_id, "sections")))
-        hidden = loads(key.open(detail, bound_to=_place(event_id, "detail")))
-        assert isinstance(opened, dict)
-        return Opening.from_json({**opened, "detail": hidden})
+    def _opened(self, reading: Reading, event_id: str) -> Opening | None:
+        row, key = reading.one(EventRow, event_id=event_id), event_key(reading, self._keys, event_id)
+        if row is None or key is None or row.sections is None or row.detail is None:
+            return None
+        return open_body(key, event_id, row.sections, row.detail)
 
     def _refuse_if_broken(self) -> None:
         if self._broken and (self._for_good or self._thread is not None):
@@ -384,7 +376,3 @@ def _columns(event: Event) -> dict[str, Any]:
 def _text(body: Mapping[str, Json], name: str) -> str:
     value = body.get(name)
     return value if isinstance(value, str) else ""
-
-
-def _place(event_id: str, part: str) -> bytes:
-    return f"sg-event-1|{event_id}|{part}".encode()

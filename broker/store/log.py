@@ -24,8 +24,7 @@ class OutboxRow(Row, table=True):
     commitment: bytes = octets()
     columns: dict[str, Any] = json_value()  # of EventRow
     sections: bytes = octets()  # encrypted: sections and salts
-    detail: bytes = octets()  # encrypted under the event's own key
-    key_wrapped: bytes = octets()
+    detail: bytes = octets()  # encrypted under the event's own key, as all of it
     subjects: list[str] = json_value()  # HMACs
 
 
@@ -42,7 +41,10 @@ class EntryRow(Row, table=True):
 
 
 class EventRow(Row, table=True):
-    """An event's body beside the tree.  Erasure empties `sections`, `detail` and `key_wrapped`; the leaf stays."""
+    """An event's body beside the tree.  Erasure empties `sections` and `detail` and drops its key; the leaf stays.
+
+    Where an event is also about others, only what tells of the erased subject is emptied: `withheld_at` says when.
+    """
 
     __tablename__ = "audit_event"
     __table_args__ = (
@@ -67,8 +69,9 @@ class EventRow(Row, table=True):
     break_glass: bool = Field(default=False)
     sections: bytes | None = octets(default=None, nullable=True)
     detail: bytes | None = octets(default=None, nullable=True)
-    key_wrapped: bytes | None = octets(default=None, nullable=True)
     erased_at: datetime | None = instant(default=None, nullable=True)
+    erased_under: str | None = Field(default=None, index=True)  # the event of the erasure or of the retention run
+    withheld_at: datetime | None = instant(default=None, nullable=True)
 
 
 class SubjectRow(Row, table=True):
@@ -175,7 +178,6 @@ class BlobRow(Row, table=True):
     event_id: str = Field(primary_key=True)
     name: str = Field(primary_key=True)  # which: "decision/<source agency>"
     sealed: bytes = octets()
-    key_wrapped: bytes = octets()
 
 
 def decisions_since(reading: Reading, log_id: str, since_ms: int) -> list[tuple[str, str]]:

@@ -125,7 +125,7 @@ def write(tx: Transaction, log_id: str, step: Advance, rows: Mapping[str, Outbox
         )  # fmt: skip
         events.append(
             {"event_id": entry.event_id, "log_id": log_id, "seq": entry.index, "t_ms": entry.leaf.at_ms,
-             "sections": row.sections, "detail": row.detail, "key_wrapped": row.key_wrapped, **row.columns}
+             "sections": row.sections, "detail": row.detail, **row.columns}
         )  # fmt: skip
         subjects += [{"idx_hmac": idx, "log_id": log_id, "seq": entry.index} for idx in dict.fromkeys(row.subjects)]
     session.exec(delete(OutboxRow).where(col(OutboxRow.position).in_([row.position for row in rows.values()])))

@@ -5,6 +5,8 @@ from broker.store import (
     batches,
     considerations,
     documents,
+    erasures,
+    event_keys,
     items,
     log,
     notices,
@@ -13,10 +15,11 @@ from broker.store import (
     runs,
     searches,
     sessions,
+    witnesses,
 )
 from broker.store.columns import metadata
 
 __all__ = [
-    "agencies", "batches", "considerations", "documents", "items", "log", "metadata", "notices", "releases", "reviews",
-    "runs", "searches", "sessions",
+    "agencies", "batches", "considerations", "documents", "erasures", "event_keys", "items", "log", "metadata",
+    "notices", "releases", "reviews", "runs", "searches", "sessions", "witnesses",
 ]  # fmt: skip

@@ -1,0 +1,171 @@
+"""The keys of events, and their bodies under them.
+
+The keys lie in tables of their own: to erase an event for good is to delete one row here.
+
+An event's body and the bytes beside it are sealed under a key of its own.  Where it concerns one subject alone that
+key is wrapped under the subject's, which is wrapped under the key-encryption key: one row deleted closes every event of
+that subject, in old copies of the bodies too.  So copies of these two tables should be kept for days where copies of
+the rest are kept for years.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import delete
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Field, col, select
+
+from audit.events import Opening, canonical, loads
+from broker.keys import DataKey, Keys
+from broker.store.columns import Row, octets
+from broker.store.transaction import Reading, Transaction
+
+NO_SUBJECT: Final = ""
+AT_ONCE: Final = 500  # values in one question
+_OURS: Final = re.compile(r"[0-9a-f]{32}")  # searches, views, considerations: no subjects
+
+
+class EventKeyRow(Row, table=True):
+    """An event's key, wrapped: under its subject's where `subject` names one, else under the key-encryption key."""
+
+    __tablename__ = "audit_key"
+
+    event_id: str = Field(primary_key=True)
+    wrapped: bytes = octets()
+    subject: str = Field(default=NO_SUBJECT, index=True)  # HMAC, as in the subject index
+
+
+class SubjectKeyRow(Row, table=True):
+    """A subject's key, wrapped under the key-encryption key.  The row without a subject wraps nothing."""
+
+    __tablename__ = "audit_subject_key"
+
+    idx_hmac: str = Field(primary_key=True)
+    wrapped: bytes = octets()
+
+
+def sole_subject(about: Collection[str]) -> str | None:
+    """The one subject among the ids that an event concerns: its only person, or where there is none its only record.
+
+    A person's records count as that person.  None where there are several, or nobody.
+    """
+    records = {one for one in about if "/" in one}
+    persons = {one for one in about if one not in records and not _OURS.fullmatch(one)}
+    few = persons or records
+    return next(iter(few)) if len(few) == 1 else None
+
+
+def new_event_key(tx: Transaction, keys: Keys, event_id: str, *, subject: str | None) -> DataKey:
+    """A fresh key for an event, kept in the transaction that writes it; `subject`: the HMAC of its sole subject's id.
+
+    As many statements with a subject as without: how many there are must not tell whether there was somebody.
+    """
+    index = subject or NO_SUBJECT
+    _, fresh = keys.new_data_key(_of(index))
+    make = sqlite.insert if tx.session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = make(SubjectKeyRow).values(idx_hmac=index, wrapped=fresh).on_conflict_do_nothing()
+    tx.session.connection().execute(statement)
+    wrapped = tx.session.exec(select(SubjectKeyRow.wrapped).where(col(SubjectKeyRow.idx_hmac) == index)).one()
+    key, sealed = keys.new_data_key(event_id, under=keys.data_key(wrapped, _of(index)) if subject else None)
+    tx.add(EventKeyRow(event_id=event_id, wrapped=sealed, subject=index))
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class EventKeys:
+    """Keys of some events, unwrapped as they are asked for; a subject's only once."""
+
+    _keys: Keys
+    _rows: Mapping[str, tuple[bytes, str, bytes | None]]
+    _subjects: dict[str, DataKey]
+
+    @classmethod
+    def of(cls, reading: Reading, keys: Keys, event_ids: Collection[str]) -> EventKeys:
+        """The keys of these events, however many, by few questions."""
+        ids = sorted(event_ids)
+        rows: dict[str, tuple[bytes, str, bytes | None]] = {}
+        for start in range(0, len(ids), AT_ONCE):
+            query = (
+                select(EventKeyRow.event_id, EventKeyRow.wrapped, EventKeyRow.subject, SubjectKeyRow.wrapped)
+                .join(SubjectKeyRow, col(SubjectKeyRow.idx_hmac) == col(EventKeyRow.subject), isouter=True)
+                .where(col(EventKeyRow.event_id).in_(ids[start : start + AT_ONCE]))
+            )
+            rows |= {one: (wrapped, index, subject) for one, wrapped, index, subject in reading.session.exec(query)}
+        return cls(keys, rows, {})
+
+    def get(self, event_id: str) -> DataKey | None:
+        """An event's key, or None if it was erased.  Raises Undecipherable if a row was moved or altered."""
+        found = self._rows.get(event_id)
+        if found is None:
+            return None
+        wrapped, index, subject = found
+        if index == NO_SUBJECT:
+            return self._keys.data_key(wrapped, event_id)
+        if subject is None:
+            return None
+        if index not in self._subjects:
+            self._subjects[index] = self._keys.data_key(subject, _of(index))
+        return self._keys.data_key(wrapped, event_id, under=self._subjects[index])
+
+
+def event_key(reading: Reading, keys: Keys, event_id: str) -> DataKey | None:
+    """One event's key, or None if it was erased."""
+    return EventKeys.of(reading, keys, [event_id]).get(event_id)
+
+
+def drop_event_keys(tx: Transaction, event_ids: Collection[str]) -> int:
+    """Delete the keys of these events; how many there were."""
+    return _drop(tx, EventKeyRow, "event_id", event_ids)
+
+
+def drop_subject_keys(tx: Transaction, indexes: Collection[str]) -> int:
+    """Delete the keys of these subjects; how many there were."""
+    return _drop(tx, SubjectKeyRow, "idx_hmac", set(indexes) - {NO_SUBJECT})
+
+
+def seal_body(key: DataKey, event_id: str, opening: Opening) -> tuple[bytes, bytes]:
+    """An event's sections, and its detail apart, as they are stored: each with its salt, or withheld for good."""
+    sections = opening.to_json()
+    detail = sections.pop("detail")
+    return (
+        key.seal(canonical(sections), bound_to=_place(event_id, "sections")),
+        key.seal(canonical(detail), bound_to=_place(event_id, "detail")),
+    )
+
+
+def open_body(key: DataKey, event_id: str, sections: bytes, detail: bytes) -> Opening:
+    """What `seal_body` sealed.  Raises Undecipherable if the key or the event is another."""
+    opened = loads(key.open(sections, bound_to=_place(event_id, "sections")))
+    hidden = loads(key.open(detail, bound_to=_place(event_id, "detail")))
+    assert isinstance(opened, dict)
+    return Opening.from_json({**opened, "detail": hidden})
+
+
+def seal_blob(key: DataKey, event_id: str, name: str, blob: bytes) -> bytes:
+    """Bytes beside an event, as they are stored."""
+    return key.seal(blob, bound_to=_place(event_id, f"blob:{name}"))
+
+
+def open_blob(key: DataKey, event_id: str, name: str, sealed: bytes) -> bytes:
+    """What `seal_blob` sealed.  Raises Undecipherable if the key, the event or the name is another."""
+    return key.open(sealed, bound_to=_place(event_id, f"blob:{name}"))
+
+
+def _drop(tx: Transaction, row: type[Row], column: str, values: Collection[str]) -> int:
+    gone, listed = 0, sorted(values)
+    for start in range(0, len(listed), AT_ONCE):
+        some = listed[start : start + AT_ONCE]
+        gone += tx.session.exec(delete(row).where(col(getattr(row, column)).in_(some))).rowcount
+    return gone
+
+
+def _place(event_id: str, part: str) -> bytes:
+    return f"sg-event-1|{event_id}|{part}".encode()
+
+
+def _of(index: str) -> str:
+    return f"subject|{index}"
