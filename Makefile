@@ -38,7 +38,7 @@ bench: $(VENV)/test.stamp ## Every benchmark table, as ratios of one run (ONLY=l
 
 faults: $(VENV)/test.stamp ## The long fault harnesses
 	@$(BIN)/python deploy/test_tools.py
-	$(BIN)/python -m pytest tests/faults --long $(ARGS)
+	$(BIN)/python -m pytest tests/faults tests/foreign --long $(ARGS)
 
 properties: $(VENV)/test.stamp ## The laws of decision, linkage and log, ten times as long
 	HYPOTHESIS_PROFILE=long INCREMENTAL_EXAMPLES=200 $(BIN)/python -m pytest -n 2 --dist worksteal tests/agreements tests/spec \
