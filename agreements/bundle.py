@@ -11,7 +11,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from agreements.agreement import Agreement, Document
 from agreements.document import DocumentRefused, from_canonical
 from agreements.receipts import replay
-from agreements.signing import BadSignature, PartyKey
+from agreements.signing import BadSignature, UnknownKey, verify_event, verify_jws
+from agreements.signing import PartyKey as PartyKey
 from agreements.snapshot import Snapshot
 from agreements.vocabulary import Vocabulary, of_lists, shipped
 
@@ -30,7 +31,11 @@ FORMAT: Final = 1
 
 
 class BundleRefused(ValueError):
-    """A bundle that can't be opened; the message names the place."""
+    """A bundle, or a file of keys, that can't be opened; the message names the place."""
+
+
+class BadBundleSignature(BundleRefused):
+    """A signature in a bundle does not hold, though its key is there: somebody changed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,13 @@ class Bundle:
     def replay(self, receipt: Mapping[str, Any], *, slow: bool = False) -> tuple[str, ...]:
         """Decide a receipt again: the differences found, none if equal.  A signature that does not hold is one.
 
-        Raises ValueError if something that the receipt names is not here, KeyError or TypeError if it is no receipt.
+        Raises ValueError if something that the receipt names, or the key that signed it, is not here; KeyError or
+        TypeError if it is no receipt.
         """
         try:
             return replay(receipt, self.snapshot, self.vocabulary, self.keys, slow=slow)
+        except UnknownKey as wrong:
+            raise ValueError(f"it can't be told who signed it: {wrong}") from None
         except BadSignature as wrong:
             return (f"its signature: {wrong}",)
 
@@ -75,9 +83,10 @@ def pack(
 
 
 def unpack(raw: bytes, *, trusted: Iterable[PartyKey] | None = None) -> Bundle:
-    """Open a bundle, every signature in it verified.  `trusted`: keys brought along, instead of those it carries.
+    """Open a bundle, every signature in it verified.
 
-    Raises BundleRefused.
+    `trusted`: keys brought along, instead of those it carries; what is signed by any other then counts as not there.
+    Raises BundleRefused; BadBundleSignature where a key is there and its signature does not hold.
     """
     try:
         body = json.loads(raw)
@@ -86,14 +95,54 @@ def unpack(raw: bytes, *, trusted: Iterable[PartyKey] | None = None) -> Bundle:
         lists = of_lists(body["vocabulary"])
         carried = [_party_key(one) for one in body["keys"]] if trusted is None else list(trusted)
         keys = {key.kid: key for key in carried}
-        snapshot = Snapshot.of(_documents(body["documents"], lists), body["signatures"], body["events"], keys)
-    except (DocumentRefused, BadSignature) as wrong:
+        documents = _documents(body["documents"], lists)
+        signatures, events = list(body["signatures"]), list(body["events"])
+        if trusted is not None:
+            signatures = [jws for jws in signatures if _known(verify_jws, jws, keys)]
+            events = [jws for jws in events if _known(verify_event, jws, keys)]
+        snapshot = Snapshot.of(documents, signatures, events, keys)
+    except (DocumentRefused, UnknownKey) as wrong:
         raise BundleRefused(str(wrong)) from None
+    except BadSignature as wrong:
+        raise BadBundleSignature(f"a signature in it does not hold: {wrong}") from None
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as wrong:
         if isinstance(wrong, BundleRefused):
             raise
         raise BundleRefused(f"it can't be read: {type(wrong).__name__}") from None
     return Bundle(snapshot, lists, keys)
+
+
+def keys_of(raw: bytes) -> list[PartyKey]:
+    """The Ed25519 keys of a JWK set, of the `keys` of a bundle, or an agency's `public.json` (its signatory's).
+
+    Keys of a JWK set for anything else are left out.  Raises BundleRefused if there is none.
+    """
+    try:
+        body = json.loads(raw)
+        if "signatory" in body:
+            listed = [body["signatory"] | {"valid_from": None, "valid_to": None}]
+        else:
+            listed = [one for one in body.get("keys", [body]) if one.get("kty", "OKP") == "OKP"]
+        found = [_party_key(_from_jwk(one) if "kty" in one else one) for one in listed if one.get("crv") != "X25519"]
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as wrong:
+        if isinstance(wrong, BundleRefused):
+            raise
+        raise BundleRefused("it is no JWK set, no bundle and no agency's public.json") from None
+    if not found:
+        raise BundleRefused("it holds no Ed25519 key")
+    return found
+
+
+def jwk_set(keys: Iterable[PartyKey]) -> dict[str, Any]:
+    """Public keys as a JWK set (RFC 8037), by name; `valid_from` and `valid_to` are ours."""
+    each = [_key(key) for key in keys]
+    return {
+        "keys": [
+            {"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": one["kid"], "x": one["public"]}
+            | {name: one[name] for name in ("valid_from", "valid_to") if one[name]}
+            for one in sorted(each, key=lambda one: str(one["kid"]))
+        ]
+    }
 
 
 def fingerprint(key: PartyKey) -> str:
@@ -110,6 +159,21 @@ def _documents(texts: Iterable[str], lists: Vocabulary) -> list[Document]:
     return found + [from_canonical(one, umbrellas=umbrellas, vocabulary=lists) for one in raw if one not in above]
 
 
+def _known(verified: Callable[..., object], jws: Mapping[str, Any], keys: Mapping[str, PartyKey]) -> bool:
+    """Whether a signature is by keys that are at hand.  Raises BadSignature if it is, and does not hold."""
+    try:
+        verified(jws, keys)
+    except UnknownKey:
+        return False
+    return True
+
+
+def _from_jwk(jwk: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "kid": str(jwk["kid"]), "public": jwk["x"], "valid_from": jwk.get("valid_from"), "valid_to": jwk.get("valid_to")
+    }  # fmt: skip
+
+
 def _key(key: PartyKey) -> dict[str, str | None]:
     public = base64.urlsafe_b64encode(key.public.public_bytes_raw()).rstrip(b"=").decode()
     return {"kid": key.kid, "public": public, "valid_from": _stamp(key.valid_from), "valid_to": _stamp(key.valid_to)}
@@ -121,7 +185,7 @@ def _party_key(body: Mapping[str, Any]) -> PartyKey:
         public = Ed25519PublicKey.from_public_bytes(raw)
     except (binascii.Error, ValueError):
         raise BundleRefused("keys: a public key is not 32 bytes of Ed25519 in base64url") from None
-    return PartyKey(body["kid"], public, _instant(body["valid_from"]), _instant(body["valid_to"]))
+    return PartyKey(str(body["kid"]), public, _instant(body["valid_from"]), _instant(body["valid_to"]))
 
 
 def _stamp(at: datetime | None) -> str | None:

@@ -32,6 +32,10 @@ class BadSignature(ValueError):
     """A signature that can't be accepted; the message names the party or key and what is wrong."""
 
 
+class UnknownKey(BadSignature):
+    """A signature by a key that is not at hand: it proves nothing, for or against."""
+
+
 @dataclass(frozen=True, slots=True)
 class PartyKey:
     """A party's registered public key and when it may sign."""
@@ -198,7 +202,7 @@ def _checked(payload: str, one: object, keys: Mapping[str, PartyKey], typ: str) 
         raise BadSignature(f"the header is not that of a {typ} signed with Ed25519")
     key = keys.get(header["kid"]) if isinstance(header["kid"], str) else None
     if key is None:
-        raise BadSignature("the key is not registered")
+        raise UnknownKey("the key is not registered")
     at = _instant(header["signed_at"], key.kid)
     if (key.valid_from and at < key.valid_from) or (key.valid_to and at >= key.valid_to):
         raise BadSignature(f"{key.kid} was not valid when it signed")

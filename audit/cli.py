@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -19,6 +19,9 @@ from audit.policy import Policy, PolicyInvalid
 from audit.receipts import LogReceipt, ReceiptInvalid
 from audit.signer import replace_file
 from audit.verify import Broken, Finding, LogFolder, Seen, Unreadable
+
+if TYPE_CHECKING:
+    from agreements.bundle import PartyKey
 
 _UNITS: Final[Mapping[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_FILE_BYTES: Final = 4 * 1024 * 1024
@@ -169,6 +172,12 @@ def replay_decisions(
     bundle: Annotated[
         Path, typer.Argument(help="What it takes to decide again: `broker agreements export --to bundle`.")
     ],
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--keys", help="Public keys to trust instead of the bundle's: JWK set or an agency's public.json."
+        ),
+    ] = None,
     slow: Annotated[
         bool, typer.Option("--slow", help="By the literal evaluator, which follows the rules line by line.")
     ] = False,
@@ -177,20 +186,31 @@ def replay_decisions(
 ) -> None:
     """Decide again what a decision receipt says was decided, offline, from what was signed at the time.
 
-    The keys are those in the bundle; their fingerprints are printed, to be compared with those you were told.
+    Without --keys the keys are those in the bundle, whose fingerprints are printed, to be compared with those you were
+    told.  With --keys only the keys of these files count, and a signature by any other proves nothing: a JWK set
+    (Ed25519; `broker agreements export --to keys` writes this host's), an agency's public.json for its signatory, or
+    the `keys` of another bundle.  Give it several times for several files.
 
-    Exit codes: 0 every decision is the same; 1 one differs, or a signature does not hold; 3 a file could not be read or
-    lacks what a receipt names, which proves nothing.
+    Exit codes: 0 every decision is the same; 1 one differs, or a signature does not hold; 2 wrong usage; 3 a file could
+    not be read, or lacks what a receipt names or the key of a signature, which proves nothing.
     """
     with _answer("replay", evidence, as_json) as done:
-        from agreements.bundle import (
-            BundleRefused,
-            fingerprint,
-            unpack,
-        )  # the one thing that this shares with the broker
+        # the one thing that this shares with the broker
+        from agreements.bundle import BadBundleSignature, BundleRefused, fingerprint, keys_of, unpack
 
+        trusted: dict[str, PartyKey] = {}
+        for path in keys or ():
+            try:
+                brought = keys_of(_bytes(path, _MAX_BUNDLE_BYTES))
+            except BundleRefused as fault:
+                raise Unreadable(f"{path.name} holds no keys that can be read: {fault}") from None
+            for key in brought:
+                if fingerprint(trusted.setdefault(key.kid, key)) != fingerprint(key):
+                    raise Unreadable(f"{path.name}: {key.kid} is another key in another file: ask whose it is")
         try:
-            opened = unpack(_bytes(bundle, _MAX_BUNDLE_BYTES))
+            opened = unpack(_bytes(bundle, _MAX_BUNDLE_BYTES), trusted=trusted.values() if keys else None)
+        except BadBundleSignature as fault:
+            raise Broken(f"{bundle.name}: {fault}") from None
         except BundleRefused as fault:
             raise Unreadable(f"{bundle.name} is no bundle that can be opened: {fault}") from None
         paths = sorted(receipt.glob("*.json")) if receipt.is_dir() else [receipt]

@@ -26,7 +26,7 @@ from agreements import (
     verify_event,
 )
 from agreements.agreement import Document, Restriction
-from agreements.bundle import pack
+from agreements.bundle import jwk_set, pack
 from agreements.export import article30, cedar, dfe, linked, odrl, prose
 from agreements.signing import stated_event
 from broker import register
@@ -96,7 +96,7 @@ def of_register(reading: Reading, ref: str | None) -> Chosen:
 def bundle(reading: Reading, keys: Keys) -> bytes:
     """All that was ever put in force here, as signed, with the keys to verify it: what `auditor replay` needs."""
     refs = {row.ref for row in reading.all(AgreementRow) if row.status != "draft"}
-    ours = PartyKey(keys.receipt_kid, Ed25519PublicKey.from_public_bytes(keys.receipt_public()), None, None)
+    ours = _receipt_key(keys)
     registered = register.party_keys(reading) | {ours.kid: ours}
     documents = _documents(reading, refs)
     return pack(
@@ -105,6 +105,15 @@ def bundle(reading: Reading, keys: Keys) -> bytes:
         [jws for jws, _ in _events(reading, documents, registered)],
         registered.values(),
     )
+
+
+def public_keys(reading: Reading, keys: Keys) -> str:
+    """Every key that documents, events and receipts are verified by, as a JWK set: for `auditor replay --keys`."""
+    return _json(jwk_set([*register.party_keys(reading).values(), _receipt_key(keys)]))
+
+
+def _receipt_key(keys: Keys) -> PartyKey:
+    return PartyKey(keys.receipt_kid, Ed25519PublicKey.from_public_bytes(keys.receipt_public()), None, None)
 
 
 def export(chosen: Chosen, to: str) -> str:

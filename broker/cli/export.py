@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -10,8 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.cli import told
 from broker.cli.agreements import Umbrellas
-from broker.cli.shared import FINDING, USAGE, AsJson, Config, answering, fail, open_broker, say
+from broker.cli.shared import (
+    FINDING,
+    USAGE,
+    AsJson,
+    Config,
+    Unreadable,
+    answering,
+    bytes_of,
+    fail,
+    json_of,
+    open_broker,
+    say,
+)
 
 if TYPE_CHECKING:
     from broker.exporting import Chosen
@@ -31,6 +43,7 @@ class To(StrEnum):
     schema = "schema"
     vocabulary = "vocabulary"
     bundle = "bundle"
+    keys = "keys"
 
 
 def export_documents(
@@ -50,7 +63,7 @@ def export_documents(
     cedar: Cedar policies; with --out also their schema and entities, beside it.  article30 (-csv, -markdown): records
     of processing activities.  dfe: the rule shape of the DfE's Find and Fetch.  schema: JSON Schemas of both kinds of
     document.  vocabulary: the terms that odrl uses.  bundle: what `auditor replay` needs: all that was ever in force
-    here, with signatures and keys.
+    here, with signatures and keys.  keys: the public keys alone, a JWK set, for `auditor replay --keys`.
 
     Exit codes: 0 written; 1 the document does not load; 2 wrong usage; 3 a file or the database can't be read.
     """
@@ -58,11 +71,14 @@ def export_documents(
         from broker import exporting
 
         kind = To.bundle if bundle else to
-        if kind is To.bundle:
+        if kind in (To.bundle, To.keys):
             if document is not None:
-                fail("a bundle is of the whole register: name no document", USAGE, as_json)
+                fail("a bundle, as the keys, is of the whole register: name no document", USAGE, as_json)
             with open_broker(config) as broker, broker.store.reading() as reading:
-                _write({"": exporting.bundle(reading, broker.keys).decode()}, out, as_json)
+                if kind is To.keys:
+                    _write({"": exporting.public_keys(reading, broker.keys)}, out, as_json)
+                else:
+                    _write({"": exporting.bundle(reading, broker.keys).decode()}, out, as_json)
             return
         if kind.value in exporting.PUBLISHED:
             _write({"": exporting.published(kind.value)}, out, as_json)
@@ -101,7 +117,7 @@ def draft_agreement(
         from agreements import VOCABULARY
         from agreements.export.dfe import RuleRefused, draft
 
-        given = json.loads(policies.read_bytes())
+        given = json_of(policies)
         several = given if isinstance(given, list) else [given]
         policy = next((one for one in several if isinstance(one, dict) and one.get("orgId") == source), None)
         if policy is None:
@@ -117,7 +133,9 @@ def _chosen(document: str | None, umbrellas: list[Path], config: Path | None) ->
     from broker import exporting
 
     if document is not None and "@" not in document:
-        return exporting.of_file(Path(document).read_bytes(), [path.read_bytes() for path in umbrellas])
+        above = [bytes_of(path) for path in umbrellas]
+        with told.about(Path(document)):
+            return exporting.of_file(bytes_of(Path(document)), above)
     with open_broker(config) as broker, broker.store.reading() as reading:
         return exporting.of_register(reading, document)
 
@@ -131,6 +149,9 @@ def _write(texts: Mapping[str, str], out: Path | None, as_json: bool) -> None:
     written = []
     for ending, text in texts.items():
         path = out if not ending else out.with_suffix(f".{ending}")
-        path.write_text(text, "utf-8")
+        try:
+            path.write_text(text, "utf-8")
+        except OSError as wrong:
+            raise Unreadable(f"{path} can't be written: {wrong.strerror}") from None
         written.append(str(path))
     say(as_json, {"out": written}, "\n".join(f"written to {path}" for path in written))

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from agreements import VOCABULARY, Agreement, PartyKey, Snapshot, decide, make_receipt, replay, sign, sign_event
-from agreements.bundle import BundleRefused, pack, unpack
+from agreements.bundle import BundleRefused, jwk_set, pack, unpack
 from audit.cli import auditor
 from tests.agreements import golden
 from tests.spec import table
@@ -132,6 +132,60 @@ def test_keys_brought_along_are_believed_and_those_in_the_bundle_are_not() -> No
     raw = pack(WORLD.documents, signatures(), (), KEYS.values())
     with pytest.raises(BundleRefused, match="does not match"):
         unpack(raw, trusted=[PartyKey(kid, stranger.public_key()) for kid in KEYS])
+
+
+def told_of(*args: object) -> tuple[int, str]:
+    answer = CliRunner().invoke(auditor, ["replay", *map(str, args)])
+    return answer.exit_code, answer.output
+
+
+def test_an_auditor_trusts_only_the_keys_brought_along(case: tuple[Path, Path], tmp_path: Path) -> None:
+    registry, public, ours = tmp_path / "registry.json", tmp_path / "public.json", tmp_path / "ours.json"
+    registry.write_text(json.dumps(jwk_set(KEYS.values()) | {"kept_by": "the partnership"}))
+    assert told_of(*case, "--keys", registry)[0] == 0
+    few = [key for kid, key in KEYS.items() if kid != "northshire-icb/1"]
+    ours.write_text(json.dumps(jwk_set(few)))
+    code, told = told_of(*case, "--keys", ours)
+    assert code == 3 and "what northshire-icb signed on" in told  # by a key that nobody brought
+    icb = jwk_set([KEYS["northshire-icb/1"]])["keys"][0]
+    public.write_text(json.dumps({"agency": "northshire-icb", "signatory": {"kid": icb["kid"], "public": icb["x"]}}))
+    code, told = told_of(*case, "--keys", ours, "--keys", public)
+    assert code == 0 and "northshire-icb/1" in told
+    assert told_of(*case, "--keys", case[1])[0] == 0  # a bundle's own keys, from a bundle that is trusted
+    public.write_text(json.dumps(jwk_set(key for kid, key in KEYS.items() if kid != "broker/1")))
+    code, told = told_of(*case, "--keys", public)
+    assert code == 3 and "who signed it" in told  # the broker's own key is not among them
+
+
+def test_a_key_that_is_not_the_one_that_signed_is_a_finding(case: tuple[Path, Path], tmp_path: Path) -> None:
+    stranger = PartyKey("northshire-icb/1", BROKER.public_key())
+    forged, honest = tmp_path / "forged.json", tmp_path / "honest.json"
+    forged.write_text(json.dumps(jwk_set([*(key for key in KEYS.values() if key.kid != stranger.kid), stranger])))
+    honest.write_text(json.dumps(jwk_set(KEYS.values())))
+    code, told = told_of(*case, "--keys", forged, "--evidence", tmp_path / "kept")
+    assert code == 1 and "northshire-icb/1: the signature does not match" in told
+    code, told = told_of(*case, "--keys", honest, "--keys", forged)
+    assert code == 3 and "northshire-icb/1 is another key in another file" in told
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"keys": []}', '{"keys": [{"kty": "EC", "kid": "x"}]}', '{"keys": 3}']
+)
+def test_a_file_without_keys_proves_nothing(case: tuple[Path, Path], tmp_path: Path, text: str) -> None:
+    (tmp_path / "keys.json").write_text(text)
+    code, told = told_of(*case, "--keys", tmp_path / "keys.json")
+    assert code == 3 and "keys.json" in told
+    assert told_of(*case, "--keys", tmp_path / "absent.json")[0] == 3
+
+
+def test_a_bundle_whose_signature_was_changed_is_a_finding(case: tuple[Path, Path], tmp_path: Path) -> None:
+    receipt, bundle = case
+    body = json.loads(bundle.read_text())
+    one = body["signatures"][0]["signatures"][0]
+    one["signature"] = ("A" if one["signature"][0] != "A" else "B") + one["signature"][1:]
+    bundle.write_text(json.dumps(body))
+    code, told = told_of(receipt, bundle, "--evidence", tmp_path / "kept")
+    assert code == 1 and "the signature does not match" in told
 
 
 @pytest.mark.parametrize("slow", [False, True], ids=["compiled", "literal"])
