@@ -6,7 +6,8 @@ Each function returns what it found to be so, or raises a `Finding` whose class 
 computed anew from the entries up.
 
 `consistency` in steps, after sigstore's habit of numbering them:
-1. the folder's checkpoint is signed by a log of the policy;
+1. the folder's checkpoint is signed by a log of the policy, under the key that signed before, or one that that key
+   handed over to (`audit.rotation`);
 2. the folder's tiles hash to its root;
 3. it is not smaller than the kept one, and it begins with it;
 4. a quorum of witnesses signed it;
@@ -37,6 +38,7 @@ from audit.merkle import (
 )
 from audit.policy import Policy, QuorumMissing
 from audit.receipts import LogReceipt, ReceiptInvalid
+from audit.rotation import HistoryInvalid, follow, parse, signers
 from audit.tiles import (
     ENTRIES,
     TILE_WIDTH,
@@ -53,6 +55,7 @@ from audit.tiles import (
 )
 
 _MAX_BUNDLE_BYTES: Final = TILE_WIDTH * (2 + 0xFFFF)
+_MAX_HISTORY_BYTES: Final = 16 * 1024 * 1024
 
 
 class Finding(Exception):
@@ -116,6 +119,16 @@ class LogFolder:
             raise TileUnreadable(f"{tile.path} can't be read")
         return data
 
+    def history(self) -> str:
+        """What the log published of itself.  Raises Unreadable, or Broken if it is not text at all."""
+        try:
+            with (self.path / "history").open("rb") as file:
+                return file.read(_MAX_HISTORY_BYTES).decode()
+        except OSError:
+            raise Unreadable("the log's key has changed, and the folder's history can't be read") from None
+        except UnicodeDecodeError:
+            raise Broken("the folder's history is not text") from None
+
     def tiles(self) -> Iterator[Tile]:
         """Every tile and bundle in the folder, whatever the checkpoint says; other files are passed over."""
         for path in sorted(self.path.glob("tile/**/*")):
@@ -169,7 +182,7 @@ def consistency(log: LogFolder, policy: Policy, kept: str | None, *, now_s: int,
 
     The age asked for by `max_age_s` is that of the newest sign of life: a witness's time, or that of the last leaf.
     """
-    newest = _folder_checkpoint(log, policy)
+    newest = _folder_checkpoint(log, policy, since=kept)
     tiles = TileHashes(log, newest.checkpoint.size)
     before = _grown(policy, kept, newest, tiles)
     _quorum(policy, newest)
@@ -187,7 +200,7 @@ def fsck(log: LogFolder, policy: Policy, kept: str | None = None) -> Seen:
 
     The whole folder is gone through before anything is raised.
     """
-    newest = _folder_checkpoint(log, policy, hashed=False)
+    newest = _folder_checkpoint(log, policy, since=kept, hashed=False)
     before = None if kept is None else _kept(policy, kept, newest)
     rebuilt = _Rebuilt(log, newest.checkpoint.size, 0 if before is None else before.checkpoint.size)
     rebuilt.run()
@@ -210,7 +223,7 @@ def receipts(kept: Mapping[str, LogReceipt], log: LogFolder, policy: Policy, sta
 
     Raises as `consistency` does if the log itself is not a growth of `state`.
     """
-    newest = _folder_checkpoint(log, policy)
+    newest = _folder_checkpoint(log, policy, since=state)
     _grown(policy, state, newest, TileHashes(log, newest.checkpoint.size))
     wrong: dict[str, Finding] = {}
     for name, receipt in kept.items():
@@ -221,14 +234,20 @@ def receipts(kept: Mapping[str, LogReceipt], log: LogFolder, policy: Policy, sta
     return wrong
 
 
-def _folder_checkpoint(log: LogFolder, policy: Policy, *, hashed: bool = True) -> SignedCheckpoint:
-    """The folder's checkpoint, signed by a log of the policy, and (`hashed`) the root of the folder's own tiles."""
+def _folder_checkpoint(
+    log: LogFolder, policy: Policy, *, since: str | None = None, hashed: bool = True
+) -> SignedCheckpoint:
+    """The folder's checkpoint, signed by a log of the policy, and (`hashed`) the root of the folder's own tiles.
+
+    Its key is one that signed `since`, the kept note, or was handed over by it; without one, the policy's first.
+    """
     note = log.note()
     try:
         signed = SignedCheckpoint.parse(note)
     except NoteInvalid as fault:
         raise Broken(f"the folder's checkpoint is no checkpoint: {fault}", {"checkpoint": note}) from None
     _signed(policy, signed, "the folder's checkpoint")
+    _handed_over(log, policy, signed, since)
     if hashed:
         size = signed.checkpoint.size
         with _Reading(signed):
@@ -242,6 +261,33 @@ def _signed(policy: Policy, signed: SignedCheckpoint, what: str) -> None:
         policy.signed_by_log(signed)
     except NoteInvalid as fault:
         raise Broken(f"{what} is not signed as the policy says: {fault}", {"checkpoint": signed.note}) from None
+
+
+def _handed_over(log: LogFolder, policy: Policy, newest: SignedCheckpoint, since: str | None) -> None:
+    """The log's key is that of before, or follows from it by entries that the log published and its tiles hold."""
+    own = [key for key in policy.logs if key.name == newest.checkpoint.origin]
+    start = own[:1] if since is None else signers(_parsed(since) or newest, own)
+    now = signers(newest, own)
+    if not start or set(start) & set(now):
+        return
+    told = log.history()
+    evidence = _notes(newest, None) | {"history": told}
+    try:
+        milestones = parse(told, newest.checkpoint.origin)
+    except HistoryInvalid as fault:
+        raise Broken(f"the log's key has changed, and its history proves nothing: {fault}", evidence) from None
+    covered = [each for each in milestones if each.receipt.size <= newest.checkpoint.size]
+    if not set(follow(covered, start)) & set(now):
+        raise Broken("the log's key has changed, and no entry of the log hands over to the new one", evidence)
+    for milestone in covered:
+        _holds(milestone.receipt, newest, log)
+
+
+def _parsed(note: str) -> SignedCheckpoint | None:
+    try:
+        return SignedCheckpoint.parse(note)
+    except NoteInvalid:
+        return None
 
 
 def _kept(policy: Policy, note: str, newest: SignedCheckpoint) -> SignedCheckpoint:
