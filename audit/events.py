@@ -101,7 +101,7 @@ _TYPES: Final[Mapping[Op, str]] = {
         subject.erased retention.run
     """,
     Op.SYSTEM: """
-        decision.made notice.batch
+        decision.made notice.batch subject.erasure_proposed subject.erasure_refused
         agreement.imported agreement.signed agreement.activated agreement.suspended agreement.resumed
         agreement.withdrawn agreement.superseded agreement.warned agreement.expired agreement.review_overdue
         key.created key.rotated key.revoked key.compromised auth.login auth.denied auth.logout auth.role_changed

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlmodel import Field, col, func, select
+from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value, octets
 from broker.store.event_keys import AT_ONCE
 from broker.store.transaction import Reading
+
+T = TypeVar("T")
 
 
 class HoldRow(Row, table=True):
@@ -60,9 +62,7 @@ class TombstoneRow(Row, table=True):
 def held(reading: Reading, indexes: Collection[str]) -> list[HoldRow]:
     """The holds that lie on any of these ids now, oldest first."""
     found: list[HoldRow] = []
-    listed = sorted(indexes)
-    for start in range(0, len(listed), AT_ONCE):
-        some = listed[start : start + AT_ONCE]
+    for some in parts(indexes):
         query = select(HoldRow).where(col(HoldRow.idx_hmac).in_(some), col(HoldRow.lifted_at).is_(None))
         found += reading.session.exec(query)
     return sorted(found, key=lambda row: (row.set_at, row.id, row.idx_hmac))
@@ -73,7 +73,8 @@ def tombstones(reading: Reading) -> Sequence[TombstoneRow]:
     return reading.all(TombstoneRow, order=["at", "idx_hmac"])
 
 
-def erased_since(reading: Reading, at: datetime | None) -> int:
-    """How many ids were erased since an instant."""
-    query = select(func.count()).select_from(TombstoneRow)
-    return int(reading.session.exec(query if at is None else query.where(col(TombstoneRow.at) >= at)).one())
+def parts(values: Iterable[T]) -> Iterator[list[T]]:
+    """So many values at a time as one question takes, in order."""
+    listed = sorted(values)  # type: ignore[type-var]  # strings, numbers and tuples of both
+    for start in range(0, len(listed), AT_ONCE):
+        yield listed[start : start + AT_ONCE]

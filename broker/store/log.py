@@ -78,6 +78,7 @@ class SubjectRow(Row, table=True):
     """Which events concern a subject, by HMAC; prunable."""
 
     __tablename__ = "audit_subject"
+    __table_args__ = (Index("ix_audit_subject_log_id_seq", "log_id", "seq"),)
 
     idx_hmac: str = Field(primary_key=True)
     log_id: str = Field(primary_key=True)

@@ -64,6 +64,7 @@ def upgrade() -> None:
         sa.Column("at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("idx_hmac", name=op.f("pk_audit_tombstone")),
     )
+    op.create_index("ix_audit_subject_log_id_seq", "audit_subject", ["log_id", "seq"], unique=False)
     for name in ("audit_event", "audit_outbox"):
         old = sa.table(name, sa.column("event_id"), sa.column("key_wrapped"))
         rows = sa.select(old.c.event_id, old.c.key_wrapped, sa.literal("")).where(old.c.key_wrapped.is_not(None))
@@ -76,6 +77,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_audit_subject_log_id_seq", "audit_subject")
     op.drop_index(op.f("ix_audit_event_erased_under"), "audit_event")
     op.drop_column("audit_event", "withheld_at")
     op.drop_column("audit_event", "erased_under")
