@@ -81,6 +81,14 @@ class Policy:
         quorum = None if reader.quorum == "none" else reader.quorum
         return cls(tuple(reader.logs), reader.witnesses, reader.groups, quorum)
 
+    @property
+    def text(self) -> str:
+        """The policy file."""
+        lines = [f"log {key}" for key in self.logs]
+        lines += [f"witness {name} {key}" for name, key in self.witnesses.items()]
+        lines += [f"group {name} {group.threshold} {' '.join(group.members)}" for name, group in self.groups.items()]
+        return "\n".join([*lines, f"quorum {self.quorum or 'none'}"]) + "\n"
+
     def signed_by_log(self, signed: SignedCheckpoint) -> None:
         """Raises NoteInvalid unless one of the logs, under its own name as the origin, signed this checkpoint."""
         own = [log for log in self.logs if log.name == signed.checkpoint.origin]

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker import problems
-from broker.api import audit_log, batches, considerations, health, oauth, reviews, searches, statistics
+from broker.api import audit_log, batches, considerations, health, oauth, reviews, searches, statistics, witnesses
 from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
 from broker.web import front
@@ -32,6 +32,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     audit_log.public,
     audit_log.router,
+    witnesses.router,
     batches.router,
     searches.router,
     reviews.router,
@@ -43,7 +44,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 """Every router.  A new one is added here, and nowhere else."""
 
 Stop = Callable[[], None]
-WORKERS: Final[tuple[Callable[[Broker], Stop], ...]] = (batches.worker, considerations.worker)
+WORKERS: Final[tuple[Callable[[Broker], Stop], ...]] = (batches.worker, considerations.worker, witnesses.worker)
 """What runs beside the requests of `broker serve`: each is started with the broker and gives back how to stop it."""
 
 PUBLIC: Final = frozenset(
@@ -52,7 +53,13 @@ PUBLIC: Final = frozenset(
         "/health/live",
         "/health/ready",
         "/audit/log/{shard}/checkpoint",
+        "/audit/log/{shard}/checkpoint.witnessed",
+        "/audit/log/{shard}/checkpoint.witness",
         "/audit/log/{shard}/tile/{path:path}",
+        "/audit/cosignatures",
+        "/audit/policy",
+        "/audit/witnesses",
+        "/audit/consistency",
         "/",
         "/sign-in",
     }

@@ -5,6 +5,7 @@ Checkpoint, tiles and entry bundles give away count and time only, so anyone may
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -12,7 +13,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 from audit.events import SHOWN_TO_ASKER
 from audit.tiles import ENTRIES, Tile, TileUnreadable
-from broker import reports
+from broker import reports, witnesses
 from broker.callers import Caller
 from broker.dependencies import BrokerDep, CallerDep, NowDep
 from broker.errors import NotFound
@@ -27,19 +28,27 @@ router = APIRouter(prefix="/audit/events", tags=["log"])
 
 
 @public.get("/checkpoint", response_class=PlainTextResponse)
-def checkpoint(shard: str, broker: BrokerDep) -> Response:
-    """The newest signed checkpoint."""
-    with broker.store.reading() as reading:
-        newest = newest_checkpoint(reading, _log(broker, shard))
-    if newest is None:
-        raise NotFound("nothing has been signed yet")
-    return Response(newest.note, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
+def checkpoint(shard: str, broker: BrokerDep, now: NowDep) -> Response:
+    """The newest signed checkpoint, with the lines of those witnesses that have cosigned it."""
+    return _served(broker, shard, "checkpoint", now)
+
+
+@public.get("/checkpoint.witnessed", response_class=PlainTextResponse)
+def witnessed(shard: str, broker: BrokerDep, now: NowDep) -> Response:
+    """The newest checkpoint that a quorum of witnesses has cosigned."""
+    return _served(broker, shard, "checkpoint.witnessed", now)
+
+
+@public.get("/checkpoint.witness", response_class=PlainTextResponse)
+def to_witness(shard: str, broker: BrokerDep, now: NowDep) -> Response:
+    """The checkpoint that witnesses are asked to cosign now, so that they all sign one."""
+    return _served(broker, shard, "checkpoint.witness", now)
 
 
 @public.get("/tile/{path:path}", response_class=Response)
 def tile(shard: str, path: str, broker: BrokerDep) -> Response:
     """A hash tile or an entry bundle, whole or partial, up to the newest checkpoint and no further."""
-    log_id = _log(broker, shard)
+    log_id = log_of(broker, shard)
     try:
         wanted = Tile.parse(f"tile/{path}")
     except ValueError:
@@ -60,12 +69,14 @@ def tile(shard: str, path: str, broker: BrokerDep) -> Response:
 
 @router.get("/{event_id}/proof", response_class=PlainTextResponse)
 def proof(event_id: str, caller: CallerDep, broker: BrokerDep) -> Response:
-    """The event's `tlog-proof@v1`, for a caller whom it concerns."""
+    """The event's `tlog-proof@v1`, for a caller whom it concerns: under a witnessed checkpoint, once one covers it."""
     if caller.kind == "officer":
         receipt = reports.proof_of(broker.trail, caller, event_id)
     else:
         _concerns(broker, caller, event_id)
         receipt = broker.trail.receipt(EntryRef(event_id), show=())
+    with broker.store.reading() as reading:
+        receipt = witnesses.with_witnesses(reading, receipt)
     return Response(receipt.proof.text, media_type="text/plain; charset=utf-8")
 
 
@@ -91,7 +102,16 @@ def _concerns(broker: BrokerDep, caller: Caller, event_id: str) -> None:
         raise NotFound("there is no such event")
 
 
-def _log(broker: BrokerDep, shard: str) -> str:
+def _served(broker: BrokerDep, shard: str, which: witnesses.Which, at: datetime) -> Response:
+    with broker.store.reading() as reading:
+        note = witnesses.served(reading, log_of(broker, shard), which, at=at)
+    if note is None:
+        raise NotFound("there is no such checkpoint yet")
+    return Response(note.note, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
+
+
+def log_of(broker: BrokerDep, shard: str) -> str:
+    """The origin of a shard.  Raises NotFound."""
     if broker.settings.origin.rpartition("/")[2] != shard:
         raise NotFound("there is no such log")
     return broker.settings.origin

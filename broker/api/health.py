@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from broker import witnesses
 from broker.api.searches import in_service
-from broker.dependencies import BrokerDep
+from broker.dependencies import BrokerDep, NowDep
 from broker.errors import BrokerError
 from broker.store import migrate
 
@@ -24,16 +26,20 @@ def live() -> dict[str, str]:
 
 
 @router.get("/ready", responses={503: {}})
-def ready(broker: BrokerDep) -> Response:
+def ready(broker: BrokerDep, now: NowDep) -> Response:
     """Database, schema, log, disk and the published run are as they must be; else 503 says which is not.
 
-    `run` is the link run that searches see, opened; null before the first is published.
+    `run` is the link run that searches see, opened; null before the first is published.  `witnesses` is how long the
+    quorum is behind (green, amber, red; none where nobody witnesses): told, and never in the way of an answer.
     """
     checks = {"database": False, "schema": False, "log": False, "disk": False, "view": False}
     run: str | None = None
+    quorum: dict[str, Any] | None = None
     try:
-        with broker.store.reading():
+        with broker.store.reading() as reading:
             checks["database"] = True
+            stand = witnesses.standing(reading, broker.trail.origin, at=now)
+            quorum = {"state": stand.state, "behind_s": stand.behind_s, "conflicts": stand.conflicts}
         checks["schema"] = migrate.at_head(broker.store)
         checks["log"] = broker.trail.broken() is None and broker.trail.signed() is not None
         checks["disk"] = shutil.disk_usage(broker.settings.data_dir).free > ENOUGH_DISK
@@ -44,4 +50,4 @@ def ready(broker: BrokerDep) -> Response:
         pass
     well = all(checks.values())
     status = "ready" if well else "not ready"
-    return JSONResponse({"status": status, "checks": checks, "run": run}, 200 if well else 503)
+    return JSONResponse({"status": status, "checks": checks, "run": run, "witnesses": quorum}, 200 if well else 503)

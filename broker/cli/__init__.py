@@ -23,6 +23,7 @@ from broker.cli import (
     restrictions,
     serving,
     statistics,
+    witnesses,
 )
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ agreements.app.command("lint")(analysis.lint_estate)
 for name, noun in {
     "agencies": agencies, "agreements": agreements, "restrictions": restrictions, "batches": batches,
     "linkage": linkage, "keys": keys,
-    "statistics": statistics,
+    "statistics": statistics, "witnesses": witnesses,
 }.items():  # fmt: skip
     app.add_typer(noun.app, name=name)
 
