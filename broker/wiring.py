@@ -17,7 +17,9 @@ from broker.errors import UnsafeDatabase
 from broker.keys import Keys
 from broker.settings import Settings
 from broker.store import Store, migrate
+from broker.store.erasures import tombstones
 from broker.store.sessions import InstallationRow
+from broker.store.tombstones import Tombstones
 from broker.tokens import Tokens
 from broker.trail import Trail, new_event_id, open_for_writing
 from broker.vault import Vault
@@ -45,13 +47,15 @@ class Broker:
 
 
 def wire(settings: Settings) -> Broker:
-    """Everything that serving or a nightly run needs, checked: keys, schema, installation, log."""
+    """Everything that serving or a nightly run needs, checked: keys, schema, installation, log, erasures."""
     keys = Keys.load(settings.data_dir / "keys")
     store = Store(settings.database_url.get_secret_value())
     if not migrate.at_head(store):
         raise UnsafeDatabase("the schema is not this version's: run `broker migrate`")
     _claim_installation(store, settings.environment, at=clock.now())
     signer = open_for_writing(store, keys, settings.data_dir / "signer" / "state.json", settings.origin)
+    trail = Trail(store, keys, signer, seconds=settings.receipt_seconds, linger_ms=settings.linger_ms)
+    _keep_erased(settings, store, keys, trail)
     return Broker(
         settings=settings,
         store=store,
@@ -61,7 +65,7 @@ def wire(settings: Settings) -> Broker:
             keys.token_key, base_url=settings.base_url, token_endpoint=settings.token_endpoint,
             seconds=settings.token_seconds,
         ),
-        trail=Trail(store, keys, signer, seconds=settings.receipt_seconds, linger_ms=settings.linger_ms),
+        trail=trail,
     )  # fmt: skip
 
 
@@ -101,6 +105,18 @@ def configure_logging() -> None:
         cache_logger_on_first_use=False,
     )  # fmt: skip
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _keep_erased(settings: Settings, store: Store, keys: Keys, trail: Trail) -> None:
+    """A database put back from an older copy forgets again whom it had forgotten, before anything is served from it."""
+    kept = Tombstones(settings.data_dir)
+    with store.reading() as reading:
+        known = {row.erasure for row in tombstones(reading)}
+    if known != {one.erasure for one in kept.read()}:
+        from broker import erasure  # loads all of linkage, so only where there is something to do
+
+        who = {"organisation": settings.partnership, "method": "start"}
+        erasure.replay(store, trail, keys, kept, who=who, at=clock.now())
 
 
 def _claim_installation(store: Store, environment: str, *, at: datetime) -> None:

@@ -54,8 +54,8 @@ class TombstoneRow(Row, table=True):
 
     __tablename__ = "audit_tombstone"
 
+    erasure: str = Field(primary_key=True)
     idx_hmac: str = Field(primary_key=True)
-    erasure: str
     at: datetime = instant()
 
 
@@ -70,7 +70,7 @@ def held(reading: Reading, indexes: Collection[str]) -> list[HoldRow]:
 
 def tombstones(reading: Reading) -> Sequence[TombstoneRow]:
     """Every tombstone, oldest first."""
-    return reading.all(TombstoneRow, order=["at", "idx_hmac"])
+    return reading.all(TombstoneRow, order=["at", "erasure", "idx_hmac"])
 
 
 def parts(values: Iterable[T]) -> Iterator[list[T]]:

@@ -59,10 +59,10 @@ def upgrade() -> None:
     op.create_index(op.f("ix_audit_erasure_state"), "audit_erasure", ["state"], unique=False)
     op.create_table(
         "audit_tombstone",
-        sa.Column("idx_hmac", sa.String(), nullable=False),
         sa.Column("erasure", sa.String(), nullable=False),
+        sa.Column("idx_hmac", sa.String(), nullable=False),
         sa.Column("at", UTCDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("idx_hmac", name=op.f("pk_audit_tombstone")),
+        sa.PrimaryKeyConstraint("erasure", "idx_hmac", name=op.f("pk_audit_tombstone")),
     )
     op.create_index("ix_audit_subject_log_id_seq", "audit_subject", ["log_id", "seq"], unique=False)
     for name in ("audit_event", "audit_outbox"):
