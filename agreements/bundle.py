@@ -22,8 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from agreements.agreement import Agreement, Document
 from agreements.document import DocumentRefused, from_canonical
 from agreements.receipts import replay
-from agreements.signing import BadSignature, UnknownKey, verify_event, verify_jws
-from agreements.signing import PartyKey as PartyKey
+from agreements.signing import BadSignature, PartyKey, UnknownKey, verify_event, verify_jws
 from agreements.snapshot import Snapshot
 from agreements.vocabulary import Vocabulary, of_lists, shipped
 

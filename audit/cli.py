@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -19,9 +19,6 @@ from audit.policy import Policy, PolicyInvalid
 from audit.receipts import LogReceipt, ReceiptInvalid
 from audit.signer import replace_file
 from audit.verify import Broken, Finding, LogFolder, Seen, Unreadable
-
-if TYPE_CHECKING:
-    from agreements.bundle import PartyKey
 
 _UNITS: Final[Mapping[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_FILE_BYTES: Final = 4 * 1024 * 1024
@@ -198,7 +195,7 @@ def replay_decisions(
         # the one thing that this shares with the broker
         from agreements.bundle import BadBundleSignature, BundleRefused, fingerprint, keys_of, unpack
 
-        trusted: dict[str, PartyKey] = {}
+        trusted: dict[str, Any] = {}
         for path in keys or ():
             try:
                 brought = keys_of(_bytes(path, _MAX_BUNDLE_BYTES))

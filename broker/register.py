@@ -190,8 +190,8 @@ def ref_signed(store: Store, jws: Mapping[str, Any]) -> str:
 
 def add_party_event(
     store: Store, trail: Trail, ref: str, jws: Mapping[str, Any], *, who: Who, at: datetime, party: str | None = None
-) -> str:
-    """Keep a party's own signed event on a document (suspend, resume, withdraw, supersede); what it does.
+) -> StatusEvent:
+    """Keep a party's own signed event on a document (suspend, resume, withdraw, supersede), and give what it says.
 
     It counts from the next decision on.  Twice the same changes nothing.  `party`: whose event it must be.
     Raises NotFound, BadSignature, and WrongState for what does nothing: a restriction is withdrawn, never paused.
@@ -214,7 +214,7 @@ def add_party_event(
             raise WrongState(f"{ref} is a restriction: its owner withdraws it, and nobody pauses it")
         kept = json.dumps(dict(jws), sort_keys=True)
         if any(one.jws == kept for one in tx.all(AgreementStatusRow, agreement=ref, reason="party", by=event.party)):
-            return event.do
+            return event
         if not standing[event.party].takes_part:
             raise WrongState(f"{event.party} takes no part in {ref}: it is {standing[event.party].state}")
         tx.add(AgreementStatusRow(agreement=ref, status=event.do, reason="party", by=event.party, jws=kept, at=at))
@@ -222,7 +222,7 @@ def add_party_event(
         kind = "restriction.lifted" if lifted else f"agreement.{kinds[event.do]}"
         what = {"restriction" if lifted else "agreement": ref, "party": event.party, "since": event.at.isoformat()}
         record_change(tx, trail, kind, who, at, **what)
-        return event.do
+        return event
 
 
 def import_restriction(store: Store, trail: Trail, source: bytes, *, who: Who, at: datetime) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from agreements import PartyKey
     from agreements.agreement import Document
     from broker.documents import Signer
+    from broker.register import Listed
     from broker.wiring import Broker
 
 app = typer.Typer(
@@ -224,7 +226,8 @@ def activate_document(ref: Ref, by: By, config: Config = None, as_json: AsJson =
     in force.  Parties that have signed it leave its older versions on its first day.  Whoever asks under agreements
     can't do this, and whoever does it can't ask under this one.
 
-    Exit codes: 0 in force; 1 refused, with the codes of what is missing; 2 usage; 3 could not tell.
+    Exit codes: 0 in force, or as soon as two have signed; 1 refused, with the codes of what is missing, or its parties
+    have left it; 2 usage; 3 could not tell.
     """
     with answering(as_json), open_broker(config) as broker:
         from broker import activation, clock
@@ -240,7 +243,11 @@ def activate_document(ref: Ref, by: By, config: Config = None, as_json: AsJson =
             raise typer.Exit(FINDING) from None
         if entry is not None:
             broker.trail.receipt(entry)
-        say(as_json, {"agreement": ref, "event": entry.event_id if entry else None}, f"{ref} is in force.")
+        row = _listed(broker, ref)
+        well, words = told.activated(row)
+        say(as_json, {"agreement": ref, "event": entry.event_id if entry else None, "state": row.state.name}, words)
+        if not well:
+            raise typer.Exit(FINDING)
 
 
 @app.command("suspend")
@@ -255,6 +262,8 @@ def suspend_document(
     """Stop disclosures from the next decision on: one party's own (--party, --event), or all of it at this host (--by).
 
     A party signs its event with `broker agreements sign-event suspend`.  The other parties' disclosures go on.
+
+    Exit codes: 0 stopped; 1 refused, or a later event of the party stands; 2 usage; 3 could not tell.
     """
     if (party is None) != (event is None) or (party is None) == (not by):
         fail("either --party and --event, or --by for the host's own act", USAGE, as_json)
@@ -279,7 +288,10 @@ def resume_document(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start a party's own disclosures again, by its signed event.  What the host suspended, `activate` puts back."""
+    """Start a party's own disclosures again, by its signed event.  What the host suspended, `activate` puts back.
+
+    Exit codes: 0 they go on; 1 refused, or a later event of the party stands; 2 usage; 3 could not tell.
+    """
     _party_act(ref, party, event, told.Act.RESUME, config, as_json)
 
 
@@ -289,7 +301,11 @@ def party_event(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take in a party's own signed event, whatever it does: suspend, resume, withdraw or supersede."""
+    """Take in a party's own signed event, whatever it does: suspend, resume, withdraw or supersede.
+
+    Exit codes: 0 the party stands where the event says; 1 refused, or a later event of the party stands; 3 could not
+    tell.
+    """
     with answering(as_json), open_broker(config) as broker:
         from broker import register
 
@@ -364,7 +380,20 @@ def _take_in(broker: Broker, ref: str, event: Path, party: str | None, as_json: 
             broker.store, broker.trail, ref, json_of(event), who=operator_of(broker), at=clock.now(), party=party
         )
     broker.trail.advance_pending()
-    say(as_json, {"agreement": ref, "event": done}, f"{ref}: {told.DONE[done]}")
+    row = _listed(broker, ref, at=done.at)
+    well, words = told.event_done(row, done.party, done.do)
+    say(as_json, {"agreement": ref, "event": done.do, "stands": row.state.parties[done.party].state}, words)
+    if not well:
+        raise typer.Exit(FINDING)
+
+
+def _listed(broker: Broker, ref: str, *, at: datetime | None = None) -> Listed:
+    """How a document stands now, or at an instant if that is later: a signatory's clock may be a little ahead."""
+    from broker import clock, register
+
+    with broker.store.reading() as reading:
+        rows = register.documents(reading, at=max(clock.now(), at) if at else clock.now())
+    return next(row for row in rows if row.ref == ref)
 
 
 def _signing(party: str | None, kid: str | None, key: Path, as_json: bool) -> tuple[str, Ed25519PrivateKey]:

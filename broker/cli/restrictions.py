@@ -104,4 +104,4 @@ def withdraw_restriction(
                 broker.store, broker.trail, ref, jws, who=operator_of(broker), at=clock.now()
             )
         broker.trail.advance_pending()
-        say(as_json, {"restriction": ref, "event": done}, f"{ref} holds nothing back any more.")
+        say(as_json, {"restriction": ref, "event": done.do}, f"{ref} holds nothing back any more.")

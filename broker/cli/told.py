@@ -27,11 +27,11 @@ class Act(StrEnum):
     SUPERSEDE = "supersede"
 
 
-DONE: Final = {
-    "suspend": "the party's disclosures have stopped; what others disclose goes on.",
-    "resume": "the party's disclosures go on.",
-    "withdraw": "the party has left: nothing goes to it or from it.",
-    "supersede": "the party has left this version for a newer one.",
+_DONE: Final = {
+    "suspend": ("suspended", "what it discloses has stopped; what others disclose is as it was."),
+    "resume": ("signed", "it takes part again."),
+    "withdraw": ("withdrawn", "it has left: nothing goes to it or from it."),
+    "supersede": ("superseded", "it has left this version for a newer one."),
 }
 _STANDS: Final = {
     "signed": "signed",
@@ -40,6 +40,14 @@ _STANDS: Final = {
     "superseded": "has signed a newer version",
     "unsigned": "has not signed",
 }
+_NOW: Final = {
+    "signed": "takes part",
+    "suspended": "has stopped its own disclosures",
+    "withdrawn": "has left",
+    "superseded": "has left for a newer version",
+    "unsigned": "has not signed",
+}
+_IN_FORCE: Final = ("active", "agreed")
 _WHY: Final = {
     "": "",
     "unsigned": "two parties have yet to sign",
@@ -111,6 +119,37 @@ def refusal(ref: str, missing: Sequence[Mapping[str, Any]]) -> str:
             "A signed text can't be changed: write these into a new version, and have it signed.",
         ]
     )
+
+
+def event_done(row: Listed, party: str, act: str) -> tuple[bool, str]:
+    """Whether a party stands now where its event says, and what to tell of it: a later event may have undone it."""
+    from agreements.agreement import london_day
+
+    expected, words = _DONE[act]
+    standing = row.state.parties[party]
+    if standing.state != expected:
+        since = f" since {spoken(london_day(standing.since))}" if standing.since else ""
+        return False, (
+            f"{row.ref}: this event of {party} changes nothing: it {_NOW[standing.state]}{since} by a "
+            f"later one; `sign-event {act}` writes a new one."
+        )
+    rest = "" if act != "resume" or row.state.name in _IN_FORCE else f" {_out_of_force(row)}"
+    return True, f"{row.ref}: {party}: {words}{rest}"
+
+
+def activated(row: Listed) -> tuple[bool, str]:
+    """Whether a document that the host has put in force is that, and what to tell of it."""
+    if row.state.name not in _IN_FORCE:
+        return row.state.name == "in_signature", f"This host holds {row.ref} in force. {_out_of_force(row)}"
+    begins = f" from {spoken(row.effective)}" if row.state.name == "agreed" else ""
+    unsigned = [party for party, one in sorted(row.state.parties.items()) if one.state == "unsigned"]
+    waits = f" Nothing goes to or from {' and '.join(unsigned)} under it, until signed." if unsigned else ""
+    return True, f"{row.ref} is in force{begins}.{waits}"
+
+
+def _out_of_force(row: Listed) -> str:
+    why = f" ({_WHY[row.state.why]})" if row.state.why else ""
+    return f"But nothing is shown under it: it is {row.state.name.replace('_', ' ')}{why}."
 
 
 def listed(row: Listed) -> str:

@@ -77,7 +77,7 @@ class Hub:
     def event(self, source: bytes, by: str, do: Act, *, at: datetime = AT, **more: Any) -> str:
         document = self.document(source)
         jws = sign_event(document, do, kid=f"{by}/signatory-1", key=self.keys[by], at=at)
-        return register.add_party_event(self.store, self.trail, document.ref, jws, who=WHO, at=at, **more)
+        return register.add_party_event(self.store, self.trail, document.ref, jws, who=WHO, at=at, **more).do
 
     def snapshot(self) -> Snapshot:
         with self.store.reading() as reading:

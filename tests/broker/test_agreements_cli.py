@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +196,7 @@ def test_a_stranger_can_not_sign_and_a_file_that_can_not_be_read_is_named(desk: 
 # --- At the host -------------------------------------------------------------------------------------------------------
 
 
-def test_from_taking_in_to_stopping_one_party_and_going_on(host: Desk) -> None:
+def test_from_taking_in_to_stopping_one_party_and_going_on(host: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     both = host.sign(COUNCIL, host.tier1, host.mash) + host.sign(ICB, host.tier1, host.mash)
     assert host.data("import", host.tier1, host.mash, *both) == {TIER1: [COUNCIL, ICB], REF: [COUNCIL, ICB]}
     said = host.typed("list")
@@ -205,7 +205,8 @@ def test_from_taking_in_to_stopping_one_party_and_going_on(host: Desk) -> None:
     assert "activate that first" in host.typed("activate", REF, "--by", "ig-1", code=1)
     assert "--by is a staff id" in host.typed("activate", REF, "--by", "a name", code=2)
     host.typed("activate", TIER1, "--by", "ig-1")
-    assert host.typed("activate", REF, "--by", "ig-1") == f"{REF} is in force.\n"
+    said = host.typed("activate", REF, "--by", "ig-1")
+    assert said == f"{REF} is in force. Nothing goes to or from {POLICE} under it, until signed.\n"
     listed = {one["ref"]: one for one in host.data("list")}
     assert (listed[REF]["state"], listed[REF]["approved_by"], listed[REF]["awaited"]) == ("active", "ig-1", [POLICE])
 
@@ -214,10 +215,23 @@ def test_from_taking_in_to_stopping_one_party_and_going_on(host: Desk) -> None:
     assert f"is {ICB}'s, not {COUNCIL}'s" in host.typed("suspend", REF, "--party", COUNCIL, "--event", event, code=1)
     assert "sign-event resume writes the one due" in host.typed("resume", REF, "--party", ICB, "--event", event, code=1)
     said = host.typed("suspend", REF, "--party", ICB, "--event", event)
-    assert said == f"{REF}: the party's disclosures have stopped; what others disclose goes on.\n"
+    assert said == f"{REF}: {ICB}: what it discloses has stopped; what others disclose is as it was.\n"
+    assert host.typed("suspend", REF, "--party", ICB, "--event", event) == said  # twice is once
     assert f"signed, and has stopped its own disclosures: {ICB} since 22 Nov 2026" in host.typed("list")
-    host.typed("resume", REF, "--party", ICB, "--event", host.event("resume", ICB, host.mash))
+    monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(minutes=1))
+    said = host.typed("resume", REF, "--party", ICB, "--event", host.event("resume", ICB, host.mash))
+    assert said == f"{REF}: {ICB}: it takes part again.\n"
+    said = host.typed("suspend", REF, "--party", ICB, "--event", event, code=1)
+    assert said == (
+        f"{REF}: this event of {ICB} changes nothing: it takes part since 22 Nov 2026 by a later one; `sign-event"
+        " suspend` writes a new one.\n"
+    )
+    monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(minutes=2))
     host.typed("event", host.event("withdraw", ICB, host.mash))
+    said = host.typed("activate", REF, "--by", "ig-1", code=1)
+    assert (
+        said == f"This host holds {REF} in force. But nothing is shown under it: it is terminated (by its parties).\n"
+    )
     said = host.typed("list")
     assert (REF in said, "1 that ended: --all lists them too." in said) == (False, True)
     assert f"{REF}  terminated since 22 Nov 2026 (by its parties)" in host.typed("list", "--all")

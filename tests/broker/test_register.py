@@ -178,7 +178,7 @@ def test_a_party_s_own_event_is_kept_and_read_by_decisions(
     document = documents.read_alone(MASH, [UMBRELLA])
     kid, at = f"{ICB}/signatory-1", AT + timedelta(hours=1)
     event = sign_event(document, "suspend", kid=kid, key=signatories[ICB], at=at)
-    assert register.add_party_event(store, trail, mash, event, who=WHO, at=at) == "suspend"
+    assert register.add_party_event(store, trail, mash, event, who=WHO, at=at).do == "suspend"
     with store.reading() as reading:
         assert [(one.party, one.do) for one in register.snapshot(reading).events] == [(ICB, "suspend")]
         states = {each.ref: each.state for each in register.documents(reading, at=at + timedelta(seconds=1))}
