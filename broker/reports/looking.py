@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -98,7 +98,7 @@ def note(
     return event.id
 
 
-def bodies(trail: Trail, event_id: str, show: Collection[SectionName]) -> dict[str, Any]:
+def bodies(trail: Trail, event_id: str, show: Sequence[SectionName]) -> dict[str, Any]:
     """The bodies of an event's sections.  Raises NotFound if there is no such event, or it was erased."""
     opened = trail.opening(event_id, show=show).sections
     return {name: section.body for name in show if isinstance(section := opened[name], Section)}

@@ -45,6 +45,7 @@ class LogFilter:
     organisation: str = ""
     person: str = ""
     type: str = ""
+    types: tuple[str, ...] = ()
     op: str = ""
     purpose: str = ""
     case: str = ""
@@ -56,7 +57,7 @@ class LogFilter:
     def __post_init__(self) -> None:
         if self.op and self.op not in set(Op):
             raise Malformed("op: it is none of the operations of section 62")
-        if self.type and self.type not in OPS:
+        if not {self.type or "log.opened", *self.types} <= OPS.keys() or (self.type and self.types):
             raise Malformed("type: it is none of the types of events")
         if self.purpose and self.purpose not in VOCABULARY.purposes:
             raise Malformed("purpose: it is not of the vocabulary")
@@ -143,7 +144,7 @@ def found(
     if cursor is None or cursor.place > own.place:
         raise NotFound("the cursor is of no page")
     recorded = bodies(trail, search, ("what", "why", "subjects"))
-    if recorded["what"].get("searched") != "log":
+    if len(recorded) < 3 or recorded["what"].get("searched") != "log":
         raise NotFound("there is no such search, or it has ended")
     filled = {**recorded["what"]["filter"], **({"subject": recorded["subjects"][0]} if recorded["subjects"] else {})}
     wanted = _asked(trail, filled)
@@ -167,7 +168,7 @@ def _found(trail: Trail, event: LoggedEvent, flags: tuple[str, ...]) -> FoundEve
         opened = bodies(trail, event.event_id, ("what", "why"))
     except NotFound:
         return FoundEvent(event=event, clauses=(), threshold="", sources=(), flags=flags, erased=True)
-    what, why = opened["what"], opened["why"]
+    what, why = opened.get("what", {}), opened.get("why", {})
     categories = what.get("categories")
     return FoundEvent(
         event=event,
@@ -182,7 +183,7 @@ def _found(trail: Trail, event: LoggedEvent, flags: tuple[str, ...]) -> FoundEve
 def _recorded(reading: Reading, trail: Trail, wanted: LogFilter) -> dict[str, Json]:
     """The filter as it is recorded; null for what was asked for and is nobody the log knows."""
     filled: dict[str, Any] = {
-        one.name: value for one in fields(wanted) if (value := getattr(wanted, one.name)) is not None and value != ""
+        one.name: value for one in fields(wanted) if (value := getattr(wanted, one.name)) not in (None, "", ())
     }
     for name in ("since", "until"):
         if name in filled:
@@ -213,7 +214,7 @@ def _asked(trail: Trail, filled: Mapping[str, Any]) -> Wanted | None:
     return Wanted(
         since_ms=_milliseconds(filled.get("since")),
         until_ms=_milliseconds(filled.get("until")),
-        types=(filled["type"],) if "type" in filled else None,
+        types=(filled["type"],) if "type" in filled else tuple(filled.get("types", ())) or None,
         op=filled.get("op"),
         org=filled.get("organisation"),
         actor=filled.get("person"),
@@ -231,7 +232,7 @@ def _shown(filled: Mapping[str, Any]) -> LogFilter:
     for name in ("since", "until"):
         if name in told:
             told[name] = datetime.fromisoformat(told[name])
-    return LogFilter(**told)
+    return LogFilter(**{**told, "types": tuple(told.get("types", ()))})
 
 
 def _milliseconds(text: str | None) -> int | None:

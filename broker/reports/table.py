@@ -13,7 +13,7 @@ from broker.errors import Malformed
 from broker.reports.looking import LoggedEvent
 
 LONDON: Final = ZoneInfo("Europe/London")
-Cell: TypeAlias = "str | int | bool | None | datetime | date | tuple[str, ...]"
+Cell: TypeAlias = "str | int | bool | datetime | date | tuple[str, ...] | None"
 Row: TypeAlias = tuple[Cell, ...]
 
 

@@ -5,7 +5,7 @@ Only what stands beside the sealed bodies is read here; an event is opened by th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -14,8 +14,6 @@ from sqlmodel import col, select
 
 from broker.store.log import EntryRow, EventRow, FlagRow, ReviewRow, SubjectRow
 from broker.store.transaction import Reading
-
-CHUNK: Final = 500  # rows of one question when all are read
 
 
 class Place(NamedTuple):
@@ -74,9 +72,12 @@ _ORDER: Final = (col(EventRow.t_ms), col(EventRow.log_id), col(EventRow.seq))
 
 
 def newest(reading: Reading, wanted: Wanted, *, limit: int) -> list[Head]:
-    """The newest events that fit, newest first."""
-    query = _asked(wanted).order_by(*(column.desc() for column in _ORDER)).limit(limit)
-    return [Head(*row) for row in reading.session.connection().execute(query)]
+    """The newest events that fit, newest first.  Of several types each is asked by itself, as an index serves one."""
+    found: list[Head] = []
+    for one in by_type(wanted):
+        query = _asked(one).order_by(*(column.desc() for column in _ORDER)).limit(limit)
+        found += [Head(*row) for row in reading.session.connection().execute(query)]
+    return sorted(found, key=lambda head: head.place, reverse=True)[:limit]
 
 
 def oldest(reading: Reading, wanted: Wanted, *, limit: int) -> list[Head]:
@@ -85,13 +86,11 @@ def oldest(reading: Reading, wanted: Wanted, *, limit: int) -> list[Head]:
     return [Head(*row) for row in reading.session.connection().execute(query)]
 
 
-def every(reading: Reading, wanted: Wanted) -> Iterator[list[Head]]:
-    """All events that fit, oldest first, some hundreds at a time: as many as there are, never all in memory."""
-    while chunk := oldest(reading, wanted, limit=CHUNK):
-        yield chunk
-        if len(chunk) < CHUNK:
-            return
-        wanted = replace(wanted, after=chunk[-1].place)
+def by_type(wanted: Wanted) -> tuple[Wanted, ...]:
+    """The same question of each of its types alone."""
+    if wanted.types is None or len(wanted.types) == 1:
+        return (wanted,)
+    return tuple(replace(wanted, types=(one,)) for one in wanted.types)
 
 
 def head_of_event(reading: Reading, event_id: str) -> Head | None:
