@@ -17,7 +17,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker import problems
-from broker.api import audit_log, batches, considerations, health, oauth, reviews, searches, statistics, witnesses
+from broker.api import (
+    audit,
+    audit_log,
+    batches,
+    considerations,
+    health,
+    oauth,
+    reviews,
+    searches,
+    statistics,
+    witnesses,
+)
 from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
 from broker.web import front
@@ -32,6 +43,8 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     audit_log.public,
     audit_log.router,
+    audit.router,
+    audit.fhir_router,
     witnesses.router,
     batches.router,
     searches.router,

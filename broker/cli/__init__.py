@@ -20,6 +20,7 @@ from broker.cli import (
     keys,
     linkage,
     nights,
+    reports,
     restrictions,
     serving,
     statistics,
@@ -45,7 +46,7 @@ agreements.app.command("lint")(analysis.lint_estate)
 for name, noun in {
     "agencies": agencies, "agreements": agreements, "restrictions": restrictions, "batches": batches,
     "linkage": linkage, "keys": keys,
-    "statistics": statistics, "witnesses": witnesses,
+    "statistics": statistics, "witnesses": witnesses, "reports": reports,
 }.items():  # fmt: skip
     app.add_typer(noun.app, name=name)
 

@@ -63,6 +63,11 @@ def dicom_types(code: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in OPS if _type_of(name, OPS[name])[0] == code))
 
 
+def types_of_outcome(outcome: str) -> tuple[str, ...]:
+    """The types of events of an outcome, for a search by `outcome`."""
+    return tuple(sorted(name for name in OPS if outcome_of(name) == outcome))
+
+
 def outcome_of(event_type: str) -> str:
     """FHIR's outcome: 0 success, 4 minor failure (refused), 8 serious failure."""
     ending = event_type.partition(".")[2]

@@ -13,8 +13,8 @@ from audit.events import SectionName
 from broker import clock
 from broker.errors import NotFound
 from broker.keys import Keys
-from broker.reports.looking import OPEN_SECTIONS, bodies, listed
-from broker.reports.table import About, OpenedEvent, Period
+from broker.reports.looking import OPEN_SECTIONS
+from broker.reports.table import About, OpenedEvent, Period, open_event
 from broker.store import Store
 from broker.store.log_search import Head, Wanted, by_type, oldest
 from broker.trail import Trail
@@ -69,11 +69,7 @@ class Source:
 
     def opened(self, head: Head, show: Sequence[SectionName] = OPEN_SECTIONS) -> OpenedEvent:
         """One event, opened; of an erased one the columns alone."""
-        try:
-            sections = bodies(self.trail, head.event_id, show)
-        except NotFound:
-            sections = {}
-        return OpenedEvent(event=listed(head), log=head.log_id, index=head.seq, sections=sections)
+        return open_event(self.trail, head, show)
 
     def beside(self, event_id: str, name: str) -> Any:
         """The JSON that was sealed beside an event, or None if it was erased or never there."""

@@ -21,6 +21,7 @@ from broker import clock
 from broker.callers import Caller
 from broker.errors import Malformed, NotFound
 from broker.reports.looking import LoggedEvent, bodies, check_reader, check_reason, instant, listed, note
+from broker.reports.table import OpenedEvent, open_event
 from broker.store import Reading, Store
 from broker.store.agencies import AgencyRow
 from broker.store.log_search import Wanted, flags_of, head_of_event, is_known, newest
@@ -161,6 +162,13 @@ def found(
         found=tuple(_found(trail, listed(head), flags.get(head.event_id, ())) for head in heads),
         next=heads[-1].event_id if more else None,
     )
+
+
+def opened(store: Store, trail: Trail, page: LogSearch) -> list[OpenedEvent]:
+    """The events of a page of a recorded search, opened but for `detail`."""
+    with store.reading() as reading:
+        heads = [head for one in page.events if (head := head_of_event(reading, one.event_id))]
+    return [open_event(trail, head) for head in heads]
 
 
 def _found(trail: Trail, event: LoggedEvent, flags: tuple[str, ...]) -> FoundEvent:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from audit.events import Json
-from broker.errors import Malformed
-from broker.reports.looking import LoggedEvent
+from audit.events import Json, SectionName
+from broker.errors import Malformed, NotFound
+from broker.reports.looking import OPEN_SECTIONS, LoggedEvent, bodies, listed
+from broker.store.log_search import Head
+from broker.trail import Trail
 
 LONDON: Final = ZoneInfo("Europe/London")
 Cell: TypeAlias = "str | int | bool | datetime | date | tuple[str, ...] | None"
@@ -72,6 +74,15 @@ class OpenedEvent:
         """Who received something."""
         found = self.sections.get("recipients")
         return tuple(one for one in found if isinstance(one, Mapping)) if isinstance(found, list | tuple) else ()
+
+
+def open_event(trail: Trail, head: Head, show: Sequence[SectionName] = OPEN_SECTIONS) -> OpenedEvent:
+    """One event, opened; of an erased one the columns alone."""
+    try:
+        sections = bodies(trail, head.event_id, show)
+    except NotFound:
+        sections = {}
+    return OpenedEvent(event=listed(head), log=head.log_id, index=head.seq, sections=sections)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,11 @@ WRITES: Final[Mapping[str, tuple[str, ...]]] = {
     "GET /log/{event}": ("audit.searched",),
     "GET /log/{event}/opening": ("audit.searched",),
     "GET /audit/events/{event_id}/opening": ("audit.searched",),
+    "GET /audit/events/{event_id}": ("audit.searched",),
+    "GET /audit/events": ("audit.searched",),
+    "POST /audit/searches": ("audit.searched",),
+    "POST /audit/exports": ("audit.exported",),
+    "GET /fhir/AuditEvent": ("audit.searched",),
 }
 """What one call of each route that discloses, decides or opens something writes; each is made below."""
 
@@ -44,6 +49,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "GET /audit/policy": "public keys", "GET /audit/witnesses": "public: sizes and times",
     "GET /audit/consistency": "public: hashes",
     "GET /audit/events/{event_id}/proof": "of an event the caller was part in: hashes",
+    "GET /audit/searches/{search}": "a page of a search that was recorded", "GET /audit/reports": "a closed list",
     f"POST {BATCHES}": "opens an upload", f"PUT {BATCHES}/{{batch}}/{{table}}/chunks/{{number}}": "part of an upload",
     f"GET {BATCHES}/{{batch}}": "counts of one's own upload",
     f"POST {BATCHES}/{{batch}}/commit": "submission.received: held in tests/broker/test_submissions.py",
@@ -150,11 +156,23 @@ def test_information_governance_writes_its_events_and_no_other(site: TestClient)
         ("POST /log", "/log"), ("POST /log/{event}/detail", f"/log/{event}/detail"),
         ("GET /log/{event}", f"/log/{event}"), ("GET /log/{event}/opening", f"/log/{event}/opening"),
         ("GET /audit/events/{event_id}/opening", f"/audit/events/{event}/opening"),
+        ("GET /audit/events/{event_id}", f"/audit/events/{event}"),
+        ("GET /audit/events", "/audit/events?purpose=integrity"),
+        ("GET /fhir/AuditEvent", "/fhir/AuditEvent?purpose=integrity"),
     ):  # fmt: skip
         before = broker.trail.advance_pending()
         form = {"csrf": csrf, "reason": "lawfulness"}
         answer = site.post(path, data=form) if name.startswith("POST") else site.get(path)
         assert answer.status_code in (200, 303), answer.text
+        assert written(broker, before) == WRITES[name], name
+    days = {"first": "2026-11-01", "last": "2026-11-30"}
+    for name, path, body in (
+        ("POST /audit/searches", "/audit/searches", {"purpose": "lawfulness"}),
+        ("POST /audit/exports", "/audit/exports", {"purpose": "lawfulness", "report": "R1", **days}),
+    ):
+        before = broker.trail.advance_pending()
+        answer = site.post(path, json=body, headers={"X-CSRF-Token": csrf})
+        assert answer.status_code == 201, answer.text
         assert written(broker, before) == WRITES[name], name
 
 
