@@ -49,7 +49,7 @@ def postgres_server() -> Iterator[str]:
         server = subprocess.Popen([binaries() / "postgres", "-D", where / "data", "-k", where, *options], **quiet)
         try:
             address = f"host={where} user=postgres dbname=postgres"
-            _wait_for(address, server)
+            wait_for(address, server)
             yield address
         finally:
             server.send_signal(signal.SIGINT)  # fast: SIGTERM would wait for pooled connections
@@ -79,7 +79,8 @@ def a_database(server: str, *, template: str = "template1", keep: bool = False) 
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+def wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+    """Return once the server answers; fail if it ends, or does not in ten seconds."""
     for _ in range(200):
         if server.poll() is not None:
             pytest.fail("PostgreSQL did not start", pytrace=False)

@@ -1,0 +1,267 @@
+"""The log under load: writers on PostgreSQL at a steady disk, and an audited read beside the same read with no audit.
+
+Every fsync is made to take the same time (`steady_disk`), so the figures are of the code.  The writers and the servers
+are processes of their own; the two servers of a pair are asked in turn, five times each, and the median is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.benchmarks.sizes import sized
+from tests.benchmarks.steady_disk import environment, postgres
+from tests.postgres import a_database
+
+TOPIC = "audit"
+ORIGIN = "broker.example/audit/2026"
+WRITERS, PROCESSES = 16, 2
+SECONDS = sized(15, 2)
+ROUNDS, ROUND_SECONDS = sized(5, 1), sized(4, 1)
+CALLERS = 16
+AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
+
+Row = dict[str, object]
+
+
+def rows() -> Iterator[Row]:
+    """The rows of `make bench ONLY=log_throughput`."""
+    yield from _appends(2_000)
+    for microseconds, goal in ((0, 0.35), (5_000, 0.3)):
+        yield from _audited_reads(microseconds, goal)
+
+
+# --- Writers ---------------------------------------------------------------------------------------------------------
+
+
+def _appends(microseconds: int) -> Iterator[Row]:
+    with postgres(microseconds) as server, a_database(server) as url, tempfile.TemporaryDirectory() as home:
+        _installed(url, Path(home))
+        command = [sys.executable, "-m", "tests.benchmarks.log_throughput", "write", url, home]
+        started = [
+            subprocess.Popen(command, env=environment(microseconds), stdout=subprocess.PIPE, text=True)
+            for _ in range(PROCESSES)
+        ]
+        told = [json.loads(process.communicate()[0]) for process in started]
+    disk = f"fsync {microseconds / 1000:g} ms"
+    commits = sorted(one for each in told for one in each["commits"])
+    answers = sorted(one for each in told for one in each["answers"])
+    rate = len(answers) / SECONDS
+    spent = sum(each["cpu"] for each in told) / len(answers)
+    yield _limit(f"events a second, {WRITERS} writers, PostgreSQL, {disk}: committed, sequenced, signed, receipt in hand "
+                 f"({spent * 1e3:.2f} ms of the writers' CPU each)", rate, 1_000, "/s", rate >= 1_000)  # fmt: skip
+    late = _at(commits, 0.99)
+    yield _limit(
+        f"append (act and event committed), p99, the same run (p50 {_at(commits, 0.5):.1f})", late, 50, "ms", late < 50
+    )
+    yield _limit("receipt in hand, p99, the same run", _at(answers, 0.99), None, "ms", None)
+
+
+def _write(url: str, home: Path) -> None:
+    """One process of writers: each commits an act with its event and waits for its receipt."""
+    from broker.store.sessions import SpentTokenRow
+    from broker.trail import new_event_id
+    from tests.builders_log import an_event
+
+    store, trail = _trail(url, home)
+    commits: list[float] = []
+    answers: list[float] = []
+    until = time.monotonic() + SECONDS
+
+    def work() -> None:
+        while time.monotonic() < until:
+            began = time.perf_counter()
+            event = an_event(0, id=new_event_id())
+            with store.transaction() as tx:
+                tx.add(SpentTokenRow(issuer="w", use="w", jti_sha256=event.id, expires_at=AT))
+                entry = trail.record(tx, event, about=["person-1"])
+            commits.append(1e3 * (time.perf_counter() - began))
+            trail.receipt(entry)
+            answers.append(1e3 * (time.perf_counter() - began))
+
+    spent = time.process_time()
+    threads = [threading.Thread(target=work) for _ in range(WRITERS // PROCESSES)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    spent = time.process_time() - spent
+    trail.stop()
+    print(json.dumps({"commits": commits, "answers": answers, "cpu": spent}))
+
+
+# --- Reads -----------------------------------------------------------------------------------------------------------
+
+
+def _audited_reads(microseconds: int, goal: float) -> Iterator[Row]:
+    measured: dict[str, list[float]] = {"audited": [], "bare": [], "constant": []}
+    with postgres(microseconds) as server, a_database(server) as url, tempfile.TemporaryDirectory() as home:
+        _installed(url, Path(home))
+        with _server(url, home, microseconds) as port:
+            for _ in range(ROUNDS):
+                for kind, rates in measured.items():
+                    rates.append(_asked(port, kind))
+    rate, bare, constant = (statistics.median(measured[kind]) for kind in ("audited", "bare", "constant"))
+    disk = f"fsync {microseconds / 1000:g} ms" if microseconds else "fsync at once"
+    spread = f"ratios {min(map(_ratio, measured['audited'], measured['bare'])):.2f} to {max(map(_ratio, measured['audited'], measured['bare'])):.2f}"
+    for name, peer, at_least in (
+        ("the same read, bare FastAPI", bare, goal),
+        ("FastAPI that reads nothing", constant, None),
+    ):
+        ratio = rate / peer
+        yield {
+            "claim": f"audited read, {CALLERS} callers, PostgreSQL, {disk} ({spread})", "ours": rate, "peer": peer,
+            "peer_name": name, "ratio": ratio, "goal": at_least, "held": None if at_least is None else ratio >= at_least,
+            "unit": "/s",
+        }  # fmt: skip
+
+
+def _ratio(ours: float, peer: float) -> float:
+    return ours / peer
+
+
+@contextmanager
+def _server(url: str, home: str, microseconds: int) -> Iterator[int]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    command = [sys.executable, "-m", "tests.benchmarks.log_throughput", "serve", url, home, str(port)]
+    process = subprocess.Popen(command, env=environment(microseconds))
+    try:
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def _serve(url: str, home: Path, port: int) -> None:
+    """One server with the same read three times: audited, bare, and answering without a look at the database."""
+    import uvicorn
+    from fastapi import FastAPI
+
+    from broker.store.agencies import AgencyRow
+    from broker.trail import new_event_id
+    from tests.builders_log import an_event
+
+    store, trail = _trail(url, home)
+    app = FastAPI(telemetry={"tracing": False, "logs": False})
+
+    def answer() -> dict[str, object]:
+        with store.reading() as reading:
+            return {"agencies": [row.id for row in reading.all(AgencyRow, order=["id"])]}
+
+    @app.get("/bare")
+    def bare() -> dict[str, object]:
+        return answer()
+
+    @app.get("/constant")
+    def constant() -> dict[str, object]:
+        return {"agencies": []}
+
+    @app.get("/audited")
+    def audited() -> dict[str, object]:
+        found = answer()
+        event = an_event(0, id=new_event_id())
+        with store.transaction() as tx:
+            entry = trail.record(tx, event, about=["person-1"])
+        return found | {"receipt": trail.receipt(entry).to_json()}
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
+
+
+def _asked(port: int, kind: str) -> float:
+    """Answers a second with so many callers; the callers are a process of their own."""
+    command = [sys.executable, "-m", "tests.benchmarks.log_throughput", "ask", str(port), kind]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def _ask(port: int, kind: str) -> None:
+    import http.client
+
+    until = time.monotonic() + ROUND_SECONDS
+    counts = [0] * CALLERS
+
+    def work(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        while time.monotonic() < until:
+            connection.request("GET", f"/{kind}")
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200, answer.status
+            counts[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(CALLERS)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(sum(counts) / (time.monotonic() - began))
+
+
+# --- Both ------------------------------------------------------------------------------------------------------------
+
+
+def _installed(url: str, home: Path) -> None:
+    from broker.keys import Keys
+    from broker.store import Store, migrate
+
+    Keys.make(home / "keys")
+    store = Store(url)
+    migrate.upgrade(store)
+    store.close()
+    _trail(url, home)[1].stop()
+
+
+def _trail(url: str, home: Path):
+    from broker.keys import Keys
+    from broker.store import Store
+    from broker.trail import Trail, open_for_writing
+
+    store, keys = Store(url), Keys.load(home / "keys")
+    trail = Trail(store, keys, open_for_writing(store, keys, home / "signer" / "state.json", ORIGIN))
+    trail.start()
+    return store, trail
+
+
+def _at(ordered: list[float], share: float) -> float:
+    return ordered[int(share * (len(ordered) - 1))]
+
+
+def _limit(claim: str, ours: float, limit: float | None, unit: str, held: bool | None) -> Row:
+    return {"claim": claim, "ours": ours, "peer": limit, "peer_name": None if limit is None else "the limit",
+            "ratio": None if limit is None else ours / limit, "goal": None if limit is None else f"{limit:,} {unit}",
+            "held": held, "unit": unit}  # fmt: skip
+
+
+def main(arguments: list[str]) -> None:
+    """A process of this benchmark's own."""
+    match arguments:
+        case ["write", url, home]:
+            _write(url, Path(home))
+        case ["serve", url, home, port]:
+            _serve(url, Path(home), int(port))
+        case ["ask", port, kind]:
+            _ask(int(port), kind)
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    main(sys.argv[1:])
