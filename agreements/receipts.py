@@ -195,11 +195,15 @@ def _entitled(document: Document) -> Iterable[str]:
     return document.parties if isinstance(document, Agreement) else (document.owner,)
 
 
+def source_of(receipt: Mapping[str, Any]) -> str:
+    """Whose information a full receipt is about, as it says; its signature is not verified."""
+    return str(_stated(receipt)["source"])
+
+
 def past_decisions(receipt: Mapping[str, Any]) -> tuple[PastDecision, ...]:
     """What a full receipt says was decided, record by record.  Its signature is not verified: that is `replay`'s, and
     the broker reads back what it sealed itself."""
-    payload = receipt["payload"]
-    body = _load(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    body = _stated(receipt)
     request, at = _parse_request(body["request"]), _instant(body["at"])
     return tuple(
         PastDecision(
@@ -334,6 +338,11 @@ def _parse_facts(body: Mapping[str, Any]) -> Facts:
             for category, several in body["held"].items()
         },
     )
+
+
+def _stated(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    payload = receipt["payload"]
+    return _load(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
 
 
 def _load(payload: bytes) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import rfc8785
+
 from agreements import VOCABULARY, Agreement, Snapshot
 from agreements.agreement import Document, Period
 from agreements.analysis import Difference, alone, diff, succession, with_candidate
@@ -18,15 +20,16 @@ from agreements.analysis.boxes import EVER
 from agreements.analysis.lint import Remark, lint
 from agreements.analysis.usage import NearMiss, Unused, near_misses, since, unused
 from agreements.analysis.whatif import Changes, what_if
-from agreements.receipts import PastDecision, past_decisions
+from agreements.receipts import PastDecision, past_decisions, source_of
 from audit.events import Event, Json
 from broker import clock, register
 from broker.documents import read_alone, umbrellas_of
 from broker.errors import NotFound
 from broker.store import Reading, Store
 from broker.store.agencies import AgencyRow
+from broker.store.documents import AgreementRow
 from broker.store.items import categories_held
-from broker.store.log import decisions_since
+from broker.store.log import BlobRow, decisions_since
 from broker.trail import Trail, Who, new_event_id
 
 
@@ -39,7 +42,7 @@ class Candidate:
 
     @classmethod
     def of(cls, source: bytes, umbrellas: Sequence[bytes] = ()) -> Candidate:
-        """Read from TOML.  Raises BadAgreement."""
+        """Read from TOML; what it stands under must be among `umbrellas`.  Raises BadAgreement."""
         document = read_alone(source, umbrellas)
         pinned = document.under.digest if isinstance(document, Agreement) and document.under else None
         above = [one for one in umbrellas_of(umbrellas) if one.digest == pinned]
@@ -80,6 +83,32 @@ def candidate_of(reading: Reading, ref: str) -> Candidate:
     document = register.document_of(reading, row)
     above = register.document_of(reading, register.document_row(reading, row.under)) if row.under else None
     return Candidate(document=document, umbrella=above if isinstance(above, Agreement) else None)
+
+
+def umbrellas_here(reading: Reading) -> list[bytes]:
+    """The texts of all umbrellas of the register: a draft may stand under one of them."""
+    return [row.document for row in reading.all(AgreementRow, kind="umbrella", order=("ref",))]
+
+
+def receipts_of(store: Store, trail: Trail, event_id: str, *, who: Who, at: datetime) -> dict[str, bytes]:
+    """The full decision receipts that were sealed beside an event, by the source that each is of.
+
+    They say what was hidden and why: for that source, for information governance and for courts.
+    Raises NotFound if the event is none or decided nothing, and LogUnavailable, having read nothing, if that can't be
+    recorded.
+    """
+    with store.reading() as reading:
+        names = sorted(row.name for row in reading.all(BlobRow, event_id=event_id))
+    names = [name for name in names if name.partition("/")[0] in ("decision", "decisions")]
+    if not names:
+        raise NotFound("there is no decision receipt beside such an event, or it was erased")
+    _record(store, trail, {"searched": "receipts", "event": event_id}, None, who, at)
+    found: dict[str, bytes] = {}
+    for name in names:
+        sealed = trail.blob(event_id, name)
+        for jws in json.loads(sealed) if name == "decisions" else [json.loads(sealed)]:
+            found[source_of(jws)] = rfc8785.dumps(jws)
+    return found
 
 
 def replay_past(

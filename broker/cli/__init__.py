@@ -38,6 +38,7 @@ app = typer.Typer(
 for command in (serving.init, serving.migrate, serving.serve, nights.nightly, nights.relink):
     app.command()(command)
 agreements.app.command("export")(export.export_documents)
+agreements.app.command("receipts")(export.write_receipts)
 agreements.app.command("draft")(export.draft_agreement)
 agreements.app.command("diff")(analysis.diff_documents)
 agreements.app.command("who-can-see")(analysis.who_can_see)

@@ -57,6 +57,7 @@ def diff_documents(
 
     Two files need no database; each counts as signed by all its parties, and of two versions the second replaces the
     first from its own first day.  With A alone: what would change here if A were signed by all and put in force now.
+    Beside the register, its umbrellas need not be given.
 
     Exit codes: 0 nothing changes; 1 something does; 2 wrong usage; 3 a document or the database can't be read.
     """
@@ -71,7 +72,7 @@ def diff_documents(
 
                 def candidate(name: str) -> Candidate:
                     if _is_file(name):
-                        return _candidate(Path(name), above)
+                        return _candidate(Path(name), above or analysing.umbrellas_here(reading))
                     return analysing.candidate_of(reading, name)
 
                 if after is None:
@@ -131,6 +132,7 @@ def what_if(
     """Say exactly which past questions a document would have answered otherwise, had it been in force.
 
     Every question of a family view, granted or refused, is decided again from its receipt.  Looking is itself logged.
+    Umbrellas of the register need not be given.
 
     Exit codes: 0 none; 1 some; 2 wrong usage; 3 a document, the database or the log can't be read.
     """
@@ -138,10 +140,11 @@ def what_if(
         from agreements.agreement import london_midnight
         from broker import analysing, clock
 
-        if _is_file(candidate):
-            draft = _candidate(Path(candidate), [bytes_of(path) for path in umbrella or ()])
-        else:
-            with broker.store.reading() as reading:
+        above = [bytes_of(path) for path in umbrella or ()]
+        with broker.store.reading() as reading:
+            if _is_file(candidate):
+                draft = _candidate(Path(candidate), above or analysing.umbrellas_here(reading))
+            else:
                 draft = analysing.candidate_of(reading, candidate)
         changes = analysing.replay_past(
             broker.store, broker.trail, draft, after=london_midnight(since.date()) if since else None,

@@ -22,7 +22,9 @@ from broker.cli.shared import (
     fail,
     json_of,
     open_broker,
+    operator_of,
     say,
+    staff_id,
 )
 
 if TYPE_CHECKING:
@@ -127,6 +129,40 @@ def draft_agreement(
         except RuleRefused as refused:
             fail(str(refused), FINDING, as_json)
         _write({"": text}, out, as_json)
+
+
+def write_receipts(
+    event: Annotated[
+        str, typer.Argument(metavar="EVENT", help="The event's id: a view's receipt and `what-if` tell it.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The folder where <event>.<source>.json goes, one a source.")],
+    by: Annotated[str, typer.Option("--by", help="Your staff id: the log keeps who took them out.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the full decision receipts of one question: what `auditor replay FOLDER BUNDLE` decides again.
+
+    One a source.  They hold what was known of each record and what was hidden: they are for that source, for
+    information governance and for courts, and that they were taken out is in the log first.
+
+    Exit codes: 0 written; 1 no such event, or nothing was decided in it; 2 wrong usage; 3 the database, the log or the
+    folder can't be reached.
+    """
+    with answering(as_json), open_broker(config) as broker:
+        from broker import analysing, clock
+
+        who = operator_of(broker, staff_id(by, as_json))
+        found = analysing.receipts_of(broker.store, broker.trail, event, who=who, at=clock.now())
+        written = []
+        for source, receipt in sorted(found.items()):
+            path = out / f"{event}.{source}.json"
+            try:
+                out.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.write_bytes(receipt)
+            except OSError as wrong:
+                raise Unreadable(f"{path} can't be written: {wrong.strerror}") from None
+            written.append({"source": source, "out": str(path)})
+        say(as_json, written, "\n".join(f"written to {one['out']}" for one in written))
 
 
 def _chosen(document: str | None, umbrellas: list[Path], config: Path | None) -> Chosen:

@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from agreements import Mode
+from audit.cli import auditor
 from broker import analysing, clock
 from broker.analysing import Candidate
 from broker.cli import app
-from broker.errors import BadAgreement
+from broker.errors import BadAgreement, NotFound
 from broker.store.log import EventRow
 from tests.builders import COUNCIL, POLICE
 from tests.builders_area import AGREEMENTS, ANALYST, DECIDER, MORNING, OPERATOR, Area, Clock, the_time
@@ -243,14 +244,46 @@ def test_an_operator_holds_a_draft_against_what_was_asked_here(
     assert run("what-if", "northshire-mash@3.0.0", "--config", config)[0] == 0
     assert run("what-if", draft, "--umbrella", UMBRELLA, "--config", config, "--since", "2026-11-23")[0] == 0
     assert run("what-if", "nobody@1.0.0", "--config", config)[0] == 1
-    assert run("what-if", draft, "--config", config)[0] == 3
+    assert run("what-if", draft, "--config", config)[0] == 1  # the register holds the umbrella
+
+
+def test_an_auditor_decides_again_the_receipts_that_an_officer_took_out(
+    config: Path, asked: tuple[Area, dict[str, str]], tmp_path: Path
+) -> None:
+    event, folder, bundle = asked[1]["screened"], tmp_path / "receipts", tmp_path / "bundle.json"
+    code, told = run("receipts", event, "--out", folder, "--by", "ig-1", "--config", config, "--json")
+    assert code == 0 and {one["source"] for one in json.loads(told)} >= {COUNCIL, POLICE}
+    assert run("export", "--bundle", "--out", bundle, "--config", config)[0] == 0
+    again = CliRunner().invoke(auditor, ["replay", str(folder), str(bundle), "--json"])
+    assert again.exit_code == 0 and json.loads(again.output)["receipts"] == len(json.loads(told))
+    assert run("export", "--to", "keys", "--out", tmp_path / "keys.json", "--config", config)[0] == 0
+    trusting = ["replay", str(folder), str(bundle), "--keys", str(tmp_path / "keys.json")]
+    assert CliRunner().invoke(auditor, trusting).exit_code == 0
+    assert run("receipts", "0" * 32, "--out", folder, "--by", "ig-1", "--config", config)[0] == 1
+    assert run("receipts", event, "--out", folder, "--by", "a name", "--config", config)[0] == 2
+    assert run("receipts", event, "--out", bundle, "--by", "ig-1", "--config", config)[0] == 3
+
+
+def test_that_receipts_were_taken_out_is_in_the_log_with_who_did(asked: tuple[Area, dict[str, str]]) -> None:
+    area, events = asked
+    broker, who = area.broker, {"person": "ig-1", **OPERATOR}
+    analysing.receipts_of(broker.store, broker.trail, events["again"], who=who, at=clock.now())
+    with broker.store.reading() as reading:
+        (newest,) = reading.all(EventRow, type="audit.searched", order=("-seq",), limit=1)
+    opened = broker.trail.opening(newest.event_id, show=("what", "who"))
+    what: Any = opened.body("what")
+    said: Any = opened.body("who")
+    assert (what["searched"], what["event"], said["person"]) == ("receipts", events["again"], "ig-1")
+    with pytest.raises(NotFound):
+        analysing.receipts_of(broker.store, broker.trail, newest.event_id, who=who, at=clock.now())
 
 
 def test_an_operator_asks_the_register_what_it_means(config: Path, draft: Path) -> None:
     code, told = run("diff", draft, "--umbrella", UMBRELLA, "--config", config)
     assert code == 1 and told.startswith("no longer: ") and "from 22 November 2026" in told
     assert run("diff", "northshire-mash@3.0.0", "--config", config) == (0, "Nothing changes.\n")
-    code, told = run("diff", "northshire-mash@3.0.0", draft, "--umbrella", UMBRELLA, "--config", config)
+    assert run("diff", draft, "--config", config)[1] == told
+    code, told = run("diff", "northshire-mash@3.0.0", draft, "--config", config)
     assert code == 1 and "education.attendance" in told
     code, told = run("who-can-see", "--org", POLICE, "--category", "health.not_brought", "--config", config)
     assert code == 0 and "northshire-mash@3.0.0#screen-index" in told
