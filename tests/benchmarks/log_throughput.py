@@ -53,7 +53,7 @@ def _appends(microseconds: int) -> Iterator[Row]:
             subprocess.Popen(command, env=environment(microseconds), stdout=subprocess.PIPE, text=True)
             for _ in range(PROCESSES)
         ]
-        told = [json.loads(process.communicate()[0]) for process in started]
+        told = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
     disk = f"fsync {microseconds / 1000:g} ms"
     commits = sorted(one for each in told for one in each["commits"])
     answers = sorted(one for each in told for one in each["answers"])
