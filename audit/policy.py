@@ -104,17 +104,22 @@ class Policy:
         that does not verify counts for nothing, so that nobody can spoil a note by adding one.
         """
         self.signed_by_log(signed)
-        cosigned: dict[str, int] = {}
+        cosigned = self.cosigned(signed)
+        if self.quorum is not None and not self._witnessed(self.quorum, cosigned):
+            raise QuorumMissing(f"{len(cosigned)} of {len(self.witnesses)} witnesses signed, which is no quorum")
+        return Accepted(signed.checkpoint, cosigned)
+
+    def cosigned(self, signed: SignedCheckpoint) -> dict[str, int]:
+        """When each witness of the policy signed that did, in unix seconds; whether they are a quorum is not said."""
+        found: dict[str, int] = {}
         for name, key in self.witnesses.items():
             try:
                 at = signed.cosigned_at(key)
             except NoteInvalid:
                 continue
             if at is not None:
-                cosigned[name] = at
-        if self.quorum is not None and not self._witnessed(self.quorum, cosigned):
-            raise QuorumMissing(f"{len(cosigned)} of {len(self.witnesses)} witnesses signed, which is no quorum")
-        return Accepted(signed.checkpoint, cosigned)
+                found[name] = at
+        return found
 
     def _witnessed(self, name: str, cosigned: Mapping[str, int]) -> bool:
         group = self.groups.get(name)

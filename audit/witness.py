@@ -43,6 +43,7 @@ from audit.policy import Policy
 from audit.signer import replace_file
 
 MAX_PROOF: Final = 63
+FORGOTTEN: Final = 500  # what the key cosigned last can't be read
 SIZE_TYPE: Final = "text/x.tlog.size"
 TEXT_TYPE: Final = "text/plain; charset=utf-8"
 _OLD: Final = re.compile(r"old (0|[1-9][0-9]{0,14})")
@@ -192,13 +193,13 @@ class Witness:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError):
-            raise Refused(500, "what the key cosigned last can't be read") from None
+            raise Refused(FORGOTTEN, "what the key cosigned last can't be read") from None
         try:
             kept = SignedCheckpoint.parse(note)
             if kept.checkpoint.origin != origin or kept.cosigned_at(self.key.verifier) is None:
-                raise Refused(500, "what the key cosigned last is of another log or key")
+                raise Refused(FORGOTTEN, "what the key cosigned last is of another log or key")
         except NoteInvalid:
-            raise Refused(500, "what the key cosigned last was changed") from None
+            raise Refused(FORGOTTEN, "what the key cosigned last was changed") from None
         return kept
 
     def cosign(self, signed: SignedCheckpoint, proof: Callable[[int], Sequence[bytes]], *, at_s: int) -> Signature:

@@ -361,9 +361,9 @@ def test_a_kept_state_that_no_log_of_the_policy_signed_proves_nothing(who: Audit
 def test_an_old_checkpoint_served_again_is_stale_beyond_the_age_asked_for_19(
     who: Auditor, honest: ALog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.cli._now_s", lambda: START_S + SIZE + 1800)
+    monkeypatch.setattr("audit.cli.shared.now_s", lambda: START_S + SIZE + 1800)
     assert who.run("consistency", "--max-age", "1h").exit_code == FINE
-    monkeypatch.setattr("audit.cli._now_s", lambda: START_S + SIZE + 3600)
+    monkeypatch.setattr("audit.cli.shared.now_s", lambda: START_S + SIZE + 3600)
     kept = who.state.read_text()
     assert who.run("consistency", "--max-age", "1h").exit_code == STALE
     assert who.state.read_text() == kept
@@ -422,7 +422,8 @@ def test_the_first_consistency_keeps_the_state_and_json_says_what_was_seen(who: 
     result = who.run("consistency", "--json")
     assert result.exit_code == FINE
     assert json.loads(result.output) | {"root": "-"} == {
-        "command": "consistency", "exit": 0, "origin": ORIGIN, "size": SIZE, "root": "-", "cosigned": {}, "grown_from": None,
+        "command": "consistency", "exit": 0, "origin": ORIGIN, "size": SIZE, "root": "-", "cosigned": {}, "witnessed": None,
+        "grown_from": None,
     }  # fmt: skip
     assert who.state.exists()
 
