@@ -76,10 +76,10 @@ def _document(body: dict[str, Any], umbrellas: Iterable[Agreement], vocabulary: 
     try:
         text = model.model_validate(body)
     except ValidationError as error:
-        raise DocumentRefused(faults(error)) from None
+        raise DocumentRefused(faults(error, model)) from None
     if isinstance(text, AgreementText):
         umbrella = next((one for one in umbrellas if one.ref == text.under), None)
-        if findings := list(of_agreement(text, umbrella, vocabulary)):
+        if findings := list(dict.fromkeys(of_agreement(text, umbrella, vocabulary))):
             raise DocumentRefused(findings)
         return agreement(text, body, umbrella, vocabulary)
     assert isinstance(text, RestrictionText)

@@ -8,13 +8,17 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from agreements.document import text
 
 LARGEST: Final = 256 * 1024
 LARGEST_INTEGER: Final = 2**53 - 1
+LONGEST_TERM: Final = 64
 _BIDIRECTIONAL: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -65,7 +69,7 @@ def parsed(source: bytes | str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (line \d+, column \d+|end of document)\)", str(error))
         message = str(error).split(" (at ")[0]
-        raise refused(place.group(1) if place else "document", f"not TOML: {message}", "correct it there") from None
+        raise refused(place.group(1) if place else "document", f"not TOML: {message}", _mend(raw, place)) from None
     except ValueError:  # of an integer with thousands of digits
         raise refused("document", "a number is too long to be read", "write a shorter one") from None
     except RecursionError:
@@ -73,6 +77,30 @@ def parsed(source: bytes | str) -> dict[str, Any]:
     if findings:
         raise DocumentRefused(findings)
     return body
+
+
+_SLIPS: Final = (
+    (re.compile(r"[\u2018\u2019\u201c\u201d\u201e]"), 'write straight quotes, ", not curly ones'),
+    (re.compile(r"(?<![\d\"'])\d{1,2}[/.]\d{1,2}[/.]\d{2,4}"), "write a day as 2026-04-01"),
+    (re.compile(r"=\s*(True|False|yes|no|TRUE|FALSE|Yes|No)\b"), "write true or false, or a word in quotes"),
+    (re.compile(r"\{[^{}]*$"), "keep all of { ... } on one line, with its closing }"),
+    (re.compile(r"=\s*(,|$)"), "write a value after ="),
+)
+"""What people type that is no TOML, and what to write instead."""
+
+
+def _mend(raw: bytes, place: re.Match[str] | None) -> str:
+    """What to write instead, by the line at which reading stopped and the one before it."""
+    number = re.match(r"line (\d+)", place.group(1)) if place else None
+    lines = raw.decode("utf-8").splitlines()
+    at = int(number.group(1)) if number else len(lines)
+    for line in reversed(lines[max(at - 2, 0) : at]):
+        for slip, fix in _SLIPS:
+            if slip.search(line):
+                return fix
+    return (
+        "look at that line: each is a key, =, and a text in quotes, a number, true, false, a day, [a list] or {a table}"
+    )
 
 
 def _unclean(value: object, path: str) -> Iterator[Finding]:
@@ -117,7 +145,6 @@ def dated(value: Any, key: str = "") -> Any:
 _FIXES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "missing": "write it",
-        "extra_forbidden": "take it out: nobody reads it",
         "string_type": "write a text in quotes",
         "bool_type": "write true or false",
         "int_type": "write a whole number",
@@ -129,15 +156,80 @@ _FIXES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def faults(error: ValidationError) -> Iterator[Finding]:
+_SAID: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "missing": "it must be there",
+        "extra_forbidden": "no such key is read here",
+        "list_type": "a list is due",
+        "string_type": "a text is due",
+        "bool_type": "true or false is due",
+        "int_type": "a whole number is due",
+        "model_type": "a table is due",
+        "too_short": "it is empty",
+        "string_too_short": "it is empty",
+    }
+)
+_FORMS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        text.VERSION: ("a version is three numbers", 'write it as "3.0.0"'),
+        text.SPAN: (
+            "a length of time has one unit",
+            'write it as "P28D" (days), "P6M" (months), "P2Y" or "PT60M" (minutes)',
+        ),
+        text.ID: ("an id is lower-case letters, digits and hyphens", 'write it as "northshire-mash"'),
+        text.REF: ("an id and a version are due", 'write it as "northshire-tier1@2.1.0"'),
+    }
+)
+
+
+def faults(error: ValidationError, model: type[BaseModel]) -> Iterator[Finding]:
     """What pydantic found, each with its place and its fix; never a value."""
     for one in error.errors(include_url=False, include_input=False):
         path = ""
         for step in one["loc"]:
             path = f"{path}[{step}]" if isinstance(step, int) else inside(path, str(step).rstrip("_"))
-        message = one["msg"].removeprefix("Value error, ")
-        due = f"write one of {expected}" if (expected := one.get("ctx", {}).get("expected")) else "write what is due"
-        yield Finding(path or "document", message, _FIXES.get(one["type"], due))
+        context = one.get("ctx", {})
+        message = _SAID.get(one["type"], one["msg"].removeprefix("Value error, "))
+        due = f"write one of {expected}" if (expected := context.get("expected")) else "write what is due"
+        fix = _FIXES.get(one["type"], due)
+        if one["type"] == "extra_forbidden":
+            fix = _other_key(str(one["loc"][-1]), _keys_at(model, one["loc"][:-1]))
+        elif one["type"] == "string_pattern_mismatch":
+            message, fix = _FORMS.get(str(context.get("pattern")), (message, fix))
+        yield Finding(path or "document", message, fix)
+
+
+def _other_key(key: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = nearest(key, names)
+    return f"write {near}, if that is meant" if near else f"the keys here are {', '.join(names)}"
+
+
+def _keys_at(model: type[BaseModel], steps: Iterable[int | str]) -> set[str]:
+    """The keys that the table at a place may have."""
+    here = model
+    for step in steps:
+        fields = {field.alias or name: field for name, field in here.model_fields.items()}
+        inner = _table_in(fields[step].annotation) if isinstance(step, str) and step in fields else None
+        here = inner or here
+    return {field.alias or name for name, field in here.model_fields.items()}
+
+
+def _table_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _table_in(part))), None)
+
+
+def nearest(term: str, known: Iterable[str]) -> str | None:
+    """The known term that was most likely meant; None if none is near."""
+    plain = {_bare(name): name for name in known}
+    found = get_close_matches(_bare(term[:LONGEST_TERM]), plain, n=1, cutoff=0.75)
+    return plain[found[0]] if found else None
+
+
+def _bare(term: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", term.lower())
 
 
 def refused(path: str, message: str, fix: str) -> DocumentRefused:

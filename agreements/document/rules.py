@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from types import MappingProxyType
+from typing import Final
 
 from agreements.agreement import Agreement
 from agreements.document.meaning import span
-from agreements.document.parsing import Finding
+from agreements.document.parsing import LONGEST_TERM, Finding, nearest
 from agreements.document.text import (
     AgreementText,
     AssuranceText,
@@ -20,6 +23,8 @@ from agreements.document.text import (
     disclosed,
 )
 from agreements.vocabulary import RECORD, Mode, Vocabulary
+
+_TERM: Final = re.compile(rf"[A-Za-z0-9_.:-]{{1,{LONGEST_TERM}}}")
 
 
 def of_agreement(text: AgreementText, umbrella: Agreement | None, lists: Vocabulary) -> Iterator[Finding]:
@@ -46,10 +51,14 @@ def of_agreement(text: AgreementText, umbrella: Agreement | None, lists: Vocabul
         yield from _unknown(f"purposes[{index}].code", [purpose.code], set(lists.purposes), "purpose")
     for index, legal in enumerate(text.legal):
         yield from _unknown(f"legal[{index}].purpose", [legal.purpose], set(lists.purposes), "purpose")
-        yield from _unknown(f"legal[{index}].categories", legal.categories, set(lists.shareable), "category")
+        yield from _unknown(
+            f"legal[{index}].categories", legal.categories, set(lists.shareable), "category", aliases=_aliases(lists)
+        )
         yield from _unknown(f"legal[{index}].party", [legal.party], set(parties), "party")
     for index, flow in enumerate(text.flows):
-        yield from _unknown(f"flows[{index}].categories", flow.categories, set(lists.shareable), "category")
+        yield from _unknown(
+            f"flows[{index}].categories", flow.categories, set(lists.shareable), "category", aliases=_aliases(lists)
+        )
         yield from _unknown(f"flows[{index}].source", [flow.source], set(parties), "party")
 
 
@@ -79,7 +88,9 @@ def _period_findings(period: PeriodText, *, choose: bool) -> Iterator[Finding]:
 
 def _holder_findings(where: str, holder: LimitText | RestrictionText, lists: Vocabulary) -> Iterator[Finding]:
     prefix = f"{where}." if where else ""
-    yield from _unknown(f"{prefix}categories", holder.categories, {RECORD, *lists.shareable}, "category")
+    yield from _unknown(
+        f"{prefix}categories", holder.categories, {RECORD, *lists.shareable}, "category", aliases=_aliases(lists)
+    )
     yield from _unknown(f"{prefix}for", holder.for_ or (), set(lists.purposes), "purpose")
     if holder.when is None:
         return
@@ -121,7 +132,7 @@ def _term_findings(
     seen: dict[str, str] = {}
     for mode, names in disclosed(grant):
         allowed = {RECORD, *lists.shareable} if mode is Mode.EXISTENCE else set(lists.shareable)
-        yield from _unknown(f"{where}.disclose.{mode.word}", names, allowed, "category")
+        yield from _unknown(f"{where}.disclose.{mode.word}", names, allowed, "category", aliases=_aliases(lists))
         for name in names:
             if name in seen:
                 yield Finding(f"{where}.disclose.{mode.word}", f"{name} stands under {seen[name]} too", "name it once")
@@ -162,14 +173,17 @@ def _assurance_findings(where: str, grant: GrantText, assured: AssuranceText, li
         yield Finding("assurance.dpia", "a grant needs an impact assessment", "name it")
     if assured.notice is None:
         yield Finding("assurance.notice", "a grant needs a privacy notice", "name it")
-    for mode, names in disclosed(grant):
-        for name in names:
-            if name == RECORD or not lists.categories[name].needs_condition(mode):
-                continue
-            if not grant.basis.condition:
-                yield Finding(f"{where}.basis.condition", f"{name} at {mode.word} needs one", "name the condition")
-            if assured.apd is None:
-                yield Finding("assurance.apd", f"{name} at {mode.word} needs one", "name the policy document")
+    needing = [
+        f"{name} at {mode.word}"
+        for mode, names in disclosed(grant)
+        for name in names
+        if name != RECORD and lists.categories[name].needs_condition(mode)
+    ]
+    if needing and not grant.basis.condition:
+        yield Finding(f"{where}.basis.condition", f"{', '.join(needing)}: it takes one", "name the condition")
+    if needing and assured.apd is None:
+        message = f"{needing[0]} is special category or criminal offence data"
+        yield Finding("assurance.apd", message, "name the appropriate policy document")
 
 
 def _emergency_findings(where: str, grant: GrantText, terms: BreakGlassText, text: AgreementText) -> Iterator[Finding]:
@@ -197,11 +211,24 @@ def _owns(party: PartyText, category: str, lists: Vocabulary) -> bool:
     return category == RECORD or lists.categories[category].sector in party.discloses
 
 
-def _unknown(path: str, given: Sequence[str], known: set[str], what: str) -> Iterator[Finding]:
+def _unknown(
+    path: str, given: Sequence[str], known: set[str], what: str, *, aliases: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Finding]:
+    """Terms that no list holds.  One that no list could hold, by its letters, is not repeated."""
     for term in given:
-        if term not in known:
-            near = ", ".join(sorted(known)[:40])
-            yield Finding(path, f"{term!r} is no {what} that may stand here", f"write one of {near}")
+        if term in known:
+            continue
+        said = f"{term!r}" if _TERM.fullmatch(term) else "what stands there"
+        near = aliases.get(term) or nearest(term, known)
+        meant = f"{near}, if that is meant; else " if near in known else ""
+        yield Finding(
+            path, f"{said} is no {what} that may stand here", f"write {meant}one of {', '.join(sorted(known)[:40])}"
+        )
+
+
+def _aliases(lists: Vocabulary) -> dict[str, str]:
+    """The short names of categories, which tables of the partnership use and documents don't."""
+    return {one.alias: name for name, one in lists.categories.items()}
 
 
 def _twice(ids: Iterable[tuple[str, str]]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -27,10 +27,14 @@ def _unique(values: list[Any]) -> list[Any]:
 
 Day = Annotated[date, BeforeValidator(_exactly_a_day), WithJsonSchema({"type": "string", "format": "date"})]
 Text = Annotated[str, Field(min_length=1, max_length=4000)]
-Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
-Version = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})$")]
-Ref = Annotated[str, Field(pattern=r"^[a-z0-9-]+@[0-9.]+$")]
-Span = Annotated[str, Field(pattern=r"^(P[1-9][0-9]{0,3}[YMD]|PT[1-9][0-9]{0,3}M)$")]
+ID: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+VERSION: Final = r"^(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})$"
+REF: Final = r"^[a-z0-9-]+@[0-9.]+$"
+SPAN: Final = r"^(P[1-9][0-9]{0,3}[YMD]|PT[1-9][0-9]{0,3}M)$"
+Id = Annotated[str, Field(pattern=ID, max_length=64)]
+Version = Annotated[str, Field(pattern=VERSION)]
+Ref = Annotated[str, Field(pattern=REF)]
+Span = Annotated[str, Field(pattern=SPAN)]
 Terms = Annotated[list[str], AfterValidator(_unique), Field(min_length=1)]
 Word = Literal["none", "existence", "status", "summary", "detail"]
 Shown = Literal["existence", "status", "summary", "detail", "aggregate"]

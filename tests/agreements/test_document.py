@@ -100,6 +100,38 @@ def test_all_that_is_wrong_is_found_at_once() -> None:
     assert {finding.path for finding in refused.value.findings} == {"grants[0].for", "grants[1].for"}
 
 
+@pytest.mark.parametrize(
+    ("written", "meant", "path", "fix"),
+    [
+        ('threshold = "L4"', 'treshold = "L4"', "grants[1].given.treshold", "write threshold, if that is meant"),
+        ('"SOCIAL_WORKER"', '"social_worker"', "grants[1].to.roles", "write SOCIAL_WORKER, if that is meant; else one of "),
+        ('"health.cp_is"', '"HE7"', "grants[1].disclose.status", "write health.cp_is, if that is meant; else one of "),
+        ('for = ["S47"]', 'for = ["s.47"]', "grants[2].for", "write S47, if that is meant; else one of "),
+        ('version = "3.0.0"', 'version = "3"', "version", 'write it as "3.0.0"'),
+        ('within = "P28D"', 'within = "28 days"', "grants[1].duties[1].within", 'write it as "P28D" (days), '),
+        ("effective = 2026-04-01", "effective = 01/04/2026", "line 8, column 24", "write a day as 2026-04-01"),
+        ('["S47"]', "[\u201cS47\u201d]", "line 52, column 8", "write straight quotes"),
+        ("public_authority = true", "public_authority = True", "line 11", "write true or false"),
+        ('dpia = "DPIA-2026-014"', "dpia =", "line 9", "write a value after ="),
+        ("basis = {art6", "basis = {\nart6", "line 26", "keep all of { ... } on one line"),
+    ],
+)  # fmt: skip
+def test_a_slip_is_answered_with_what_was_meant(written: str, meant: str, path: str, fix: str) -> None:
+    assert written in TEXT
+    found = check(TEXT.replace(written, meant, 1), umbrellas=[UMBRELLA])
+    assert any(one.path.startswith(path) and one.fix.startswith(fix) for one in found), found
+
+
+def test_what_could_be_no_term_is_not_repeated() -> None:
+    (found,) = check(TEXT.replace('"subject_child"', '"Mary Example, 4 Any Street"', 1), umbrellas=[UMBRELLA])
+    assert found.path == "grants[0].about" and "Mary" not in str(found) and "subject_child" in found.fix
+
+
+def test_a_missing_paper_is_told_once() -> None:
+    found = check(TEXT.replace('dpia = "DPIA-2026-014", ', "", 1), umbrellas=[UMBRELLA])
+    assert [one.path for one in found] == ["assurance.dpia"]
+
+
 def test_the_canonical_form_is_rfc_8785_and_pins_vocabulary_and_umbrella() -> None:
     agreement = mash()
     body = json.loads(agreement.canonical)
