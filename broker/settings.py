@@ -32,6 +32,22 @@ class DemoPerson(BaseModel):
         return self
 
 
+class LogRetention(BaseModel):
+    """How many years the log keeps what events say.  The leaves, and with them every proof, stay."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    contact_years: int = Field(
+        default=6, ge=1, le=100, description="Events about somebody: after the last contact with them,"
+    )
+    until_age: int = Field(default=25, ge=18, le=100, description="or until they are so old, whichever is later.")
+    plain_years: int = Field(default=7, ge=1, le=100, description="Where neither is known.")
+    technical_years: int = Field(
+        default=2, ge=1, le=100, description="Sign-ins, runs of linkage, clocks, late witnesses."
+    )
+    by_type: dict[str, int] = Field(default={}, description="Years for one type of event, whoever it is about.")
+
+
 class Settings(BaseSettings):
     """The broker's configuration.  Built once, handed to `create_app`, never changed."""
 
@@ -73,6 +89,7 @@ class Settings(BaseSettings):
         90, ge=0, description="A night trains a new model beside the one in service after so many days. 0: never."
     )
     query_memory_mb: int = Field(256, description="What DuckDB may use to check one batch.")
+    log_retention: LogRetention = Field(LogRetention(), description="How long the log keeps what events say of people.")
     demo_people: tuple[DemoPerson, ...] = Field((), description="Who may sign in to a demo.")
 
     @classmethod
