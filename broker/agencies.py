@@ -14,7 +14,6 @@ from typing import Any, Final, Literal
 
 from agreements.agreement import LONDON
 from broker.errors import (
-    AgencyNotActive,
     BadSignature,
     Conflict,
     Malformed,
@@ -188,6 +187,22 @@ def set_state(
         return record_change(tx, trail, kind, who, at, agency=agency_id, state=state)
 
 
+def pause_flow(
+    store: Store, trail: Trail, agency_id: str, flow: str, *, paused: bool, who: Who, at: datetime
+) -> EntryRef:
+    """Stop showing what one flow of an agency sent, or show it again; in force with the next decision.
+
+    Its batches come in meanwhile as ever.  Raises UnknownFlow.
+    """
+    with store.transaction() as tx:
+        row = tx.one(AgencyFlowRow, agency=agency_id, flow=flow)
+        if row is None:
+            raise UnknownFlow(f"{agency_id} has no flow {flow}: `broker agencies list` names those there are")
+        row.paused = paused
+        tx.add(row)
+        return record_change(tx, trail, "agency.changed", who, at, agency=agency_id, flow=flow, paused=paused)
+
+
 def revoke_key(store: Store, trail: Trail, kid: str, *, who: Who, at: datetime) -> EntryRef:
     """Revoke one key of an agency, for signing and as client.  Raises NotFound if no key of this name is in use."""
     with store.transaction() as tx:
@@ -198,24 +213,6 @@ def revoke_key(store: Store, trail: Trail, kid: str, *, who: Who, at: datetime) 
             row.revoked_at = at
             tx.add(row)
         return record_change(tx, trail, "key.revoked", who, at, key=kid)
-
-
-def active_agency(reading: Reading, agency_id: str) -> AgencyRow:
-    """An agency that may act.  Raises UnknownAgency, AgencyNotActive."""
-    row = reading.one(AgencyRow, id=agency_id)
-    if row is None:
-        raise UnknownAgency(f"no agency {agency_id} is enrolled")
-    if row.state != "active":
-        raise AgencyNotActive(f"agency {agency_id} is {row.state}")
-    return row
-
-
-def flow_of(reading: Reading, agency_id: str, flow: str) -> AgencyFlowRow:
-    """A flow as registered.  Raises UnknownFlow."""
-    row = reading.one(AgencyFlowRow, agency=agency_id, flow=flow) if _FLOW.fullmatch(flow) else None
-    if row is None:
-        raise UnknownFlow("this agency has no flow of this name")
-    return row
 
 
 def signing_key(reading: Reading, agency_id: str, kid: str) -> bytes:

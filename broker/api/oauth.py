@@ -55,8 +55,8 @@ def token(form: Annotated[dict[str, str], Depends(_form)], broker: BrokerDep, no
         granted = callers.grant_token(broker.store, broker.tokens, form["client_assertion"], at=now)
     except NotSignedIn as refused:
         return _refused("invalid_client", 401, HINTS.get(refused.reason))
-    except AgencyNotActive:
-        return _refused("invalid_client", 401)
+    except AgencyNotActive:  # it has proved who it is: a stranger reads nothing of this
+        return _refused("invalid_client", 401, "the partnership has suspended this agency: ask its operator")
     return Granted(access_token=granted, expires_in=broker.tokens.seconds)
 
 

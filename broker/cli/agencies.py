@@ -1,4 +1,4 @@
-"""`broker agencies`: enrol, shut out, let in, list."""
+"""`broker agencies`: enrol, shut out, let in, pause a flow, list."""
 
 from __future__ import annotations
 
@@ -53,11 +53,32 @@ def revoke(
 
 
 @app.command()
-def resume(
-    agency: Annotated[str, typer.Argument(help="The agency's id.")], config: Config = None, as_json: AsJson = False
+def pause(
+    agency: Annotated[str, typer.Argument(help="The agency's id.")],
+    flow: Annotated[str, typer.Argument(help="One of its flows, as `list` names them.")],
+    config: Config = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Let a suspended agency in again."""
-    _set_state(config, agency, "active", as_json)
+    """Stop showing what one flow of an agency sent, from the next decision on; views say that it is paused.
+
+    Its nightly batches come in as ever, so that it is up to date once it is resumed.  For a feed that has gone wrong:
+    a party stops its disclosures under an agreement with `broker agreements suspend`.
+    """
+    _pause(config, agency, flow, True, as_json)
+
+
+@app.command()
+def resume(
+    agency: Annotated[str, typer.Argument(help="The agency's id.")],
+    flow: Annotated[str | None, typer.Argument(help="A paused flow; without it, the suspended agency.")] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a suspended agency in again, or show what a paused flow sent again."""
+    if flow is not None:
+        _pause(config, agency, flow, False, as_json)
+    else:
+        _set_state(config, agency, "active", as_json)
 
 
 @app.command("list")
@@ -77,6 +98,18 @@ def list_agencies(config: Config = None, as_json: AsJson = False) -> None:
             for row in rows
         )
         say(as_json, listed, words or "No agency is enrolled.")
+
+
+def _pause(config: Path | None, agency: str, flow: str, paused: bool, as_json: bool) -> None:
+    with answering(as_json), open_broker(config) as broker:
+        from broker import agencies, clock
+
+        entry = agencies.pause_flow(
+            broker.store, broker.trail, agency, flow, paused=paused, who=operator_of(broker), at=clock.now()
+        )
+        broker.trail.receipt(entry)
+        told = {"agency": agency, "flow": flow, "paused": paused, "event": entry.event_id}
+        say(as_json, told, f"{agency} {flow} is {'paused' if paused else 'shown again'}.")
 
 
 def _set_state(config: Path | None, agency: str, state: Any, as_json: bool) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from broker import agencies
 from broker.errors import (
-    AgencyNotActive,
     BadSignature,
     Conflict,
     Malformed,
@@ -17,7 +16,7 @@ from broker.errors import (
     WrongState,
 )
 from broker.store import Store
-from broker.store.agencies import AgencyFlowRow, AgencyKeyRow
+from broker.store.agencies import AgencyFlowRow, AgencyKeyRow, AgencyRow
 from broker.store.log import EventRow
 from broker.tokens import BadKey
 from broker.trail import Trail
@@ -34,7 +33,8 @@ def test_enrolling_twice_changes_nothing_but_what_changed(store: Store, trail: T
     )  # fmt: skip
     trail.advance_pending()
     with store.reading() as reading:
-        assert agencies.active_agency(reading, ICB).name == "Renamed"
+        row = reading.one(AgencyRow, id=ICB)
+        assert row is not None and row.name == "Renamed"
         assert len(reading.all(AgencyKeyRow, agency=ICB)) == 3
         types = [row.type for row in reading.all(EventRow, order=("seq",))]
     assert types == ["agency.enrolled", "agency.changed"]
@@ -81,18 +81,12 @@ def test_a_revoked_agency_is_out_with_all_its_keys(store: Store, trail: Trail) -
         with pytest.raises(BadSignature):
             agencies.signing_key(reading, COUNCIL, f"{ICB}/1")
     agencies.set_state(store, trail, ICB, "revoked", who=WHO, at=AT)
-    with store.reading() as reading:
-        with pytest.raises(AgencyNotActive):
-            agencies.active_agency(reading, ICB)
-        with pytest.raises(BadSignature):
-            agencies.signing_key(reading, ICB, f"{ICB}/1")
-        with pytest.raises(UnknownAgency):
-            agencies.active_agency(reading, COUNCIL)
-        with pytest.raises(UnknownFlow):
-            agencies.flow_of(reading, ICB, "police")
-        assert agencies.flow_of(reading, ICB, "health").expected_by == "06:00"
+    with store.reading() as reading, pytest.raises(BadSignature):
+        agencies.signing_key(reading, ICB, f"{ICB}/1")
     with pytest.raises(WrongState):
         agencies.set_state(store, trail, ICB, "active", who=WHO, at=AT)
+    with pytest.raises(UnknownAgency):
+        agencies.set_state(store, trail, COUNCIL, "active", who=WHO, at=AT)
 
 
 def test_one_key_is_revoked_and_the_others_stay(store: Store, trail: Trail) -> None:
@@ -130,6 +124,25 @@ def test_a_feed_past_its_time_is_stale_and_never_no_record(
     assert feed.state == state
     assert feed.contact is not None
     assert feed.contact.out_of_hours == "01632 960002"
+
+
+def test_a_paused_flow_is_told_as_paused_until_it_is_resumed(store: Store, trail: Trail) -> None:
+    enrolled(store, trail, AnAgency())
+    states = []
+    for paused in (True, False):
+        agencies.pause_flow(store, trail, ICB, "health", paused=paused, who=WHO, at=AT)
+        with store.reading() as reading:
+            (feed,) = agencies.feeds(reading, at=AT)
+        states.append(feed.state)
+    assert states == ["PAUSED", "NOT_CONNECTED"]  # nothing has come in yet
+    trail.advance_pending()
+    with store.reading() as reading:
+        (newest,) = reading.all(EventRow, order=("-seq",), limit=1)
+    assert newest.type == "agency.changed"
+    what: Any = trail.opening(newest.event_id, show=("what",)).body("what")
+    assert (what["agency"], what["flow"], what["paused"]) == (ICB, "health", False)
+    with pytest.raises(UnknownFlow, match="broker agencies list"):
+        agencies.pause_flow(store, trail, ICB, "police", paused=True, who=WHO, at=AT)
 
 
 def test_a_suspended_agency_s_feed_is_paused_and_a_revoked_one_s_is_gone(store: Store, trail: Trail) -> None:

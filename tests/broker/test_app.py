@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import text
 
-from audit.checkpoint import SignedCheckpoint, VerifierKey
+from audit.checkpoint import SignedCheckpoint
 from audit.events import Event, Opening
 from audit.receipts import TlogProof
 from audit.tiles import Tile, decode_bundle
@@ -25,6 +25,7 @@ from broker.store.log import EventRow
 from broker.trail import new_event_id
 from broker.wiring import Broker
 from tests.broker.platform import OPERATOR, AnAgency, an_app, some_settings
+from tests.builders_signer import log_key
 
 probe = APIRouter(prefix="/probe")
 
@@ -157,7 +158,11 @@ def test_a_suspended_agencys_token_stops_with_the_next_request(
     headers = {"Authorization": f"Bearer {agency.token(http)}"}
     agencies.set_state(broker.store, broker.trail, agency.id, "suspended", who=OPERATOR, at=clock.now())
     assert http.get("/probe/agency", headers=headers).status_code == 403
-    assert http.post("/oauth2/token", data=agency.grant()).status_code == 401
+    told = http.post("/oauth2/token", data=agency.grant())
+    assert (told.status_code, told.json()["error"]) == (401, "invalid_client")
+    assert "has suspended this agency" in told.json()["error_description"]  # it has proved who it is
+    forged = http.post("/oauth2/token", data=AnAgency(agency.id).grant())
+    assert forged.json() == {"error": "invalid_client"}  # a stranger reads nothing of that
     agencies.set_state(broker.store, broker.trail, agency.id, "active", who=OPERATOR, at=clock.now())
     assert http.get("/probe/agency", headers=headers).status_code == 200
     agencies.set_state(broker.store, broker.trail, agency.id, "revoked", who=OPERATOR, at=clock.now())
@@ -242,19 +247,19 @@ def test_bodies_are_limited_by_what_they_declare_and_by_what_they_are(tmp_path: 
 
 def test_the_public_log_can_be_fetched_and_verified(http: TestClient, agency: AnAgency, broker: Broker) -> None:
     broker.trail.advance_pending()
-    answer = http.get("/audit/log/2026/checkpoint")
+    answer = http.get(f"/audit/log/{SHARD}/checkpoint")
     assert answer.headers["cache-control"] == "no-store"
     signed = SignedCheckpoint.parse(answer.text)
-    assert signed.signed_by(VerifierKey.of(broker.keys.log_key, broker.settings.origin))
+    assert signed.signed_by(log_key(broker.store))
     size = signed.checkpoint.size
     assert size == 2  # log.opened, agency.enrolled
-    bundle = http.get(f"/audit/log/2026/tile/entries/000.p/{size}")
+    bundle = http.get(f"/audit/log/{SHARD}/tile/entries/000.p/{size}")
     assert len(decode_bundle(Tile(-1, 0, size), bundle.content)) == size
     assert "immutable" in bundle.headers["cache-control"]
-    assert len(http.get(f"/audit/log/2026/tile/0/000.p/{size}").content) == 32 * size
+    assert len(http.get(f"/audit/log/{SHARD}/tile/0/000.p/{size}").content) == 32 * size
     for missing in (f"0/000.p/{size + 1}", "0/001.p/1", "0/000", "9/000", "0/0"):
-        assert http.get(f"/audit/log/2026/tile/{missing}").status_code == 404
-    assert http.get("/audit/log/2025/checkpoint").status_code == 404
+        assert http.get(f"/audit/log/{SHARD}/tile/{missing}").status_code == 404
+    assert http.get("/audit/log/1999/checkpoint").status_code == 404
 
 
 def test_an_event_is_opened_to_whom_it_concerns_and_to_an_ig_officer(
@@ -300,7 +305,7 @@ def test_without_a_signature_not_a_byte_of_evidence_leaves(
             why={}, detail={},
         )  # fmt: skip
         entry = broker.trail.record(tx, event)
-        (tmp_path / "signer" / "state.json").rename(tmp_path / "away.json")
+        (tmp_path / "signer" / str(clock.now().year) / "state.json").rename(tmp_path / "away.json")
     with pytest.raises(errors.LogUnavailable):
         broker.trail.receipt(entry)
     for part in ("proof", "opening"):

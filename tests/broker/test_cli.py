@@ -66,6 +66,10 @@ def test_a_host_sets_up_enrols_signs_imports_and_suspends(config: Path, tmp_path
     (tmp_path / "details.toml").write_text(DETAILS)
     typed("agencies", "enrol", tmp_path / "public.json", "--details", tmp_path / "details.toml", *at)
     assert typed("agencies", "list", *at)[0]["flows"] == {"health": "NOT_CONNECTED"}
+    assert typed("agencies", "pause", agency.id, "health", *at)["paused"] is True
+    assert typed("agencies", "list", *at)[0]["flows"] == {"health": "PAUSED"}
+    typed("agencies", "pause", agency.id, "police", *at, code=1)
+    assert typed("agencies", "resume", agency.id, "health", *at)["paused"] is False
 
     pem = tmp_path / "signatory.pem"
     pem.write_bytes(signatory.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
