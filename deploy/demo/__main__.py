@@ -383,7 +383,7 @@ def verify(demo: Demo, receipt: dict[str, Any]) -> None:
     (kept / "event.tlog-proof").write_text(receipt["proof"])
     key = json.loads(demo.broker("keys", "show", "--json"))["log"]
     (kept / "policy").write_text(f"log {key}\nquorum none\n")
-    demo.agency("log", "--home", str(demo.home(council)), "--out", str(log))
+    demo.agency("log", "fetch", "--home", str(demo.home(council)), "--out", str(log))
     policy = ["--policy", str(kept / "policy")]
     for arguments in (
         ["inclusion", "--log", str(log), *policy, "--event", str(kept / "event.json"), "--proof",

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from linkage.agency.journal import Journal
 from linkage.agency.settings import Home, write_whole
 from linkage.records import MANIFEST_MEDIA_TYPE, TABLE_MEDIA_TYPE, TABLES, BadManifest, Manifest, Table
 
@@ -157,6 +158,7 @@ class Broker:
         self._http = http or httpx2.Client(timeout=home.settings.timeouts.seconds, follow_redirects=False)
         self._sleep = sleep
         self._tokens = Tokens(home, self._http, now=now)
+        self.journal = Journal(home.folder, now=now)
 
     def open(self, flow: str, payload: bytes, signature: str) -> dict[str, Any]:
         """Open a batch, or find the one that was opened with the same manifest."""
@@ -200,6 +202,24 @@ class Broker:
     def log_file(self, shard: str, path: str) -> bytes:
         """A file of the public log's shard of one year."""
         return self._send("GET", f"/audit/log/{shard}/{path}").content
+
+    def log_file_if_any(self, shard: str, path: str) -> bytes | None:
+        """The same, or None if there is none of this name."""
+        try:
+            return self.log_file(shard, path)
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def growth(self, shard: str, old: int, new: int) -> bytes:
+        """The proof that the log of `new` leaves begins with that of `old`, a hash a line in base64."""
+        return self._send("GET", f"/audit/consistency?old={old}&new={new}&shard={shard}").content
+
+    def hand_in(self, note: bytes) -> dict[str, Any]:
+        """Hand in a checkpoint with witnesses' lines: which were taken, and whether a quorum has signed it now."""
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        return _object(self._send("POST", "/audit/cosignatures", content=note, headers=headers))
 
     def _send(
         self, method: str, path: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -246,7 +266,12 @@ def submit(
     if manifest.agency != home.agency:
         raise BadBatch(f"{folder}: the batch is of {manifest.agency!r}, the home of {home.agency!r}")
     sha256 = hashlib.sha256(payload).hexdigest()
-    opened = broker.open(manifest.flow, payload, signature)
+    broker.journal.sent(sha256, f"POST /v1/flows/{manifest.flow}/batches")
+    try:
+        opened = broker.open(manifest.flow, payload, signature)
+    except Refused as refused:
+        broker.journal.answered(sha256, refused.status)
+        raise
     batch = str(opened["batch"])
     now = broker.status(manifest.flow, batch)  # what an earlier run has sent is not missing any more
     if now["state"] == "open":
@@ -265,6 +290,8 @@ def submit(
     if received is not None:
         kept["received"] = received
     _keep(home, batch, kept)
+    if received is not None:
+        broker.journal.answered(sha256, 200)
     home.remember(manifest.flow, pending={"batch": batch, "sequence": manifest.sequence, "manifest_sha256": sha256})
     return settle(home, broker, batch)
 

@@ -141,7 +141,7 @@ def test_the_officer_finds_the_disclosure_and_proves_it_offline_from_the_two_dow
     assert command.endswith(files[0].name)
 
     log, policy = tmp_path / "log", tmp_path / "policy"
-    sites.agency("log", "--home", str(sites.home(ORGANISATIONS[0])), "--out", str(log))
+    sites.agency("log", "fetch", "--home", str(sites.home(ORGANISATIONS[0])), "--out", str(log))
     policy.write_text(f"log {json.loads(sites.broker('keys', 'show', '--json'))['log']}\nquorum none\n")
     checked = [tool("auditor"), "inclusion", "--log", str(log), "--policy", str(policy), "--event", str(files[0])]
     assert "is entry" in sites.run(*checked)

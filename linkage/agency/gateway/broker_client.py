@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from linkage.agency.client import Refused, Unreachable
 from linkage.agency.gateway.answers import Answer, FamilyView, SearchAnswer
+from linkage.agency.journal import Journal
 
 ASSERTION_SECONDS: Final = 45
 TIMEOUT_SECONDS: Final = 15.0
@@ -49,7 +50,10 @@ class BrokerRefused(Exception):
 
 
 class BrokerClient:
-    """Searches, disclosures and thresholds, each with the person's assertion.  `token` gives a valid machine token."""
+    """Searches, disclosures and thresholds, each with the person's assertion.  `token` gives a valid machine token.
+
+    With a `journal`, each is in it before it is sent, and its receipt is kept.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class BrokerClient:
         token: Callable[[], str],
         now: Callable[[], datetime],
         http: httpx2.Client | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._prefix = urlsplit(self._base_url).path
@@ -70,6 +75,7 @@ class BrokerClient:
         self._token = token
         self._now = now
         self._http = http or httpx2.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False)
+        self._journal = journal
 
     def search(self, body: dict[str, Any], actor: Actor) -> tuple[SearchAnswer, dict[str, Any]]:
         """The answer to an encoded search, read and as it came.  Raises BrokerUnavailable or BrokerRefused."""
@@ -87,10 +93,7 @@ class BrokerClient:
 
     def considerations(self, actor: Actor) -> dict[str, Any]:
         """What this organisation is to consider and has not decided.  Raises BrokerUnavailable or BrokerRefused."""
-        path = "/v1/considerations"
-        return self._call(
-            "GET", path, None, {"Gateway-Assertion": self.assertion(actor, "GET", self._prefix + path, b"")}
-        )
+        return self._ask("GET", "/v1/considerations", b"", actor)
 
     def consider(self, consideration: str, decision: str, reason: str | None, actor: Actor) -> dict[str, Any]:
         """Say that one was `disclosed`, or `declined` and why.  Raises BrokerUnavailable or BrokerRefused."""
@@ -107,10 +110,24 @@ class BrokerClient:
         return mark
 
     def _post(self, path: str, body: dict[str, Any], actor: Actor) -> dict[str, Any]:
-        content = json.dumps(body, separators=(",", ":")).encode()
-        assertion = self.assertion(actor, "POST", self._prefix + path, content)
-        headers = {"Content-Type": "application/json", "Gateway-Assertion": assertion}
-        return self._call("POST", path, content, headers)
+        return self._ask("POST", path, json.dumps(body, separators=(",", ":")).encode(), actor)
+
+    def _ask(self, method: str, path: str, content: bytes, actor: Actor) -> dict[str, Any]:
+        """What a person asks: under their assertion, and in the journal by it."""
+        assertion = self.assertion(actor, method, self._prefix + path, content)
+        headers = {"Gateway-Assertion": assertion} | ({"Content-Type": "application/json"} if content else {})
+        if self._journal is None:
+            return self._call(method, path, content or None, headers)
+        request = hashlib.sha256(assertion.encode()).hexdigest()
+        self._journal.sent(request, f"{method} {path}")
+        try:
+            answer = self._call(method, path, content or None, headers)
+        except BrokerRefused as refused:
+            self._journal.answered(request, refused.status)
+            raise
+        receipt = answer.get("receipt")
+        self._journal.answered(request, 200, receipt if isinstance(receipt, dict) else None)
+        return answer
 
     def _call(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> dict[str, Any]:
         try:

@@ -19,6 +19,7 @@ from linkage.agency.gateway.broker_client import TIMEOUT_SECONDS, BrokerClient
 from linkage.agency.gateway.encoder import SearchEncoder
 from linkage.agency.gateway.settings import GatewaySettings, load
 from linkage.agency.gateway.store import GatewayStore
+from linkage.agency.journal import Journal
 from linkage.agency.keys import BadKey, read_hex_key, write_secret
 from linkage.agency.settings import BadHome, Home
 
@@ -65,6 +66,7 @@ def open_gateway(home: Path, settings: GatewaySettings | None = None) -> FastAPI
         token=Tokens(opened, http, now=clock.now, broker=broker_url),
         now=clock.now,
         http=http,
+        journal=Journal(home, now=clock.now),
     )
     store = GatewayStore(home / "gateway.sqlite", _store_key(home / "keys" / "gateway.key"))
     return create_gateway(settings, store=store, encoder=SearchEncoder(opened), broker=broker, now=clock.now)

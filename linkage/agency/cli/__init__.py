@@ -15,18 +15,16 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from linkage.agency.cli import log
+from linkage.agency.cli.shared import FINDING, AsJson, HomeFolder, answering, broker_of, home_of, progress_bar, say
+
 if TYPE_CHECKING:
     from linkage.agency.client import Broker, Submission
-    from linkage.agency.settings import Home
-
-FINDING, USAGE, UNKNOWN = 1, 2, 3
 
 app = typer.Typer(
     name="agency",
@@ -36,11 +34,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     pretty_exceptions_enable=False,
 )
-
-HomeFolder = Annotated[
-    Path, typer.Option("--home", envvar="AGENCY_HOME", help="The agency's home: settings, keys, crosswalk, receipts.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of words, and no progress.")]
+app.add_typer(log.app, name="log")
 
 
 @app.command()
@@ -62,7 +56,7 @@ def keygen(
     The linkage key must be the same in every agency of the partnership and never reach the broker: the first agency
     makes it, the others are handed its keys/link.key and name it with --link-key.  No key is ever overwritten.
     """
-    with _answering(as_json):
+    with answering(as_json):
         from linkage.agency.keygen import make_home
         from linkage.agency.settings import BadHome
         from linkage.records import PROFILES
@@ -76,7 +70,7 @@ def keygen(
             "home": str(home), "agency": agency, "key_epoch": epoch, "public": str(home / "public.json"),
             "key_fingerprint": made.public["key_fingerprint"],
         }  # fmt: skip
-        _say(
+        say(
             as_json, told,
             f"{home} is ready.  Send {home / 'public.json'} to the broker's host; the linkage key's fingerprint is "
             f"{told['key_fingerprint']}, the same in every agency of {partnership}.",
@@ -106,12 +100,18 @@ def encode(
     Exit codes: 0 a batch was made; 1 too many bad rows, or an extract that can't be used; 2 the mapping, the home or a
     key is wrong; 3 a file could not be read.
     """
-    with _answering(as_json):
+    with answering(as_json):
         from linkage.agency import batch, clock, codes
 
-        with _progress(as_json) as progress:
+        with progress_bar(as_json) as progress:
             made = batch.encode_extract(
-                mapping, _home(home), out, codes=codes.load(), now=clock.now(), max_bad_share=max_bad, progress=progress
+                mapping,
+                home_of(home),
+                out,
+                codes=codes.load(),
+                now=clock.now(),
+                max_bad_share=max_bad,
+                progress=progress,
             )
         summary = made.summary()
         rows = ", ".join(f"{count} {table}" for table, count in summary["rows"].items())
@@ -121,7 +121,7 @@ def encode(
             words += [f"  {count:>7}  {what}" for what, count in summary["found"].items()]
         if any("never_ingest" in what for what in summary["found"]):
             words.append("Codes that must never be sent were in the extract: tell your data steward.")
-        _say(as_json, summary, "\n".join(words))
+        say(as_json, summary, "\n".join(words))
 
 
 @app.command()
@@ -140,12 +140,12 @@ def submit(
     Exit codes: 0 the batch was accepted, or arrived and has no verdict yet; 1 refused, rejected or quarantined; 2 the
     folder or the home is wrong; 3 the broker could not be reached: try again.
     """
-    with _answering(as_json):
+    with answering(as_json):
         from linkage.agency import client
 
-        known = _home(home)
-        broker = _broker(known)
-        with _progress(as_json) as progress:
+        known = home_of(home)
+        broker = broker_of(known)
+        with progress_bar(as_json) as progress:
             sent = client.submit(batch, known, broker, progress=progress)
         if sent.state not in client.DECIDED and wait:
             sent = client.wait(known, broker, sent.batch, seconds=wait)
@@ -164,18 +164,18 @@ def status(
 
     Exit codes: 0 nothing is wrong; 1 a batch was rejected or quarantined; 2 no such batch; 3 the broker can't say.
     """
-    with _answering(as_json):
+    with answering(as_json):
         from linkage.agency import client
 
-        known = _home(home)
-        broker = _broker(known)
+        known = home_of(home)
+        broker = broker_of(known)
         if batch is not None:
             _tell(as_json, client.settle(known, broker, batch), broker)
             return
         open_ones = [name for name, kept in client.receipts(known).items() if "verdict" not in kept]
         settled = [client.settle(known, broker, name) for name in open_ones]
         lines = [f"{one.flow} {one.sequence}: {one.state} ({one.batch})" for one in settled]
-        _say(as_json, [one.summary() for one in settled], "\n".join(lines) or "Every batch has its verdict.")
+        say(as_json, [one.summary() for one in settled], "\n".join(lines) or "Every batch has its verdict.")
         if any(one.state in ("rejected", "quarantined") for one in settled):
             raise typer.Exit(FINDING)
 
@@ -196,13 +196,13 @@ def crosswalk(
 
     Exit codes: 0 found; 1 not one of this agency's; 2 the home is wrong.
     """
-    with _answering(as_json):
+    with answering(as_json):
         from linkage.agency import crosswalk as known
 
-        with known.opened(_home(home).crosswalk_path) as held:
+        with known.opened(home_of(home).crosswalk_path) as held:
             if reference is None:
                 counts = dict(held.counts())
-                _say(as_json, counts, "\n".join(f"{count:>9}  {flow}" for flow, count in counts.items()) or "empty")
+                say(as_json, counts, "\n".join(f"{count:>9}  {flow}" for flow, count in counts.items()) or "empty")
                 return
             if case:
                 found = held.records(reference)
@@ -212,33 +212,9 @@ def crosswalk(
             if identifiers:
                 for one in found:
                     one["identifiers"] = held.identifiers(one["record_ref"])
-            _say(as_json, found, "\n".join(_line(one) for one in found) or "not one of this agency's")
+            say(as_json, found, "\n".join(_line(one) for one in found) or "not one of this agency's")
             if not found:
                 raise typer.Exit(FINDING)
-
-
-@app.command()
-def log(
-    home: HomeFolder,
-    out: Annotated[Path, typer.Option("--out", help="The folder to bring up to date.")],
-    shard: Annotated[str | None, typer.Option("--shard", help="The log's year; default: this one.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Copy the broker's public log to a folder.  Then `auditor` checks it there, without a network.
-
-    Only what is new is fetched.  The log says that things happened and when; never what, or about whom.
-
-    Exit codes: 0 the folder is up to date; 1 the broker's checkpoint can't be read; 2 the home is wrong; 3 the broker
-    can't be reached.
-    """
-    with _answering(as_json):
-        from linkage.agency import clock
-        from linkage.agency.log import copy_log
-
-        asked, year = _broker(_home(home)), shard or str(clock.now().year)
-        size, fetched = copy_log(lambda path: asked.log_file(year, path), out)
-        told = {"size": size, "fetched": fetched, "out": str(out)}
-        _say(as_json, told, f"{out}: {size} entries, {fetched} files fetched.")
 
 
 def main() -> None:
@@ -262,83 +238,6 @@ def _tell(as_json: bool, sent: Submission, broker: Broker) -> None:
     if sent.state == "rejected":
         summary["rejections"] = broker.rejections(sent.flow, sent.batch)
         words += "".join(f"\n  {json.dumps(line)}" for line in summary["rejections"][:20])
-    _say(as_json, summary, words)
+    say(as_json, summary, words)
     if sent.state in ("rejected", "quarantined"):
         raise typer.Exit(FINDING)
-
-
-def _home(folder: Path) -> Home:
-    from linkage.agency.settings import Home
-
-    return Home(folder)
-
-
-def _broker(home: Home) -> Broker:
-    from linkage.agency import clock
-    from linkage.agency.client import Broker
-
-    return Broker(home, now=clock.now)
-
-
-@contextmanager
-def _progress(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on a terminal; nothing for a machine."""
-    if as_json or not sys.stderr.isatty():
-        yield lambda step, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
-            bars.update(tasks[step], completed=done, total=total)
-
-        yield show
-
-
-def _say(as_json: bool, told: object, words: str) -> None:
-    print(json.dumps(told, indent=2, sort_keys=True) if as_json else words)
-
-
-@contextmanager
-def _answering(as_json: bool) -> Iterator[None]:
-    """Turn what went wrong into one line on standard error and the promised exit code."""
-    try:
-        yield
-    except Exception as problem:
-        code = _exit_code(problem)
-        if code is None:
-            raise
-        if as_json:
-            print(json.dumps({"error": type(problem).__name__, "detail": str(problem)}, indent=2, sort_keys=True))
-        else:
-            print(f"agency: {problem}", file=sys.stderr)
-        raise typer.Exit(code) from None
-
-
-def _exit_code(problem: Exception) -> int | None:
-    from linkage.agency.batch import BatchExists, TooManyBad
-    from linkage.agency.client import BadBatch, Refused, Unreachable
-    from linkage.agency.codes import BadCodes
-    from linkage.agency.crosswalk import BadCrosswalk
-    from linkage.agency.extract import BadExtract, UnreadableExtract
-    from linkage.agency.keys import BadKey
-    from linkage.agency.log import BadCheckpoint
-    from linkage.agency.mapping import BadMapping
-    from linkage.agency.settings import BadHome
-    from linkage.agency.standardise import AmbiguousDates
-
-    codes: dict[int, tuple[type[Exception], ...]] = {
-        UNKNOWN: (Unreachable, UnreadableExtract, OSError),
-        FINDING: (TooManyBad, BadExtract, BadCheckpoint, AmbiguousDates, Refused),
-        USAGE: (BadMapping, BadHome, BadKey, BadBatch, BatchExists, BadCodes, BadCrosswalk),
-    }
-    return next((code for code, kinds in codes.items() if isinstance(problem, kinds)), None)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m linkage.agency.cli`."""
+
+from linkage.agency.cli import main
+
+main()
