@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from broker.reports.fhir import outcome_of
+from broker.reports.reading import persons
 from broker.reports.table import OpenedEvent
 
 HEADER: Final = "CEF:0"
@@ -25,7 +26,7 @@ def line(one: OpenedEvent, *, origin: str) -> str:
     labelled = {
         "cs1": ("case", event.case),
         "cs2": ("clauses", " ".join(map(str, one.body("why").get("clauses") or ()))),
-        "cs3": ("subjects", " ".join(one.texts("subjects"))),
+        "cs3": ("subjects", " ".join(persons(one.texts("subjects")))),
         "cs4": ("recipients", " ".join(str(each.get("organisation", "")) for each in one.recipients)),
         "cs5": ("log", origin),
         "cs6": ("role", event.role),

@@ -1,6 +1,6 @@
 """Events as OCSF JSON, for a security team's own monitoring: API Activity, and Authentication for signing in.
 
-`type_uid` is `class_uid * 100 + activity_id`.  Nothing of a case or a child that the log does not say in tokens.
+`type_uid` is `class_uid * 100 + activity_id`.  Persons and cases are the log's tokens; their records are left out.
 Source: OCSF 1.3.0 (schema.ocsf.io), classes 6003 and 3002.
 """
 
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from audit.events import Op
 from broker.reports.fhir import outcome_of
+from broker.reports.reading import persons
 from broker.reports.table import OpenedEvent
 
 VERSION: Final = "1.3.0"
@@ -73,8 +74,8 @@ def activity(one: OpenedEvent, *, origin: str) -> dict[str, Any]:
     if signs_in:
         return found | {"user": user, "service": {"name": PRODUCT["name"]}}
     found["api"] = {"operation": event.type, "service": {"name": PRODUCT["name"]}, "request": {"uid": event.event_id}}
-    if subjects := one.texts("subjects"):
-        found["resources"] = [{"uid": each, "type": "record" if "/" in each else "person"} for each in subjects]
+    if whom := persons(one.texts("subjects")):
+        found["resources"] = [{"uid": each, "type": "person"} for each in whom]
     return found
 
 

@@ -23,7 +23,7 @@ DISCLOSURES: Final = (
     "standing_approval.used", "verbal_share.logged", "statistics.disclosed",
 )  # fmt: skip
 """What shows somebody's information to another: a search shows whom several organisations know."""
-ENDS: Final = ("disclosure.completed", "disclosure.aborted")
+ENDS: Final = ("search.completed", "disclosure.completed", "disclosure.aborted")
 ENDS_WITHIN: Final = timedelta(hours=1)  # of an answer without an end by then nobody knows whether it arrived
 REFUSALS: Final = (
     "search.refused", "disclosure.refused", "threshold.refused", "statistics.refused", "statistics.rejected",
@@ -100,7 +100,7 @@ def extract(source: Source) -> Iterator[Row]:
 def extracted(source: Source) -> Iterator[OpenedEvent]:
     """The events of R10: what a force did, received or had shown of its own; and linking, which is of everybody's."""
     with source.store.reading() as reading:
-        police = {row.id for row in reading.all(AgencyRow, party_type="police")}
+        police = {row.id for row in reading.all(AgencyRow) if "police" in (row.party_type, row.sector)}
     theirs = {source.about.organisation} if source.about.organisation else police
     for one in source.events(*(source.wanted(op=op.value) for op in Op if op is not Op.SYSTEM)):
         if one.event.op == Op.COMBINATION or not theirs.isdisjoint(_involved(source, one)):
@@ -128,7 +128,7 @@ def _with_ends(source: Source, events: Iterable[OpenedEvent]) -> Iterator[tuple[
         if one.event.type in ENDS:
             answer = open_.get(_text(one.body("what"), "authorised_by"))
             if answer is not None:
-                answer.end = "disclosed" if one.event.type == "disclosure.completed" else "aborted"
+                answer.end = "aborted" if one.event.type == "disclosure.aborted" else "disclosed"
         elif one.event.at < source.period.until and _discloses(source, one):
             waiting = _Waiting(one)
             # what is not an answer over the wire has no end of its own: to record it is to have shared it

@@ -115,7 +115,7 @@ def reviews_of(reading: Reading, event_ids: Sequence[str]) -> dict[str, ReviewRo
 def leaf_hashes(reading: Reading, event_ids: Sequence[str]) -> dict[str, bytes]:
     """What the tree holds of each of these events."""
     query = select(EntryRow.event_id, EntryRow.leaf_hash).where(col(EntryRow.event_id).in_(list(event_ids)))
-    return dict(reading.session.connection().execute(query).tuples())
+    return {row[0]: row[1] for row in reading.session.connection().execute(query)}
 
 
 def is_known(reading: Reading, *, actor: str = "", case_hmac: str = "", subject_hmac: str = "") -> bool:
