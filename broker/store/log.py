@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index
+from sqlalchemy import BigInteger, Index, text
 from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value, octets
@@ -52,7 +52,14 @@ class EventRow(Row, table=True):
         Index("ix_audit_event_actor_ref_t_ms", "actor_ref", "t_ms"),
         Index("ix_audit_event_type_t_ms", "type", "t_ms"),
         Index("ix_audit_event_org_t_ms", "org", "t_ms"),
-    )
+        Index("ix_audit_event_op_t_ms", "op", "t_ms"),
+        Index("ix_audit_event_purpose_t_ms", "purpose", "t_ms"),
+        Index("ix_audit_event_outcome_t_ms", "outcome", "t_ms"),
+        Index(
+            "ix_audit_event_broken_glass", "t_ms",
+            sqlite_where=text("break_glass = 1"), postgresql_where=text("break_glass"),
+        ),
+    )  # fmt: skip
 
     event_id: str = Field(primary_key=True)
     log_id: str
