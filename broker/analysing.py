@@ -156,7 +156,7 @@ def looked_over(reading: Reading, *, at: datetime) -> tuple[Remark, ...]:
 def _past(store: Store, trail: Trail, after: datetime | None) -> Iterator[tuple[str, PastDecision]]:
     """Every decision still kept, oldest first, under the id of its event; what was erased is no more."""
     with store.reading() as reading:
-        kept = decisions_since(reading, trail.origin, clock.milliseconds(after) if after is not None else 0)
+        kept = decisions_since(reading, clock.milliseconds(after) if after is not None else 0)
     for event_id, name in kept:
         try:
             receipt = json.loads(trail.blob(event_id, name))

@@ -69,6 +69,7 @@ PUBLIC: Final = frozenset(
         "/audit/log/{shard}/checkpoint.witnessed",
         "/audit/log/{shard}/checkpoint.witness",
         "/audit/log/{shard}/tile/{path:path}",
+        "/audit/log/{shard}/history",
         "/audit/cosignatures",
         "/audit/policy",
         "/audit/witnesses",

@@ -41,6 +41,7 @@ from broker.store.agencies import AgencyFlowRow, AgencyRow
 from broker.store.considerations import ConsiderationRow, RoundRow, answered, by_mark, last_round, queue
 from broker.store.log import EventRow
 from broker.store.sequence import head_of
+from broker.store.shards import shard_after
 from broker.trail import EntryRef, Trail, new_event_id
 from linkage.matching.overrides import RecordKey
 
@@ -154,10 +155,12 @@ def raise_due(
         before = last_round(reading)
         if before is not None and before.slot >= slot:
             return None
-        since = before.through if before else 0
-        events = answered(reading, trail.origin, types=ANSWERS, since=since, limit=AT_ONCE)
-        head = head_of(reading, trail.origin)
+        log_id, since = (before.log_id, before.through) if before else (trail.origin, 0)
+        events = answered(reading, log_id, types=ANSWERS, since=since, limit=AT_ONCE)
+        head = head_of(reading, log_id)
         through = events[-1].seq + 1 if len(events) == AT_ONCE else head.size if head else 0
+        if len(events) < AT_ONCE and (after := shard_after(reading, log_id)):
+            log_id, through = after.log_id, 0  # the shard before was closed, and is done
         found, failed = _all_called_for(reading, trail, service, events)
     with store.transaction() as tx:
         last = last_round(tx)
@@ -165,7 +168,7 @@ def raise_due(
             return None
         raised = _keep(tx, keys, found, at=at)
         entry = _record_round(tx, trail, raised, failed, partnership=partnership, slot=slot, at=at)
-        tx.add(RoundRow(slot=slot, through=through, event_id=entry.event_id))
+        tx.add(RoundRow(slot=slot, log_id=log_id, through=through, event_id=entry.event_id))
     trail.wake()
     return entry
 

@@ -89,7 +89,7 @@ class DataKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """Every key of the broker but the log's, which the signer holds; none of them shows in `repr`."""
+    """Every key of the broker but the log's, which its signer alone loads; none of them shows in `repr`."""
 
     _kek: bytes = field(repr=False)
     _pepper: bytes = field(repr=False)
@@ -98,7 +98,6 @@ class Keys:
     _case: bytes = field(repr=False)
     receipt_key: Ed25519PrivateKey = field(repr=False)
     token_key: ec.EllipticCurvePrivateKey = field(repr=False)
-    log_key: Ed25519PrivateKey = field(repr=False)
 
     @classmethod
     def make(cls, folder: Path) -> Keys:
@@ -106,8 +105,7 @@ class Keys:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in SECRETS:
             _write_new(folder / f"{name}.key", secrets.token_bytes(KEY_BYTES).hex().encode() + b"\n")
-        for name in ("receipts", "log"):
-            _write_new(folder / f"{name}.pem", _pem(Ed25519PrivateKey.generate()))
+        _write_new(folder / "receipts.pem", _pem(Ed25519PrivateKey.generate()))
         _write_new(folder / "token.pem", _pem(ec.generate_private_key(ec.SECP256R1())))
         return cls.load(folder)
 
@@ -119,16 +117,16 @@ class Keys:
             opened = {name: bytes.fromhex(text.decode().strip()) for name, text in hexed.items()}
         except ValueError:
             raise KeyUnavailable(f"a key file in {folder.name}/ is malformed") from None
-        receipts, log, token = (private_key(folder / f"{name}.pem") for name in ("receipts", "log", "token"))
+        receipts, token = (private_key(folder / f"{name}.pem") for name in ("receipts", "token"))
         if any(len(key) != KEY_BYTES for key in opened.values()):
             raise KeyUnavailable(f"a key file in {folder.name}/ has another length than {KEY_BYTES} bytes")
-        if not isinstance(receipts, Ed25519PrivateKey) or not isinstance(log, Ed25519PrivateKey):
-            raise KeyUnavailable("receipts.pem and log.pem hold Ed25519 keys")
+        if not isinstance(receipts, Ed25519PrivateKey):
+            raise KeyUnavailable("receipts.pem holds an Ed25519 key")
         if not isinstance(token, ec.EllipticCurvePrivateKey) or not isinstance(token.curve, ec.SECP256R1):
             raise KeyUnavailable("token.pem holds a P-256 key")
         return cls(
             _kek=opened["kek"], _pepper=opened["pepper"], _vault=opened["vault"], _index=opened["index"],
-            _case=opened["case"], receipt_key=receipts, token_key=token, log_key=log,
+            _case=opened["case"], receipt_key=receipts, token_key=token,
         )  # fmt: skip
 
     def new_data_key(self, name: str, *, under: DataKey | None = None) -> tuple[DataKey, bytes]:

@@ -74,7 +74,7 @@ def receipt(reception: Reception, agency: str, flow: str, batch: str, kind: Rece
     body = {
         "kind": which, "agency": agency, "flow": flow, "batch": batch, "sequence": row.sequence, "state": state,
         "manifest_sha256": row.manifest_sha256, "counts": declared(row), "at": at.isoformat().replace("+00:00", "Z"),
-        "event": event, "log": {"origin": reception.trail.origin, "index": logged.proof.index},
+        "event": event, "log": {"origin": logged.proof.signed.checkpoint.origin, "index": logged.proof.index},
     }  # fmt: skip
     signed = reception.keys.sign(rfc8785.dumps(cast("Any", body)))
     return {**logged.to_json(), "batch": batch, "kind": which, "state": state, "signed": signed}

@@ -69,7 +69,17 @@ class Settings(BaseSettings):
     data_dir: Path = Field(description="Folder of spool/, vault/, keys/ and signer/.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8400, ge=1, le=65535, description="Port to listen on.")
-    log_year: int = Field(2026, description="The log's yearly shard: its origin is <host of base_url>/audit/<year>.")
+    signer: Literal["process", "inline"] | None = Field(
+        None,
+        description="Who holds the log's private key: `broker signer` (default), or this process (in a demo).",
+    )
+    signer_socket: Path = Field(Path("signer/signer.sock"), description="Where `broker signer` listens; from data_dir.")
+    log_post_quantum: bool = Field(
+        False, description="New keys of the log come with an ML-DSA-44 one, whose line stands beside (inline signer)."
+    )
+    ballast_kb: int = Field(
+        1024, ge=256, le=1048576, description="Room kept beside the database, for the log to say that the disk is full."
+    )
     token_seconds: int = Field(600, ge=60, le=600, description="How long a machine token holds.")
     receipt_seconds: float = Field(
         5.0, gt=0, description="How long an answer waits for its checkpoint before it is refused."
@@ -134,9 +144,14 @@ class Settings(BaseSettings):
         return self.environment == "demo" and self.loopback and self.sqlite
 
     @property
-    def origin(self) -> str:
-        """The log's origin, and its key's name."""
-        return f"{self.base_url.split('://', 1)[1]}/audit/{self.log_year}"
+    def log_base(self) -> str:
+        """What the origins of the log's shards begin with; `/<year>` follows."""
+        return f"{self.base_url.split('://', 1)[1]}/audit"
+
+    @property
+    def signs_inline(self) -> bool:
+        """Whether the log's key is used in this process."""
+        return self.signer == "inline" or (self.signer is None and self.environment == "demo")
 
     @property
     def token_endpoint(self) -> str:

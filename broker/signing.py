@@ -145,6 +145,8 @@ class SignerFolder:
 
     def status(self) -> tuple[SignedLog, ...]:
         """As Signers says."""
+        if not self.folder.is_dir():
+            return ()
         try:
             origins = [str(json.loads(state.read_bytes())["origin"]) for state in self.folder.glob("*/state.json")]
         except (OSError, ValueError, KeyError, TypeError):

@@ -7,21 +7,25 @@ import sys
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from audit.events import Event
 from broker import clock
+from broker.ballast import Ballast
 from broker.errors import UnsafeDatabase
 from broker.keys import Keys
 from broker.settings import Settings
+from broker.shards import open_for_writing
+from broker.signing import RemoteSigners, SignerFolder, Signers
 from broker.store import Store, migrate
 from broker.store.erasures import tombstones
 from broker.store.sessions import InstallationRow
 from broker.store.tombstones import Tombstones
 from broker.tokens import Tokens
-from broker.trail import Trail, new_event_id, open_for_writing
+from broker.trail import Trail, new_event_id
 from broker.vault import Vault
 
 LOG_KEYS: Final = frozenset(
@@ -46,15 +50,23 @@ class Broker:
     parts: dict[str, Any] = field(default_factory=dict)
 
 
-def wire(settings: Settings) -> Broker:
-    """Everything that serving or a nightly run needs, checked: keys, schema, installation, log, erasures."""
+def wire(settings: Settings, *, agreeing: bool = True) -> Broker:
+    """Everything that serving or a nightly run needs, checked: keys, schema, installation, log, erasures.
+
+    `agreeing`: raises LogUnavailable if the signer has signed what the tables do not hold; else that is passed over.
+    """
     keys = Keys.load(settings.data_dir / "keys")
     store = Store(settings.database_url.get_secret_value())
     if not migrate.at_head(store):
         raise UnsafeDatabase("the schema is not this version's: run `broker migrate`")
     _claim_installation(store, settings.environment, at=clock.now())
-    signer = open_for_writing(store, keys, settings.data_dir / "signer" / "state.json", settings.origin)
-    trail = Trail(store, keys, signer, seconds=settings.receipt_seconds, linger_ms=settings.linger_ms)
+    signers = signers_of(settings)
+    if agreeing:
+        open_for_writing(store, signers, settings.log_base, at=clock.now())
+    trail = Trail(
+        store, keys, signers, seconds=settings.receipt_seconds, linger_ms=settings.linger_ms,
+        host=settings.partnership, ballast=_ballast(settings),
+    )  # fmt: skip
     _keep_erased(settings, store, keys, trail)
     return Broker(
         settings=settings,
@@ -75,19 +87,34 @@ def open_installation(settings: Settings) -> None:
     store = Store(settings.database_url.get_secret_value())
     migrate.upgrade(store)
     _claim_installation(store, settings.environment, at=clock.now())
-    signer = open_for_writing(store, keys, settings.data_dir / "signer" / "state.json", settings.origin)
-    trail = Trail(store, keys, signer)
+    signers = signers_of(settings)
+    open_for_writing(store, signers, settings.log_base, at=clock.now())
+    trail = Trail(store, keys, signers, host=settings.partnership)
     with store.transaction() as tx:
         if not trail.opened(tx):
             trail.record(
                 tx,
                 Event(
                     id=new_event_id(), type="log.opened", who={"organisation": settings.partnership},
-                    what={"origin": settings.origin}, why={}, detail={},
+                    what={"origin": trail.origin}, why={}, detail={},
                 ),
             )  # fmt: skip
     trail.advance_pending()
     store.close()
+
+
+def signers_of(settings: Settings) -> Signers:
+    """Who signs the log: a process of its own, or this one."""
+    if settings.signs_inline:
+        return SignerFolder(settings.data_dir / "signer", post_quantum=settings.log_post_quantum)
+    return RemoteSigners(settings.data_dir / settings.signer_socket)
+
+
+def _ballast(settings: Settings) -> Ballast:
+    """Beside the database file where there is one: its disk is the one that the log is kept on."""
+    url = settings.database_url.get_secret_value()
+    folder = Path(url.removeprefix("sqlite:///")).parent if settings.sqlite else settings.data_dir
+    return Ballast(folder / "ballast", settings.ballast_kb * 1024)
 
 
 def configure_logging() -> None:

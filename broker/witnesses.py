@@ -43,7 +43,6 @@ from audit.receipts import LogReceipt
 from audit.tiles import TileHashes, TileUnreadable
 from broker import clock
 from broker.errors import BadSignature, Conflict, LogUnavailable, Malformed, NotFound, TooLarge, TooMany
-from broker.keys import Keys
 from broker.store import Reading, Store, Transaction
 from broker.store.log import CheckpointRow, CosignatureRow
 from broker.store.sequence import SqlTiles, newest_checkpoint
@@ -166,11 +165,6 @@ def remove(store: Store, trail: Trail, name: str, *, who: Who, at: datetime) -> 
         tx.add(row)
         quorum = quorum_of(len(held) - 1)
         return record_change(tx, trail, "witness.removed", who, at, witness=row.name, key=row.vkey, quorum=quorum)
-
-
-def log_keys(keys: Keys, origin: str) -> tuple[VerifierKey, ...]:
-    """The keys that sign a log, for policies and for what is handed in."""
-    return (VerifierKey.of(keys.log_key, origin),)
 
 
 def policy_of(reading: Reading, logs: Sequence[VerifierKey]) -> Policy:

@@ -13,12 +13,13 @@ from fastapi.responses import PlainTextResponse, Response
 
 from audit.events import SHOWN_TO_ASKER
 from audit.tiles import ENTRIES, Tile, TileUnreadable
-from broker import reports, witnesses
+from broker import reports, shards, witnesses
 from broker.callers import Caller
 from broker.dependencies import BrokerDep, CallerDep, NowDep
 from broker.errors import NotFound
 from broker.store.log import EventRow
 from broker.store.sequence import SqlTiles, newest_checkpoint
+from broker.store.shards import shard_named
 from broker.trail import EntryRef
 
 FOR_EVER: Final = "public, max-age=31536000, immutable"
@@ -67,6 +68,12 @@ def tile(shard: str, path: str, broker: BrokerDep) -> Response:
     return Response(data, media_type=media, headers={"Cache-Control": FOR_EVER})
 
 
+@public.get("/history")
+def history(shard: str, broker: BrokerDep) -> dict[str, Any]:
+    """What the shard says of itself, opened: that it was opened, closed, and whom its key was handed over to."""
+    return shards.history(broker.trail, log_of(broker, shard))
+
+
 @router.get("/{event_id}/proof", response_class=PlainTextResponse)
 def proof(event_id: str, caller: CallerDep, broker: BrokerDep) -> Response:
     """The event's `tlog-proof@v1`, for a caller whom it concerns: under a witnessed checkpoint, once one covers it."""
@@ -112,6 +119,8 @@ def _served(broker: BrokerDep, shard: str, which: witnesses.Which, at: datetime)
 
 def log_of(broker: BrokerDep, shard: str) -> str:
     """The origin of a shard.  Raises NotFound."""
-    if broker.settings.origin.rpartition("/")[2] != shard:
+    with broker.store.reading() as reading:
+        found = shard_named(reading, shard)
+    if found is None:
         raise NotFound("there is no such log")
-    return broker.settings.origin
+    return found.log_id

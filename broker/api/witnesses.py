@@ -17,6 +17,7 @@ from broker import witnesses
 from broker.api.audit_log import log_of
 from broker.dependencies import BrokerDep, NowDep
 from broker.errors import TooLarge
+from broker.shards import log_keys
 from broker.wiring import Broker
 
 router = APIRouter(prefix="/audit", tags=["log"])
@@ -67,8 +68,8 @@ def hand_in(note: Annotated[bytes, Depends(_note)], broker: BrokerDep, now: NowD
 def policy(broker: BrokerDep) -> Response:
     """The C2SP tlog-policy that the host proposes: its log keys, its witnesses, more than half of them."""
     with broker.store.reading() as reading:
-        text = witnesses.policy_of(reading, _log_keys(broker)).text
-    return PlainTextResponse(HANDED_OVER.format(origin=broker.settings.origin) + text)
+        text = witnesses.policy_of(reading, log_keys(reading)).text
+    return PlainTextResponse(HANDED_OVER.format(origin=broker.trail.origin) + text)
 
 
 @router.get("/witnesses")
@@ -88,7 +89,8 @@ def consistency(broker: BrokerDep, old: Size, new: Size, shard: str | None = Non
 
 
 def _log_keys(broker: Broker) -> tuple[VerifierKey, ...]:
-    return witnesses.log_keys(broker.keys, broker.settings.origin)
+    with broker.store.reading() as reading:
+        return log_keys(reading)
 
 
 def _schedule(broker: Broker) -> dict[str, str]:

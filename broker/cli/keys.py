@@ -25,27 +25,25 @@ def keys_init(config: Config = None, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def keys_show(config: Config = None, as_json: AsJson = False) -> None:
-    """Print the public halves: the log's key for policies, and the key that signs receipts."""
+    """Print the public half of the key that signs receipts.  The log's are printed by `broker log policy`."""
     with answering(as_json):
         from broker.keys import Keys
 
         settings = settings_of(config)
-        public = public_halves(settings, Keys.load(settings.data_dir / "keys"))
+        public = public_halves(Keys.load(settings.data_dir / "keys"))
         say(as_json, public, "\n".join(f"{name}: {value}" for name, value in public.items()))
 
 
 def make_keys(settings: Settings) -> dict[str, str]:
     from broker.keys import Keys
 
-    return public_halves(settings, Keys.make(settings.data_dir / "keys"))
+    return public_halves(Keys.make(settings.data_dir / "keys"))
 
 
-def public_halves(settings: Settings, made: Any) -> dict[str, str]:
-    from audit.checkpoint import VerifierKey
+def public_halves(made: Any) -> dict[str, str]:
     from broker.keys import b64url
 
     return {
-        "log": str(VerifierKey.of(made.log_key, settings.origin)),
         "receipts_kid": made.receipt_kid,
         "receipts": b64url(made.receipt_public()),
     }

@@ -18,7 +18,7 @@ def init(config: Config = None, as_json: AsJson = False) -> None:
         settings = settings_of(config)
         make_keys(settings)
         _migrate(settings)
-        say(as_json, {"data_dir": str(settings.data_dir), "origin": settings.origin}, "The broker is ready to serve.")
+        say(as_json, {"data_dir": str(settings.data_dir), "log": settings.log_base}, "The broker is ready to serve.")
 
 
 def migrate(config: Config = None, as_json: AsJson = False) -> None:

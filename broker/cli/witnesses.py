@@ -89,10 +89,10 @@ def list_witnesses(config: Config = None, as_json: AsJson = False) -> None:
 def policy(config: Config = None, as_json: AsJson = False) -> None:
     """Print the C2SP tlog-policy for everybody who verifies, to be handed over by a way the host does not control."""
     with answering(as_json), open_broker(config) as broker:
-        from broker import witnesses
+        from broker import shards, witnesses
 
         with broker.store.reading() as reading:
-            text = witnesses.policy_of(reading, witnesses.log_keys(broker.keys, broker.settings.origin)).text
+            text = witnesses.policy_of(reading, shards.log_keys(reading)).text
         say(as_json, {"policy": text}, text.rstrip("\n"))
 
 

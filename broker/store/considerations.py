@@ -49,11 +49,12 @@ class ConsiderationRow(Row, table=True):
 
 
 class RoundRow(Row, table=True):
-    """A round: it was due at `slot`, and took in the log's entries before `through`."""
+    """A round: it was due at `slot`, and took in the entries of shard `log_id` before `through`."""
 
     __tablename__ = "consideration_round"
 
     slot: datetime = instant(primary_key=True)
+    log_id: str
     through: int = Field(sa_type=BigInteger)
     event_id: str
 

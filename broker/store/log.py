@@ -188,14 +188,12 @@ class BlobRow(Row, table=True):
     sealed: bytes = octets()
 
 
-def decisions_since(reading: Reading, log_id: str, since_ms: int) -> list[tuple[str, str]]:
-    """The decision receipts sealed beside events of a log since an instant, oldest first: event id and blob name."""
+def decisions_since(reading: Reading, since_ms: int) -> list[tuple[str, str]]:
+    """The decision receipts sealed beside events since an instant, oldest first: event id and blob name."""
     query = (
         select(BlobRow.event_id, BlobRow.name)
         .join(EventRow, col(EventRow.event_id) == col(BlobRow.event_id))
-        .where(
-            col(EventRow.log_id) == log_id, col(EventRow.t_ms) >= since_ms, col(BlobRow.name).startswith("decision/")
-        )
-        .order_by(col(EventRow.seq), col(BlobRow.name))
+        .where(col(EventRow.t_ms) >= since_ms, col(BlobRow.name).startswith("decision/"))
+        .order_by(col(EventRow.t_ms), col(EventRow.log_id), col(EventRow.seq), col(BlobRow.name))
     )
     return [(event_id, name) for event_id, name in reading.session.exec(query)]

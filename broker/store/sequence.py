@@ -24,6 +24,7 @@ from broker.store.log import (
     SubjectRow,
     TileRow,
 )
+from broker.store.shards import current_shard
 from broker.store.transaction import Reading, Transaction
 
 BATCH: Final = 1_000
@@ -57,7 +58,7 @@ class SqlTiles:
 
 def head_of(reading: Reading, log_id: str, *, lock: bool = False) -> Head | None:
     """Where the log ends, or None for a log that has not been opened.  `lock`: until the transaction's end."""
-    query = select(HeadRow).where(col(HeadRow.log_id) == log_id)
+    query = select(HeadRow).where(col(HeadRow.log_id) == log_id).execution_options(populate_existing=True)
     row = reading.session.exec(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         return None
@@ -65,24 +66,35 @@ def head_of(reading: Reading, log_id: str, *, lock: bool = False) -> Head | None
     return Head(frontier=Frontier(row.size, hashes), last_ms=row.last_ms, epoch=row.epoch)
 
 
-def open_log(tx: Transaction, log_id: str) -> None:
-    """Make an empty head where there is none."""
+def open_log(tx: Transaction, log_id: str, *, last_ms: int = 0) -> None:
+    """Make an empty head where there is none; no leaf of it will be earlier than `last_ms`."""
     if head_of(tx, log_id) is None:
-        head = Head()
+        head = Head(last_ms=last_ms)
         tx.add(HeadRow(log_id=log_id, size=0, frontier=b"", root=head.root, last_ms=head.last_ms, epoch=head.epoch))
         tx.flush()
 
 
-def sequence(tx: Transaction, log_id: str, *, limit: int = BATCH) -> Advance | None:
-    """Move what waits in the outbox into the log: entries, bodies, tiles and head in this transaction.
+def lock_newest(tx: Transaction) -> tuple[str, Head]:
+    """The shard that entries go to, and its head, locked until the transaction's end.  Raises LogUnavailable."""
+    while True:
+        shard = current_shard(tx)
+        head = head_of(tx, shard.log_id, lock=True) if shard is not None else None
+        if shard is None or head is None:
+            raise LogUnavailable("the log has not been opened: run `broker migrate`")
+        newest = current_shard(tx)  # while we waited for the lock, another process may have begun the next
+        if newest is not None and newest.log_id == shard.log_id:
+            return shard.log_id, head
 
-    None if nothing waits.  Raises LogUnavailable if the head was moved by another sequencer meanwhile, and
-    audit.sequencer.HeadDisagrees if the stored tiles are not the head's.
+
+def sequence(tx: Transaction, *, limit: int = BATCH, only: str | None = None) -> Advance | None:
+    """Move what waits in the outbox into the newest shard: entries, bodies, tiles and head in this transaction.
+
+    `only`: that event alone.  None if nothing waits.  Raises LogUnavailable if the head was moved by another sequencer
+    meanwhile, and audit.sequencer.HeadDisagrees if the stored tiles are not the head's.
     """
-    head = head_of(tx, log_id, lock=True)  # SQLite: the whole transaction is exclusive already
-    if head is None:
-        raise LogUnavailable("the log has not been opened: run `broker migrate`")
-    waiting = tx.session.exec(select(OutboxRow).order_by(col(OutboxRow.position)).limit(limit)).all()
+    log_id, head = lock_newest(tx)  # SQLite: the whole transaction is exclusive already
+    query = select(OutboxRow).order_by(col(OutboxRow.position)).limit(limit)
+    waiting = tx.session.exec(query if only is None else query.where(col(OutboxRow.event_id) == only)).all()
     if not waiting:
         return None
     pending = [Pending(row.event_id, Leaf(row.at_ms, row.commitment)) for row in waiting]
@@ -102,6 +114,12 @@ def newest_checkpoint(reading: Reading, log_id: str) -> CheckpointRow | None:
     return found[0] if found else None
 
 
+def checkpoint_of(reading: Reading, log_id: str, seq: int) -> CheckpointRow | None:
+    """The first signed checkpoint that covers an entry, or None while none does."""
+    query = select(CheckpointRow).where(col(CheckpointRow.log_id) == log_id, col(CheckpointRow.size) > seq)
+    return reading.session.exec(query.order_by(col(CheckpointRow.size)).limit(1)).one_or_none()
+
+
 def keep_checkpoint(tx: Transaction, log_id: str, size: int, note: bytes, *, at: datetime) -> None:
     """Store a signed checkpoint; one that is there already stays."""
     if tx.one(CheckpointRow, log_id=log_id, size=size) is None:
@@ -114,23 +132,30 @@ def waiting(reading: Reading) -> int:
 
 
 def write(tx: Transaction, log_id: str, step: Advance, rows: Mapping[str, OutboxRow]) -> None:
-    """Store one step of the log.  Raises LogUnavailable or Conflict if the head is not the one it was computed from."""
+    """Store one step of the log; of an entry without a row only the leaf, as its body is lost.
+
+    Raises LogUnavailable or Conflict if the head is not the one it was computed from.
+    """
     session, (size, epoch) = tx.session, step.expects
-    entries, events, subjects = [], [], []
+    entries, events, subjects, taken = [], [], [], []
     for entry in step.entries:
-        row = rows[entry.event_id]
         entries.append(
             {"log_id": log_id, "seq": entry.index, "leaf": entry.leaf.text, "leaf_hash": entry.leaf_hash,
              "event_id": entry.event_id}
         )  # fmt: skip
+        row = rows.get(entry.event_id)
+        if row is None:
+            continue
+        taken.append(row.position)
         events.append(
             {"event_id": entry.event_id, "log_id": log_id, "seq": entry.index, "t_ms": entry.leaf.at_ms,
              "sections": row.sections, "detail": row.detail, **row.columns}
         )  # fmt: skip
         subjects += [{"idx_hmac": idx, "log_id": log_id, "seq": entry.index} for idx in dict.fromkeys(row.subjects)]
-    session.exec(delete(OutboxRow).where(col(OutboxRow.position).in_([row.position for row in rows.values()])))
+    session.exec(delete(OutboxRow).where(col(OutboxRow.position).in_(taken)))
     session.exec(insert(EntryRow), params=entries)
-    session.exec(insert(EventRow), params=events)
+    if events:
+        session.exec(insert(EventRow), params=events)
     if subjects:
         session.exec(insert(SubjectRow), params=subjects)
     for tile, data in step.tiles:

@@ -15,11 +15,12 @@ from broker.store import (
     runs,
     searches,
     sessions,
+    shards,
     witnesses,
 )
 from broker.store.columns import metadata
 
 __all__ = [
     "agencies", "batches", "considerations", "documents", "erasures", "event_keys", "items", "log", "metadata",
-    "notices", "releases", "reviews", "runs", "searches", "sessions", "witnesses",
+    "notices", "releases", "reviews", "runs", "searches", "sessions", "shards", "witnesses",
 ]  # fmt: skip

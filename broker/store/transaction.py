@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, delete, event
+from sqlalchemy import Connection, Engine, delete, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlmodel import Session, col, create_engine, select
@@ -20,7 +20,7 @@ from broker.store.columns import Row
 T = TypeVar("T", bound=Row)
 BUSY_MS: Final = 5_000
 SYNCHRONOUS_FULL: Final = 2
-POSTGRESQL_DISK_FULL: Final = "53100"
+POSTGRESQL_DISK_FULL: Final = ("53100", "58030")  # disk_full, io_error
 
 
 class Reading:
@@ -83,6 +83,8 @@ class Store:
         self.url = url
         self.engine = _engine(url)
         self.sqlite = self.engine.dialect.name == "sqlite"
+        self.full: Callable[[], None] = _nothing  # called when a write found no room
+        self.before: Callable[[], None] = _nothing  # called before a write transaction begins
         self._writer = threading.Lock()  # SQLite's own waiting is unfair: in one process, take turns
         self._mine = threading.local()
 
@@ -95,6 +97,7 @@ class Store:
         """
         if getattr(self._mine, "held", False):
             raise NestedTransaction("this thread is inside a transaction already")
+        self.before()
         if self.sqlite:
             self._writer.acquire()
         self._mine.held = True
@@ -157,12 +160,41 @@ class Store:
         except IntegrityError:
             raise Conflict("a row with this key is there already") from None
         except (OperationalError, DBAPIError) as wrong:
-            raise (StoreFull if _full(wrong.orig) else StoreUnavailable)(type(wrong.orig).__name__) from None
+            if _full(wrong.orig):
+                self.full()
+                raise StoreFull(type(wrong.orig).__name__) from None
+            raise StoreUnavailable(type(wrong.orig).__name__) from None
+
+    def has_room(self, size: int) -> bool:
+        """Whether a PostgreSQL server would take `size` more bytes: tried, and taken back.  Yes for SQLite.
+
+        SQLite's file lies on our own disk, where the ballast says it.
+        """
+        if self.sqlite:
+            return True
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(
+                    text(
+                        "CREATE TEMPORARY TABLE room ON COMMIT DROP AS "
+                        "SELECT md5(random()::text) || md5(random()::text) AS filler FROM generate_series(1, :rows)"
+                    ),
+                    {"rows": size // 64},
+                )
+        except DBAPIError:
+            return False
+        return True
+
+
+def _nothing() -> None:
+    return None
 
 
 def _full(error: BaseException | None) -> bool:
+    """Whether the disk has no room, or fails: both need a person, and neither is mended by a smaller write."""
     code = getattr(error, "sqlite_errorcode", None)
-    return code == sqlite3.SQLITE_FULL or getattr(error, "sqlstate", None) == POSTGRESQL_DISK_FULL
+    failed = isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+    return failed or getattr(error, "sqlstate", None) in POSTGRESQL_DISK_FULL
 
 
 def _engine(url: str) -> Engine:

@@ -233,10 +233,11 @@ def _installed(url: str, home: Path) -> None:
 def _trail(url: str, home: Path):
     from broker.keys import Keys
     from broker.store import Store
-    from broker.trail import Trail, open_for_writing
+    from broker.trail import Trail
+    from tests.builders_signer import opened
 
     store, keys = Store(url), Keys.load(home / "keys")
-    trail = Trail(store, keys, open_for_writing(store, keys, home / "signer" / "state.json", ORIGIN))
+    trail = Trail(store, keys, opened(store, home, origin=ORIGIN))
     trail.start()
     return store, trail
 

@@ -14,10 +14,11 @@ from broker.keys import Keys
 from broker.reception import Reception
 from broker.settings import Settings
 from broker.store import Store, migrate
-from broker.trail import Trail, open_for_writing
+from broker.trail import Trail
 from broker.wiring import Broker
 from tests.builders import COUNCIL, ICB
 from tests.builders_broker import a_copy, an_installation, reception, serving
+from tests.builders_signer import opened
 from tests.postgres import a_database, postgres, postgres_server
 
 __all__ = ["postgres", "postgres_server"]
@@ -79,7 +80,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 @pytest.fixture
 def trail(store: Store, keys: Keys, tmp_path: Path) -> Iterator[Trail]:
     """An open log without a thread: whoever waits does the work."""
-    made = Trail(store, keys, open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN))
+    made = Trail(store, keys, opened(store, tmp_path))
     yield made
     made.stop()
 

@@ -13,7 +13,8 @@ from broker.errors import LogUnavailable, StoreUnavailable
 from broker.keys import Keys
 from broker.store import Store
 from broker.store.sessions import SpentTokenRow
-from broker.trail import Trail, new_event_id, open_for_writing
+from broker.trail import Trail, new_event_id
+from tests.builders_signer import opened
 
 THREADS = 4
 AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -39,7 +40,7 @@ def write(store: Store, trail: Trail, out: threading.Lock) -> None:
 
 def main(url: str, data_dir: Path, origin: str) -> None:
     store, keys = Store(url), Keys.load(data_dir / "keys")
-    trail = Trail(store, keys, open_for_writing(store, keys, data_dir / "signer" / "state.json", origin))
+    trail = Trail(store, keys, opened(store, data_dir, origin=origin))
     trail.start()
     print("ready", flush=True)
     out = threading.Lock()

@@ -29,6 +29,8 @@ from tests.builders_signer import log_key
 
 probe = APIRouter(prefix="/probe")
 
+SHARD = clock.now().year
+
 
 class Asked(BaseModel):
     """A body with a field that may not be echoed."""

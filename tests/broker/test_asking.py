@@ -35,6 +35,7 @@ from tests.builders_families import (
     VIC,
     a_linked_area,
 )
+from tests.builders_signer import policy_text
 
 PLACES = {
     "education.enrolment", "health.registration", "health.emergency_attendance", "housing.tenancy",
@@ -89,8 +90,7 @@ def masked(answer: dict[str, Any]) -> bytes:
 
 
 def policy(area: Area) -> Policy:
-    signer = area.broker.trail._signer
-    return Policy.parse(f"log {signer.verifier}\nquorum none\n".encode())
+    return Policy.parse(policy_text(area.broker.store).encode())
 
 
 def codes(answer: dict[str, Any], organisation: str | None = None) -> set[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from audit.checkpoint import VerifierKey
 from audit.cli import auditor
 from audit.events import SECTIONS, Event
 from broker import erasure
@@ -21,9 +20,10 @@ from broker.store import Store
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow, open_body, sole_subject
 from broker.store.log import BlobRow, EventRow, SubjectRow
 from broker.store.tombstones import Tombstone, Tombstones
-from broker.trail import EntryRef, Trail, new_event_id, open_for_writing
+from broker.trail import EntryRef, Trail, new_event_id
 from broker.wiring import wire
-from tests.broker.test_trail import ORIGIN, policy_of, published
+from tests.broker.test_trail import policy_of, published
+from tests.builders_signer import opened, policy_text
 
 AT = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 CHILD = "3f0c1d52-0a3b-4f2e-9a51-6b8f2d1c7e90"
@@ -112,7 +112,7 @@ def test_erasing_leaves_tree_receipts_and_proofs_and_takes_body_salt_and_key(
     folder = tmp_path / "after"
     published(store, folder)
     policy = tmp_path / "policy"
-    write_policy(keys, policy)
+    write_policy(store, policy)
     assert auditor_says("fsck", "--log", folder, "--policy", policy, "--state", before[0])[0] == 0
     assert auditor_says("consistency", "--log", folder, "--policy", policy, "--state", before[0])[0] == 0
     (tmp_path / "receipts").mkdir()
@@ -128,8 +128,8 @@ def done_event(store: Store) -> str:
         return reading.all(EventRow, type="subject.erased", order=["-seq"])[0].event_id
 
 
-def write_policy(keys: Keys, path: Path) -> None:
-    path.write_text(f"log {VerifierKey.of(keys.log_key, ORIGIN)}\nquorum none\n")
+def write_policy(store: Store, path: Path) -> None:
+    path.write_text(policy_text(store))
 
 
 def test_the_event_of_an_erasure_says_how_much_and_on_whose_word_and_never_whom(
@@ -258,7 +258,7 @@ def test_after_a_purge_no_file_of_the_database_has_a_byte_of_it(
 ) -> None:
     database = Path(shutil.copy(migrated_file, tmp_path / "broker.db"))
     store = Store(f"sqlite:///{database}")
-    trail = Trail(store, keys, open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN))
+    trail = Trail(store, keys, opened(store, tmp_path))
     mine = [looked(store, trail, CHILD, more=(RECORD,)) for _ in range(30)]
     shared = [looked(store, trail, CHILD, SIBLING) for _ in range(5)]
     for _ in range(30):

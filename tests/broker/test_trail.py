@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from audit.checkpoint import SignedCheckpoint, VerifierKey
+from audit.checkpoint import SignedCheckpoint
 from audit.events import SHOWN_TO_ASKER, Event, Leaf
 from audit.merkle import consistency_proof, verify_consistency
 from audit.policy import Policy
@@ -28,7 +28,8 @@ from broker.store import Store
 from broker.store.log import CheckpointRow, EntryRow, EventRow, OutboxRow, SubjectRow
 from broker.store.sequence import SqlTiles, head_of, newest_checkpoint, write
 from broker.store.sessions import SpentTokenRow
-from broker.trail import EntryRef, Trail, new_event_id, open_for_writing
+from broker.trail import EntryRef, Trail, new_event_id
+from tests.builders_signer import log_key, opened, policy_text
 
 ORIGIN = "broker.example/audit/2026"
 AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -53,8 +54,8 @@ def recorded(store: Store, trail: Trail, event: Event | None = None, **more: obj
         return trail.record(tx, event or an_event(), **more)  # type: ignore[arg-type]
 
 
-def policy_of(keys: Keys) -> Policy:
-    return Policy.parse(f"log {VerifierKey.of(keys.log_key, ORIGIN)}\nquorum none\n".encode())
+def policy_of(store: Store) -> Policy:
+    return Policy.parse(policy_text(store).encode())
 
 
 def published(store: Store, folder: Path) -> LogFolder:
@@ -76,10 +77,10 @@ def test_a_receipt_proves_the_event_and_never_opens_what_was_hidden(
 ) -> None:
     entry = recorded(store, trail, about=["person-1", "person-2"])
     receipt = trail.receipt(entry)
-    receipt.verify(policy_of(keys))
+    receipt.verify(policy_of(store))
     assert receipt.opening.withheld == ("detail",)
     assert "person-2" not in json.dumps(receipt.to_json())
-    seen = fsck(published(store, tmp_path / "log"), policy_of(keys))
+    seen = fsck(published(store, tmp_path / "log"), policy_of(store))
     assert seen.facts["entries"] == 1
 
 
@@ -162,7 +163,7 @@ def test_each_checkpoint_is_a_growth_of_the_last(store: Store, trail: Trail, key
     for old, new in pairwise(notes):
         sizes = (old.checkpoint.size, new.checkpoint.size)
         verify_consistency(*sizes, old.checkpoint.root, new.checkpoint.root, proofs[sizes])
-        assert new.signed_by(VerifierKey.of(keys.log_key, ORIGIN))
+        assert new.signed_by(log_key(store))
 
 
 def test_sixteen_writers_with_rollbacks_leave_a_dense_log(
@@ -196,13 +197,13 @@ def test_sixteen_writers_with_rollbacks_leave_a_dense_log(
         rows = reading.all(SpentTokenRow)
     assert [entry.seq for entry in entries] == list(range(len(acknowledged)))
     assert {entry.event_id for entry in entries} == set(acknowledged) == {row.jti_sha256 for row in rows}
-    fsck(published(store, tmp_path / "log"), policy_of(keys))
+    fsck(published(store, tmp_path / "log"), policy_of(store))
 
 
 def test_of_two_sequencers_one_writes_and_the_other_finds_nothing_or_is_stopped(
     store: Store, trail: Trail, keys: Keys, tmp_path: Path
 ) -> None:
-    other = Trail(store, keys, open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN))
+    other = Trail(store, keys, opened(store, tmp_path))
     for _ in range(60):
         recorded(store, trail)
     threads = [threading.Thread(target=each.advance_pending) for each in (trail, other) * 4]
@@ -215,7 +216,7 @@ def test_of_two_sequencers_one_writes_and_the_other_finds_nothing_or_is_stopped(
     assert other.advance_pending() == 80
     assert trail.broken() is None
     assert other.broken() is None
-    seen = fsck(published(store, tmp_path / "log"), policy_of(keys))
+    seen = fsck(published(store, tmp_path / "log"), policy_of(store))
     assert seen.facts["entries"] == 80
 
 
@@ -234,7 +235,7 @@ def test_a_sequencer_that_slept_while_another_worked_writes_nothing(
     with pytest.raises((LogUnavailable, Conflict)), store.transaction() as tx:
         write(tx, ORIGIN, step, {row.event_id: row for row in waiting})
     assert trail.advance_pending() == 2
-    fsck(published(store, tmp_path / "log"), policy_of(keys))
+    fsck(published(store, tmp_path / "log"), policy_of(store))
 
 
 def test_a_head_that_another_has_taken_over_is_not_moved(store: Store, trail: Trail) -> None:
@@ -253,7 +254,7 @@ def test_a_head_that_another_has_taken_over_is_not_moved(store: Store, trail: Tr
 
 def test_no_signature_no_answer(store: Store, trail: Trail, keys: Keys, tmp_path: Path) -> None:
     trail.receipt(recorded(store, trail))
-    (tmp_path / "signer" / "state.json").unlink()
+    (tmp_path / "signer" / "2026" / "state.json").unlink()
     entry = recorded(store, trail)
     with pytest.raises(LogUnavailable):
         trail.receipt(entry, timeout=0.5)
@@ -261,7 +262,7 @@ def test_no_signature_no_answer(store: Store, trail: Trail, keys: Keys, tmp_path
     with pytest.raises(LogUnavailable):  # and from now on nothing is even begun
         recorded(store, trail)
     with pytest.raises(LogUnavailable):
-        open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN)
+        opened(store, tmp_path)
 
 
 def test_a_log_that_was_cut_gets_no_signature(store: Store, trail: Trail, keys: Keys, tmp_path: Path) -> None:
@@ -275,7 +276,7 @@ def test_a_log_that_was_cut_gets_no_signature(store: Store, trail: Trail, keys: 
             connection.execute(text(f"DROP TRIGGER {trigger}" + ("" if store.sqlite else f" ON {table}")))
             connection.execute(text(f"DELETE FROM {table}"))
     with pytest.raises(LogUnavailable):
-        open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN)
+        opened(store, tmp_path)
 
 
 def test_a_forged_tile_stops_the_log_for_good(store: Store, trail: Trail) -> None:
@@ -290,8 +291,7 @@ def test_a_forged_tile_stops_the_log_for_good(store: Store, trail: Trail) -> Non
 
 
 def test_a_signer_that_comes_back_lets_answers_go_again(store: Store, keys: Keys, tmp_path: Path) -> None:
-    state = tmp_path / "signer" / "state.json"
-    trail = Trail(store, keys, open_for_writing(store, keys, state, ORIGIN), linger_ms=0)
+    trail = Trail(store, keys, opened(store, tmp_path), linger_ms=0)
     recorded(store, trail)
     (tmp_path / "signer").rename(tmp_path / "away")
     with pytest.raises(LogUnavailable):
@@ -321,10 +321,7 @@ def test_kill_9_at_any_moment_loses_nothing_acknowledged(
     store: Store, trail: Trail, keys: Keys, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Two writers, each with its own sequencer, killed again and again; about five seconds of writing."""
-    Keys.make(tmp_path / "keys")
-    (tmp_path / "signer" / "state.json").unlink()  # the children's keys are their own: open the log with those
-    keys = Keys.load(tmp_path / "keys")
-    open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN)
+    keys = Keys.make(tmp_path / "keys")
     url = store.engine.url.render_as_string(hide_password=False)
     chance, acknowledged = random.Random(7), set[str]()
     command = [sys.executable, "-m", "tests.broker.log_writer", url, str(tmp_path), ORIGIN]
@@ -345,7 +342,7 @@ def test_kill_9_at_any_moment_loses_nothing_acknowledged(
             said, _ = writer.communicate(timeout=30)
             acknowledged |= {line for line in said.splitlines() if len(line) == 32}
     assert len(acknowledged) > 20
-    survivor = Trail(store, keys, open_for_writing(store, keys, tmp_path / "signer" / "state.json", ORIGIN))
+    survivor = Trail(store, keys, opened(store, tmp_path))
     size = survivor.advance_pending()
     with store.reading() as reading:
         entries = reading.all(EntryRow, order=("seq",))
@@ -353,7 +350,7 @@ def test_kill_9_at_any_moment_loses_nothing_acknowledged(
     assert [entry.seq for entry in entries] == list(range(size))
     assert acknowledged <= {entry.event_id for entry in entries}
     assert {entry.event_id for entry in entries} == acts
-    seen = fsck(published(store, tmp_path / "log"), policy_of(keys))
+    seen = fsck(published(store, tmp_path / "log"), policy_of(store))
     assert seen.facts["entries"] == size
     for event_id in random.Random(1).sample(sorted(acknowledged), 10):
-        survivor.receipt(EntryRef(event_id)).verify(policy_of(keys))
+        survivor.receipt(EntryRef(event_id)).verify(policy_of(store))

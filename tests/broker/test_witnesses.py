@@ -25,8 +25,9 @@ from broker.trail import EntryRef, record_change
 from broker.wiring import Broker
 from tests.broker.platform import OPERATOR, AnAgency, an_app
 from tests.builders_log import a_key
+from tests.builders_signer import log_key, stolen_key
 
-SHARD = "/audit/log/2026"
+SHARD = f"/audit/log/{clock.now().year}"
 
 
 class Site:
@@ -179,7 +180,7 @@ def test_of_two_lines_over_one_checkpoint_the_newer_is_kept_and_twice_does_no_ha
 
 def forged(site: Site, size: int) -> str:
     """What a stolen log key signs, cosigned by nobody."""
-    return sign(Checkpoint(site.broker.trail.origin, size, b"\7" * 32), site.broker.keys.log_key).note
+    return sign(Checkpoint(site.broker.trail.origin, size, b"\7" * 32), stolen_key(site.broker.settings.data_dir, SHARD[-4:])).note
 
 
 @pytest.mark.parametrize(("ahead", "kind"), [(0, "another_tree"), (-1, "another_tree"), (50, "larger_tree")])
@@ -197,7 +198,7 @@ def test_a_note_of_the_logs_own_key_over_another_tree_is_kept_with_ours_and_told
     with site.broker.store.reading() as reading:
         (row,) = reading.all(ConflictRow)
     assert (row.kind, row.size, row.presented.decode()) == (kind, size, note)
-    assert SignedCheckpoint.parse(row.ours.decode()).signed_by(VerifierKey.of(site.broker.keys.log_key, row.log_id))
+    assert SignedCheckpoint.parse(row.ours.decode()).signed_by(log_key(site.broker.store))
     assert site.told("witness.conflict") == 1
     assert site.http.get("/audit/witnesses").json()["conflicts"] == 1
     site.grow()  # an answer does not wait for anybody who looks into it

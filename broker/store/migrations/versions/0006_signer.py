@@ -1,4 +1,9 @@
-"""The log's shards, keys and what was wrong with its clock."""
+"""The log's shards, each under keys of its own; and how far the rounds of what to consider are in which of them."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from broker.store.columns import PlainJSON, UTCDateTime
 
 revision = "0006"
 down_revision = "0005"
@@ -7,8 +12,36 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    op.create_table(
+        "audit_shard",
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("log_id", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("opened_at", UTCDateTime(), nullable=False),
+        sa.Column("closed_at", UTCDateTime(), nullable=True),
+        sa.Column("frozen", sa.Boolean(), nullable=False),
+        sa.Column("follows", sa.String(), nullable=True),
+        sa.Column("follows_size", sa.BigInteger(), nullable=True),
+        sa.Column("follows_root", sa.LargeBinary(), nullable=True),
+        sa.Column("keys", PlainJSON(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_audit_shard")),
+        sa.UniqueConstraint("log_id", name=op.f("uq_audit_shard_log_id")),
+    )
+    with op.batch_alter_table("consideration_round", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("log_id", sa.String(), nullable=False))
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "CREATE TRIGGER audit_shard_no_delete BEFORE DELETE ON audit_shard "
+            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        )
+    else:
+        op.execute(
+            "CREATE TRIGGER audit_shard_no_delete BEFORE DELETE ON audit_shard "
+            "BEGIN SELECT RAISE(ABORT, 'this table is only added to'); END"
+        )
 
 
 def downgrade() -> None:
-    pass
+    with op.batch_alter_table("consideration_round", schema=None) as batch_op:
+        batch_op.drop_column("log_id")
+    op.drop_table("audit_shard")

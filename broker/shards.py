@@ -1,0 +1,455 @@
+"""The log's shards: turned at the year, under keys that change hands in the open, begun anew when history was lost.
+
+    year         the old shard ends with `log.closed`, under a last checkpoint; the new one begins with `log.opened`,
+                 which cites that checkpoint.  Both are written in one transaction: no entry falls between them.
+    rotation     the new key signs beside the old; `key.rotated` says so under both; then the old one is destroyed.
+    compromise   the shard is frozen; a new one, under a new origin and key, cites the last witnessed checkpoint.
+    restore      a database put back from a backup is older than what was signed, and the signer refuses it.  Either an
+                 agency's mirror holds the leaves that were lost, or a new shard begins with `log.discontinuity`.
+
+What the log says of itself in these entries is published opened (`history`), for `auditor` to follow.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+
+from audit.checkpoint import LOG_KEY, NoteInvalid, SignedCheckpoint, VerifierKey
+from audit.events import Event, InvalidEvent, Json, Leaf, SectionName
+from audit.rotation import MILESTONES
+from audit.sequencer import Advance, Head, Pending, advance
+from audit.signer import SignerRefused
+from audit.tiles import TILE_WIDTH, TileMalformed, TileReader, TileUnreadable, bundles_of, decode_bundle
+from broker import clock
+from broker.errors import BrokerError, LogUnavailable, WrongState
+from broker.signing import SignedLog, Signers, SignerUnavailable
+from broker.store import Reading, Store, Transaction
+from broker.store.log import CosignatureRow, EventRow, OutboxRow
+from broker.store.sequence import (
+    BATCH,
+    SqlTiles,
+    checkpoint_of,
+    head_of,
+    lock_newest,
+    newest_checkpoint,
+    open_log,
+    sequence,
+    write,
+)
+from broker.store.shards import ShardRow, current_shard, every_shard
+from broker.trail import Trail, Who, new_event_id
+
+log = structlog.get_logger()
+LOOK_SECONDS: Final = 1.0
+_SHOWN: Final[tuple[SectionName, ...]] = ("what",)
+_NAME: Final = re.compile(r"(\d{4})(?:-\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStanding:
+    """How one shard stands: in the tables, and with the signer (None: it does not know it, or can't be asked)."""
+
+    row: ShardRow
+    size: int
+    checkpoint: int | None
+    witnessed: int | None
+    signed: SignedLog | None
+
+    @property
+    def lost(self) -> int:
+        """How many entries were signed and are not in the tables."""
+        return max(0, (self.signed.size if self.signed else 0) - self.size)
+
+
+def open_for_writing(store: Store, signers: Signers, base: str, *, at: datetime) -> None:
+    """Open the log if neither the tables nor the signer know of one; look whether they agree, as far as both answer.
+
+    Raises LogUnavailable if one of the two knows of a log, or of entries, that the other does not: a database was put
+    back, or the signer's state was lost, and a person must decide.
+    """
+    try:
+        with store.reading() as reading:
+            shard = current_shard(reading)
+        if shard is None:
+            _open_first(store, signers, base, at=at)
+            return
+        signed = signers.signed(shard.log_id)  # before the head is read: it only grows
+    except SignerUnavailable:
+        if shard is None:
+            raise
+        return
+    except SignerRefused as refused:
+        raise LogUnavailable(f"the signer can't go on: {refused}") from None
+    with store.reading() as reading:
+        head = head_of(reading, shard.log_id)
+    size = head.size if head is not None else 0
+    if signed is None and size:
+        raise LogUnavailable("the signer's state is missing, but the log has entries: see `broker log status`")
+    if (signed or 0) > size:
+        raise LogUnavailable(f"{signed} entries were signed, and the database holds {size}: see `broker log restore`")
+
+
+def turn(trail: Trail, base: str, *, who: Who, at: datetime) -> ShardRow | None:
+    """Close the newest shard and open the year's, if that has begun; the new shard, or None where there was no need.
+
+    Of two processes one does it.  Raises LogUnavailable or SignerRefused if the log is out of order.
+    """
+    with trail.store.reading() as reading:
+        old = current_shard(reading)
+        if old is None or at.year <= _year(old.log_id):
+            return None
+        name = _free_name(reading, at.year)
+    told = trail.signers.open(f"{base}/{name}")
+    with trail.store.transaction() as tx:
+        log_id, _ = lock_newest(tx)
+        if log_id != old.log_id:
+            return None
+        while (step := sequence(tx)) is not None and len(step.entries) == BATCH:
+            pass
+        _write(tx, trail, "log.closed", who, at, origin=log_id, next=told.origin, keys=_vkeys(told))
+        head = _closed(tx, log_id, at=at)
+        opened = _opened(tx, told, "year", head, (log_id, head.size, head.root), at=at)
+        _write(tx, trail, "log.opened", who, at, **_citing(opened))
+    trail.advance_pending()
+    return opened
+
+
+def rotate(trail: Trail, *, who: Who, at: datetime) -> ShardRow:
+    """A new key signs beside the old from now on, and the log says so.  Twice does no harm."""
+    told = trail.signers.rotate(trail.origin)
+    with trail.store.transaction() as tx:
+        lock_newest(tx)
+        shard = _current(tx)
+        known = {key["vkey"] for key in shard.keys}
+        if shard.log_id != told.origin:
+            raise WrongState("the log has turned to another shard meanwhile")
+        if fresh := [key for key in told.keys if str(key) not in known]:
+            old, new = (str(key) for key in (_ed25519(told.keys)[0], _ed25519(fresh)[-1]))
+            shard.keys = [*shard.keys, *_since(fresh, at)]
+            tx.add(shard)
+            _record(tx, trail, "key.rotated", who, at, origin=told.origin, old=old, new=new)
+    trail.advance_pending()
+    return shard
+
+
+def retire(trail: Trail, *, who: Who, at: datetime) -> ShardRow:
+    """The old key is destroyed: the new one signs alone.  Raises WrongState if no new key has been handed over to."""
+    trail.advance_pending()
+    with trail.store.transaction() as tx:
+        lock_newest(tx)
+        shard = _current(tx)
+        standing = [key["vkey"] for key in shard.keys if key["until"] is None]
+        handed = tx.all(EventRow, log_id=shard.log_id, type="key.rotated", order=("-seq",), limit=1)
+        newest = newest_checkpoint(tx, shard.log_id)
+        if not handed or newest is None or newest.size <= handed[0].seq or len(_ed25519(map(_parsed, standing))) < 2:
+            raise WrongState("there is no new key that the log has handed over to: `broker log rotate` makes one")
+        first, last = (int(at.timestamp()), max(key["from"] for key in shard.keys))
+        gone = [key["vkey"] for key in shard.keys if key["until"] is None and key["from"] < last]
+        shard.keys = [key | ({"until": first} if key["vkey"] in gone else {}) for key in shard.keys]
+        tx.add(shard)
+        _record(tx, trail, "key.revoked", who, at, origin=shard.log_id, key=str(_ed25519(map(_parsed, gone))[0]))
+    trail.signers.retire(shard.log_id)
+    trail.advance_pending()
+    return shard
+
+
+def begin_anew(
+    trail: Trail, base: str, *, compromised: bool, witnessed: SignedCheckpoint | None = None, who: Who, at: datetime
+) -> ShardRow:
+    """Freeze the newest shard and begin another, whose first entry says what came before and what was lost.
+
+    `compromised`: its key is no longer to be trusted.  `witnessed`: the newest checkpoint that agencies hold; without
+    it, the newest with a witness's line in these tables, and failing that what the signer signed last.
+    """
+    with trail.store.reading() as reading:
+        old = _current(reading)
+        name = _free_name(reading, max(at.year, _year(old.log_id)))
+        kept = _witnessed(reading, old.log_id) if witnessed is None else witnessed
+    if kept is not None and (kept.checkpoint.origin != old.log_id or not _by_its_keys(kept, old)):
+        raise WrongState("that is no checkpoint of this log under its own key")
+    signed = _of(trail.signers.status(), old.log_id)
+    if signed is not None:
+        trail.signers.close(old.log_id)
+    told = trail.signers.open(f"{base}/{name}")
+    with trail.store.transaction() as tx:
+        log_id, held = lock_newest(tx)
+        if log_id != old.log_id:
+            raise WrongState("the log has turned to another shard meanwhile")
+        _closed(tx, log_id, at=at, frozen=True)
+        cited = (log_id, held.size, held.root)
+        if kept is not None:
+            cited = (log_id, kept.checkpoint.size, kept.checkpoint.root)
+        elif signed is not None:
+            cited = (log_id, signed.size, signed.root)
+        opened = _opened(tx, told, "compromised" if compromised else "restored", held, cited, at=at)
+        facts: dict[str, Json] = {**_citing(opened), "held": held.size, "witnessed": kept is not None}
+        if signed is not None:
+            facts["signed"] = {"size": signed.size, "root": _b64(signed.root)}
+        if compromised:
+            _write(tx, trail, "log.opened", who, at, **facts)
+            keys: list[Json] = [key["vkey"] for key in old.keys]
+            _record(tx, trail, "key.compromised", who, at, origin=log_id, keys=keys, trusted_below=cited[1])
+        else:
+            _write(tx, trail, "log.discontinuity", who, at, **facts)
+    trail.advance_pending()
+    return opened
+
+
+def refill(trail: Trail, mirror: TileReader, note: str, *, who: Who, at: datetime) -> int:
+    """Put back the leaves that were signed and lost, from an agency's mirror of the log; how many.
+
+    Their events' bodies are gone, but for those that wait here to be sequenced again.  Raises WrongState if the mirror
+    is not this log, ends before what was signed, or does not grow from what is here; nothing is changed then.
+    """
+    try:
+        newest = SignedCheckpoint.parse(note)
+    except NoteInvalid as fault:
+        raise WrongState(f"the mirror's checkpoint is none: {fault}") from None
+    shard = _newest(trail.store)
+    signed = _of(trail.signers.status(), shard.log_id)
+    if newest.checkpoint.origin != shard.log_id or not _by_its_keys(newest, shard):
+        raise WrongState("the mirror is of another log, or its checkpoint is not signed by this log's key")
+    if signed is not None and newest.checkpoint.size < signed.size:
+        raise WrongState(f"the mirror ends at {newest.checkpoint.size} entries, and {signed.size} were signed")
+    with trail.store.transaction() as tx:
+        log_id, head = lock_newest(tx)
+        if newest.checkpoint.size <= head.size:
+            raise WrongState("the mirror holds nothing that is missing here")
+        lost = [_leaf(text) for text in _leaves(mirror, head.size, newest.checkpoint.size)]
+        rows = {row.commitment: row for row in tx.all(OutboxRow)}
+        places = enumerate(lost, start=head.size)
+        name = log_id.rpartition("/")[2]
+        pending = [
+            Pending(rows[leaf.commitment].event_id if leaf.commitment in rows else f"lost-{name}-{at_}", leaf)
+            for at_, leaf in places
+        ]
+        step: Advance = advance(head, pending, SqlTiles(tx, log_id))
+        if step.head.root != newest.checkpoint.root:
+            raise WrongState("the mirror's log is not a growth of this one")
+        write(tx, log_id, step, {row.event_id: row for row in rows.values()})
+        what: dict[str, Json] = {"origin": log_id, "refilled": len(lost), "from": head.size}
+        _record(tx, trail, "log.discontinuity", who, at, **what)
+    trail.advance_pending()
+    return len(lost)
+
+
+def history(trail: Trail, log_id: str) -> dict[str, Json]:
+    """What a shard says of itself, opened, each entry under the first checkpoint that covers it (`audit.rotation`)."""
+    entries: list[Json] = []
+    with trail.store.reading() as reading:
+        for row in reading.all(EventRow, log_id=log_id, type=MILESTONES, order=("seq",)):
+            note = checkpoint_of(reading, log_id, row.seq)
+            receipt = trail.receipt_under(reading, row.event_id, note, show=_SHOWN) if note is not None else None
+            if receipt is not None:
+                entries.append(receipt.to_json())
+    return {"origin": log_id, "entries": entries}
+
+
+def log_keys(reading: Reading) -> tuple[VerifierKey, ...]:
+    """The keys to trust, for `log` lines of a policy: those of every shard but the compromised, in order of use."""
+    shards = every_shard(reading)
+    distrusted = {shard.follows for shard in shards if shard.reason == "compromised"}
+    return tuple(_parsed(key["vkey"]) for shard in shards if shard.log_id not in distrusted for key in shard.keys)
+
+
+def standing(store: Store, signers: Signers) -> tuple[tuple[ShardStanding, ...], str | None]:
+    """Every shard, the oldest first; and why the signer could not be asked, if so."""
+    told: tuple[SignedLog, ...] = ()
+    wrong: str | None = None
+    try:
+        told = signers.status()
+    except (SignerUnavailable, SignerRefused) as fault:
+        wrong = str(fault)
+    found = []
+    with store.reading() as reading:
+        for shard in every_shard(reading):
+            head, kept = head_of(reading, shard.log_id), newest_checkpoint(reading, shard.log_id)
+            lines = reading.all(CosignatureRow, log_id=shard.log_id, order=("-size",), limit=1)
+            found.append(
+                ShardStanding(
+                    shard, head.size if head else 0, kept.size if kept else None, lines[0].size if lines else None,
+                    _of(told, shard.log_id),
+                )
+            )  # fmt: skip
+    return tuple(found), wrong
+
+
+def keep_watch(trail: Trail, base: str, watch: clock.Watch | None = None) -> Callable[[], None]:
+    """Look once a second whether a year has begun, and whether the clock was changed; returns how to stop."""
+    stopping = threading.Event()
+    seen = watch or clock.Watch()
+    who = {"organisation": trail.host}
+
+    def look() -> None:
+        _behind(trail, who)
+        while not stopping.wait(LOOK_SECONDS):
+            try:
+                if (step := seen.step()) is not None:
+                    _anomaly(trail, who, step)
+                turn(trail, base, who=who, at=clock.now())
+            except (BrokerError, SignerRefused, OSError) as wrong:
+                log.error("the log's keeper could not do its work", fault=type(wrong).__name__)
+
+    thread = threading.Thread(target=look, name="log-keeper", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        stopping.set()
+        thread.join(timeout=10)
+
+    return stop
+
+
+def _behind(trail: Trail, who: Who) -> None:
+    """Say so if the clock is behind the last leaf: it was set back while nobody looked."""
+    try:
+        with trail.store.reading() as reading:
+            head = head_of(reading, _current(reading).log_id)
+        step = clock.milliseconds(clock.now()) - (head.last_ms if head else 0)
+        if step < -clock.BACK_MS:
+            _anomaly(trail, who, step)
+    except (BrokerError, SignerRefused):
+        log.error("the log's keeper could not do its work", reason="start")
+
+
+def _anomaly(trail: Trail, who: Who, step_ms: int) -> None:
+    with trail.store.transaction() as tx:
+        _record(tx, trail, "clock.anomaly", who, clock.now(), step_ms=step_ms)
+    trail.wake()
+
+
+def _open_first(store: Store, signers: Signers, base: str, *, at: datetime) -> None:
+    if any(told.size for told in signers.status()):
+        raise LogUnavailable("the signer has signed a log that this database does not hold: see `broker log status`")
+    told = signers.open(f"{base}/{at.year}")
+    with store.transaction() as tx:
+        if current_shard(tx) is None:
+            tx.add(
+                ShardRow(number=0, log_id=told.origin, reason="first", opened_at=at, keys=_since(told.keys, at))
+            )  # fmt: skip
+            open_log(tx, told.origin)
+
+
+def _opened(
+    tx: Transaction, told: SignedLog, reason: str, before: Head, cited: tuple[str, int, bytes], *, at: datetime
+) -> ShardRow:
+    follows, size, root = cited
+    shard = ShardRow(
+        number=_current(tx).number + 1, log_id=told.origin, reason=reason, opened_at=at, keys=_since(told.keys, at),
+        follows=follows, follows_size=size, follows_root=root,
+    )  # fmt: skip
+    tx.add(shard)
+    open_log(tx, told.origin, last_ms=before.last_ms)
+    return shard
+
+
+def _closed(tx: Transaction, log_id: str, *, at: datetime, frozen: bool = False) -> Head:
+    shard = _current(tx)
+    shard.closed_at, shard.frozen = at, frozen
+    tx.add(shard)
+    tx.flush()
+    head = head_of(tx, log_id)
+    assert head is not None
+    return head
+
+
+def _citing(shard: ShardRow) -> dict[str, Json]:
+    root = _b64(shard.follows_root or b"")
+    follows: dict[str, Json] = {"origin": shard.follows, "size": shard.follows_size, "root": root}
+    return {"origin": shard.log_id, "reason": shard.reason, "follows": follows, "keys": [k["vkey"] for k in shard.keys]}
+
+
+def _record(tx: Transaction, trail: Trail, event_type: str, who: Who, at: datetime, **what: Json) -> str:
+    event = Event(id=new_event_id(), type=event_type, who=who, what=what, why={}, detail={})
+    return trail.record(tx, event, at=at).event_id
+
+
+def _write(tx: Transaction, trail: Trail, event_type: str, who: Who, at: datetime, **what: Json) -> None:
+    """Record, and sequence it now, as the newest shard's next entry."""
+    sequence(tx, only=_record(tx, trail, event_type, who, at, **what))
+
+
+def _leaves(mirror: TileReader, start: int, end: int) -> Iterator[bytes]:
+    """The leaves [start, end) of a mirror."""
+    try:
+        for bundle in bundles_of(end):
+            first = bundle.index * TILE_WIDTH
+            if first + bundle.width > start:
+                yield from decode_bundle(bundle, mirror.read(bundle))[max(0, start - first) :]
+    except (TileUnreadable, TileMalformed) as fault:
+        raise WrongState(f"the mirror is not whole: {fault}") from None
+
+
+def _leaf(text: bytes) -> Leaf:
+    try:
+        return Leaf.parse(text)
+    except InvalidEvent:
+        raise WrongState("the mirror holds an entry that is no leaf of ours") from None
+
+
+def _witnessed(reading: Reading, log_id: str) -> SignedCheckpoint | None:
+    lines = reading.all(CosignatureRow, log_id=log_id, order=("-size",), limit=1)
+    kept = checkpoint_of(reading, log_id, lines[0].size - 1) if lines else None
+    return SignedCheckpoint.parse(kept.note.decode()) if kept is not None else None
+
+
+def _by_its_keys(signed: SignedCheckpoint, shard: ShardRow) -> bool:
+    try:
+        return any(signed.signed_by(_parsed(key["vkey"])) for key in shard.keys)
+    except NoteInvalid:
+        return False
+
+
+def _of(told: tuple[SignedLog, ...], origin: str) -> SignedLog | None:
+    return next((each for each in told if each.origin == origin), None)
+
+
+def _current(reading: Reading) -> ShardRow:
+    shard = current_shard(reading)
+    if shard is None:
+        raise LogUnavailable("the log has not been opened: run `broker migrate`")
+    return shard
+
+
+def _newest(store: Store) -> ShardRow:
+    with store.reading() as reading:
+        return _current(reading)
+
+
+def _free_name(reading: Reading, year: int) -> str:
+    taken = {shard.log_id.rpartition("/")[2] for shard in every_shard(reading)}
+    names = [str(year), *(f"{year}-{number}" for number in range(2, len(taken) + 3))]
+    return next(name for name in names if name not in taken)
+
+
+def _year(log_id: str) -> int:
+    found = _NAME.fullmatch(log_id.rpartition("/")[2])
+    return int(found[1]) if found else 0
+
+
+def _since(keys: tuple[VerifierKey, ...] | list[VerifierKey], at: datetime) -> list[dict[str, Any]]:
+    return [{"vkey": str(key), "from": int(at.timestamp()), "until": None} for key in keys]
+
+
+def _ed25519(keys: Any) -> list[VerifierKey]:
+    return [key for key in keys if key.kind == LOG_KEY]
+
+
+def _vkeys(told: SignedLog) -> list[Json]:
+    return [str(key) for key in told.keys]
+
+
+def _parsed(vkey: str) -> VerifierKey:
+    return VerifierKey.parse(vkey)
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
