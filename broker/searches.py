@@ -39,6 +39,7 @@ from broker.keys import Keys
 from broker.linked import InService, LinkedArea
 from broker.store import Reading, Store, Transaction
 from broker.store.agencies import AgencyRow
+from broker.store.log import FlagRow
 from broker.store.searches import SearchCandidateRow, SearchRow, searches_since
 from broker.trail import EntryRef, Trail, new_event_id
 from linkage.matching.search import BadRow, Candidate, EncodedRow, TooManyCandidates
@@ -46,6 +47,7 @@ from linkage.matching.search import BadRow, Candidate, EncodedRow, TooManyCandid
 SEARCH_LASTS: Final = timedelta(hours=8)
 LISTED: Final = 5
 LOOKED_AT: Final = 25  # before the rules are applied, so that hidden children never count
+PROHIBITED: Final = "PURPOSE_PROHIBITED"
 PER_HOUR: Final = 120  # searches of one person
 FAMILY_INFORMED: Final = ("yes", "no_risk_of_harm", "no_not_reachable", "no_crime", "no_safe_contact")
 SAID_FIRST: Final = (
@@ -489,6 +491,8 @@ def _record(
             expires_at=at + SEARCH_LASTS,
         )
     )
+    if refusal is not None and refusal.code == PROHIBITED:  # refused and alerted: it waits for information governance
+        tx.add(FlagRow(id=new_event_id(), event_id=entry.event_id, rule="prohibited_purpose", raised_at=at))
     tx.flush()
     tx.add(*(one.row for one in found.listed))
     return entry
