@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import chain
 from typing import NamedTuple
 
 from agreements.agreement import london_day
-from agreements.explain.near import NEAR, Inquiry, Miss, not_live_now, pair_standing, reason
+from agreements.explain.near import NEAR, Miss, Nearness, reason
+from agreements.explain.sieve import Sifted
 from agreements.explain.words import terms_of, vocabulary_roles, words_for
 from agreements.reference import Question
 from agreements.request import Basis, Request, Threshold, aware, checked
@@ -52,7 +52,7 @@ def explain_for_asker(
     checked(request, vocabulary)
     fill = (names.get(source, source), desks.get(source, "its safeguarding desk"))
     if request.break_glass is not None:
-        return _reasons(Question(snapshot, vocabulary, request, None, source, at), *fill)
+        return reasons(Sifted(Question(snapshot, vocabulary, request, None, source, at)), *fill)
     shape = _Shape(
         request.organisation, request.role, request.purpose, request.basis, request.threshold, request.case is not None,
         tuple(request.asked.items()),
@@ -82,13 +82,18 @@ def _of_shape(
         organisation=shape.organisation, role=shape.role, purpose=shape.purpose, basis=shape.basis,
         asked=dict(shape.asked), case="any" if shape.of_a_case else None, threshold=shape.threshold,
     )  # fmt: skip
-    return _reasons(Question(snapshot, vocabulary, request, None, source, at), name, desk)
+    return reasons(Sifted(Question(snapshot, vocabulary, request, None, source, at)), name, desk)
 
 
-def _reasons(q: Question, name: str, desk: str) -> Sequence[AskerReason]:
-    inquiry = Inquiry(q)
+def forget() -> None:
+    """Forget every kind of request: the next of each is told anew."""
+    _of_shape.cache_clear()
+
+
+def reasons(inquiry: Nearness, name: str, desk: str) -> Sequence[AskerReason]:
+    """The reasons in words: `name` is the source's, `desk` whom to ring there."""
+    q, standing = inquiry.q, inquiry.standing
     fill = {"organisation": name, "desk": desk}
-    standing = pair_standing(inquiry)
     if not standing.live:
         fill["date"] = _last_day(standing)
         return (_reason(q, None, standing.code or "NO_DSA", fill, None),)
@@ -99,28 +104,18 @@ def _reasons(q: Question, name: str, desk: str) -> Sequence[AskerReason]:
     )
 
 
-def _of_category(inquiry: Inquiry, category: str, asked: Mode, fill: Mapping[str, str]) -> AskerReason | None:
+def _of_category(inquiry: Nearness, category: str, asked: Mode, fill: Mapping[str, str]) -> AskerReason | None:
     """Why no more of one category; None where all asked could be shown, or nobody expects it of this source."""
     q = inquiry.q
-    near = inquiry.near(category)
-    covering, nearest, seen = Mode.NONE, None, False
-    for miss in near:
-        seen = True
-        if miss.failed:
-            nearest = miss
-            break
-        covering = max(covering, miss.mode)
-    if not seen and not inquiry.owned(category):
+    if not inquiry.listed(category) and not inquiry.owned(category):
         return None
-    best = min(covering, q.vocabulary.ceiling(q.request.purpose, category), asked)
+    best = min(inquiry.covering(category), q.vocabulary.ceiling(q.request.purpose, category), asked)
     if best >= asked:
         return None
     if best:
-        rest = chain([nearest] if nearest else [], near)
-        higher = next((miss for miss in rest if miss.failed and miss.mode > best), None)
-        return _reason(q, category, "MODE_EXCEEDS", fill, _unlock(q, higher))
-    code, about = reason(inquiry, nearest)
-    if code in NO_CLAUSE and (ended := not_live_now(inquiry, category)) is not None:
+        return _reason(q, category, "MODE_EXCEEDS", fill, _unlock(q, inquiry.nearest(category, best)))
+    code, about = reason(inquiry, inquiry.nearest(category, Mode.NONE))
+    if code in NO_CLAUSE and (ended := inquiry.ended(category)) is not None:
         return _reason(q, category, ended.code or code, {**fill, "date": _last_day(ended)}, None)
     terms = terms_of(q, about.grant, about.failed) if about else {}
     return _reason(q, category, code, {**fill, **terms}, _unlock(q, about))
@@ -133,10 +128,8 @@ def _reason(q: Question, category: str | None, code: str, fill: Mapping[str, str
         template = "You can see less than you asked for. To see more, ask {organisation}."
     fill = dict(fill) | {"unlock": unlock or ""}
     if code == "THRESHOLD_NOT_MET":
-        role = vocabulary_roles(
-            q.vocabulary, {role for term in q.vocabulary.thresholds.values() for role in term.set_by}
-        )
-        fill |= {"role": role}
+        setters = frozenset(role for term in q.vocabulary.thresholds.values() for role in term.set_by)
+        fill |= {"role": vocabulary_roles(q.vocabulary, setters)}
     sentence = template.format_map(fill)
     return AskerReason(source=q.source, category=category, code=code, sentence=_capital(sentence), unlock=unlock)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agreements.agreement import Grant, GrantRef
 from agreements.explain.asker import NO_CLAUSE
-from agreements.explain.near import NEAR, Inquiry, Miss, NearMiss, not_live_now, pair_standing, reason
+from agreements.explain.near import NEAR, Inquiry, Miss, NearMiss, reason
 from agreements.reference import Applied, Question, applying, failed, grant_of, holdings, link_ceiling
 from agreements.restrictions import caps, limit_applies
 from agreements.snapshot import Snapshot, Standing
@@ -52,7 +52,7 @@ def explain_for_holder(snapshot: Snapshot, vocabulary: Vocabulary, decision: Dec
     inquiry = Inquiry(q)
     applied = applying(q, facts)
     gate = next((name for name, named, cap in applied if RECORD in named and cap is Mode.NONE), None)
-    standing = pair_standing(inquiry)
+    standing = inquiry.standing
     views = {category: _view(inquiry, decision, applied, category, gate, standing) for category in request.asked}
     code = None
     if not decision.shown:
@@ -127,7 +127,7 @@ def _code(
         code = (
             _limited_by_tag(inquiry, category) or reason(inquiry, next((miss for miss in near if miss.failed), None))[0]
         )
-        ended = not_live_now(inquiry, category) if code in NO_CLAUSE else None
+        ended = inquiry.ended(category) if code in NO_CLAUSE else None
         return ended.code if ended else code
     binding = [name for name, named, cap in applied if (category in named or RECORD in named) and cap == mode]
     if link_ceiling(q, q.facts) == mode:

@@ -1,6 +1,7 @@
 """How near each clause came: the tests that it failed, fewest first.
 
-What does not hang on a record is found once a request and source; which clauses list a category, once a snapshot.
+Found by the literal tests, clause by clause, for whoever reads the whole tree.  What an asker reads needs only the
+nearest of them and no record: `sieve` finds the same for that, from sets of clauses.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from heapq import heappop, heappush
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from agreements.agreement import Agreement, Grant, GrantRef
 from agreements.explain.words import words_for
@@ -52,7 +53,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Test -> result code, in the order in which a reason is named first (domain order of checks)."""
 
-_ORDER: Final = {test: index for index, test in enumerate(CODES)}
+ORDER: Final = {test: index for index, test in enumerate(CODES)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,42 @@ def listing(snapshot: Snapshot, vocabulary: Vocabulary, source: str, recipient: 
     return Listing(tuple(clauses), sectors, agreements)
 
 
+class Nearness(Protocol):
+    """What an asker is told rests on this, found out clause by clause or by sets of clauses."""
+
+    @property
+    def q(self) -> Question:
+        """What was asked."""
+
+    @property
+    def standing(self) -> Standing:
+        """Live if any agreement between the two is; else the first reason in the order of the vocabulary's results."""
+
+    @property
+    def covered_otherwise(self) -> bool:
+        """Whether a live clause of the source covers this very request for some category."""
+
+    @property
+    def basis_closed(self) -> bool:
+        """Whether the lawful basis claimed is closed to an asker's kind of party."""
+
+    def owned(self, category: str) -> bool:
+        """Whether an agreement says that the source discloses a category's sector."""
+
+    def listed(self, category: str) -> bool:
+        """Whether a live clause of the source lists a category."""
+
+    def covering(self, category: str) -> Mode:
+        """The most that a clause gives which covers."""
+
+    def nearest(self, category: str, above: Mode) -> Miss | None:
+        """Of the clauses that would give more than a mode and don't cover, the one that failed fewest tests."""
+
+    def ended(self, category: str) -> Standing | None:
+        """Why no clause that lists a category for this purpose is live, if one would be but for its agreement's
+        standing."""
+
+
 class _Weighed(NamedTuple):
     """A clause that counts here, and the tests that it fails whatever is asked of it."""
 
@@ -173,6 +210,18 @@ class Inquiry:
         while waiting:
             yield heappop(waiting)[-1]
 
+    def listed(self, category: str) -> bool:
+        """Whether a live clause of the source lists a category."""
+        return any(self.lists(weighed.named, category) for weighed in self._weighed)
+
+    def covering(self, category: str) -> Mode:
+        """The most that a clause gives which covers."""
+        return max((miss.mode for miss in self.near(category) if not miss.failed), default=Mode.NONE)
+
+    def nearest(self, category: str, above: Mode) -> Miss | None:
+        """Of the clauses that would give more than a mode and don't cover, the one that failed fewest tests."""
+        return next((miss for miss in self.near(category) if miss.failed and miss.mode > above), None)
+
     def items(self, category: str) -> Sequence[Held | None]:
         """What the record holds of a category; None alone where it holds nothing, or no record is looked at."""
         return (holdings(self.q.facts, category) or (None,)) if self.q.facts is not None else (None,)
@@ -189,6 +238,36 @@ class Inquiry:
             for miss in (self._missed(weighed, category, self.items(category)),)
         )
 
+    @property
+    def standing(self) -> Standing:
+        """Live if any agreement between the two is; else the first reason in the order of the vocabulary's results."""
+        return gravest(self.standings.values())
+
+    def ended(self, category: str) -> Standing | None:
+        """Why no clause that lists a category for this purpose is live, if one would be but for its agreement's
+        standing.
+
+        An agreement that gave way to a live version of itself is not missed: what the new one left out was left out.
+        """
+        live = {one.id for one in self.listing.agreements if self.standings[one.ref].live}
+        found = [
+            standing
+            for named in self.listing.clauses
+            if (standing := self.standings[named.agreement.ref]).code not in (None, "NO_DSA")
+            if named.agreement.id not in live and self.lists(named, category)
+            if named.grant.break_glass is None or self.q.request.break_glass is not None
+            if "purpose" not in failed_by_request(self.q, named.agreement, named.grant)
+        ]
+        return min(found, key=graver, default=None)
+
+    @property
+    def basis_closed(self) -> bool:
+        """Whether the lawful basis claimed is closed to an asker's kind of party."""
+        request = self.q.request
+        term = self.q.vocabulary.art6[request.basis.art6]
+        parties = [agreement.parties[request.organisation] for agreement in self.listing.agreements]
+        return "not_public" in term.flags and any(party.public_authority for party in parties)
+
     @cached_property
     def _weighed(self) -> Sequence[_Weighed]:
         """The live clauses, fewest failed tests first, before anything is asked of them."""
@@ -199,7 +278,7 @@ class Inquiry:
             if self.standings[agreement.ref].live and (emergency or grant.break_glass is None):
                 of_record = failed_by_record(q, q.facts, grant) if q.facts is not None else ()
                 failed = frozenset((*failed_by_request(q, agreement, grant), *of_record))
-                found.append(_Weighed(_rank(failed, named.ref), failed, named))
+                found.append(_Weighed(ranked(failed, named.ref), failed, named))
         return sorted(found)
 
     def _missed(self, weighed: _Weighed, category: str, items: Sequence[Held | None]) -> Miss:
@@ -211,7 +290,7 @@ class Inquiry:
             least = min(of_item, key=len)
             tests, covers = tests | least, covers and not least
         if not covers:
-            rank = weighed.rank if tests == weighed.failed else _rank(tests, ref)
+            rank = weighed.rank if tests == weighed.failed else ranked(tests, ref)
             return Miss(rank, grant.modes[category], in_order(tests), agreement, grant)
         known = q.facts or Facts(source=q.source)
         mode = min(given(q, grant, category), own(q, known, agreement, category))
@@ -220,56 +299,30 @@ class Inquiry:
 
 def in_order(tests: Iterable[str]) -> tuple[str, ...]:
     """Tests in the order in which a reason is named first."""
-    return tuple(sorted(tests, key=_ORDER.__getitem__))
+    return tuple(sorted(tests, key=ORDER.__getitem__))
 
 
-def _rank(tests: Collection[str], ref: GrantRef) -> Rank:
-    return len(tests), "purpose" in tests, tuple(sorted(_ORDER[test] for test in tests)), ref
+def ranked(tests: Collection[str], ref: GrantRef) -> Rank:
+    """How near a clause is that failed these tests."""
+    return len(tests), "purpose" in tests, tuple(sorted(ORDER[test] for test in tests)), ref
 
 
-def pair_standing(inquiry: Inquiry) -> Standing:
-    """Live if any agreement between the two is; else the first reason in the order of the vocabulary's results."""
-    standings = inquiry.standings.values()
-    for standing in standings:
-        if standing.live:
-            return standing
-    return min(standings, key=_graver, default=Standing("NO_DSA"))
-
-
-def not_live_now(inquiry: Inquiry, category: str) -> Standing | None:
-    """Why no clause that lists a category for this purpose is live, if one would be but for its agreement's standing.
-
-    An agreement that gave way to a live version of itself is not missed: what the new one left out was left out.
-    """
-    live = {one.id for one in inquiry.listing.agreements if inquiry.standings[one.ref].live}
-    found = [
-        standing
-        for named in inquiry.listing.clauses
-        if (standing := inquiry.standings[named.agreement.ref]).code not in (None, "NO_DSA")
-        if named.agreement.id not in live and inquiry.lists(named, category)
-        if named.grant.break_glass is None or inquiry.q.request.break_glass is not None
-        if "purpose" not in failed_by_request(inquiry.q, named.agreement, named.grant)
-    ]
-    return min(found, key=_graver, default=None)
-
-
-def reason(inquiry: Inquiry, nearest: Miss | None) -> tuple[str, Miss | None]:
+def reason(inquiry: Nearness, nearest: Miss | None) -> tuple[str, Miss | None]:
     """The code of a category that no clause gives, and the clause that it is about, if any; `nearest` is the one that
     failed fewest tests."""
     if nearest is None or (len(nearest.failed) > 1 and inquiry.covered_otherwise):
         return "CATEGORY_NOT_IN_DSA", None
     code = CODES[nearest.failed[0]]
-    if code == "NO_BASIS" and _basis_closed(inquiry):
+    if code == "NO_BASIS" and inquiry.basis_closed:
         code = "BASIS_INVALID_FOR_PARTY"
     return code, nearest
 
 
-def _basis_closed(inquiry: Inquiry) -> bool:
-    request = inquiry.q.request
-    term = inquiry.q.vocabulary.art6[request.basis.art6]
-    parties = [agreement.parties[request.organisation] for agreement in inquiry.listing.agreements]
-    return "not_public" in term.flags and any(party.public_authority for party in parties)
+def gravest(standings: Iterable[Standing]) -> Standing:
+    """A live one, else the one to name first."""
+    return min(standings, key=lambda standing: -1 if standing.live else graver(standing), default=Standing("NO_DSA"))
 
 
-def _graver(standing: Standing) -> int:
+def graver(standing: Standing) -> int:
+    """Which reason is named first, the lowest."""
     return ("DSA_SUSPENDED", "DSA_UNSIGNED", "DSA_EXPIRED", "NO_DSA").index(standing.code or "NO_DSA")

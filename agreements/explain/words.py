@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
 
-from agreements.agreement import Grant
+from agreements.agreement import Grant, GrantBasis
 from agreements.reference import Question
 from agreements.vocabulary import Vocabulary
 
-
-def words_for(q: Question, grant: Grant, test: str) -> str:
-    """What would pass a test, in words."""
-    vocabulary = q.vocabulary
-    terms = terms_of(q, grant, (test,))
-    needed = {
+_OTHERWISE: Final[Mapping[str, str]] = MappingProxyType(
+    {
         "case": "a case reference of this child",
-        "purpose": f"the purpose {terms['purposes']}",
-        "threshold": f"{terms['threshold']}, decided by a {vocabulary_roles(vocabulary, _setters(vocabulary, grant))}",
-        "basis": f"the lawful basis {terms['bases']}",
-        "gateway": f"the lawful basis {terms['bases']}",
-        "condition": f"the lawful basis {terms['bases']}",
         "org": "being named in the clause",
-        "role": f"the role {terms['roles']}",
         "break_glass": "a running emergency session",
         "regime": "an authority for law-enforcement items in the clause",
         "link": "a surer match",
@@ -30,43 +23,63 @@ def words_for(q: Question, grant: Grant, test: str) -> str:
         "source": "a clause of this source",
         "live": "an agreement in force",
     }
-    return needed[test]
+)
+"""What would pass a test, where that hangs on nothing in the clause."""
 
 
-def terms_of(q: Question, grant: Grant, tests: Sequence[str]) -> dict[str, str]:
+def words_for(q: Question, grant: Grant, test: str) -> str:
+    """What would pass a test, in words."""
+    vocabulary = q.vocabulary
+    if test == "purpose":
+        return f"the purpose {_purposes(vocabulary, grant.purposes, grant.not_purposes)}"
+    if test == "role":
+        return f"the role {vocabulary_roles(vocabulary, grant.roles)}"
+    if test == "threshold":
+        setters = vocabulary.thresholds[grant.threshold].set_by if grant.threshold else ()
+        return f"{_threshold(q, grant)}, decided by a {vocabulary_roles(vocabulary, frozenset(setters))}"
+    if test in ("basis", "gateway", "condition"):
+        return f"the lawful basis {_bases(vocabulary, grant.basis, (test,))}"
+    return _OTHERWISE[test]
+
+
+def terms_of(q: Question, grant: Grant, tests: tuple[str, ...]) -> dict[str, str]:
     """What a clause asks for, for the standard texts; of its lawful bases, the parts that failed."""
-    vocabulary, basis = q.vocabulary, grant.basis
-    purposes = (vocabulary.purposes[code].label for code in _leaves(vocabulary, grant))
-    bases = {
-        "basis": [vocabulary.art6[code].label for code in vocabulary.art6 if code in basis.art6],
-        "gateway": [vocabulary.gateways[code].source for code in vocabulary.gateways if code in basis.gateways],
-        "condition": [vocabulary.conditions[code].label for code in vocabulary.conditions if code in basis.conditions],
-    }
-    threshold = vocabulary.thresholds[grant.threshold].label if grant.threshold else ""
-    roles = vocabulary_roles(vocabulary, grant.roles)
+    roles = vocabulary_roles(q.vocabulary, grant.roles)
     return {
-        "purposes": _either(purposes),
-        "bases": "; ".join(_either(words) for test, words in bases.items() if test in tests),
-        "threshold": f"threshold {threshold}",
+        "purposes": _purposes(q.vocabulary, grant.purposes, grant.not_purposes),
+        "bases": _bases(q.vocabulary, grant.basis, tests),
+        "threshold": _threshold(q, grant),
         "roles": roles,
         "role": roles,
     }
 
 
-def vocabulary_roles(vocabulary: Vocabulary, roles: Iterable[str]) -> str:
+@lru_cache(maxsize=1024)
+def vocabulary_roles(vocabulary: Vocabulary, roles: frozenset[str]) -> str:
     """Roles in words: "MASH decision-maker or social worker"."""
-    wanted = set(roles)
-    return _either(term.label for code, term in vocabulary.roles.items() if code in wanted)
+    return _either(term.label for code, term in vocabulary.roles.items() if code in roles)
 
 
-def _setters(vocabulary: Vocabulary, grant: Grant) -> tuple[str, ...]:
-    return vocabulary.thresholds[grant.threshold].set_by if grant.threshold else ()
+def _threshold(q: Question, grant: Grant) -> str:
+    return f"threshold {q.vocabulary.thresholds[grant.threshold].label if grant.threshold else ''}"
 
 
-def _leaves(vocabulary: Vocabulary, grant: Grant) -> Iterator[str]:
-    inside = frozenset[str]().union(*(vocabulary.down(purpose) for purpose in grant.purposes))
-    outside = frozenset[str]().union(*(vocabulary.down(purpose) for purpose in grant.not_purposes))
-    yield from (code for code, purpose in vocabulary.purposes.items() if code in inside - outside and not purpose.group)
+@lru_cache(maxsize=1024)
+def _bases(vocabulary: Vocabulary, basis: GrantBasis, tests: tuple[str, ...]) -> str:
+    listed = {
+        "basis": [vocabulary.art6[code].label for code in vocabulary.art6 if code in basis.art6],
+        "gateway": [vocabulary.gateways[code].source for code in vocabulary.gateways if code in basis.gateways],
+        "condition": [vocabulary.conditions[code].label for code in vocabulary.conditions if code in basis.conditions],
+    }
+    return "; ".join(_either(words) for test, words in listed.items() if test in tests)
+
+
+@lru_cache(maxsize=1024)
+def _purposes(vocabulary: Vocabulary, purposes: frozenset[str], not_purposes: frozenset[str]) -> str:
+    inside = frozenset[str]().union(*(vocabulary.down(purpose) for purpose in purposes))
+    outside = frozenset[str]().union(*(vocabulary.down(purpose) for purpose in not_purposes))
+    leaves = (term for code, term in vocabulary.purposes.items() if code in inside - outside and not term.group)
+    return _either(term.label for term in leaves)
 
 
 def _either(words: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from datetime import timedelta
 from random import Random
 
 import pytest
@@ -59,3 +60,31 @@ def _records(w: World, draw: Random, count: int) -> list[Facts]:
 
 def _of(modes: Modes, due: Mapping[str, Mode]) -> dict[str, Mode]:
     return {category: modes.mode(category) for category in due}
+
+
+def test_what_is_remembered_of_a_kind_of_request_holds_for_another_case_and_until_anything_turns() -> None:
+    shown = turned = 0
+    for seed in range(150):
+        w, draw = world(seed), Random(seed)
+        ends = [one.period for one in (*w.snapshot.agreements, *w.snapshot.restrictions)]
+        instants = {
+            w.at,
+            *(event.at for event in w.snapshot.events),
+            *(signature.signed_at for signature in w.snapshot.signatures),
+            *(instant for period in ends for instant in (period.start, period.end)),
+            *(one.review for one in w.snapshot.agreements if one.review is not None),
+        }
+        if (session := w.request.break_glass) is not None:
+            instants |= {session.started + timedelta(minutes=minutes) for minutes in (0, 30, 60)}
+        several = [at + timedelta(seconds=draw.choice((-1, 0))) for at in instants] + [w.at + timedelta(days=200)]
+        seen = set()
+        for at in draw.sample(several, len(several)):
+            request = replace(w.request, case=draw.choice((w.request.case, "another")))
+            due = reference.decide(w.snapshot, VOCABULARY, request, w.facts, at)
+            assert decide(w.snapshot, VOCABULARY, request, w.facts, at) == due
+            (modes,) = view(w.snapshot, VOCABULARY, request, [w.facts], at)
+            assert _of(modes, due.modes) == due.modes
+            shown += bool(due.shown)
+            seen.add(bool(due.shown))
+        turned += len(seen) > 1
+    assert shown >= 100 and turned >= 20
