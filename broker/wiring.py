@@ -67,7 +67,8 @@ def wire(settings: Settings, *, agreeing: bool = True) -> Broker:
         store, keys, signers, seconds=settings.receipt_seconds, linger_ms=settings.linger_ms,
         host=settings.partnership, ballast=_ballast(settings),
     )  # fmt: skip
-    _keep_erased(settings, store, keys, trail)
+    if agreeing:
+        _keep_erased(settings, store, keys, trail)
     return Broker(
         settings=settings,
         store=store,

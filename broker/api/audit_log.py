@@ -5,6 +5,7 @@ Checkpoint, tiles and entry bundles give away count and time only, so anyone may
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,11 +22,17 @@ from broker.store.log import EventRow
 from broker.store.sequence import SqlTiles, newest_checkpoint
 from broker.store.shards import shard_named
 from broker.trail import EntryRef
+from broker.wiring import Broker
 
 FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 public = APIRouter(prefix="/audit/log/{shard}", tags=["log"])
 router = APIRouter(prefix="/audit/events", tags=["log"])
+
+
+def keeper(broker: Broker) -> Callable[[], None]:
+    """Start looking once a second whether a year has begun, and whether the clock was set; returns how to stop it."""
+    return shards.keep_watch(broker.trail, broker.settings.log_base)
 
 
 @public.get("/checkpoint", response_class=PlainTextResponse)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from broker.cli.keys import make_keys
-from broker.cli.shared import USAGE, AsJson, Config, answering, fail, say, settings_of
+from broker.cli.shared import UNKNOWN, USAGE, AsJson, Config, answering, fail, say, settings_of
 
 if TYPE_CHECKING:
     from broker.settings import Settings
@@ -47,6 +50,56 @@ def serve(config: Config = None) -> None:
         )  # fmt: skip
         print(f"broker: {settings.base_url} ({settings.environment})", flush=True)
         server.run(sockets=[listening])
+
+
+def signer(
+    config: Config = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", envvar="BROKER_SIGNER_DIR", help="Its own folder: keys and what was signed.")
+    ] = None,
+    listen: Annotated[
+        Path | None, typer.Option("--socket", envvar="BROKER_SIGNER_SOCKET", help="Where it listens: a Unix socket.")
+    ] = None,
+    allow_uid: Annotated[
+        list[int] | None, typer.Option("--allow-uid", help="A user who is answered, by number; default: its own.")
+    ] = None,
+    post_quantum: Annotated[
+        bool, typer.Option("--post-quantum", help="New keys come with an ML-DSA-44 one, whose line stands beside.")
+    ] = False,
+) -> None:
+    """Sign the log's checkpoints, in a process that holds the log's private keys alone, until stopped.
+
+    It keeps what it signed last, and refuses whatever is not a growth of that: a database put back, or rewritten, gets
+    no signature. So run it as another user than the broker's, with its folder on a disk that the broker's backups do
+    not put back: broker signer --dir /var/lib/signer --socket /run/signer/signer.sock --allow-uid 1234, where 1234 is
+    the broker's user, and the two share the socket's group. The broker finds it by its setting signer_socket.
+
+    Without --dir and --socket they are those of --config, in the broker's own folder: enough to try, and against
+    mistakes; not against whoever owns the broker's host.
+
+    Exit codes: 0 stopped; 2 wrong usage; 3 it can't listen, or another signer does.
+    """
+    with answering(False):
+        import os
+        import signal
+
+        from broker.signing import SignerFolder, SignerServer
+        from broker.wiring import configure_logging
+
+        if folder is None or listen is None:
+            settings = settings_of(config)
+            folder = folder or settings.data_dir / "signer"
+            listen = listen or settings.data_dir / settings.signer_socket
+        configure_logging()
+        uids = frozenset(allow_uid or [os.geteuid()])
+        try:
+            server = SignerServer(SignerFolder(folder, post_quantum=post_quantum), listen, uids=uids)
+        except OSError as wrong:
+            fail(f"can't listen on {listen}: {wrong.strerror}", UNKNOWN, False)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, lambda *_: server.stop())
+        print(f"signer: {listen}", flush=True)
+        server.serve()
 
 
 def _listen(host: str, port: int) -> socket.socket:

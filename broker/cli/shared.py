@@ -52,11 +52,12 @@ def answering(as_json: bool) -> Iterator[None]:
 
 
 @contextmanager
-def open_broker(config: Path | None) -> Iterator[Broker]:
+def open_broker(config: Path | None, *, agreeing: bool = True) -> Iterator[Broker]:
+    """A broker, put together for one command.  `agreeing`: not if the signer has signed what is not in the tables."""
     from broker.wiring import configure_logging, wire
 
     configure_logging()
-    broker = wire(settings_of(config))
+    broker = wire(settings_of(config), agreeing=agreeing)
     try:
         yield broker
     finally:

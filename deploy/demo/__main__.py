@@ -381,8 +381,7 @@ def verify(demo: Demo, receipt: dict[str, Any]) -> None:
     kept.mkdir(exist_ok=True)
     (kept / "event.json").write_text(json.dumps(receipt, indent=1))
     (kept / "event.tlog-proof").write_text(receipt["proof"])
-    key = json.loads(demo.broker("keys", "show", "--json"))["log"]
-    (kept / "policy").write_text(f"log {key}\nquorum none\n")
+    (kept / "policy").write_text(json.loads(demo.broker("log", "policy", "--json"))["policy"])
     demo.agency("log", "fetch", "--home", str(demo.home(council)), "--out", str(log))
     policy = ["--policy", str(kept / "policy")]
     for arguments in (

@@ -53,10 +53,11 @@ def typed(*arguments: object, code: int = 0) -> Any:
 
 def test_a_host_sets_up_enrols_signs_imports_and_suspends(config: Path, tmp_path: Path) -> None:
     at = ("--config", config)
-    assert typed("init", *at)["origin"] == "127.0.0.1:8400/audit/2026"
+    assert typed("init", *at)["log"] == "127.0.0.1:8400/audit"
     assert typed("init", *at)
     shown = typed("keys", "show", *at)
-    assert shown["log"].startswith("127.0.0.1:8400/audit/2026+")
+    assert set(shown) == {"receipts_kid", "receipts"}
+    assert typed("log", "policy", *at)["policy"].startswith("log 127.0.0.1:8400/audit/2")
 
     agency, signatory = AnAgency(), Ed25519PrivateKey.generate()
     public = agency.public() | {

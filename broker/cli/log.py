@@ -1,0 +1,241 @@
+"""`broker log`: the log's shards and keys, and what to do when one of them is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from broker.cli.shared import (
+    FINDING,
+    UNKNOWN,
+    USAGE,
+    AsJson,
+    Config,
+    Unreadable,
+    answering,
+    bytes_of,
+    fail,
+    open_broker,
+    operator_of,
+    say,
+    staff_id,
+)
+
+if TYPE_CHECKING:
+    from audit.checkpoint import SignedCheckpoint
+    from broker.shards import ShardStanding
+    from broker.store.shards import ShardRow
+
+app = typer.Typer(
+    help="""
+    The log's shards, its keys, and its recovery.
+
+    The log is a row of shards, one a year (<host>/audit/2026, then 2027), each under a key of its own that the signer
+    made and that nobody else has. Entries go to the newest. Older ones are served for ever, and their receipts hold.
+
+    If answers stop because the signer refuses, the database is not what was signed: it was put back from a backup, or
+    somebody changed it. Look with `broker log status`, keep a copy of database and signer folder as they are, and only
+    then go on with `broker log restore`.
+    """,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+By = Annotated[str, typer.Option("--by", help="Your staff id; it goes into the log.")]
+Note = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint", help="The newest checkpoint that an agency holds (`checkpoint.witnessed` of its folder)."
+    ),
+]
+
+
+@app.command()
+def status(config: Config = None, as_json: AsJson = False) -> None:
+    """Show each shard: how many entries it has, how many are signed and witnessed, and its keys.
+
+    Exit codes: 0 all is as it was signed; 1 the signer has signed what the database does not hold, or entries have no
+    signature; 3 the signer can't be asked, or its state can't be read.
+    """
+    with answering(as_json), open_broker(config, agreeing=False) as broker:
+        from broker import shards
+
+        found, wrong = shards.standing(broker.store, broker.trail.signers)
+        told = {
+            "shards": [_told(one) for one in found],
+            "signer": wrong or "answers",
+            "waiting": broker.trail.unsequenced(),
+        }
+        say(as_json, told, "\n".join([_row(one) for one in found] + ([f"The signer: {wrong}"] if wrong else [])))
+        if wrong:
+            raise typer.Exit(UNKNOWN)
+        if any(one.lost or (one.signed is None and one.size) for one in found):
+            raise typer.Exit(FINDING)
+
+
+@app.command()
+def policy(config: Config = None, as_json: AsJson = False) -> None:
+    """Print the C2SP tlog-policy for whoever verifies: the keys of every shard, and the witnesses.
+
+    Several lines of one origin are the keys it had, in order of use. Hand it over by a way the host does not control.
+    """
+    with answering(as_json), open_broker(config, agreeing=False) as broker:
+        from broker import shards, witnesses
+
+        with broker.store.reading() as reading:
+            text = witnesses.policy_of(reading, shards.log_keys(reading)).text
+        say(as_json, {"policy": text}, text.rstrip("\n"))
+
+
+@app.command()
+def turn(by: By, config: Config = None, as_json: AsJson = False) -> None:
+    """Close the newest shard and open this year's, if a year has begun since. `broker serve` does it by itself.
+
+    The old shard ends with log.closed under a last checkpoint; the new one begins with log.opened, which cites it.
+    """
+    who = staff_id(by, as_json)
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, shards
+
+        opened = shards.turn(broker.trail, broker.settings.log_base, who=operator_of(broker, who), at=clock.now())
+        if opened is None:
+            say(as_json, {"turned": False, "origin": broker.trail.origin}, "The log is in this year's shard already.")
+        else:
+            say(as_json, {"turned": True, "origin": opened.log_id}, _new_key(opened))
+
+
+@app.command()
+def rotate(
+    by: By,
+    finish: Annotated[bool, typer.Option("--finish", help="Destroy the old key; the new one signs alone.")] = False,
+    compromised: Annotated[
+        bool, typer.Option("--compromised", help="The key may be in other hands: freeze the shard, and begin another.")
+    ] = False,
+    checkpoint: Note = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change the key that signs the log, in the open.
+
+    First without an option: a new key signs beside the old, and the log says so (key.rotated). Hand out the new policy
+    (`broker log policy`). When everybody has it: --finish.
+
+    --compromised freezes the shard at the last checkpoint that witnesses signed (--checkpoint, or the newest in the
+    database) and opens a new one, under a new origin and key, that cites it. Receipts of later entries of the frozen
+    shard are to be doubted. Hand out the new policy at once.
+    """
+    who = staff_id(by, as_json)
+    if finish and (compromised or checkpoint):
+        fail("--finish stands alone", USAGE, as_json)
+    if checkpoint and not compromised:
+        fail("--checkpoint goes with --compromised", USAGE, as_json)
+    with answering(as_json), open_broker(config, agreeing=not compromised) as broker:
+        from broker import clock, shards
+
+        actor, at = operator_of(broker, who), clock.now()
+        if compromised:
+            shard = shards.begin_anew(
+                broker.trail, broker.settings.log_base, compromised=True, witnessed=_note(checkpoint), who=actor, at=at
+            )
+            words = _new_key(shard)
+        elif finish:
+            shard = shards.retire(broker.trail, who=actor, at=at)
+            words = "The old key is destroyed; the new one signs alone."
+        else:
+            shard = shards.rotate(broker.trail, who=actor, at=at)
+            words = "Old and new key both sign. Hand out the new policy, then: broker log rotate --finish"
+        say(as_json, _keys(shard), words)
+
+
+@app.command()
+def restore(
+    by: By,
+    mirror: Annotated[
+        Path | None, typer.Option("--mirror", help="A folder of the log that an agency fetched (`agency log fetch`).")
+    ] = None,
+    anew: Annotated[bool, typer.Option("--new", help="Begin a new shard; the lost entries stay lost.")] = False,
+    checkpoint: Note = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on after a database was put back from a backup, so that the signer refuses it.
+
+    --mirror puts back the leaves that were lost, from an agency's copy that is at least as new as what was signed. What
+    those events said is gone with the database, but older receipts hold, and the log goes on in its shard.
+
+    --new opens a new shard, under a new key, whose first entry (log.discontinuity) says what was signed, what is still
+    held, and which checkpoint was witnessed last. Everybody sees it. Hand out the new policy (`broker log policy`).
+
+    Stop `broker serve` first, and start it again afterwards. Exit codes: 0 done; 1 the mirror does not do, or nothing
+    is lost; 3 the signer, the database or the mirror can't be reached.
+    """
+    who = staff_id(by, as_json)
+    if (mirror is None) == (not anew):
+        fail("either --mirror FOLDER or --new", USAGE, as_json)
+    if checkpoint and not anew:
+        fail("--checkpoint goes with --new", USAGE, as_json)
+    with answering(as_json), open_broker(config, agreeing=False) as broker:
+        from broker import clock, shards
+
+        actor, at = operator_of(broker, who), clock.now()
+        found, wrong = shards.standing(broker.store, broker.trail.signers)
+        if not wrong and found and not found[-1].lost and found[-1].signed is not None:
+            fail("nothing is lost: the database holds all that was signed", FINDING, as_json)
+        if mirror is not None:
+            from audit.folder import Finding, LogFolder
+
+            folder = LogFolder(mirror)
+            try:
+                note = folder.note()
+            except Finding as fault:
+                raise Unreadable(str(fault)) from None
+            count = shards.refill(broker.trail, folder, note, who=actor, at=at)
+            say(as_json, {"refilled": count}, f"{count} leaves are back, and the log goes on in {broker.trail.origin}.")
+        else:
+            shard = shards.begin_anew(
+                broker.trail, broker.settings.log_base, compromised=False, witnessed=_note(checkpoint), who=actor, at=at
+            )
+            say(as_json, _keys(shard), _new_key(shard))
+
+
+def _note(path: Path | None) -> SignedCheckpoint | None:
+    from audit.checkpoint import NoteInvalid, SignedCheckpoint
+
+    if path is None:
+        return None
+    try:
+        return SignedCheckpoint.parse(bytes_of(path).decode())
+    except NoteInvalid as fault:
+        raise Unreadable(f"{path} is no checkpoint: {fault}") from None
+
+
+def _told(one: ShardStanding) -> dict[str, Any]:
+    row = one.row
+    return {
+        "origin": row.log_id, "reason": row.reason, "state": _state(one), "entries": one.size,
+        "checkpoint": one.checkpoint, "witnessed": one.witnessed, "signed": one.signed.size if one.signed else None,
+        "lost": one.lost, "follows": row.follows, "opened_at": row.opened_at, "closed_at": row.closed_at,
+        "keys": row.keys,
+    }  # fmt: skip
+
+
+def _state(one: ShardStanding) -> str:
+    if one.row.closed_at is None:
+        return "open"
+    return "frozen" if one.row.frozen else "closed"
+
+
+def _row(one: ShardStanding) -> str:
+    signed = "not known to the signer" if one.signed is None else f"{one.signed.size} signed"
+    lost = f", {one.lost} LOST" if one.lost else ""
+    return f"{_state(one):7}{one.row.log_id}: {one.size} entries, {signed}, {one.witnessed or 0} witnessed{lost}"
+
+
+def _keys(shard: ShardRow) -> dict[str, Any]:
+    return {"origin": shard.log_id, "keys": [key["vkey"] for key in shard.keys if key["until"] is None]}
+
+
+def _new_key(shard: ShardRow) -> str:
+    return f"Entries go to {shard.log_id} from now on. Hand out the new policy: broker log policy"
