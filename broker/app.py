@@ -27,6 +27,7 @@ from broker.api import (
     reviews,
     searches,
     statistics,
+    subjects,
     witnesses,
 )
 from broker.errors import BrokerError, TooLarge, UnsupportedMedia
@@ -51,6 +52,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     reviews.router,
     considerations.router,
     statistics.router,
+    subjects.router,
     front.router,
     log_pages.router,
 )

@@ -152,9 +152,9 @@ def approve(
 ) -> Released[Erasure]:
     """Carry out an erasure that somebody else has proposed; on return it is done.
 
-    `Store.purge` then leaves no deleted byte in the database's files.  Raises NotFound, NotAllowed for whoever proposed
-    it, WrongState if it was decided before or a legal hold lies on the subject (which is recorded), StoreUnavailable if
-    the tombstone can't be kept, LogUnavailable.
+    `purge` then leaves no deleted byte in the database's files; a night does it too.  Raises NotFound, NotAllowed for
+    whoever proposed it, WrongState if it was decided before or a legal hold lies on the subject (which is recorded),
+    StoreUnavailable if the tombstone can't be kept, LogUnavailable.
     """
     may_act(caller)
     trail.advance_pending()  # what waits in the outbox is about the subject too
@@ -287,11 +287,23 @@ def replay(store: Store, trail: Trail, keys: Keys, kept: Tombstones, *, who: Map
             what["outcome"] = "erased_after_restore"
             event = Event(id=event_id, type="subject.erased", who=who, what=what, why={}, detail={})
             trail.record(tx, event, at=at)
+        kept.erased()
         log.info("erasures carried out again after a restore", counts={"erasures": len(due)})
     for erasure in sorted(known - {one.erasure for one in there}):
         of = [row for row in rows if row.erasure == erasure]
         kept.append(Tombstone(erasure, of[0].at, frozenset(row.idx_hmac for row in of)))
     return len(due)
+
+
+def purge(store: Store, kept: Tombstones) -> bool:
+    """Write the database's files anew, so that nothing erased is left in them; False if a reader kept it from that.
+
+    Whoever writes waits meanwhile: seconds for each gigabyte.  Raises StoreUnavailable, StoreFull.
+    """
+    done = store.purge(PURGED)
+    if done:
+        kept.purged()
+    return done
 
 
 def may_act(caller: Caller) -> None:

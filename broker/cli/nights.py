@@ -24,6 +24,7 @@ from broker.cli.shared import (
     operator_of,
     say,
 )
+from broker.cli.subjects import expire
 
 if TYPE_CHECKING:
     from linkage.matching.link import Engine
@@ -51,6 +52,8 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
     Tells first which agreements and restrictions near their last day or review (at 90, 60, 30 and 7 days) or have
     ended: each once, in the log as well.
 
+    Lets what the log says of people expire, and writes the database's files anew if anything was erased.
+
     Exit codes: 0 published, or nothing new; 1 a gate refused the result, or another run is at work; the last good run
     stays in service either way.
     """
@@ -72,6 +75,7 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
         considering.raise_due(
             broker.store, broker.trail, broker.keys, service, partnership=broker.settings.partnership, slot=at, at=at
         )
+        done["log_retention"] = expire(broker)
         broker.trail.advance_pending()
         done |= {"agreements": fallen_due} if fallen_due else {}
         say(as_json, done, json.dumps(done, indent=1, default=str))

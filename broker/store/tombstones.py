@@ -29,6 +29,7 @@ class Tombstones:
 
     def __init__(self, data_dir: Path) -> None:
         self.path: Final = data_dir / "erased" / "tombstones.ndjson"
+        self._due: Final = self.path.with_name("purge.due")
 
     def read(self) -> tuple[Tombstone, ...]:
         """Every tombstone, in order.  A last line that a crash cut short is passed over: its erasure did not commit.
@@ -45,11 +46,25 @@ class Tombstones:
         except (ValueError, KeyError, TypeError):
             raise Malformed(f"{self.path.name}: a line is not a tombstone; restore the file from its copy") from None
 
+    @property
+    def purge_due(self) -> bool:
+        """Whether something was erased since the database's files were last written anew."""
+        return self._due.exists()
+
+    def purged(self) -> None:
+        """The files were written anew."""
+        self._due.unlink(missing_ok=True)
+
+    def erased(self) -> None:
+        """Something was erased: the files are to be written anew."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._due.touch(mode=0o600)
+
     def append(self, tombstone: Tombstone) -> None:
         """Add one, durably.  Raises StoreUnavailable if the file can't be written."""
         line = {"at": tombstone.at.isoformat(), "erasure": tombstone.erasure, "subjects": sorted(tombstone.indexes)}
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.erased()
             file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 there = os.pread(file, os.fstat(file).st_size, 0)

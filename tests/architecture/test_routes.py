@@ -74,6 +74,13 @@ OTHERS: Final[Mapping[str, str]] = {
     "POST /v1/statistics/releases": "statistics.prepared, .refused, .disclosed: held in tests/broker/test_statistics.py",
     "GET /v1/statistics/releases/{release}": "statistics.opened, statistics.disclosed: held there too",
     "GET /v1/statistics/releases/{release}/csv": "the same: held there too",
+    "GET /audit/subjects/codes": "closed lists",
+    "GET /audit/subjects/holds": "holds, never on whom", "GET /audit/subjects/erasures": "erasures, never of whom",
+    "POST /audit/subjects/holds": "legal_hold.set: held in tests/broker/test_subjects.py",
+    "POST /audit/subjects/holds/{hold}/release": "legal_hold.lifted: held there too",
+    "POST /audit/subjects/erasures": "subject.erasure_proposed, .erasure_refused: held there too",
+    "POST /audit/subjects/erasures/{proposed}/decision": "subject.erased, .erasure_refused: held there too",
+    "POST /audit/subjects/reports": "subject.report_issued: held there too",
     "POST /v1/statistics/releases/{release}/check": "statistics.approved, statistics.rejected: held there too",
 }  # fmt: skip
 """Every other route, and why one call of it writes nothing of its own here."""

@@ -1,0 +1,310 @@
+"""`broker subjects`: who saw what of somebody, legal holds, erasure by two people, expiry of the log."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from broker.cli.shared import USAGE, AsJson, Config, answering, fail, open_broker, operator_of, say, staff_id
+
+if TYPE_CHECKING:
+    from broker.access import Rulings
+    from broker.callers import Caller
+    from broker.erasure import Erasure, Hold
+    from broker.linked import LinkedArea
+    from broker.wiring import Broker
+
+app = typer.Typer(
+    help="Rights of those the log is about: access, legal holds, erasure by two people, expiry.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Subject = Annotated[str, typer.Argument(help="A person id, or a record as agency/flow/record_ref.")]
+By = Annotated[str, typer.Option("--by", help="Your staff id, as information governance: the log keeps it.")]
+Alone = Annotated[
+    bool, typer.Option("--alone", help="This id only, not the person's records and the ids that led to them.")
+]
+
+
+@app.command()
+def report(
+    subject: Subject,
+    by: By,
+    out: Annotated[Path, typer.Option("--out", help="Where to write the pack: a zip.")],
+    relation: Annotated[str, typer.Option("--relation", help="Who asks: self, parent, representative.")] = "self",
+    withhold: Annotated[
+        list[str] | None,
+        typer.Option("--withhold", metavar="EVENT:SECTION=CODE", help="Withhold a section, or EVENT:*=CODE an entry."),
+    ] = None,
+    show: Annotated[
+        list[str] | None,
+        typer.Option("--show", metavar="EVENT:SECTION", help="Show what would be withheld from the start."),
+    ] = None,
+    alone: Alone = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a subject's pack: who saw what, when, why and under which clause, each entry with its proof.
+
+    From the start are withheld: `detail`; where somebody else is named too, `subjects` and `what`; to a parent, child
+    abuse data, and everything where a shield lies over the child.  Exemptions: crime, law_enforcement, third_party,
+    serious_harm, child_abuse_data, legal_privilege, regulatory, court.  Every receipt in the pack checks with `auditor
+    inclusion`; the log has the pack's SHA-256.
+    """
+    with answering(as_json), open_broker(config) as broker:
+        from broker import access, clock
+
+        rulings = _rulings(withhold or (), show or (), as_json)
+        area, ids = _found(broker, subject, alone=alone)
+        released = access.report(
+            broker.store, broker.trail, broker.keys, area, _officer(broker, by, as_json), ids=ids, relation=relation,
+            rulings=rulings, at=clock.now(),
+        )  # fmt: skip
+        pack = released.answer
+        out.write_bytes(pack.content)
+        entries = len(pack.ledger["entries"])
+        told = {"report": pack.report, "sha256": pack.sha256, "entries": entries, "file": str(out)}
+        say(as_json, told, f"{entries} entries in {out}\nSHA-256 {pack.sha256}, in the log as event {pack.report}")
+
+
+@app.command()
+def hold(
+    subject: Subject,
+    by: By,
+    reason: Annotated[
+        str,
+        typer.Option(
+            "--reason",
+            help="court_proceedings, police_investigation, safeguarding_review, public_inquiry, complaint or "
+            "commissioner_enquiry.",
+        ),
+    ],
+    alone: Alone = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lay a legal hold on a subject: nothing of it is erased or expires until it is released."""
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, erasure
+
+        _, ids = _found(broker, subject, alone=alone)
+        caller = _officer(broker, by, as_json)
+        done = erasure.hold(broker.store, broker.trail, broker.keys, caller, ids=ids, reason=reason, at=clock.now())
+        say(as_json, asdict(done.answer), _hold_line(done.answer))
+
+
+@app.command()
+def release(
+    held: Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id, from `holds`.")],
+    by: By,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Release a legal hold."""
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, erasure
+
+        caller = _officer(broker, by, as_json)
+        done = erasure.release(broker.store, broker.trail, caller, hold=held, at=clock.now())
+        say(as_json, asdict(done.answer), _hold_line(done.answer))
+
+
+@app.command("holds")
+def list_holds(by: By, config: Config = None, as_json: AsJson = False) -> None:
+    """List every legal hold, released ones too; never on whom it lies."""
+    with answering(as_json), open_broker(config) as broker:
+        from broker import erasure
+
+        listed = erasure.holds(broker.store, _officer(broker, by, as_json))
+        say(as_json, [asdict(one) for one in listed], "\n".join(map(_hold_line, listed)) or "There is no hold.")
+
+
+@app.command()
+def erase(
+    subject: Subject,
+    by: By,
+    authority: Annotated[
+        str,
+        typer.Option(
+            "--authority",
+            help="subject_request, unlawful_processing, court_order, commissioner_order or controller_decision.",
+        ),
+    ],
+    alone: Alone = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Propose to erase a subject.  Nothing goes until another person approves it: `broker subjects approve`.
+
+    Exit codes: 0 proposed; 1 a legal hold forbids it, and which.
+    """
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, erasure
+
+        _, ids = _found(broker, subject, alone=alone)
+        caller = _officer(broker, by, as_json)
+        done = erasure.propose(
+            broker.store, broker.trail, broker.keys, caller, ids=ids, authority=authority, at=clock.now()
+        )
+        next_ = f"\nanother person: broker subjects approve {done.answer.erasure} --by THEIR-STAFF-ID"
+        say(as_json, asdict(done.answer), _erasure_line(done.answer) + next_)
+
+
+Proposed = Annotated[str, typer.Argument(metavar="ERASURE", help="The erasure's id, from `erasures`.")]
+
+
+@app.command()
+def approve(proposed: Proposed, by: By, config: Config = None, as_json: AsJson = False) -> None:
+    """Carry out an erasure that somebody else has proposed.  It can't be undone.
+
+    Bodies, salts and keys of the events about the subject are gone, and what is held of them beside the log; the tree,
+    its proofs and receipts stay valid.  Then the database's files are written anew, so that no deleted byte is left.
+
+    Exit codes: 0 erased; 1 refused, and why.
+    """
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, erasure
+        from broker.store.tombstones import Tombstones
+
+        caller, kept = _officer(broker, by, as_json), Tombstones(broker.settings.data_dir)
+        done = erasure.approve(broker.store, broker.trail, broker.keys, kept, caller, erasure=proposed, at=clock.now())
+        purged = erasure.purge(broker.store, kept)
+        words = "" if purged else "\nA reader was at work: run `broker subjects purge` later."
+        say(as_json, asdict(done.answer) | {"purged": purged}, _erasure_line(done.answer) + words)
+
+
+@app.command()
+def refuse(
+    proposed: Proposed,
+    by: By,
+    reason: Annotated[str, typer.Option("--reason", help="still_needed, wrong_subject or not_authorised.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say that a proposed erasure is not carried out, and why; who proposed it may take it back so."""
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, erasure
+
+        caller = _officer(broker, by, as_json)
+        done = erasure.refuse(broker.store, broker.trail, caller, erasure=proposed, reason=reason, at=clock.now())
+        say(as_json, asdict(done.answer), _erasure_line(done.answer))
+
+
+@app.command("erasures")
+def list_erasures(by: By, config: Config = None, as_json: AsJson = False) -> None:
+    """List every erasure, with what went; never of whom it was."""
+    with answering(as_json), open_broker(config) as broker:
+        from broker import erasure
+
+        listed = erasure.erasures(broker.store, _officer(broker, by, as_json))
+        say(as_json, [asdict(one) for one in listed], "\n".join(map(_erasure_line, listed)) or "Nobody was erased.")
+
+
+@app.command()
+def retention(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let what the log says of people expire, as the settings under [log_retention] say; `broker nightly` does it too.
+
+    Leaves stay, and with them every proof.  What a legal hold lies on stays whole.  The run is an event with counts by
+    type and a digest of what went.
+    """
+    with answering(as_json), open_broker(config) as broker:
+        done = expire(broker, dry=dry_run)
+        say(as_json, done, json.dumps(done, indent=1))
+
+
+@app.command()
+def purge(config: Config = None, as_json: AsJson = False) -> None:
+    """Write the database's files anew, so that no deleted byte is left in them.  Writers wait meanwhile.
+
+    Exit codes: 0 done; 1 a reader kept the journal from being emptied: try again; 3 another holds the database.
+    """
+    with answering(as_json), open_broker(config) as broker:
+        from broker import erasure
+        from broker.store.tombstones import Tombstones
+
+        done = erasure.purge(broker.store, Tombstones(broker.settings.data_dir))
+        say(as_json, {"purged": done}, "No deleted byte is left." if done else "A reader is at work: try again later.")
+        if not done:
+            raise typer.Exit(1)
+
+
+def expire(broker: Broker, *, dry: bool = False) -> dict[str, Any]:
+    """One run of the log's retention, and a purge if anything went since the last; what was done."""
+    from broker import clock, erasure
+    from broker import retention as keeping
+    from broker.store.tombstones import Tombstones
+
+    def born() -> Any:
+        return keeping.born_of(_area(broker), broker.keys)
+
+    done = keeping.run(
+        broker.store, broker.trail, broker.settings.log_retention, born, who=operator_of(broker), at=clock.now(),
+        dry=dry,
+    )  # fmt: skip
+    kept = Tombstones(broker.settings.data_dir)
+    purged = not dry and (done.events > 0 or kept.purge_due) and erasure.purge(broker.store, kept)
+    return asdict(done) | {"purged": purged}
+
+
+def _officer(broker: Broker, by: str, as_json: bool) -> Caller:
+    from broker.callers import Caller
+
+    return Caller(
+        kind="officer", organisation=broker.settings.partnership, person=staff_id(by, as_json), role="IG_OFFICER",
+        method="command",
+    )  # fmt: skip
+
+
+def _found(broker: Broker, subject: str, *, alone: bool) -> tuple[LinkedArea | None, tuple[str, ...]]:
+    from broker import erasure
+
+    area = _area(broker)
+    with broker.store.reading() as reading:
+        return area, erasure.subject_ids(reading, area, subject, alone=alone)
+
+
+def _area(broker: Broker) -> LinkedArea | None:
+    from broker.linked import InService
+
+    return InService(broker.store, broker.vault).area()
+
+
+def _rulings(withhold: Any, show: Any, as_json: bool) -> Rulings:
+    from broker.access import Rulings
+
+    withheld: dict[str, dict[str, str]] = {}
+    opened: dict[str, list[str]] = {}
+    for one in withhold:
+        event, colon, rest = one.partition(":")
+        section, equals, code = rest.partition("=")
+        if not (colon and equals):
+            fail("--withhold is EVENT:SECTION=CODE, or EVENT:*=CODE", USAGE, as_json)
+        withheld.setdefault(event, {})[section] = code
+    for one in show:
+        event, colon, section = one.partition(":")
+        if not colon:
+            fail("--show is EVENT:SECTION", USAGE, as_json)
+        opened.setdefault(event, []).append(section)
+    return Rulings(withheld=withheld, opened=opened)
+
+
+def _hold_line(one: Hold) -> str:
+    lifted = f"  released {one.lifted_at:%Y-%m-%d} by {one.lifted_by}" if one.lifted_at else ""
+    return f"{one.hold}  {one.reason}  {one.ids} ids  set {one.set_at:%Y-%m-%d} by {one.set_by}{lifted}"
+
+
+def _erasure_line(one: Erasure) -> str:
+    decided = f"  {one.state} {one.decided_at:%Y-%m-%d} by {one.decided_by}" if one.decided_at else f"  {one.state}"
+    counts = ", ".join(f"{count} {name}" for name, count in one.counts.items() if count and name != "ids")
+    return f"{one.erasure}  {one.authority}  {one.ids} ids  proposed by {one.proposed_by}{decided}" + (
+        f"  ({counts})" if counts else ""
+    )
