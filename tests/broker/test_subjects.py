@@ -1,0 +1,262 @@
+"""Holds, erasures and packs by HTTP and by command: who may, what each writes, and what it leaves of a real child."""
+
+import base64
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import inspect, text
+from typer.testing import CliRunner
+
+from broker import clock, signin
+from broker.cli import app as command
+from broker.errors import NotFound
+from broker.settings import DemoPerson
+from broker.store import Store
+from broker.store.items import ItemRow
+from broker.store.log import EventRow, SubjectRow
+from broker.store.searches import SearchCandidateRow, ViewPersonRow
+from broker.wiring import Broker
+from tests.broker.platform import an_app
+from tests.broker.test_erasure import CHILD, RECORD, looked, officer
+from tests.builders_area import MORNING, Area, the_time
+from tests.builders_families import KIT, ROBIN, a_linked_area
+
+Post = Callable[..., Any]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> TestClient:
+    """The broker, and two IG officers and an operator who may sign in."""
+    people = tuple(
+        DemoPerson(person=person, label=person, role=role)  # type: ignore[arg-type]
+        for person, role in (("ig-1", "IG_OFFICER"), ("ig-2", "IG_OFFICER"), ("op-1", "OPERATOR"))
+    )
+    return TestClient(
+        an_app(tmp_path, base_url="https://testserver", demo_people=people), base_url="https://testserver"
+    )
+
+
+def broker_of(desk: TestClient) -> Broker:
+    found: Broker = cast("Any", desk.app).state.broker
+    return found
+
+
+def acting(desk: TestClient, person: str) -> Post:
+    """Calls of somebody who signs in now."""
+    broker = broker_of(desk)
+    cookie, session = signin.sign_in_to_demo(broker.store, broker.settings, person, at=clock.now())
+    headers = {"X-CSRF-Token": session.csrf, "Origin": "https://testserver", "Cookie": f"{signin.COOKIE}={cookie}"}
+
+    def post(path: str, **body: Any) -> Any:
+        desk.cookies.clear()
+        if body.pop("get", False):
+            return desk.get(f"/audit/subjects{path}", headers=headers)
+        return desk.post(f"/audit/subjects{path}", json=body, headers=headers)
+
+    return post
+
+
+def said(broker: Broker, after: int) -> list[str]:
+    """Types of the events from a size on."""
+    broker.trail.advance_pending()
+    with broker.store.reading() as reading:
+        return [row.type for row in reading.all(EventRow, order=["seq"]) if row.seq >= after]
+
+
+def test_hold_refusal_release_erasure_and_pack_by_http(desk: TestClient) -> None:
+    broker = broker_of(desk)
+    event = looked(broker.store, broker.trail, CHILD, more=(RECORD,))
+    one, two = acting(desk, "ig-1"), acting(desk, "ig-2")
+    size = broker.trail.advance_pending()
+
+    pack = one("/reports", subject=CHILD, relation="self")
+    assert pack.status_code == 201, pack.text
+    content = base64.b64decode(pack.json()["pack"])
+    assert zipfile.ZipFile(io.BytesIO(content)).read("receipts/0001.json")
+    assert [row["event_id"] for row in pack.json()["ledger"]["entries"]] == [event]
+    assert said(broker, size) == ["subject.report_issued"]
+
+    proposed = one("/erasures", subject=CHILD, authority="subject_request").json()["erasure"]
+    held = two("/holds", subject=CHILD, reason="complaint").json()["hold"]
+    assert one(f"/erasures/{proposed}/decision", approve=True).status_code == 403  # who proposed it
+    refused = two(f"/erasures/{proposed}/decision", approve=True)
+    assert (refused.status_code, "a complaint that has not been answered" in refused.text) == (409, True)
+    assert one("/erasures", subject=CHILD, authority="court_order").status_code == 409
+    assert two(f"/holds/{held}/release").json()["lifted_by"] == "ig-2"
+    done = two(f"/erasures/{proposed}/decision", approve=True).json()
+    assert (done["state"], done["counts"]["events"]) == ("erased", 2)
+    with pytest.raises(NotFound):
+        broker.trail.opening(event, show=("who",))
+    assert said(broker, size)[1:] == [
+        "subject.erasure_proposed", "legal_hold.set", "subject.erasure_refused", "subject.erasure_refused",
+        "legal_hold.lifted", "subject.erased",
+    ]  # fmt: skip
+
+    again = one("/erasures", subject=RECORD, authority="court_order").json()["erasure"]
+    assert two(f"/erasures/{again}/decision", approve=False).status_code == 400  # without a reason
+    assert two(f"/erasures/{again}/decision", approve=False, reason="wrong_subject").json()["state"] == "refused"
+    assert [each["state"] for each in one("/erasures", get=True).json()["erasures"]] == ["refused", "erased"]
+    listed = one("/holds", get=True)
+    assert listed.json()["holds"][0]["reason"] == "complaint"
+    assert set(one("/codes", get=True).json()) >= {"authorities", "holds", "exemptions"}
+    for answer in (listed, one("/erasures", get=True)):
+        assert CHILD not in answer.text
+        assert broker.keys.subject_index(CHILD) not in answer.text
+
+
+def test_nobody_but_information_governance_gets_in_and_nothing_malformed(desk: TestClient) -> None:
+    operator, officer_ = acting(desk, "op-1"), acting(desk, "ig-1")
+    for path, body in (
+        ("/reports", {"subject": CHILD, "relation": "self"}), ("/holds", {"subject": CHILD, "reason": "complaint"}),
+        ("/erasures", {"subject": CHILD, "authority": "court_order"}),
+        (f"/erasures/{'0' * 32}/decision", {"approve": True}), (f"/holds/{'0' * 32}/release", {}),
+    ):  # fmt: skip
+        assert operator(path, **body).status_code == 403, path
+        assert desk.post(f"/audit/subjects{path}", json=body).status_code == 401
+    for path in ("/codes", "/holds", "/erasures"):
+        assert operator(path, get=True).status_code == 403
+    for body in (
+        {"subject": "a b", "reason": "complaint"}, {"subject": "a/b", "reason": "complaint"},
+        {"subject": CHILD, "reason": "because"}, {"subject": CHILD},
+    ):  # fmt: skip
+        refused = officer_("/holds", **body)
+        assert refused.status_code in (400, 422)
+        assert CHILD not in refused.text
+
+
+def test_by_command(desk: TestClient, tmp_path: Path) -> None:
+    broker = broker_of(desk)
+    looked(broker.store, broker.trail, CHILD, more=(RECORD,))
+    config = tmp_path / "broker.toml"
+    settings = broker.settings
+    config.write_text(
+        f'environment = "demo"\npartnership = "{settings.partnership}"\nbase_url = "{settings.base_url}"\n'
+        f'data_dir = "{settings.data_dir}"\ndatabase_url = "{settings.database_url.get_secret_value()}"\n'
+        "[log_retention]\nplain_years = 8\n"
+    )
+
+    def run(*arguments: str, code: int = 0) -> Any:
+        done = CliRunner().invoke(command, ["subjects", *arguments, "--config", str(config), "--json"])
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout) if code == 0 else done.output
+
+    out = tmp_path / "pack.zip"
+    told = run("report", CHILD, "--by", "ig-1", "--out", str(out), "--relation", "representative")
+    assert (told["entries"], zipfile.is_zipfile(out)) == (1, True)
+    held = run("hold", CHILD, "--by", "ig-1", "--reason", "public_inquiry")["hold"]
+    assert "legal hold" in run("erase", CHILD, "--by", "ig-1", "--authority", "court_order", code=1)
+    run("release", held, "--by", "ig-1")
+    assert run("holds", "--by", "ig-1")[0]["lifted_by"] == "ig-1"
+    proposed = run("erase", CHILD, "--by", "ig-1", "--authority", "court_order")["erasure"]
+    assert "another person" in run("approve", proposed, "--by", "ig-1", code=1)
+    done = run("approve", proposed, "--by", "ig-2")
+    assert (done["state"], done["purged"]) == ("erased", True)
+    assert run("erasures", "--by", "ig-1")[0]["decided_by"] == "ig-2"
+    assert run("retention", "--dry-run")["events"] == 0
+    assert run("retention")["by_type"] == {}
+    assert run("purge") == {"purged": True}
+    run("erase", CHILD, "--by", "not a staff id!", "--authority", "court_order", code=2)
+    run("report", CHILD, "--by", "ig-1", "--out", str(out), "--withhold", "nonsense", code=2)
+
+
+# --- A real child, asked about by a real gateway ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def area(tmp_path: Path) -> Iterator[Area]:
+    with the_time(MORNING):
+        made = a_linked_area(tmp_path / "northshire")
+        yield made
+        made.close()
+
+
+def test_a_child_who_was_asked_about_is_erased_from_log_and_tables_and_the_sibling_is_not(area: Area) -> None:
+    from broker import access, erasure
+    from broker.access import Rulings
+    from broker.linked import InService
+    from broker.store.tombstones import Tombstones
+
+    analyst, broker = area.asker(), area.broker
+    view = analyst.view(ROBIN.typed(), case="E1")
+    other = analyst.view(KIT.typed(), case="E2")
+    linked = InService(broker.store, broker.vault).area()
+    assert linked is not None
+    with broker.store.reading() as reading:
+        person = reading.all(SearchCandidateRow, search=_search(broker.store, view))[0].person_id
+        ids = erasure.subject_ids(reading, linked, person)
+        record = next(one for one in ids if "/" in one)
+        assert erasure.subject_ids(reading, linked, record) == ids  # from any of their records
+        assert erasure.subject_ids(reading, linked, record, alone=True) == (record,)
+    assert len(ids) == 1 + len(linked.index.records_of(person)) > 2
+    rows = access.report(
+        broker.store, broker.trail, broker.keys, linked, officer(), ids=ids, relation="self", rulings=Rulings(),
+        at=clock.now(),
+    ).answer.ledger["entries"]  # fmt: skip
+    asked = [view["receipt"]["event_id"], other["receipt"]["event_id"]]
+    assert set(asked) < {row["event_id"] for row in rows}  # shown in a sibling's view too
+
+    proposed = erasure.propose(
+        broker.store, broker.trail, broker.keys, officer(), ids=ids, authority="court_order", at=clock.now()
+    ).answer
+    kept = Tombstones(broker.settings.data_dir)
+    done = erasure.approve(
+        broker.store, broker.trail, broker.keys, kept, officer("ig-2"), erasure=proposed.erasure, at=clock.now()
+    ).answer
+    assert done.counts["items"] > 0
+    assert done.counts["views"] > 0
+    assert done.counts["candidates"] > 0
+    assert done.counts["withheld"] >= 2  # the family views, which showed the sibling and the mother too
+    assert erasure.purge(broker.store, kept)
+    indexes = {broker.keys.subject_index(one) for one in ids}
+    with broker.store.reading() as reading:
+        assert reading.all(SubjectRow, idx_hmac=sorted(indexes)) == []
+        assert reading.all(ViewPersonRow, person_id=person) == []
+        assert {row.record_ref for row in reading.all(ItemRow)}.isdisjoint(
+            {one.split("/")[2] for one in ids if "/" in one}
+        )
+        sibling = reading.all(SearchCandidateRow, search=_search(broker.store, other))[0].person_id
+    left = access.report(
+        broker.store, broker.trail, broker.keys, linked, officer(), ids=[sibling], relation="self",
+        rulings=Rulings(), at=clock.now(),
+    ).answer.ledger["entries"]  # fmt: skip
+    assert asked[1] in {row["event_id"] for row in left}
+    again = analyst.view(KIT.typed(), case="E2")  # and work goes on
+    assert again["tiles"]
+
+
+def _search(store: Store, view: dict[str, Any]) -> str:
+    body = view["receipt"]["opening"]["what"]["body"]
+    return str(body["search"])
+
+
+def test_what_was_typed_is_in_no_table_of_the_log(area: Area) -> None:
+    """Canary names of a search, in the log's tables, whole: text and bytes, opened and sealed."""
+    canary = ROBIN.typed(given_name="Zephyrine", family_name="Quillfeather", nhs_number="9990548609")
+    analyst = area.asker()
+    analyst.search(canary, case="case-of-Quillfeather-771")
+    broker = area.broker
+    broker.trail.advance_pending()
+    words = ("zephyrine", "quillfeather", "9990548609", "771")
+    tables = [name for name in inspect(broker.store.engine).get_table_names() if name.startswith("audit_")]
+    assert len(tables) >= 12
+    with broker.store.engine.connect() as connection:
+        for table in tables:
+            for row in connection.execute(text(f"SELECT * FROM {table}")):
+                flat = " ".join(
+                    value.decode("latin-1") if isinstance(value, bytes) else str(value) for value in row
+                ).lower()
+                assert not any(word in flat for word in words[:3]), table
+    with broker.store.reading() as reading:
+        newest = reading.all(EventRow, type="search.authorised", order=["-seq"], limit=1)[0].event_id
+    opened = json.dumps(
+        broker.trail.opening(newest, show=("who", "what", "why", "subjects", "recipients", "detail")).to_json()
+    )
+    beside = broker.trail.blob(newest, "query").decode()
+    assert not any(word in (opened + beside).lower() for word in words[:3])
+    assert "case-of-quillfeather" not in (opened + beside).lower()
