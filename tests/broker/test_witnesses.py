@@ -208,8 +208,11 @@ def test_a_conflict_the_log_can_not_tell_at_once_is_kept_and_told_later(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.enrols(1)
-    monkeypatch.setattr(site.broker.trail, "_broken", "StoreFull")
-    monkeypatch.setattr(site.broker.trail, "_for_good", True)
+
+    def can_not(*_: object, **__: object) -> None:
+        raise LogUnavailable("the log can't record just now")
+
+    monkeypatch.setattr(site.broker.trail, "record", can_not)
     assert site.hands_in(forged(site, 1)).status_code == 409
     with pytest.raises(LogUnavailable):
         site.watch(clock.now())
