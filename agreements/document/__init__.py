@@ -17,6 +17,7 @@ from agreements.document.lint import lint
 from agreements.document.meaning import agreement, restriction
 from agreements.document.parsing import DocumentRefused, Finding, dated, faults, parsed, refused
 from agreements.document.rules import of_agreement, of_restriction
+from agreements.document.schema import schemas
 from agreements.document.text import AgreementText, RestrictionText
 from agreements.vocabulary import VOCABULARY, Vocabulary
 
@@ -63,9 +64,9 @@ def check(
     return tuple(lint(document, vocabulary)) if isinstance(document, Agreement) else ()
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema(vocabulary: Vocabulary = VOCABULARY) -> dict[str, Any]:
     """JSON Schemas of both kinds of document, for editors: what the loader checks beyond them is in its refusals."""
-    return {"agreement": AgreementText.model_json_schema(), "restriction": RestrictionText.model_json_schema()}
+    return schemas(vocabulary)
 
 
 def _document(body: dict[str, Any], umbrellas: Iterable[Agreement], vocabulary: Vocabulary) -> Document:

@@ -60,6 +60,7 @@ def of_agreement(text: AgreementText, umbrella: Agreement | None, lists: Vocabul
             f"flows[{index}].categories", flow.categories, set(lists.shareable), "category", aliases=_aliases(lists)
         )
         yield from _unknown(f"flows[{index}].source", [flow.source], set(parties), "party")
+        yield from _unknown(f"flows[{index}].destination", flow.destination or (), set(parties), "party")
 
 
 def _umbrella_findings(text: AgreementText, umbrella: Agreement | None) -> Iterator[Finding]:

@@ -16,9 +16,9 @@ def _exactly_a_day(value: object) -> object:
     return value
 
 
-def _unique(values: list[Any]) -> list[Any]:
+def _unique(values: list[Any] | None) -> list[Any] | None:
     seen: list[Any] = []
-    for value in values:
+    for value in values or ():
         if value in seen:
             raise ValueError("an entry stands twice")
         seen.append(value)
@@ -184,6 +184,10 @@ class FlowText(Strict):
     categories: Terms
     frequency: Text
     channel: Text
+    destination: Terms | None = None
+    modes: Annotated[list[Shown] | None, AfterValidator(_unique), Field(min_length=1)] = None
+    format: Text | None = None
+    trigger: Text | None = None
     lookback: Span | None = None
 
 
@@ -204,6 +208,13 @@ class LinkageText(Strict):
     confidence: Text
     review: Text | None = None
     must_not_link: Text | None = None
+
+
+class ObligationsText(Strict):
+    family_informed: Text | None = None
+    onward_sharing: Text | None = None
+    fact_and_opinion: Text | None = None
+    quality: Text | None = None
 
 
 class RetentionText(Strict):
@@ -281,6 +292,7 @@ class AgreementText(Strict):
     population: PopulationText | None = None
     recipients: RecipientsText | None = None
     linkage: LinkageText | None = None
+    obligations: ObligationsText | None = None
     retention: RetentionText | None = None
     security: SecurityText | None = None
     rights: RightsText | None = None
@@ -289,6 +301,8 @@ class AgreementText(Strict):
     termination: TerminationText | None = None
     statistics: StatisticsText | None = None
     disputes: Text | None = None
+    liability: Text | None = None
+    foi: Text | None = None
     change_log: list[ChangeText] = []
 
 

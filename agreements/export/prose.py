@@ -23,8 +23,9 @@ _SAID: Final = frozenset(
 """What the schedule itself says; whatever else was signed is described."""
 
 _ORDER: Final = (
-    "owner", "parties", "purposes", "legal", "flows", "population", "recipients", "linkage", "statistics", "retention",
-    "security", "rights", "transparency", "breach", "termination", "disputes", "change_log",
+    "owner", "parties", "purposes", "legal", "flows", "population", "recipients", "linkage", "obligations",
+    "statistics", "retention", "security", "rights", "transparency", "breach", "termination", "disputes", "liability",
+    "foi", "change_log",
 )  # fmt: skip
 _ABOUT: Final = ("id", "code", "party", "source", "purpose", "version", "on")
 

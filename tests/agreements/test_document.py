@@ -9,12 +9,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agreements import Agreement, DocumentRefused, Mode, Restriction, check, from_canonical, json_schema, read
+from agreements import (
+    Agreement,
+    DocumentRefused,
+    Mode,
+    Restriction,
+    check,
+    from_canonical,
+    json_schema,
+    read,
+)
+from agreements.export.prose import described, text
 from tests.spec import table
 
 HERE = Path(__file__).resolve().parents[1] / "spec"
@@ -24,8 +35,8 @@ UMBRELLA = read((HERE / "northshire-tier1.toml").read_bytes())
 assert isinstance(UMBRELLA, Agreement)
 
 
-def mash(text: str | bytes = TEXT) -> Agreement:
-    document = read(text, umbrellas=[UMBRELLA])
+def mash(source: str | bytes = TEXT) -> Agreement:
+    document = read(source, umbrellas=[UMBRELLA])
     assert isinstance(document, Agreement)
     return document
 
@@ -169,6 +180,54 @@ def test_both_kinds_have_a_json_schema_that_forbids_unknown_keys() -> None:
     assert schemas["agreement"]["additionalProperties"] is False
     assert "from" in schemas["agreement"]["$defs"]["GrantText"]["properties"]
     assert schemas["restriction"]["properties"]["at_most"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("grants.0.for", ["s.47"]), ("grants.0.to.roles", ["social_worker"]), ("grants.0.but_not_for", ["CURIOSITY"]),
+        ("grants.0.about", ["neighbour"]), ("grants.0.basis.art6", ["consent"]), ("grants.0.given.threshold", "L9"),
+        ("grants.0.disclose.status", ["health.sealed"]), ("limits.0.categories", ["HE7"]),
+        ("limits.0.when.tag", "shield_adress"), ("parties.0.discloses", ["gossip"]), ("vocabulary", "other@1"),
+    ],
+)  # fmt: skip
+def test_the_json_schema_knows_the_closed_lists(path: str, value: Any) -> None:
+    schema = json_schema()["agreement"]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    body = tomllib.loads(TEXT)
+    assert not list(jsonschema.Draft202012Validator(schema).iter_errors(in_json(body)))
+    table.edited(body, path, value)
+    (wrong,) = jsonschema.Draft202012Validator(schema).iter_errors(in_json(body))
+    assert path.startswith(".".join(str(step) for step in list(wrong.absolute_path)[: len(path.split("."))]))
+
+
+def in_json(body: Any) -> Any:
+    """A TOML table as JSON has it."""
+    return json.loads(json.dumps(body, default=str))
+
+
+def test_all_that_an_agreement_must_be_able_to_say_has_its_key() -> None:
+    said = """
+liability = "Each party bears its own."
+foi = "The party asked answers."
+[obligations]
+onward_sharing = "None."
+[[flows]]
+source = "northshire-icb"
+destination = ["northshire-la"]
+categories = ["health.not_brought"]
+modes = ["existence", "summary"]
+frequency = "nightly"
+channel = "the broker"
+format = "batch-1"
+trigger = "a change"
+"""
+    top, tables = said.split("[obligations]")
+    agreement = mash(TEXT.replace("[[grants]]", top + "[[grants]]", 1) + "[obligations]" + tables)
+    assert agreement.body["flows"][0]["modes"] == ["existence", "summary"]
+    told = text(described(agreement))
+    assert all(words in told for words in ("Each party bears its own.", "The party asked answers.", "batch-1"))
+    assert agreement.grants == mash().grants
 
 
 @pytest.mark.parametrize("name", ["northshire-mash", "northshire-early-help", "northshire-planning"])
