@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from agreements.agreement import Agreement, Duration, Grant, GrantRef, Limit, Period, Restriction
 from agreements.decision.cells import EVERY_MODE, LINKED, WIDTH, cells_of, left_by
 from agreements.request import Basis, Facts, Link
 from agreements.snapshot import Snapshot
 from agreements.vocabulary import CASEWORK, RECORD, Baseline, Mode, Vocabulary
-
-if TYPE_CHECKING:
-    from agreements.decision.standing import Asker, Kind, Prepared
 
 REMEMBERED: Final = 64  # lists asked for a vocabulary, requests a snapshot, instants a request, answers a standing
 
@@ -152,8 +149,6 @@ class Compiled:
     restrictions: Mapping[str, tuple[Holder, ...]]  # by owner, the baseline included
     named: Mapping[str, Mapping[str, tuple[Holder, ...]]]  # those on one record, by owner and record
     pairs: dict[tuple[str, str], Between] = field(default_factory=dict)
-    kinds: dict[Kind, Prepared] = field(default_factory=dict)  # the latest kinds of request
-    askers: dict[int, Asker] = field(default_factory=dict)  # the latest requests, by id
 
     def between(self, source: str, recipient: str) -> Between:
         """The clauses from a source to a recipient."""
@@ -170,7 +165,6 @@ class Compiled:
         return known
 
 
-@lru_cache(maxsize=16)
 def compiled(snapshot: Snapshot, vocabulary: Vocabulary) -> Compiled:
     """What can be known before a request: once a snapshot; the clauses of a pair when they are first asked for."""
     terms = _terms(vocabulary)

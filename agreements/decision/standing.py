@@ -8,6 +8,7 @@ child has been looked at before, or has a record that is hidden, must make no an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Any, Final, NamedTuple
@@ -302,19 +303,18 @@ class Asker:
 
     __slots__ = ("asked", "compiled", "prepared", "request", "sources")
 
-    def __init__(self, known: Compiled, vocabulary: Vocabulary, request: Request) -> None:
-        self.request: Final = checked(request, vocabulary)
-        self.compiled: Final = known
+    def __init__(self, memory: Memory, request: Request) -> None:
+        self.request: Final = checked(request, memory.compiled.vocabulary)
+        self.compiled: Final = memory.compiled
         self.asked: Final = dict(request.asked)
         kind = Kind(
             request.organisation, request.role, request.purpose, request.basis, request.threshold,
             request.break_glass, request.case is not None, tuple(self.asked.items()),
         )  # fmt: skip
-        prepared = known.kinds.get(kind)
-        if prepared is None:
-            if len(known.kinds) >= _KINDS:
-                known.kinds.clear()
-            prepared = known.kinds[kind] = Prepared(known, kind)
+        if (prepared := memory.kinds.get(kind)) is None:
+            if len(memory.kinds) >= _KINDS:
+                memory.kinds.clear()
+            prepared = memory.kinds[kind] = Prepared(memory.compiled, kind)
         self.prepared: Final = prepared
         self.sources: Final[dict[tuple[str, datetime], Source]] = {}
 
@@ -329,16 +329,31 @@ class Asker:
         return known
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory:
+    """A snapshot, compiled, and what was asked of it."""
+
+    compiled: Compiled
+    kinds: dict[Kind, Prepared] = field(default_factory=dict)  # the latest kinds of request
+    askers: dict[int, Asker] = field(default_factory=dict)  # the latest requests, by id
+
+
+@lru_cache(maxsize=16)
+def memory_of(snapshot: Snapshot, vocabulary: Vocabulary) -> Memory:
+    """What is remembered of a snapshot."""
+    return Memory(compiled(snapshot, vocabulary))
+
+
 def asker_of(snapshot: Snapshot, vocabulary: Vocabulary, request: Request) -> Asker:
     """The request, prepared.  Raises RequestRefused; a refused one is not remembered."""
-    every = compiled(snapshot, vocabulary)
-    known = every.askers.get(id(request))
+    memory = memory_of(snapshot, vocabulary)
+    known = memory.askers.get(id(request))
     # Its own request is the one that stands: while it is held here, no other object can have its id.
     if known is None or known.request is not request or known.asked != request.asked:
-        known = Asker(every, vocabulary, request)
-        if len(every.askers) >= REMEMBERED:
-            every.askers.clear()
-        every.askers[id(request)] = known
+        known = Asker(memory, request)
+        if len(memory.askers) >= REMEMBERED:
+            memory.askers.clear()
+        memory.askers[id(request)] = known
     return known
 
 

@@ -31,8 +31,7 @@ from agreements import VOCABULARY, Facts, Request, Snapshot, decide, explain_for
 from agreements.agreement import GrantRef
 from agreements.decision import view
 from agreements.decision.cells import ones
-from agreements.decision.compiled import compiled
-from agreements.decision.standing import asker_of
+from agreements.decision.standing import asker_of, memory_of
 from agreements.explain import asker
 from agreements.export import cedar as exported
 from tests.agreements.cedar_oracle import Authoriser, modes, question
@@ -110,7 +109,7 @@ def _views(name: str, snapshot: Snapshot) -> Iterator[Row]:
 
 def _forget_kinds(snapshot: Snapshot) -> None:
     """Empty everything that is remembered of a kind of request, in deciding and in explaining."""
-    compiled(snapshot, VOCABULARY).kinds.clear()
+    memory_of(snapshot, VOCABULARY).kinds.clear()
     asker.forget()
 
 
