@@ -17,7 +17,9 @@ from broker.store import Store, migrate
 from broker.trail import Trail
 from broker.wiring import Broker
 from tests.builders import COUNCIL, ICB
+from tests.builders_area import MORNING, Area, Clock, the_time
 from tests.builders_broker import a_copy, an_installation, reception, serving
+from tests.builders_families import a_linked_area
 from tests.builders_signer import opened
 from tests.postgres import a_database, postgres, postgres_server
 
@@ -120,3 +122,27 @@ def broker(http: TestClient) -> Broker:
 def desk(http: TestClient) -> Reception:
     """Its reception."""
     return reception(http)
+
+
+@pytest.fixture(scope="module")
+def clock() -> Iterator[Clock]:
+    """Both programs' clocks, on the morning after an area's first night."""
+    with the_time(MORNING) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def linked(clock: Clock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Area]:
+    """The small area after its first night, which the tests of a module share."""
+    made = a_linked_area(tmp_path_factory.mktemp("linked") / "northshire")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def area(linked: Area, clock: Clock, tmp_path: Path) -> Iterator[Area]:
+    """A copy that a test may change, and a clock that it may put on."""
+    made = linked.copied(tmp_path / "northshire")
+    yield made
+    made.close()
+    clock.put(MORNING)

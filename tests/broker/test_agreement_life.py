@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from linkage.agency.gateway.broker_client import BrokerClient
 from linkage.agency.gateway.encoder import SearchEncoder
 from linkage.agency.gateway.store import GatewayStore
 from tests.builders import COUNCIL, ICB, POLICE
-from tests.builders_area import AGREEMENTS, BASE_URL, MORNING, OPERATOR, Area, Clock, Extract, bands, the_time
-from tests.builders_families import ELI, ROBIN, a_linked_area
+from tests.builders_area import AGREEMENTS, BASE_URL, MORNING, OPERATOR, Area, Clock, Extract, bands
+from tests.builders_families import ELI, ROBIN
 from tests.linkage.agency.gateway.builders import ANALYST, Running, as_form, csrf_of, some_settings, something_typed
 
 MASH, TIER1 = (AGREEMENTS / f"northshire-{name}.toml" for name in ("mash", "tier1"))
@@ -40,28 +39,6 @@ period = {effective = 2026-05-01, expires = 2027-04-30}
 categories = ["record"]
 at_most = "none"
 """
-
-
-@pytest.fixture(scope="module")
-def clock() -> Iterator[Clock]:
-    with the_time(MORNING) as clock:
-        yield clock
-
-
-@pytest.fixture(scope="module")
-def linked(clock: Clock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Area]:
-    made = a_linked_area(tmp_path_factory.mktemp("life") / "northshire")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def area(linked: Area, clock: Clock, tmp_path: Path) -> Iterator[Area]:
-    """A copy that a test may change, and a clock that it may put on."""
-    made = linked.copied(tmp_path / "northshire")
-    yield made
-    made.close()
-    clock.put(MORNING)
 
 
 def signed_by(area: Area, source: str, *parties: str, at: datetime) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,30 +19,10 @@ from broker.store.considerations import ConsiderationRow, RoundRow
 from broker.store.log import BlobRow, EventRow
 from broker.trail import EntryRef
 from tests.builders import COUNCIL, ICB, PARTNERSHIP, POLICE
-from tests.builders_area import DECIDER, MORNING, Area, Clock, the_time
-from tests.builders_families import ELI, FAY, NOBODY, NOOR, ROBIN, a_linked_area
+from tests.builders_area import DECIDER, MORNING, Area, Clock
+from tests.builders_families import ELI, FAY, NOBODY, NOOR, ROBIN
 
 REP = "AGENCY_REP"
-
-
-@pytest.fixture(scope="module")
-def clock() -> Iterator[Clock]:
-    with the_time(MORNING) as clock:
-        yield clock
-
-
-@pytest.fixture(scope="module")
-def linked(clock: Clock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Area]:
-    made = a_linked_area(tmp_path_factory.mktemp("considering") / "northshire")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def area(linked: Area, tmp_path: Path) -> Iterator[Area]:
-    made = linked.copied(tmp_path / "northshire")
-    yield made
-    made.close()
 
 
 def a_round(area: Area, minutes: int = 0) -> EntryRef | None:

@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from broker.store.log import FlagRow
-from tests.builders_area import ANALYST, MORNING, Area, the_time
-from tests.builders_families import ROBIN, a_linked_area
-
-
-@pytest.fixture
-def area(tmp_path: Path) -> Iterator[Area]:
-    with the_time(MORNING):
-        made = a_linked_area(tmp_path / "northshire")
-        yield made
-        made.close()
+from tests.builders_area import ANALYST, Area
+from tests.builders_families import ROBIN
 
 
 def test_a_search_for_a_prohibited_purpose_is_flagged_and_no_other_refusal_is(area: Area) -> None:

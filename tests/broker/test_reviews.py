@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,33 +28,12 @@ from linkage.agency import client
 from linkage.agency import clock as agency_clock
 from linkage.matching.link import REVIEWS
 from tests.builders import COUNCIL, ICB, POLICE
-from tests.builders_area import ANALYST, BASE_URL, MORNING, OPERATOR, Area, Clock, the_time
-from tests.builders_families import ADOPTED, BIRTH, FAY, ROBIN, SOLO, a_linked_area
+from tests.builders_area import ANALYST, BASE_URL, OPERATOR, Area, Clock
+from tests.builders_families import ADOPTED, BIRTH, FAY, ROBIN, SOLO
 
 SEES: dict[str, Any] = {"decision": "different", "reason": "levels_differ", "evidence": ["agreement_levels"]}
 AT = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 RESTRICTION = Path(__file__).parents[1] / "spec" / "northshire-icb-r12.toml"
-
-
-@pytest.fixture(scope="module")
-def clock() -> Iterator[Clock]:
-    with the_time(MORNING) as clock:
-        yield clock
-
-
-@pytest.fixture(scope="module")
-def linked(clock: Clock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Area]:
-    made = a_linked_area(tmp_path_factory.mktemp("reviews") / "northshire")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def area(linked: Area, clock: Clock, tmp_path: Path) -> Iterator[Area]:
-    made = linked.copied(tmp_path / "northshire")
-    yield made
-    made.close()
-    clock.put(MORNING)
 
 
 @dataclass(frozen=True)
@@ -392,7 +371,7 @@ def test_a_decision_can_be_taken_back_and_then_the_pair_waits_again(
 def test_a_reviewer_who_does_too_much_in_an_hour_is_held_up(
     area: Area, reviewer: Officer, second: Officer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reviews, "PER_HOUR", {**reviews.PER_HOUR, "opened": 2})
+    monkeypatch.setattr("broker.reviews.pairs.PER_HOUR", {**reviews.PER_HOUR, "opened": 2})
     review = reviewer.one("swapped")
     assert [reviewer.get(f"/reviews/{review}").status_code for _ in range(2)] == [200, 429]
     assert second.get(f"/reviews/{review}").status_code == 200

@@ -1,0 +1,168 @@
+"""The queue of uncertain pairs: brought to each published run, listed by age, opened masked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+
+from broker.callers import Caller
+from broker.deciding import Released
+from broker.errors import NotFound
+from broker.keys import Keys
+from broker.linked import InService
+from broker.overrides import Sides, pair_index
+from broker.reviews.pairs import (
+    compared,
+    found,
+    linked_area,
+    logged,
+    may_review,
+    new_row,
+    note,
+    second_due,
+    within_budget,
+)
+from broker.reviews.said import DECISION_OF, SECOND_FOR_SAME, Act, FieldSaid, QueuePage, Review, Step, Waiting, Wanted
+from broker.store import Reading, Store
+from broker.store.reviews import (
+    OverrideRow,
+    ReviewActRow,
+    ReviewRow,
+    close_unseen,
+    insert_reviews,
+    known_pairs,
+    queue,
+    seen_again,
+)
+from broker.store.runs import LinkRunRow, PublishedRow
+from broker.trail import Trail
+from broker.vault import Vault
+from linkage.matching.explain import held_because
+
+
+def listed(
+    store: Store, trail: Trail, keys: Keys, vault: Vault, caller: Caller, wanted: Wanted, *, at: datetime
+) -> Released[QueuePage]:
+    """One page of the queue.  Raises NotAllowed, NotFound for a cursor that is none, TooMany, LogUnavailable."""
+    may_review(caller)
+    take_in_published(store, keys, vault, at=at)
+    with store.transaction() as tx:
+        within_budget(tx, caller, "listed", at=at)
+        after = tx.one(ReviewRow, id=wanted.after) if wanted.after else None
+        if wanted.after and after is None:
+            raise NotFound("the cursor is of no page")
+        rows = queue(
+            tx, states=[wanted.state], reason=wanted.reason, agency=wanted.agency, after=after, limit=wanted.limit + 1,
+            since_before=at - timedelta(days=wanted.waiting_days) if wanted.waiting_days else None,
+        )  # fmt: skip
+        more, rows = len(rows) > wanted.limit, rows[: wanted.limit]
+        proposers = _proposers(tx, rows)
+        entry = logged(
+            tx, trail, "review.listed", caller, outcome=f"{len(rows)}_listed", at=at,
+            what={"state": wanted.state, "reason": wanted.reason, "agency": wanted.agency},
+        )  # fmt: skip
+        note(tx, caller, "listed", None, entry, at=at)
+    page = QueuePage(
+        at=at,
+        reviews=tuple(
+            Waiting(
+                review=row.id, reason=row.reason, sentence=held_because(row.reason),
+                agencies=(row.agency_l, row.agency_r), since=row.since, yours=proposers.get(row.id) == caller.person,
+            )
+            for row in rows
+        ),
+        next=rows[-1].id if more else None,
+    )  # fmt: skip
+    return Released(page, trail.receipt(entry))
+
+
+def opened(
+    store: Store, trail: Trail, keys: Keys, service: InService, caller: Caller, review: str, *, at: datetime
+) -> Released[Review]:
+    """One pair: how it compares, in levels.  Raises NotAllowed, NotFound, TooMany, LogUnavailable."""
+    may_review(caller)
+    area = linked_area(service)
+    with store.transaction() as tx:
+        within_budget(tx, caller, "opened", at=at)
+        row, sides = found(tx, keys, area, review)
+        said = compared(area, sides)
+        second = second_due(tx, area, sides)
+        acts = tx.all(ReviewActRow, review=row.id, order=("id",))
+        proposed = tx.one(OverrideRow, id=row.override) if row.state == "second" else None
+        entry = logged(
+            tx, trail, "review.opened", caller, outcome=row.state, at=at, sides=sides,
+            what={"review": row.id, "reason": row.reason},
+        )  # fmt: skip
+        note(tx, caller, "opened", row.id, entry, at=at)
+    answer = Review(
+        review=row.id, state=row.state, reason=row.reason, sentence=held_because(row.reason),
+        agencies=(row.agency_l, row.agency_r), records=(len(sides.left), len(sides.right)), since=row.since,
+        fields=tuple(FieldSaid(**asdict(one)) for one in said.fields),
+        numbers_agree=said.numbers_agree, numbers_differ=said.numbers_differ, numbers_missing=said.numbers_missing,
+        waterfall=tuple(
+            Step(field=bar.field, level=bar.level, weight=round(bar.weight, 1), total=round(bar.total, 1))
+            for bar in said.waterfall
+        ),
+        second_reviewer=second or row.reason in SECOND_FOR_SAME,
+        proposed=DECISION_OF[proposed.kind] if proposed else None,
+        history=tuple(
+            Act(act=act.act, code=act.code, at=act.at, yours=act.person == caller.person)
+            for act in acts if act.act not in ("opened", "listed")
+        ),
+    )  # fmt: skip
+    return Released(answer, trail.receipt(entry))
+
+
+def take_in_published(store: Store, keys: Keys, vault: Vault, *, at: datetime) -> int:
+    """Bring the queue to the run in service, if that has not been done; how many pairs are new.
+
+    A night does this as it ends; the first look at the queue does it for a night that was killed in between.
+    """
+    with store.reading() as reading:
+        pointer = reading.one(PublishedRow)
+        run = reading.one(LinkRunRow, id=pointer.run) if pointer else None
+        if run is None or reading.one(ReviewActRow, act="taken_in", code=run.id) is not None:
+            return 0
+    return take_in(store, keys, run.id, vault.read_parts(run.segments, "reviews"), at=run.published_at or at)
+
+
+def take_in(store: Store, keys: Keys, run: str, found: pa.Table, *, at: datetime) -> int:
+    """Bring the queue to what a run found uncertain; how many pairs are new.  Twice does no harm.
+
+    A pair keeps its place while each run finds it again, and leaves when one does not.  What was decided stays so, as
+    long as its override holds.
+    """
+    pairs = {pair_index(keys, sides): (sides, reason) for sides, reason in _pairs_of(found)}
+    with store.transaction() as tx:
+        if tx.one(ReviewActRow, act="taken_in", code=run) is not None:
+            return 0
+        known = known_pairs(tx, pairs)
+        seen_again(tx, known, run=run)
+        for row in known.values():
+            override = tx.one(OverrideRow, id=row.override) if row.override else None
+            if row.state == "gone" or (row.state == "decided" and (override is None or override.state == "withdrawn")):
+                row.state, row.since, row.changed_at, row.override = "waiting", at, at, None
+            row.run, row.reason = run, pairs[row.pair_index][1] if row.scope == "records" else row.reason
+            tx.add(row)
+        new = [
+            new_row(keys, sides, reason, run, at=at) for index, (sides, reason) in pairs.items() if index not in known
+        ]
+        insert_reviews(tx, new)
+        close_unseen(tx, run=run, scope="records", states=("waiting", "passed_on"), at=at)
+        tx.add(ReviewActRow(act="taken_in", organisation="", person="", code=run, event_id="", at=at))
+    return len(new)
+
+
+def _pairs_of(found: pa.Table) -> Iterable[tuple[Sides, str]]:
+    for row in found.to_pylist():
+        left, right = ((row[f"agency_{s}"], row[f"flow_{s}"], row[f"record_ref_{s}"]) for s in "lr")
+        yield Sides.of([left], [right]), row["reason"]
+
+
+def _proposers(tx: Reading, rows: Sequence[ReviewRow]) -> dict[str, str]:
+    """For each review that waits for a second reviewer: who decided."""
+    ids = [row.override for row in rows if row.state == "second" and row.override]
+    return {row.review: row.person for row in tx.all(OverrideRow, id=ids) if row.review} if ids else {}
