@@ -115,6 +115,8 @@ def search_log(
     """
     check_reader(caller)
     check_reason(reason)
+    if trail.unsequenced():
+        trail.advance_pending()  # what was recorded before the search is among what it can find
     with store.reading() as reading:
         filled = _recorded(reading, trail, wanted)
     subject = filled.pop("subject", "")
