@@ -16,7 +16,7 @@ import base64
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -231,7 +231,7 @@ def refill(trail: Trail, mirror: TileReader, note: str, *, who: Who, at: datetim
             Pending(rows[leaf.commitment].event_id if leaf.commitment in rows else f"lost-{name}-{at_}", leaf)
             for at_, leaf in places
         ]
-        step: Advance = advance(head, pending, SqlTiles(tx, log_id))
+        step: Advance = advance(replace(head, last_ms=0), pending, SqlTiles(tx, log_id))  # times as they were
         if step.head.root != newest.checkpoint.root:
             raise WrongState("the mirror's log is not a growth of this one")
         write(tx, log_id, step, {row.event_id: row for row in rows.values()})

@@ -48,10 +48,13 @@ log = structlog.get_logger()
 MAX_MESSAGE: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 32
 MAX_SHARDS: Final = 200
+MAX_ORIGIN: Final = 200
 ANSWER_SECONDS: Final = 3.0  # for one question
 IDLE_SECONDS: Final = 300.0  # for the next
 _ATTEMPTS: Final = 5
-_SHARD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
+_ORIGIN: Final = re.compile(
+    r"[A-Za-z0-9\[][A-Za-z0-9.:\]-]*(?:/[A-Za-z0-9][A-Za-z0-9_-]*)*/audit/([0-9]{4}(?:-[0-9]{1,3})?)"
+)
 _SUN_PATH: Final = 100  # a Unix socket's address holds 108 bytes
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -221,10 +224,10 @@ class SignerFolder:
         return Signer(place / "state.json", first, origin, *more)
 
     def _place(self, origin: str) -> Path:
-        shard = origin.rpartition("/")[2]
-        if not _SHARD.fullmatch(shard):
-            raise SignerRefused("that is no origin of a log")
-        return self.folder / shard
+        found = _ORIGIN.fullmatch(origin)
+        if found is None or len(origin) > MAX_ORIGIN:
+            raise SignerRefused("that is no origin of a log: <host>/audit/<year>")
+        return self.folder / found[1]
 
     def _make(self, place: Path, number: int) -> None:
         made: dict[str, SigningKey] = {f"{number}.pem": Ed25519PrivateKey.generate()}

@@ -1,0 +1,494 @@
+"""The log turns at the year, changes its key in the open, and begins anew where history was lost: nothing is hidden."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from audit.checkpoint import Checkpoint, SignedCheckpoint, sign
+from audit.cli import auditor
+from audit.folder import LogFolder
+from audit.merkle import frontier_at
+from audit.policy import Policy
+from audit.rotation import parse
+from audit.tiles import TileHashes, bundles_of, tiles_of
+from audit.verify import fsck
+from broker import clock, shards
+from broker.errors import LogUnavailable, WrongState
+from broker.keys import Keys
+from broker.signing import SignerFolder
+from broker.store import Store
+from broker.store.log import EntryRow, EventRow, HeadRow
+from broker.store.sequence import SqlTiles, head_of, newest_checkpoint, sequence, write
+from broker.store.shards import ShardRow, every_shard
+from broker.trail import EntryRef, Trail
+from tests.broker.test_trail import an_event, recorded
+from tests.builders_log import put
+from tests.builders_signer import ORIGIN, opened, policy_text, stolen_key
+
+BASE = "broker.example/audit"
+WHO = {"organisation": "northshire", "person": "op-1"}
+AT = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
+MIDNIGHT = datetime(2027, 1, 1, tzinfo=UTC)
+FINE, CHANGED = 0, 1
+
+
+def published(store: Store, trail: Trail, folder: Path, origin: str = ORIGIN) -> Path:
+    """A shard as an agency fetches it."""
+    with store.reading() as reading:
+        newest = newest_checkpoint(reading, origin)
+        assert newest is not None
+        tiles = SqlTiles(reading, origin)
+        for tile in (*tiles_of(newest.size), *bundles_of(newest.size)):
+            put(folder / tile.path, tiles.read(tile))
+        put(folder / "checkpoint", newest.note)
+    put(folder / "history", json.dumps(shards.history(trail, origin)).encode())
+    return folder
+
+
+def auditor_says(command: str, *more: object) -> tuple[int, str]:
+    done = CliRunner().invoke(auditor, [command, *map(str, more)])
+    return done.exit_code, done.output
+
+
+def types(store: Store, origin: str) -> list[str]:
+    with store.reading() as reading:
+        return [row.type for row in reading.all(EventRow, log_id=origin, order=("seq",))]
+
+
+def grown(store: Store, trail: Trail, count: int = 5) -> None:
+    for _ in range(count):
+        recorded(store, trail)
+    trail.advance_pending()
+
+
+# --- the year ----------------------------------------------------------------------------------------------------------
+
+
+def test_at_the_year_the_old_shard_ends_under_a_last_checkpoint_that_the_new_one_cites(
+    store: Store, trail: Trail, tmp_path: Path
+) -> None:
+    entry = recorded(store, trail)
+    before = trail.receipt(entry)
+    waiting = recorded(store, trail)  # written before midnight, sequenced by the turn itself
+    assert shards.turn(trail, BASE, who=WHO, at=AT) is None
+    new = shards.turn(trail, BASE, who=WHO, at=MIDNIGHT)
+    assert new is not None
+    assert trail.origin == new.log_id == f"{BASE}/2027"
+    assert types(store, ORIGIN) == ["search.authorised", "search.authorised", "log.closed"]
+    assert types(store, new.log_id) == ["log.opened"]
+    with store.reading() as reading:
+        last = newest_checkpoint(reading, ORIGIN)
+    assert last is not None
+    final = SignedCheckpoint.parse(last.note.decode()).checkpoint
+    assert (new.follows, new.follows_size, new.follows_root) == (ORIGIN, 3, final.root)
+    policy = Policy.parse(policy_text(store).encode())
+    assert len(policy.logs) == len({key.public for key in policy.logs}) == 2  # each shard under a key of its own
+    for origin in (ORIGIN, new.log_id):
+        fsck(LogFolder(published(store, trail, tmp_path / origin, origin)), policy)
+    before.verify(policy)
+    for old in (entry, waiting):  # an old event's receipt is still given, and holds
+        assert trail.receipt(old).proof.signed.checkpoint.origin == ORIGIN
+    after = trail.receipt(recorded(store, trail))
+    after.verify(policy)
+    assert (after.proof.signed.checkpoint.origin, after.proof.index) == (new.log_id, 1)
+    (opened_,) = parse((tmp_path / new.log_id / "history").read_text(), new.log_id)
+    assert opened_.what["follows"]["size"] == 3  # type: ignore[index, call-overload]
+    closed = parse((tmp_path / ORIGIN / "history").read_text(), ORIGIN)[-1]
+    assert closed.what["next"] == new.log_id
+    assert closed.what["keys"] == [str(policy.logs[1])]
+
+
+def test_a_closed_shard_takes_no_entry_and_gets_no_signature(store: Store, trail: Trail, tmp_path: Path) -> None:
+    grown(store, trail)
+    shards.turn(trail, BASE, who=WHO, at=MIDNIGHT)
+    told = {each.origin: each for each in trail.signers.status()}
+    assert (told[ORIGIN].closed, told[ORIGIN].size) == (True, 6)
+    assert not told[f"{BASE}/2027"].closed
+    grown(store, trail)
+    with store.reading() as reading:
+        head = head_of(reading, ORIGIN)
+    assert head is not None
+    assert head.size == 6
+
+
+def test_of_two_processes_that_turn_at_once_one_does_and_no_entry_falls_between(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    other = Trail(store, keys, opened(store, tmp_path))
+    done: list[object] = []
+    writing = threading.Event()
+
+    def write_on() -> None:
+        writing.set()
+        for _ in range(15):
+            done.append(trail.receipt(recorded(store, trail), timeout=30))
+
+    writer = threading.Thread(target=write_on)
+    writer.start()
+    writing.wait()
+    turning = [
+        threading.Thread(target=lambda each=each: shards.turn(each, BASE, who=WHO, at=MIDNIGHT))  # type: ignore[misc]
+        for each in (trail, other)
+    ]
+    for thread in turning:
+        thread.start()
+    for thread in (*turning, writer):
+        thread.join(60)
+    trail.advance_pending()
+    with store.reading() as reading:
+        assert [row.number for row in every_shard(reading)] == [0, 1]
+        entries = reading.all(EntryRow)
+        assert reading.all(ShardRow)[0].closed_at == MIDNIGHT
+    assert len(done) == 15
+    assert len(entries) == 15 + 2
+    policy = Policy.parse(policy_text(store).encode())
+    for origin in (ORIGIN, f"{BASE}/2027"):
+        fsck(LogFolder(published(store, trail, tmp_path / "out" / origin, origin)), policy)
+    assert types(store, ORIGIN)[-1] == "log.closed"
+
+
+def test_a_sequencer_that_slept_over_the_turn_writes_nothing_24(store: Store, trail: Trail) -> None:
+    grown(store, trail)
+    with store.reading() as reading:
+        head = head_of(reading, ORIGIN)
+    recorded(store, trail)
+    assert head is not None
+    from audit.events import Leaf
+    from audit.sequencer import Pending, advance
+    from broker.store.log import OutboxRow
+
+    with store.reading() as reading:  # what the sleeper had in hand
+        rows = reading.all(OutboxRow)
+        step = advance(
+            head, [Pending(r.event_id, Leaf(r.at_ms, r.commitment)) for r in rows], SqlTiles(reading, ORIGIN)
+        )
+    shards.turn(trail, BASE, who=WHO, at=MIDNIGHT)
+    with pytest.raises(Exception, match=r"moved|key is there"), store.transaction() as tx:
+        write(tx, ORIGIN, step, {row.event_id: row for row in rows})
+    assert types(store, ORIGIN)[-1] == "log.closed"
+
+
+def test_time_does_not_run_back_over_a_turn(store: Store, trail: Trail) -> None:
+    recorded(store, trail, at=MIDNIGHT + timedelta(hours=2))  # a clock that was ahead
+    shards.turn(trail, BASE, who=WHO, at=MIDNIGHT)
+    recorded(store, trail, at=MIDNIGHT)
+    trail.advance_pending()
+    with store.reading() as reading:
+        times = [row.t_ms for row in reading.all(EventRow, order=("log_id", "seq"))]
+    assert times == sorted(times)
+
+
+# --- keys --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_changes_hands_in_the_open_and_auditors_follow_12(store: Store, trail: Trail, tmp_path: Path) -> None:
+    grown(store, trail)
+    state, policy, log = tmp_path / "state", tmp_path / "policy", tmp_path / "log"
+    put(policy, policy_text(store).encode())
+    check = ("--log", log, "--policy", policy, "--state", state, "--evidence", tmp_path / "evidence")
+    published(store, trail, log)
+    assert auditor_says("consistency", *check)[0] == FINE
+    with pytest.raises(WrongState):
+        shards.retire(trail, who=WHO, at=AT)
+    for _ in range(2):  # twice does no harm
+        shards.rotate(trail, who=WHO, at=AT)
+    assert types(store, ORIGIN).count("key.rotated") == 1
+    published(store, trail, log)
+    assert auditor_says("consistency", *check)[0] == FINE  # under the old policy still
+    put(policy, policy_text(store).encode())
+    shards.retire(trail, who=WHO, at=AT + timedelta(days=7))
+    grown(store, trail)
+    published(store, trail, log)
+    assert auditor_says("consistency", *check)[0] == FINE
+    state.unlink()
+    assert auditor_says("consistency", *check)[0] == FINE
+    put(log / "history", json.dumps({"origin": ORIGIN, "entries": []}).encode())
+    state.unlink()
+    code, said = auditor_says("consistency", *check)
+    assert (code, "no entry of the log hands over" in said) == (CHANGED, True)
+    with store.reading() as reading:
+        old, new = every_shard(reading)[0].keys
+    assert old["until"] is not None
+    assert new["until"] is None
+
+
+def test_a_compromised_key_freezes_the_shard_at_the_last_witnessed_checkpoint(
+    store: Store, trail: Trail, tmp_path: Path
+) -> None:
+    grown(store, trail)
+    with store.reading() as reading:
+        row = newest_checkpoint(reading, ORIGIN)
+    assert row is not None
+    witnessed = SignedCheckpoint.parse(row.note.decode())
+    grown(store, trail)
+    foreign = sign(Checkpoint(ORIGIN, 5, b"\1" * 32), stolen_key_of_somebody())
+    with pytest.raises(WrongState):
+        shards.begin_anew(trail, BASE, compromised=True, witnessed=foreign, who=WHO, at=AT)
+    new = shards.begin_anew(trail, BASE, compromised=True, witnessed=witnessed, who=WHO, at=AT)
+    assert (new.log_id, new.follows_size, new.follows_root) == (f"{BASE}/2026-2", 5, witnessed.checkpoint.root)
+    assert types(store, new.log_id) == ["log.opened", "key.compromised"]
+    assert {each.origin: each.closed for each in trail.signers.status()} == {ORIGIN: True, new.log_id: False}
+    assert policy_text(store).count("log ") == 1  # the old key is no longer to be trusted
+    trail.receipt(recorded(store, trail)).verify(Policy.parse(policy_text(store).encode()))
+
+
+def stolen_key_of_somebody():
+    from tests.builders_log import a_key
+
+    return a_key(99)
+
+
+# --- a database put back -----------------------------------------------------------------------------------------------
+
+
+def put_back(store: Store, size: int) -> None:
+    """The tables as a backup held them when the log had `size` entries: whoever owns the database can do that."""
+    tables = ("audit_entry", "audit_event", "audit_tile", "audit_checkpoint")
+    with store.reading() as reading:
+        tiles = SqlTiles(reading, ORIGIN)
+        frontier = frontier_at(TileHashes(tiles, size), size)
+        kept = {(tile.level, tile.index): (tile.width, tiles.read(tile)) for tile in tiles_of(size)}
+    with store.engine.begin() as connection:
+        for table in tables:
+            for act in ("delete", "update"):
+                on = "" if store.sqlite else f" ON {table}"
+                connection.execute(text(f"DROP TRIGGER IF EXISTS {table}_no_{act}{on}"))
+        for table, column in (("audit_entry", "seq"), ("audit_event", "seq"), ("audit_checkpoint", "size - 1")):
+            connection.execute(text(f"DELETE FROM {table} WHERE {column} >= :size"), {"size": size})
+        connection.execute(text("DELETE FROM audit_tile"))
+        for (level, n), (width, data) in kept.items():
+            connection.execute(
+                text("INSERT INTO audit_tile VALUES (:log, :level, :n, :width, :data)"),
+                {"log": ORIGIN, "level": level, "n": n, "width": width, "data": data},
+            )
+    with store.transaction() as tx:
+        head = tx.one(HeadRow, log_id=ORIGIN)
+        assert head is not None
+        head.size, head.root, head.frontier = size, frontier.root, b"".join(frontier.hashes)
+        tx.add(head)
+
+
+@pytest.mark.parametrize("regrown", [0, 8], ids=["[7] cut", "[8] cut and regrown past it"])
+def test_a_log_that_was_cut_is_refused_by_the_signer_and_found_by_the_auditor(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path, regrown: int
+) -> None:
+    grown(store, trail, 7)
+    grown(store, trail, 5)
+    state, policy, log = tmp_path / "state", tmp_path / "policy", tmp_path / "log"
+    put(policy, policy_text(store).encode())
+    check = ("--log", log, "--policy", policy, "--state", state, "--evidence", tmp_path / "evidence")
+    assert auditor_says("consistency", *check[:4], "--state", state)[0] != FINE  # nothing fetched yet
+    published(store, trail, log)
+    assert auditor_says("consistency", *check)[0] == FINE
+    put_back(store, 7)
+    forger = Trail(store, keys, trail.signers)
+    for _ in range(regrown):
+        with store.transaction() as tx:
+            forger.record(tx, an_event())
+    with store.transaction() as tx:
+        sequence(tx)
+    with pytest.raises(LogUnavailable):
+        forger.advance_pending()
+    assert forger.broken() == "SignerRefused"
+    with pytest.raises(LogUnavailable):  # for good: a later entry does not mend it
+        forger.advance_pending()
+    if not regrown:
+        with pytest.raises(LogUnavailable, match="restore"):
+            opened(store, tmp_path)
+    # and had they the signer's key as well, whoever kept a checkpoint would find out
+    with store.reading() as reading:
+        head = head_of(reading, ORIGIN)
+    assert head is not None
+    note = sign(Checkpoint(ORIGIN, head.size, head.root), stolen_key(tmp_path)).note
+    from broker.store.log import CheckpointRow
+
+    with store.transaction() as tx:
+        tx.add(CheckpointRow(log_id=ORIGIN, size=head.size, note=note.encode(), at=AT)) if regrown else None
+    shutil.rmtree(log)
+    published(store, trail, log)
+    put(log / "checkpoint", note.encode())
+    assert auditor_says("consistency", *check)[0] == CHANGED
+    assert auditor_says("fsck", *check)[0] == CHANGED
+
+
+def test_a_database_put_back_goes_on_in_a_new_shard_that_says_what_was_lost_28(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    grown(store, trail, 6)
+    grown(store, trail, 3)
+    put_back(store, 6)
+    restored = Trail(store, keys, trail.signers)
+    ((standing,), wrong) = shards.standing(store, restored.signers)
+    assert (standing.size, standing.lost, wrong) == (6, 3, None)
+    new = shards.begin_anew(restored, BASE, compromised=False, who=WHO, at=AT)
+    assert new.log_id == f"{BASE}/2026-2"
+    assert types(store, new.log_id) == ["log.discontinuity"]
+    (first,) = parse(json.dumps(shards.history(restored, new.log_id)), new.log_id)
+    assert first.what["held"] == 6
+    assert first.what["signed"]["size"] == 9  # type: ignore[index, call-overload]
+    assert first.what["follows"]["size"] == 9  # type: ignore[index, call-overload]
+    policy = Policy.parse(policy_text(store).encode())
+    restored.receipt(recorded(store, restored)).verify(policy)
+    assert restored.broken() is None
+    with store.reading() as reading:
+        old = reading.all(EntryRow, log_id=ORIGIN, seq=3)[0]
+    restored.receipt(EntryRef(old.event_id)).verify(policy)  # what is still held keeps its receipts
+    opened(store, tmp_path)  # and a start finds both in agreement
+
+
+def test_an_agencys_mirror_puts_back_the_leaves_and_the_log_goes_on_in_its_shard_28(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    grown(store, trail, 9)
+    receipts = []
+    for _ in range(3):
+        receipts.append(trail.receipt(recorded(store, trail)))
+        grown(store, trail, 99)
+    mirror = published(store, trail, tmp_path / "mirror")
+    put_back(store, 6)
+    restored = Trail(store, keys, trail.signers)
+    folder = LogFolder(mirror)
+    assert shards.refill(restored, folder, folder.note(), who=WHO, at=AT) == 303
+    with pytest.raises(WrongState):
+        shards.refill(restored, folder, folder.note(), who=WHO, at=AT)
+    policy = Policy.parse(policy_text(store).encode())
+    restored.receipt(recorded(store, restored)).verify(policy)
+    assert types(store, ORIGIN)[-2:] == ["log.discontinuity", "search.authorised"]
+    shutil.rmtree(mirror)
+    published(store, restored, mirror)
+    put(tmp_path / "policy", policy_text(store).encode())
+    for number, receipt in enumerate(receipts):  # what was handed out for lost events holds in the log that goes on
+        put(tmp_path / "receipts" / f"{number}.json", receipt.dumps().encode())
+    assert (
+        auditor_says("receipts", "--receipts", tmp_path / "receipts", "--log", mirror, "--policy", tmp_path / "policy")[
+            0
+        ]
+        == FINE
+    )
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda mirror: (mirror / "tile/entries/000.p/9").unlink(), id="a bundle is missing"),
+        pytest.param(
+            lambda mirror: put(
+                mirror / "tile/entries/000.p/9", (mirror / "tile/entries/000.p/9").read_bytes()[:-9] + b"AAAAAAAA\n"
+            ),
+            id="a lost leaf is another",
+        ),
+        pytest.param(lambda mirror: put(mirror / "checkpoint", b"no note\n"), id="the checkpoint is none"),
+    ],
+)
+def test_a_mirror_that_is_not_this_log_changes_nothing(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    grown(store, trail, 9)
+    mirror = published(store, trail, tmp_path / "mirror")
+    put_back(store, 6)
+    spoil(mirror)
+    restored, folder = Trail(store, keys, trail.signers), LogFolder(mirror)
+    with pytest.raises(WrongState):
+        shards.refill(restored, folder, folder.note(), who=WHO, at=AT)
+    with store.reading() as reading:
+        head = head_of(reading, ORIGIN)
+    assert head is not None
+    assert head.size == 6
+
+
+def test_a_mirror_that_ends_before_what_was_signed_does_not_do(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    grown(store, trail, 9)
+    folder = LogFolder(published(store, trail, tmp_path / "mirror"))
+    grown(store, trail, 3)
+    put_back(store, 6)
+    with pytest.raises(WrongState, match="12 were signed"):
+        shards.refill(Trail(store, keys, trail.signers), folder, folder.note(), who=WHO, at=AT)
+
+
+def test_a_signer_that_lost_its_state_is_told_apart_from_a_database_put_back(
+    store: Store, trail: Trail, tmp_path: Path
+) -> None:
+    grown(store, trail)
+    shutil.rmtree(tmp_path / "signer" / "2026")
+    with pytest.raises(LogUnavailable, match="signer's state is missing"):
+        opened(store, tmp_path)
+    new = shards.begin_anew(trail, BASE, compromised=False, who=WHO, at=AT)
+    assert types(store, new.log_id) == ["log.discontinuity"]
+    assert SignerFolder(tmp_path / "signer").signed(new.log_id) == 1
+
+
+# --- the clock ---------------------------------------------------------------------------------------------------------
+
+
+class Hands:
+    """A wall clock that can be set, and a steady one that can't."""
+
+    def __init__(self) -> None:
+        self.wall, self.steady = AT, 1000.0
+
+    def go(self, seconds: float, *, set_by: float = 0.0) -> None:
+        self.steady += seconds
+        self.wall += timedelta(seconds=seconds + set_by)
+
+
+@pytest.mark.parametrize(
+    ("set_by", "told"),
+    [
+        (0, None), (-0.9, None), (4.9, None), (-1.0, None), (5.0, None), (-1.5, -1500), (-3600, -3_600_000),
+        (86_400, 86_400_000), (5.5, 5500),
+    ],
+)  # fmt: skip
+def test_a_clock_that_was_set_is_noticed_27(set_by: float, told: int | None) -> None:
+    hands = Hands()
+    watch = clock.Watch(lambda: hands.wall, lambda: hands.steady)
+    for _ in range(3):
+        hands.go(1.0)
+        assert watch.step() is None
+    hands.go(1.0, set_by=set_by)
+    assert watch.step() == told
+    hands.go(1.0)
+    assert watch.step() is None
+
+
+def test_a_clock_that_was_set_is_in_the_log_and_the_leaves_times_do_not_run_back_27(
+    store: Store, trail: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "LOOK_SECONDS", 0.02)
+    hands = Hands()
+    for set_by in (3600, -3600):
+        stop = shards.keep_watch(trail, BASE, clock.Watch(lambda: hands.wall, lambda: hands.steady))
+        hands.go(1.0, set_by=set_by)
+        until = time.monotonic() + 10
+        while trail.unsequenced() == 0 and time.monotonic() < until:
+            time.sleep(0.02)
+        stop()
+        trail.advance_pending()
+    with store.reading() as reading:
+        rows = reading.all(EventRow, order=("seq",))
+    told = [trail.opening(row.event_id, show=("what",)).body("what") for row in rows if row.type == "clock.anomaly"]
+    assert [each["step_ms"] for each in told] == [3_600_000, -3_600_000]  # type: ignore[index, call-overload]
+    assert [row.t_ms for row in rows] == sorted(row.t_ms for row in rows)
+
+
+def test_serving_turns_the_log_by_itself(store: Store, trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    grown(store, trail)
+    monkeypatch.setattr(shards, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(clock, "now", lambda: MIDNIGHT + timedelta(milliseconds=1))
+    stop = shards.keep_watch(trail, BASE, clock.Watch())
+    until = time.monotonic() + 10
+    while trail.origin == ORIGIN and time.monotonic() < until:
+        time.sleep(0.02)
+    stop()
+    assert trail.origin == f"{BASE}/2027"
