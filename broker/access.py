@@ -22,7 +22,7 @@ from typing import Any, Final
 import rfc8785
 
 from agreements import VOCABULARY
-from audit.events import SECTIONS, Event, Opening, SectionName
+from audit.events import SECTIONS, Event, SectionName
 from broker.callers import Caller
 from broker.deciding import Released
 from broker.erasure import may_act
@@ -116,7 +116,7 @@ class Access:
     recipients: tuple[str, ...]
     outcome: str
     others: bool  # somebody else is named as well
-    opening: Opening = field(repr=False)
+    gone: frozenset[str] = frozenset()  # sections erased for somebody else's sake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +183,8 @@ def report(
 
 
 def _access(one: AboutSubject, ids: frozenset[str]) -> Access:
-    parts = {name: one.opening.body(name) for name in SECTIONS if name not in one.opening.withheld}
-    who, what, why = (_map(parts.get(name)) for name in ("who", "what", "why"))
-    subjects, recipients = parts.get("subjects") or (), parts.get("recipients") or ()
-    assert isinstance(subjects, list | tuple)
-    assert isinstance(recipients, list | tuple)
+    who, what, why = (_map(one.bodies.get(name)) for name in ("who", "what", "why"))
+    subjects, recipients = one.bodies.get("subjects") or (), one.bodies.get("recipients") or ()
     known = (_map(one).get("organisation") for one in recipients)
     return Access(
         event_id=one.event_id, at=datetime.fromtimestamp(one.t_ms / 1000, UTC), type=one.type,
@@ -196,7 +193,7 @@ def _access(one: AboutSubject, ids: frozenset[str]) -> Access:
         clauses=tuple(map(str, why.get("clauses") or ())), shown=_map(what.get("categories")),
         recipients=tuple(sorted({str(each) for each in known if each})), outcome=str(what.get("outcome", "")),
         others=not ids.issuperset(each if isinstance(each, str) else "" for each in subjects),
-        opening=one.opening,
+        gone=one.gone,
     )  # fmt: skip
 
 
@@ -212,8 +209,7 @@ def _withheld(one: Access, relation: str, rulings: Rulings, *, shielded: bool) -
     opened = rulings.opened.get(one.event_id, ())
     left = {section: code for section, code in usual.items() if section not in opened}
     left |= rulings.withheld.get(one.event_id, {})
-    gone = one.opening.withheld  # erased for somebody else's sake: the ground is theirs
-    return {**left, **{section: "third_party" for section in gone if section not in left}}
+    return {**dict.fromkeys(one.gone, "third_party"), **left}
 
 
 def _shielded(area: LinkedArea | None, ids: Collection[str]) -> bool:

@@ -10,10 +10,11 @@ the rest are kept for years.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import delete
 from sqlalchemy.dialects import postgresql, sqlite
@@ -143,6 +144,15 @@ def open_body(key: DataKey, event_id: str, sections: bytes, detail: bytes) -> Op
     hidden = loads(key.open(detail, bound_to=_place(event_id, "detail")))
     assert isinstance(opened, dict)
     return Opening.from_json({**opened, "detail": hidden})
+
+
+def open_sections(key: DataKey, event_id: str, sections: bytes) -> dict[str, dict[str, Any]]:
+    """The sections without `detail`, as `seal_body` wrote them: `{"body", "salt"}`, or `{"commitment"}` if withheld.
+
+    For those who read many.  Raises Undecipherable if the key or the event is another.
+    """
+    found: dict[str, dict[str, Any]] = json.loads(key.open(sections, bound_to=_place(event_id, "sections")))
+    return found
 
 
 def seal_blob(key: DataKey, event_id: str, name: str, blob: bytes) -> bytes:

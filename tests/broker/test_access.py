@@ -56,7 +56,7 @@ def test_each_line_of_a_pack_verifies_offline_with_the_auditor(
     pack = issued(store, trail, keys)
     assert len(pack.ledger["entries"]) == 3
     folder, policy = unpacked(pack, tmp_path / "pack"), tmp_path / "policy"
-    write_policy(keys, policy)
+    write_policy(store, policy)
     published(store, tmp_path / "log")
     for row in pack.ledger["entries"]:
         receipt = folder / row["receipt"]
@@ -97,7 +97,7 @@ def test_what_is_withheld_is_not_in_the_pack_and_can_not_be_derived_from_it(
     for secret in (SIBLING, CANARY, "education.attendance"):
         assert secret not in everything
     receipt = LogReceipt.loads((folder / row["receipt"]).read_text())
-    receipt.verify(policy_of(keys))
+    receipt.verify(policy_of(store))
     hidden = receipt.opening.sections["subjects"]
     assert isinstance(hidden, bytes)
     # who knows the very body, and every word of the pack, still can't confirm a guess: the salt is 32 random bytes
