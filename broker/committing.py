@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -24,16 +24,17 @@ import structlog
 
 from audit.events import Event
 from audit.merkle import consistency_proof
-from audit.sequencer import HeadDisagrees
+from audit.sequencer import Entry, HeadDisagrees
 from audit.signer import Growth, SignerRefused
 from audit.tiles import TileHashes, TileMalformed, TileUnreadable
 from broker import clock
 from broker.ballast import Ballast
 from broker.errors import BrokerError, Conflict, LogUnavailable
+from broker.places import Places
 from broker.signing import Signers
 from broker.store import Store, Transaction
 from broker.store.sequence import BATCH, SqlTiles, head_of, keep_checkpoint, newest_checkpoint, sequence
-from broker.store.shards import ShardRow, every_shard
+from broker.store.shards import ShardRow, current_shard, every_shard
 
 log = structlog.get_logger()
 RETRY_SECONDS: Final = 1.0
@@ -53,6 +54,8 @@ class Committer:
         self._degraded: Callable[[Transaction, str], str] | None = None
         self._covered = threading.Condition()
         self._rounds = 0
+        self.begun, self.ended = 0, 0  # rounds of sequencing and signing, by number
+        self.places = Places()
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -87,16 +90,23 @@ class Committer:
         Any process may: of two, one writes and the other finds nothing left.  Raises LogUnavailable, with the latch
         set, if that fails.
         """
+        self.begun = number = self.begun + 1
         self._look_for_room()
         if self._broken == NO_ROOM:
             raise LogUnavailable("there is no room for the log")
+        entries: dict[str, list[Entry]] = {}
         try:
             while True:
                 with self._store.transaction() as tx:
                     step = sequence(tx)
+                    shard = current_shard(tx) if step is not None else None
+                if step is not None and shard is not None:
+                    entries.setdefault(shard.log_id, []).extend(step.entries)
                 if step is None or len(step.entries) < BATCH:
                     break
             size = self._sign()
+            for log_id, added in entries.items():
+                self._keep_places(log_id, added)
         except (SignerRefused, HeadDisagrees, TileMalformed, TileUnreadable) as wrong:
             self.latch(type(wrong).__name__, for_good=True)
             raise LogUnavailable("the log is not what was signed before; a person must look") from None
@@ -106,6 +116,7 @@ class Committer:
         if self._broken and not self._for_good and self._broken != NO_ROOM:
             self._broken = None
             log.info("log in order again")
+        self.ended = number
         self._tell_waiters()
         return size
 
@@ -230,6 +241,13 @@ class Committer:
         with self._covered:
             self._rounds += 1
             self._covered.notify_all()
+
+    def _keep_places(self, log_id: str, entries: Sequence[Entry]) -> None:
+        with self._store.reading() as reading:
+            checkpoint = newest_checkpoint(reading, log_id)
+            if checkpoint is not None and checkpoint.size > entries[-1].index:
+                hashes = TileHashes(SqlTiles(reading, log_id), checkpoint.size)
+                self.places.keep(entries, hashes, checkpoint.size, checkpoint.note.decode())
 
     def _sign(self) -> int:
         """Have every shard that has grown signed, the older first; the size of the newest."""

@@ -70,9 +70,10 @@ def new_event_key(tx: Transaction, keys: Keys, event_id: str, *, subject: str | 
     make = sqlite.insert if tx.session.get_bind().dialect.name == "sqlite" else postgresql.insert
     statement = make(SubjectKeyRow).values(idx_hmac=index, wrapped=fresh).on_conflict_do_nothing()
     tx.session.connection().execute(statement)
-    wrapped = tx.session.exec(select(SubjectKeyRow.wrapped).where(col(SubjectKeyRow.idx_hmac) == index)).one()
+    chosen = select(SubjectKeyRow.wrapped).where(col(SubjectKeyRow.idx_hmac) == index)
+    wrapped = tx.session.connection().execute(chosen).scalar_one()
     key, sealed = keys.new_data_key(event_id, under=keys.data_key(wrapped, _of(index)) if subject else None)
-    tx.add(EventKeyRow(event_id=event_id, wrapped=sealed, subject=index))
+    tx.insert(EventKeyRow, {"event_id": event_id, "wrapped": sealed, "subject": index})
     return key
 
 

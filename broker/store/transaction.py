@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, delete, event, text
+from sqlalchemy import Connection, Engine, delete, event, insert, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlmodel import Session, col, create_engine, select
@@ -57,6 +57,18 @@ class Transaction(Reading):
     def add(self, *rows: Row) -> None:
         """Rows to be inserted, or changed rows; written at the next query or at the end."""
         self.session.add_all(rows)
+
+    def insert(self, row: type[Row], *values: Mapping[str, Any]) -> None:
+        """Insert rows given as their columns, at once and all of them: what is written often spares itself objects.
+
+        Raises Conflict if a unique key is taken.
+        """
+        if not values:
+            return
+        try:
+            self.session.connection().execute(insert(row), list(values))
+        except IntegrityError:
+            raise Conflict("a row with this key is there already") from None
 
     def delete(self, *rows: Row) -> None:
         """Rows to be deleted."""
