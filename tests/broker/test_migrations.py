@@ -1,5 +1,7 @@
 """The schema goes forward and back, and is that of the tables, on both databases."""
 
+from datetime import UTC, datetime
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -16,6 +18,27 @@ def test_upgrade_check_downgrade_upgrade(url: str) -> None:
     assert not migrate.at_head(store)
     migrate.upgrade(store)
     assert migrate.at_head(store)
+    store.close()
+
+
+def test_rounds_held_before_the_log_had_shards_are_of_the_one_log_there_was(url: str) -> None:
+    store = Store(url)
+    migrate.upgrade(store, "0005")
+    with store.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO audit_head (log_id, size, frontier, root, last_ms, epoch) VALUES ('first', 7, :b, :b, 1, 1)"
+            ),
+            {"b": b"x"},
+        )
+        connection.execute(
+            text("INSERT INTO consideration_round (slot, through, event_id) VALUES (:at, 7, 'e')"),
+            {"at": datetime(2026, 11, 22, 9, 0, tzinfo=UTC)},
+        )
+    migrate.upgrade(store)
+    assert migrate.differences(store) == []
+    with store.engine.connect() as connection:
+        assert connection.execute(text("SELECT log_id, through FROM consideration_round")).all() == [("first", 7)]
     store.close()
 
 

@@ -28,7 +28,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("log_id", name=op.f("uq_audit_shard_log_id")),
     )
     with op.batch_alter_table("consideration_round", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("log_id", sa.String(), nullable=False))
+        batch_op.add_column(sa.Column("log_id", sa.String(), nullable=True))
+    # rounds held so far are of the one log that there was
+    op.execute("UPDATE consideration_round SET log_id = (SELECT max(log_id) FROM audit_head)")
+    op.execute("DELETE FROM consideration_round WHERE log_id IS NULL")
+    with op.batch_alter_table("consideration_round", schema=None) as batch_op:
+        batch_op.alter_column("log_id", existing_type=sa.String(), nullable=False)
     if op.get_bind().dialect.name == "postgresql":
         op.execute(
             "CREATE TRIGGER audit_shard_no_delete BEFORE DELETE ON audit_shard "
