@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from broker import lineage
+from broker import clock, lineage
 from broker.errors import Malformed
 from broker.reports.reading import Source, persons
 from broker.reports.register import DISCLOSURES
@@ -93,8 +93,7 @@ def _shown(source: Source, ids: Sequence[str]) -> Iterator[OpenedEvent]:
     for each in ids:
         wanted = source.wanted(DISCLOSURES, subject_hmac=source.keys.subject_index(each))
         heads |= {head.event_id: head for head in source.heads(wanted)}
-    for head in sorted(heads.values(), key=lambda each: each.place):
-        event = source.opened(head)
+    for event in source.open(sorted(heads.values(), key=lambda each: each.place)):
         if not event.sections or not set(ids).isdisjoint(source.subjects(event)):
             yield event
 
@@ -149,7 +148,7 @@ def _contained(source: Source, ids: Sequence[str]) -> Iterator[Row]:
 
 def _done(source: Source, types: Sequence[str], ids: Sequence[str]) -> Iterator[OpenedEvent]:
     """Those since the first of the period, up to now: what contains a breach comes after it."""
-    open_end = {"until_ms": None}
+    open_end = {"until_ms": clock.milliseconds(source.at) + 1}
     if ids:
         seen: set[str] = set()
         for each in ids:

@@ -12,8 +12,6 @@ from agreements import VOCABULARY, Agreement
 from agreements.export import article30
 from agreements.lifecycle import PartyStanding
 from broker import agencies, register
-from broker.errors import NotFound
-from broker.reports.looking import bodies, instant
 from broker.reports.reading import CHUNK, Source
 from broker.reports.table import Row
 from broker.store.log_search import newest
@@ -71,12 +69,9 @@ def _last_used(source: Source, refs: Set[str]) -> dict[str, datetime]:
             heads = newest(reading, wanted, limit=CHUNK)
         if not heads:
             break
-        for head in heads:
-            try:
-                clauses = bodies(source.trail, head.event_id, ("why",)).get("why", {}).get("clauses") or ()
-            except NotFound:
-                continue
+        for one in source.open(heads):
+            clauses = one.body("why").get("clauses") or ()
             for ref in {str(clause).partition("#")[0] for clause in clauses} & refs:
-                found.setdefault(ref, instant(head.t_ms))
+                found.setdefault(ref, one.event.at)
         wanted = replace(wanted, before=heads[-1].place)
     return found

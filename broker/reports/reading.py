@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from heapq import merge
-from typing import Any, Final
+from itertools import chain, islice
+from typing import Any, Final, TypeVar
 
-from audit.events import SectionName
 from broker import clock
-from broker.errors import NotFound
 from broker.keys import Keys
-from broker.reports.looking import OPEN_SECTIONS
-from broker.reports.table import About, OpenedEvent, Period, open_event
+from broker.reports.table import About, OpenedEvent, Period, open_events
 from broker.store import Store
-from broker.store.log_search import Head, Wanted, by_type, oldest
+from broker.store.log_bodies import beside_of
+from broker.store.log_search import Head, Place, Wanted, by_type, oldest
 from broker.trail import Trail
 
-CHUNK: Final = 500  # events of one question when all are read
+T = TypeVar("T")
+CHUNK: Final = 200  # events of one question when all are read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +38,14 @@ class Source:
         return self.trail.keys
 
     def wanted(self, types: Sequence[str] | None = None, **more: Any) -> Wanted:
-        """Events of these types within the period, or within what `more` says."""
+        """Events of these types within the period, or within what `more` says; none later than the report is made."""
         bounds: dict[str, Any] = {
             "since_ms": clock.milliseconds(self.period.since), "until_ms": clock.milliseconds(self.period.until),
             "types": tuple(sorted(types)) if types is not None else None,
         }  # fmt: skip
-        return Wanted(**(bounds | more))
+        asked = bounds | more
+        asked["until_ms"] = min(asked["until_ms"], clock.milliseconds(self.at) + 1)
+        return Wanted(**asked)
 
     def heads(self, *wanted: Wanted) -> Iterator[Head]:
         """Heads of all events that fit one of these questions, oldest first; no two questions share an event.
@@ -51,32 +53,36 @@ class Source:
         Each type is asked by itself, in the order of its index, some hundreds at a time, and all are merged: as many as
         there are, never all in memory.  No transaction is held open while rows are made.
         """
-        streams = [self._stream(one) for each in wanted for one in by_type(each)]
+        streams = [chain.from_iterable(self._chunks(one)) for each in wanted for one in by_type(each)]
         return merge(*streams, key=lambda head: head.place)
 
-    def events(self, *wanted: Wanted, show: Sequence[SectionName] = OPEN_SECTIONS) -> Iterator[OpenedEvent]:
-        """All events that fit, opened, oldest first."""
-        return (self.opened(head, show) for head in self.heads(*wanted))
+    def events(self, *wanted: Wanted) -> Iterator[OpenedEvent]:
+        """As `heads`, each event opened but for `detail`."""
+        streams = [self._opened(one) for each in wanted for one in by_type(each)]
+        return (event for _, event in merge(*streams, key=lambda pair: pair[0]))
 
-    def _stream(self, wanted: Wanted) -> Iterator[Head]:
+    def open(self, heads: Iterable[Head]) -> list[OpenedEvent]:
+        """Some events, opened but for `detail`, in their order."""
+        with self.store.reading() as reading:
+            return open_events(reading, self.keys, list(heads))
+
+    def _chunks(self, wanted: Wanted) -> Iterator[list[Head]]:
         while True:
             with self.store.reading() as reading:
                 chunk = oldest(reading, wanted, limit=CHUNK)
-            yield from chunk
+            yield chunk
             if len(chunk) < CHUNK:
                 return
             wanted = replace(wanted, after=chunk[-1].place)
 
-    def opened(self, head: Head, show: Sequence[SectionName] = OPEN_SECTIONS) -> OpenedEvent:
-        """One event, opened; of an erased one the columns alone."""
-        return open_event(self.trail, head, show)
+    def _opened(self, wanted: Wanted) -> Iterator[tuple[Place, OpenedEvent]]:
+        for chunk in self._chunks(wanted):
+            yield from zip((head.place for head in chunk), self.open(chunk), strict=True)
 
-    def beside(self, event_id: str, name: str) -> Any:
-        """The JSON that was sealed beside an event, or None if it was erased or never there."""
-        try:
-            return json.loads(self.trail.blob(event_id, name))
-        except NotFound:
-            return None
+    def all_beside(self, events: Iterable[OpenedEvent]) -> Mapping[str, Mapping[str, bytes]]:
+        """What was sealed beside some events, by event and name."""
+        with self.store.reading() as reading:
+            return beside_of(reading, self.keys, {one.event.event_id for one in events})
 
     def subjects(self, one: OpenedEvent) -> tuple[str, ...]:
         """All who were shown: those the event lists, or, where they are too many for it, those sealed beside it."""
@@ -84,8 +90,15 @@ class Source:
         listed_all = one.sections.get("subjects") or ()
         if len(named) == len(listed_all):
             return named
-        beside = self.beside(one.event.event_id, "subjects")
-        return tuple(beside) if isinstance(beside, list) else named
+        beside = self.all_beside([one]).get(one.event.event_id, {})
+        return tuple(json.loads(beside["subjects"])) if "subjects" in beside else named
+
+
+def in_parts(some: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+    """The same, so many at a time."""
+    rest = iter(some)
+    while part := list(islice(rest, size)):
+        yield part
 
 
 def persons(subjects: Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from agreements.receipts import PastDecision, past_decisions
 from agreements.vocabulary import Mode
 from audit.events import Op
 from broker import clock
-from broker.reports.reading import Source, holders, persons
+from broker.reports.reading import Source, holders, in_parts, persons
 from broker.reports.table import OpenedEvent, Row
 from broker.store.agencies import AgencyRow
 from broker.store.log import ReviewRow
@@ -48,8 +49,11 @@ R10: Final = (
 
 def disclosures(source: Source) -> Iterator[Row]:
     """R1: a row for each disclosure, organisation whose information it was, mode and clause."""
-    for one, end in _with_ends(source, source.events(source.wanted((*DISCLOSURES, *ENDS), until_ms=_late(source)))):
-        yield from _rows(source, one, end)
+    events = source.events(source.wanted((*DISCLOSURES, *ENDS), until_ms=_late(source)))
+    for some in in_parts(_with_ends(source, events)):
+        beside = source.all_beside(one for one, _ in some)
+        for one, end in some:
+            yield from _rows(source, one, end, beside.get(one.event.event_id, {}))
 
 
 def disclosed(source: Source) -> Iterator[OpenedEvent]:
@@ -76,12 +80,16 @@ def refused(source: Source) -> Iterator[OpenedEvent]:
 
 def break_glass(source: Source) -> Iterator[Row]:
     """R3: each use of break-glass, who reviewed it, how, and how many hours after."""
-    for one in broken_glass(source):
+    for some in in_parts(broken_glass(source)):
+        beside = source.all_beside(some)
         with source.store.reading() as reading:
-            review = reviews_of(reading, [one.event.event_id]).get(one.event.event_id)
-        rows = list(_rows(source, one, "")) if one.event.type in DISCLOSURES else []
-        for row in rows or [_bare(source, one, one.event.outcome or one.event.type)]:
-            yield (*row, *_reviewed(one.event.at, review))
+            reviews = reviews_of(reading, [one.event.event_id for one in some])
+        for one in some:
+            event = one.event
+            shown = event.type in DISCLOSURES
+            rows = list(_rows(source, one, "", beside.get(event.event_id, {}))) if shown else []
+            for row in rows or [_bare(source, one, event.outcome or event.type)]:
+                yield (*row, *_reviewed(event.at, reviews.get(event.event_id)))
 
 
 def broken_glass(source: Source) -> Iterator[OpenedEvent]:
@@ -91,10 +99,10 @@ def broken_glass(source: Source) -> Iterator[OpenedEvent]:
 
 def extract(source: Source) -> Iterator[Row]:
     """R10: what section 62 of the Data Protection Act 2018 has a competent authority keep, each with its leaf."""
-    for one in extracted(source):
+    for some in in_parts(extracted(source)):
         with source.store.reading() as reading:
-            leaf = leaf_hashes(reading, [one.event.event_id]).get(one.event.event_id, b"")
-        yield _extracted(source, one, leaf)
+            leaves = leaf_hashes(reading, [one.event.event_id for one in some])
+        yield from (_extracted(source, one, leaves.get(one.event.event_id, b"")) for one in some)
 
 
 def extracted(source: Source) -> Iterator[OpenedEvent]:
@@ -166,14 +174,14 @@ class _Cited:
     categories: tuple[str, ...]
 
 
-def _rows(source: Source, one: OpenedEvent, end: str) -> Iterator[Row]:
+def _rows(source: Source, one: OpenedEvent, end: str, beside: Mapping[str, bytes]) -> Iterator[Row]:
     event, what, why = one.event, one.body("what"), one.body("why")
     subjects = source.subjects(one)
     whom = persons(subjects) or subjects
     recipients = tuple(dict.fromkeys(str(each.get("organisation", "")) for each in one.recipients))
     link = "+".join(filter(None, (_text(what, "run"), _text(why, "link"))))
     decision = end or event.outcome
-    for cited, basis in _cited(source, one, subjects):
+    for cited, basis in _cited(one, subjects, beside):
         yield (
             event.event_id, event.at, event.person, event.organisation, event.role, event.case, whom, event.purpose,
             _text(why, "threshold"), tuple(sorted({clause.partition("#")[0] for clause in cited.clause.split("; ")})),
@@ -196,15 +204,16 @@ def notified(source: Source, event_id: str, organisation: str) -> datetime | Non
     return None
 
 
-def _cited(source: Source, one: OpenedEvent, subjects: tuple[str, ...]) -> Iterator[tuple[_Cited, tuple[str, ...]]]:
+def _cited(
+    one: OpenedEvent, subjects: tuple[str, ...], beside: Mapping[str, bytes]
+) -> Iterator[tuple[_Cited, tuple[str, ...]]]:
     what = one.body("what")
     if one.event.type == "disclosure.authorised":
         for holder, modes in sorted((what.get("categories") or {}).items()):
-            past = _past(source.beside(one.event.event_id, f"decision/{holder}"))
+            past = _past(_json(beside, f"decision/{holder}"))
             yield from ((cited, _asked_under(past)) for cited in _of_view(one, holder, modes, past))
     elif one.event.type == "search.authorised":
-        receipts = source.beside(one.event.event_id, "decisions") or []
-        past = [each for receipt in receipts for each in _past(receipt)]
+        past = [each for receipt in _json(beside, "decisions") or () for each in _past(receipt)]
         for holder in holders(subjects):
             theirs = [each for each in past if each.facts.source == holder]
             clauses = sorted({clause for each in theirs for clause in each.witnesses.values()})
@@ -234,6 +243,10 @@ def _of_view(one: OpenedEvent, holder: str, modes: Mapping[str, str], past: list
         groups[mode, "; ".join(sorted(cited)) or clauses].append(category)
     for (mode, clause), categories in sorted(groups.items()):
         yield _Cited(source=holder, mode=mode, clause=clause, categories=tuple(categories))
+
+
+def _json(beside: Mapping[str, bytes], name: str) -> Any:
+    return json.loads(beside[name]) if name in beside else None
 
 
 def _past(receipt: Any) -> list[PastDecision]:

@@ -20,8 +20,8 @@ from audit.events import OPS, Json, Op
 from broker import clock
 from broker.callers import Caller
 from broker.errors import Malformed, NotFound
-from broker.reports.looking import LoggedEvent, bodies, check_reader, check_reason, instant, listed, note
-from broker.reports.table import OpenedEvent, open_event
+from broker.reports.looking import LoggedEvent, bodies, check_reader, check_reason, instant, note
+from broker.reports.table import OpenedEvent, open_events
 from broker.store import Reading, Store
 from broker.store.agencies import AgencyRow
 from broker.store.log_search import Wanted, flags_of, head_of_event, is_known, newest
@@ -151,17 +151,16 @@ def found(
         raise NotFound("there is no such search, or it has ended")
     filled = {**recorded["what"]["filter"], **({"subject": recorded["subjects"][0]} if recorded["subjects"] else {})}
     wanted = _asked(trail, filled)
-    heads = []
     with store.reading() as reading:
-        if wanted is not None:
-            heads = newest(reading, replace(wanted, before=cursor.place), limit=limit + 1)
+        heads = newest(reading, replace(wanted, before=cursor.place), limit=limit + 1) if wanted is not None else []
+        more, heads = len(heads) > limit, heads[:limit]
         flags = flags_of(reading, [head.event_id for head in heads])
-    more, heads = len(heads) > limit, heads[:limit]
+        opened = open_events(reading, trail.keys, heads)
     return LogSearch(
         search=search,
         reason=str(recorded["why"]["reason"]),
         filter=_shown(filled),
-        found=tuple(_found(trail, listed(head), flags.get(head.event_id, ())) for head in heads),
+        found=tuple(_found(one, flags.get(one.event.event_id, ())) for one in opened),
         next=heads[-1].event_id if more else None,
     )
 
@@ -170,23 +169,19 @@ def opened(store: Store, trail: Trail, page: LogSearch) -> list[OpenedEvent]:
     """The events of a page of a recorded search, opened but for `detail`."""
     with store.reading() as reading:
         heads = [head for one in page.events if (head := head_of_event(reading, one.event_id))]
-    return [open_event(trail, head) for head in heads]
+        return open_events(reading, trail.keys, heads)
 
 
-def _found(trail: Trail, event: LoggedEvent, flags: tuple[str, ...]) -> FoundEvent:
-    try:
-        opened = bodies(trail, event.event_id, ("what", "why"))
-    except NotFound:
-        return FoundEvent(event=event, clauses=(), threshold="", sources=(), flags=flags, erased=True)
-    what, why = opened.get("what", {}), opened.get("why", {})
+def _found(one: OpenedEvent, flags: tuple[str, ...]) -> FoundEvent:
+    what, why = one.body("what"), one.body("why")
     categories = what.get("categories")
     return FoundEvent(
-        event=event,
-        clauses=tuple(str(one) for one in why.get("clauses") or ()),
+        event=one.event,
+        clauses=tuple(str(each) for each in why.get("clauses") or ()),
         threshold=str(why.get("threshold") or ""),
         sources=tuple(sorted(categories)) if isinstance(categories, Mapping) else (),
         flags=flags,
-        erased=False,
+        erased=not one.sections,
     )
 
 

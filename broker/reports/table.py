@@ -8,11 +8,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from audit.events import Json, SectionName
-from broker.errors import Malformed, NotFound
-from broker.reports.looking import OPEN_SECTIONS, LoggedEvent, bodies, listed
+from audit.events import Json
+from broker.errors import Malformed
+from broker.keys import Keys
+from broker.reports.looking import LoggedEvent, listed
+from broker.store import Reading
+from broker.store.log_bodies import bodies_of
 from broker.store.log_search import Head
-from broker.trail import Trail
 
 LONDON: Final = ZoneInfo("Europe/London")
 Cell: TypeAlias = "str | int | bool | datetime | date | tuple[str, ...] | None"
@@ -76,13 +78,13 @@ class OpenedEvent:
         return tuple(one for one in found if isinstance(one, Mapping)) if isinstance(found, list | tuple) else ()
 
 
-def open_event(trail: Trail, head: Head, show: Sequence[SectionName] = OPEN_SECTIONS) -> OpenedEvent:
-    """One event, opened; of an erased one the columns alone."""
-    try:
-        sections = bodies(trail, head.event_id, show)
-    except NotFound:
-        sections = {}
-    return OpenedEvent(event=listed(head), log=head.log_id, index=head.seq, sections=sections)
+def open_events(reading: Reading, keys: Keys, heads: Sequence[Head]) -> list[OpenedEvent]:
+    """Events, opened but for `detail`; of an erased one the columns alone."""
+    bodies = bodies_of(reading, keys, [head.event_id for head in heads])
+    return [
+        OpenedEvent(event=listed(head), log=head.log_id, index=head.seq, sections=bodies.get(head.event_id, {}))
+        for head in heads
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from tests.builders_families import ROBIN, a_linked_area
 
 OFFICER: Final = Caller(kind="officer", organisation="northshire", person="ig-1", role="IG_OFFICER", method="oidc")
 AT: Final = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+LATER: Final = AT + timedelta(days=4)
 ALL_DAY: Final = Period(AT - timedelta(hours=12), AT + timedelta(hours=12))
 CHILD, SIBLING = "3b86a628-b8e2-4ccd-8d76-3988c53787e9", "9fe4e60e-2e56-4eb4-b027-a85b93444770"
 ON_SQLITE = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
@@ -117,7 +118,7 @@ def test_an_answer_without_an_end_is_possibly_disclosed_and_one_nobody_took_is_a
     whole, cut, open_ = (logged(store, trail, at=AT + timedelta(minutes=n)) for n in range(3))
     ended(store, trail, "disclosure.aborted", cut, at=AT + timedelta(minutes=3))
     ended(store, trail, "disclosure.completed", whole, at=AT + timedelta(minutes=59))
-    made = reports.report("R1", store, trail, Period(AT, AT + timedelta(minutes=30)), at=AT)
+    made = reports.report("R1", store, trail, Period(AT, AT + timedelta(minutes=30)), at=LATER)
     assert [(row["event_id"], row["decision"]) for row in rows_of(made)] == [
         (whole, "disclosed"), (cut, "aborted"), (open_, "possibly_disclosed"),
     ]  # fmt: skip
@@ -126,7 +127,7 @@ def test_an_answer_without_an_end_is_possibly_disclosed_and_one_nobody_took_is_a
 @ON_SQLITE
 def test_the_register_still_names_the_clauses_when_the_receipts_are_gone(store: Store, trail: Trail) -> None:
     logged(store, trail)
-    (row,) = rows_of(reports.report("R1", store, trail, ALL_DAY, at=AT))
+    (row,) = rows_of(reports.report("R1", store, trail, ALL_DAY, at=LATER))
     assert (row["rule_id"], row["mode"], row["categories"]) == (
         "northshire-mash@3.0.0#attendance-s47", "status", ("health.registration",),
     )  # fmt: skip
@@ -155,7 +156,7 @@ def test_break_glass_says_who_reviewed_it_how_and_how_many_hours_after(store: St
                 id="r-1", event_id=shown, reviewer="ig-2", decision="justified", at=AT + timedelta(hours=4, minutes=35)
             )
         )
-    rows = rows_of(reports.report("R3", store, trail, ALL_DAY, at=AT))
+    rows = rows_of(reports.report("R3", store, trail, ALL_DAY, at=LATER))
     assert [(row["event_id"], row["reviewer"], row["verdict"], row["hours"]) for row in rows] == [
         (opened, "", "", ""), (shown, "ig-2", "justified", "4.5"),
     ]  # fmt: skip
@@ -261,7 +262,7 @@ def test_a_breach_pack_of_a_compromised_key_holds_all_that_was_shown_to_its_orga
 )  # fmt: skip
 def test_a_report_is_about_what_it_can_be_about(store: Store, trail: Trail, code: str, about: dict[str, str]) -> None:
     with pytest.raises(Malformed):
-        reports.report(code, store, trail, ALL_DAY, about=About(**about), at=AT)
+        reports.report(code, store, trail, ALL_DAY, about=About(**about), at=LATER)
 
 
 @ON_SQLITE
@@ -270,7 +271,7 @@ def test_a_retention_certificate_has_a_row_for_each_count_and_digest(store: Stor
         store, trail, "retention.run", who={"organisation": "northshire"}, subjects=[], recipients=[],
         what={"authority": "schedule", "counts": {"search": 3, "disclosure": 2}, "manifest_sha256": "f" * 64},
     )  # fmt: skip
-    rows = rows_of(reports.report("R8", store, trail, ALL_DAY, at=AT))
+    rows = rows_of(reports.report("R8", store, trail, ALL_DAY, at=LATER))
     assert {row["event_id"] for row in rows} == {event}
     assert [(row["authority"], row["what"], row["count"], row["sha256"]) for row in rows] == [
         ("schedule", "counts.disclosure", 2, ""), ("schedule", "counts.search", 3, ""),
@@ -306,7 +307,7 @@ def test_an_export_that_can_not_be_recorded_is_none(store: Store, trail: Trail, 
     (tmp_path / "signer").rename(tmp_path / "away")
     with pytest.raises(LogUnavailable):
         reports.export(
-            store, trail, OFFICER, code="R1", period=ALL_DAY, fmt="csv", reason="integrity", sink=io.BytesIO(), at=AT
+            store, trail, OFFICER, code="R1", period=ALL_DAY, fmt="csv", reason="integrity", sink=io.BytesIO(), at=LATER
         )
 
 
