@@ -165,7 +165,7 @@ def test_an_entry_that_was_waiting_when_the_disk_filled_is_not_lost(full_store: 
         trail.receipt(waiting, timeout=0.2)
     filler.unlink()
     trail.advance_pending()
-    assert trail.receipt(waiting).proof.index == 1  # after the entry that says why it waited
+    assert trail.receipt(waiting).proof.index == 2  # after those that say why it waited
     with full_store.reading() as reading:
         assert reading.all(OutboxRow) == []
 
