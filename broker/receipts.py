@@ -14,6 +14,7 @@ from broker.errors import NotFound
 from broker.reception import Reception, batch_of, declared
 from broker.store.batches import BatchRejectionRow, BatchRow
 from broker.trail import EntryRef
+from broker.witnesses import with_witnesses
 
 ReceiptKind = Literal["received", "verdict"]
 
@@ -58,6 +59,8 @@ HINTS: Final[Mapping[str, str]] = {
 def receipt(reception: Reception, agency: str, flow: str, batch: str, kind: ReceiptKind | None) -> dict[str, Any]:
     """The receipt of a batch, received or verdict (the newest unless told), once the log covers it.
 
+    Asked for again later, it is under a checkpoint that witnesses have cosigned, where one covers it.
+
     It is a log receipt (`event_id`, `log`, `opening`, `proof`) with `batch`, `kind`, `state`, and `signed`: the
     broker's JWS over the manifest's digest, counts, sequence, log index and time.  Raises NotFound before there is one,
     LogUnavailable if no checkpoint covers it in time.
@@ -70,6 +73,8 @@ def receipt(reception: Reception, agency: str, flow: str, batch: str, kind: Rece
     if event is None or at is None:
         raise NotFound(f"there is no receipt of kind {which} yet")
     logged = reception.trail.receipt(EntryRef(event))
+    with reception.store.reading() as tx:
+        logged = with_witnesses(tx, logged)
     state = _verdict_of(row) if which == "verdict" else "sealed"
     body = {
         "kind": which, "agency": agency, "flow": flow, "batch": batch, "sequence": row.sequence, "state": state,

@@ -163,9 +163,9 @@ class Stranger:
 
 
 @contextmanager
-def a_stranger(folder: Path, number: int = 5) -> Iterator[Stranger]:
-    policy = Policy.parse(a_policy().encode())
-    witness = Witness(WitnessKey(a_witness(number).name, a_key(100 + number)), folder / "seen", policy)
+def a_stranger(folder: Path, number: int = 5, policy: Policy | None = None) -> Iterator[Stranger]:
+    known = policy or Policy.parse(a_policy().encode())
+    witness = Witness(WitnessKey(a_witness(number).name, a_key(100 + number)), folder / "seen", known)
     stranger = Stranger(witness, folder / "seen")
 
     class Handler(BaseHTTPRequestHandler):
