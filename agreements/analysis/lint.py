@@ -264,6 +264,10 @@ def _over_broad(estate: Estate, at: datetime, organisations: int) -> Iterator[Re
         if agreement.period.end <= at:
             continue
         yield from _too_long(agreement)
+        umbrella = estate.snapshot.umbrella(agreement)
+        if umbrella is not None and umbrella.period.end < agreement.period.end:
+            message = f"{umbrella.ref}, which it stands under, ends first, and all under it ends then"
+            yield _remark("over-broad", agreement.ref, message, "let it expire with its umbrella", severity="note")
         for grant in agreement.grants:
             ref = str(GrantRef(agreement.ref, grant.id))
             for message, fix in _wide(grant, estate.space.vocabulary, organisations):

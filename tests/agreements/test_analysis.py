@@ -55,6 +55,7 @@ from tests.agreements.worlds import (
     disclosing,
     world,
 )
+from tests.spec import table
 
 FIELDS = (
     "roles", "purposes", "threshold", "recorded_within", "link", "modes", "about", "not_purposes", "basis", "sources",
@@ -628,6 +629,16 @@ def test_an_agreement_that_runs_too_long_or_is_not_reviewed_is_remarked_on(scree
     assert told(period=Period.of_days(first, date(2029, 4, 1))) == ["it runs for three years or more"]
     assert told(review=None) == ["it is not reviewed within 12 months"]
     assert told(review=datetime(2027, 4, 2, tzinfo=UTC)) == ["it is not reviewed within 12 months"]
+
+
+def test_an_agreement_that_outlives_its_umbrella_is_remarked_on() -> None:
+    by_id = {one.id: one for one in table.world(table.CASES[0]).documents}
+    umbrella, longer = by_id["northshire-tier1"], by_id["northshire-mash"]
+    assert isinstance(umbrella, Agreement) and isinstance(longer, Agreement)
+    for last, expected in ((date(2029, 3, 31), 0), (date(2029, 4, 1), 1)):
+        one = replace(longer, period=Period.of_days(date(2027, 4, 1), last))
+        found = remarks(alone(one, umbrella=umbrella), "over-broad")
+        assert sum("ends first" in remark.message for remark in found if remark.ref == one.ref) == expected
 
 
 def test_what_a_purpose_would_allow_and_nobody_gives_is_a_gap(screening: Agreement) -> None:
