@@ -45,6 +45,8 @@ TECHNICAL: Final = frozenset(
     | {name for name in EVENT_TYPES if name.startswith("linkage.")}
 )
 
+AT_MOST: Final = 10_000  # events in one transaction, and some: writers wait for it
+
 Born = Callable[[], Mapping[str, int]]
 """The birth year of everybody who is linked today, by the HMACs of their ids: asked for only where it is needed."""
 
@@ -56,6 +58,7 @@ class Ran:
     events: int
     by_type: Mapping[str, int]
     held: int  # due, but under a legal hold
+    more: bool  # more is due than one transaction takes: run again
     sha256: str  # of the ids of the events whose bodies went, sorted, as canonical JSON
 
 
@@ -78,7 +81,9 @@ def run(
     at: datetime,
     dry: bool = False,
 ) -> Ran:
-    """Empty what is due, in one transaction with the event that says so.  `dry`: only say what would go.
+    """Empty what is due, the oldest first, in one transaction with the event that says so.
+
+    `dry`: only say what would go.  Of very much only a part goes, and the answer says that there is `more`.
 
     Raises WrongState if the settings name a type of event that there is none of, LogUnavailable.
     """
@@ -122,10 +127,11 @@ def born_of(area: LinkedArea | None, keys: Keys) -> Mapping[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """The events whose time is over, and how many stay for a hold."""
+    """The events whose time is over, and how many stay for a hold; `more`: there are others."""
 
     due: tuple[Body, ...]
     held: int
+    more: bool
 
     @classmethod
     def of(cls, reading: Reading, terms: LogRetention, born: Born, *, at: datetime) -> _Due:
@@ -133,6 +139,8 @@ class _Due:
         stays = 0
         years: Mapping[str, int] | None = None
         for some in _candidates(reading, terms, at=at):
+            if len(due) >= AT_MOST:
+                return cls(tuple(due), stays, more=True)
             about = indexes_of(reading, some)
             indexes = frozenset().union(*about.values())
             under_hold = {row.idx_hmac for row in held(reading, indexes)}
@@ -147,13 +155,13 @@ class _Due:
                     stays += 1
                 else:
                     due.append(body)
-        return cls(tuple(due), stays)
+        return cls(tuple(due), stays, more=False)
 
     def ran(self) -> Ran:
         ids = sorted(body.event_id for body in self.due)
         return Ran(
             events=len(ids), by_type=dict(sorted(Counter(body.type for body in self.due).items())), held=self.held,
-            sha256=sha256(rfc8785.dumps(ids)).hexdigest(),
+            more=self.more, sha256=sha256(rfc8785.dumps(ids)).hexdigest(),
         )  # fmt: skip
 
 
@@ -165,10 +173,10 @@ def _candidates(reading: Reading, terms: LogRetention, *, at: datetime) -> Itera
         if years is not None:
             least = years if _fixed(terms, type_) else min(years, terms.contact_years)
             cuts.setdefault(_ms(_years_before(at, least)), []).append(type_)
-    after = 0
-    while some := bodies_before(reading, sorted(cuts.items()), after=after):
+    last: Body | None = None
+    while some := bodies_before(reading, sorted(cuts.items()), after=last):
         yield some
-        after += len(some)
+        last = some[-1]
 
 
 def _fixed(terms: LogRetention, type_: str) -> bool:

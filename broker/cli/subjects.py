@@ -246,13 +246,18 @@ def expire(broker: Broker, *, dry: bool = False) -> dict[str, Any]:
     def born() -> Any:
         return keeping.born_of(_area(broker), broker.keys)
 
-    done = keeping.run(
-        broker.store, broker.trail, broker.settings.log_retention, born, who=operator_of(broker), at=clock.now(),
-        dry=dry,
-    )  # fmt: skip
     kept = Tombstones(broker.settings.data_dir)
-    purged = not dry and (done.events > 0 or kept.purge_due) and erasure.purge(broker.store, kept)
-    return asdict(done) | {"purged": purged}
+    runs: list[keeping.Ran] = []
+    while not runs or (runs[-1].more and not dry):
+        runs.append(
+            keeping.run(
+                broker.store, broker.trail, broker.settings.log_retention, born, who=operator_of(broker),
+                at=clock.now(), dry=dry,
+            )
+        )  # fmt: skip
+    events = sum(one.events for one in runs)
+    purged = not dry and (events > 0 or kept.purge_due) and erasure.purge(broker.store, kept)
+    return {"events": events, "purged": purged, "runs": [asdict(one) for one in runs]}
 
 
 def _officer(broker: Broker, by: str, as_json: bool) -> Caller:

@@ -151,14 +151,19 @@ def empty_elsewhere(tx: Transaction, ids: Collection[str], indexes: Collection[s
     return {kind: count for kind, count in counts.items() if count}
 
 
-def bodies_before(reading: Reading, cuts: Sequence[tuple[int, Collection[str]]], *, after: int = 0) -> list[Body]:
+def bodies_before(
+    reading: Reading, cuts: Sequence[tuple[int, Collection[str]]], *, after: Body | None = None
+) -> list[Body]:
     """Events whose body is still there, of these types and older than their instant (unix ms), a few at once.
 
-    `after`: skip so many, which stay.
+    Oldest first; `after`: only those that follow that one.
     """
     due = or_(*(and_(col(EventRow.t_ms) < before, col(EventRow.type).in_(types)) for before, types in cuts))
     query = select(*_BODY).where(due, col(EventRow.erased_at).is_(None))
-    query = query.order_by(col(EventRow.t_ms), col(EventRow.event_id)).offset(after).limit(AT_ONCE)
+    if after is not None:
+        same = and_(col(EventRow.t_ms) == after.t_ms, col(EventRow.event_id) > after.event_id)
+        query = query.where(col(EventRow.t_ms) >= after.t_ms, or_(col(EventRow.t_ms) > after.t_ms, same))
+    query = query.order_by(col(EventRow.t_ms), col(EventRow.event_id)).limit(AT_ONCE)
     return [Body(*found) for found in _rows(reading, query)]
 
 

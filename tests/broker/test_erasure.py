@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from audit.cli import auditor
 from audit.events import SECTIONS, Event
 from broker import erasure
 from broker.callers import Caller
-from broker.errors import Malformed, NotAllowed, NotFound, Undecipherable, WrongState
+from broker.errors import Malformed, NotAllowed, NotFound, StoreUnavailable, Undecipherable, WrongState
 from broker.keys import Keys
 from broker.settings import Settings
-from broker.store import Store
+from broker.store import Store, migrate
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow, open_body, sole_subject
 from broker.store.log import BlobRow, EventRow, SubjectRow
 from broker.store.tombstones import Tombstone, Tombstones
@@ -162,7 +163,7 @@ def test_an_event_about_others_too_keeps_who_what_why_and_withholds_whom(
     done = erased(store, trail, keys, kept, CHILD, RECORD)
     assert (done.counts["events"], done.counts["withheld"]) == (0, 1)
     again = trail.receipt(EntryRef(shared), show=SECTIONS)
-    again.verify(policy_of(keys))
+    again.verify(policy_of(store))
     assert again.opening.withheld == ("subjects", "detail")
     assert again.opening.commitment == receipt.opening.commitment
     assert again.opening.body("why") == receipt.opening.body("why")
@@ -177,7 +178,7 @@ def test_an_event_about_others_too_keeps_who_what_why_and_withholds_whom(
         assert {one.idx_hmac for one in reading.all(SubjectRow, seq=row.seq)} >= {keys.subject_index(SIBLING)}
     # the sibling's own erasure then takes the rest of what names them, and the event stays as it is
     erased(store, trail, keys, kept, SIBLING)
-    trail.receipt(EntryRef(shared)).verify(policy_of(keys))
+    trail.receipt(EntryRef(shared)).verify(policy_of(store))
 
 
 def test_what_a_subjects_key_wrapped_can_not_be_opened_from_an_old_copy_of_bodies_and_event_keys(
@@ -343,3 +344,45 @@ def test_the_file_of_tombstones_survives_a_torn_line_and_refuses_a_forged_one(ke
     kept.path.write_text("{}\n")
     with pytest.raises(Malformed):
         kept.read()
+
+
+def test_what_a_restore_would_undo_is_not_done(
+    store: Store, trail: Trail, keys: Keys, kept: Tombstones, tmp_path: Path
+) -> None:
+    """The tombstone is on disk before the erasure commits; where it can't be, everything stays."""
+    event = looked(store, trail, CHILD)
+    one = erasure.propose(store, trail, keys, officer(), ids=[CHILD], authority="court_order", at=AT).answer
+    (tmp_path / "erased").write_text("a file where the folder should be")
+    with pytest.raises(StoreUnavailable):
+        erasure.approve(store, trail, keys, kept, officer("ig-2"), erasure=one.erasure, at=AT)
+    assert trail.opening(event, show=SECTIONS).body("subjects") == [CHILD]
+    assert [each.state for each in erasure.erasures(store, officer())] == ["proposed"]
+    (tmp_path / "erased").unlink()
+    assert (
+        erasure.approve(store, trail, keys, kept, officer("ig-2"), erasure=one.erasure, at=AT).answer.state == "erased"
+    )
+    assert kept.purge_due
+    assert erasure.purge(store, kept)  # on both databases, and the log goes on
+    assert not kept.purge_due
+    trail.receipt(EntryRef(looked(store, trail, SIBLING))).verify(policy_of(store))
+
+
+def test_what_still_waits_in_the_outbox_is_erased_too(store: Store, trail: Trail, keys: Keys, kept: Tombstones) -> None:
+    one = erasure.propose(store, trail, keys, officer(), ids=[CHILD], authority="court_order", at=AT).answer
+    event = looked(store, trail, CHILD)  # recorded, not yet sequenced
+    assert trail.unsequenced() == 1
+    done = erasure.approve(store, trail, keys, kept, officer("ig-2"), erasure=one.erasure, at=AT).answer
+    assert done.counts["events"] == 1
+    with pytest.raises(NotFound):
+        trail.opening(event, show=("who",))
+
+
+def test_keys_move_to_their_own_table_and_back_with_the_schema(store: Store, trail: Trail) -> None:
+    event = looked(store, trail, CHILD, SIBLING)
+    trail.advance_pending()
+    migrate.downgrade(store, "0007")
+    with store.engine.connect() as connection:
+        wrapped = connection.execute(text("SELECT key_wrapped FROM audit_event ORDER BY seq DESC LIMIT 1")).scalar_one()
+    assert wrapped
+    migrate.upgrade(store)
+    assert trail.opening(event, show=SECTIONS).body("detail")["reason"] == CANARY  # type: ignore[index,call-overload]

@@ -1,4 +1,7 @@
-"""Erasure, legal holds and the keys of events."""
+"""Erasure, legal holds and the keys of events.
+
+Back again, what was sealed under a subject's key can't be opened: there is no place for that key in the older schema.
+"""
 
 import sqlalchemy as sa
 from alembic import op
