@@ -17,7 +17,7 @@ from broker.store import Store
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.vault import SegmentId, Vault
 from linkage.matching.families import Known, Statement, disagreements
-from linkage.matching.incremental import PAIRS as KEPT_PAIRS
+from linkage.matching.keeping import PAIRS as KEPT_PAIRS
 from linkage.matching.model import Model
 from linkage.matching.overrides import RecordKey, severed_pairs
 from linkage.matching.search import Index

@@ -112,24 +112,28 @@ def _among(
     if touched is None:
         return _values(rows, holders, column)
     if column.startswith(BY_NUMBER):
-        of, values = _values(rows, holders, column)
-        wanted = values[touched[of]]
-    else:
-        tokens, mine = rows.persons[f"t_{column.removeprefix(BY_TOKEN)}"], np.flatnonzero(touched)
-        wanted, there = gathered(tokens, mine)
-        wanted = wanted if there is None else wanted[there]
+        recs, values = holders.least_among(column.removeprefix(BY_NUMBER), rows.rec[touched])
+        return _of_records(rows, recs, values)
+    tokens, mine = rows.persons[f"t_{column.removeprefix(BY_TOKEN)}"], np.flatnonzero(touched)
+    wanted, there = gathered(tokens, mine)
+    wanted = wanted if there is None else wanted[there]
     if capped is not None:
         wanted = np.concatenate([wanted, capped])
-    if not column.startswith(BY_NUMBER):
-        # Any number may stand where a value is missing: those are told by whether one is there.
-        of = np.flatnonzero(maybe_among(wanted, raw(tokens))).astype(np.int64)
-        values, there = gathered(tokens, of)
-        of, values = (of, values) if there is None else (of[there], values[there])
-    else:
-        some = np.flatnonzero(maybe_among(wanted, values))
-        of, values = of[some], values[some]
+    # Any number may stand where a value is missing: those are told by whether one is there.
+    of = np.flatnonzero(maybe_among(wanted, raw(tokens))).astype(np.int64)
+    values, there = gathered(tokens, of)
+    of, values = (of, values) if there is None else (of[there], values[there])
     found = pc.is_in(pa.array(values), value_set=pa.array(wanted)).to_numpy(zero_copy_only=False)
     return of[found], values[found]
+
+
+def _of_records(rows: Numbered, recs: Ints, values: Ints) -> tuple[Ints, Ints]:
+    """The rows of these records, in order, each with its record's value."""
+    place = np.full(rows.records, -1, np.int32)
+    place[recs] = np.arange(len(recs))
+    at = place[rows.rec]
+    of = np.flatnonzero(at >= 0).astype(np.int64)
+    return of, values[at[of]]
 
 
 def _blocks(of: Ints, values: Ints, *, cap: int | None) -> Blocks:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,24 +30,37 @@ import pyarrow.compute as pc
 from linkage.matching.bands import banded
 from linkage.matching.blocking import BLOCK_CAP, blocking_columns
 from linkage.matching.blocks import BY_TOKEN, blocks_of, candidates, capped_of, capped_rows, keys_of_rows
-from linkage.matching.comparing import SCORED, frequencies_of, frequency_of, gathered, scored_pairs
+from linkage.matching.comparing import SCORED, frequencies_of, frequency_of, scored_pairs
 from linkage.matching.comparisons import DOB_EQUAL, NAME_CLOSE
-from linkage.matching.holders import Bits, Holders, holders_of
-from linkage.matching.model import Model
-from linkage.matching.numbering import (
-    KEY,
-    Before,
-    Digests,
-    Flags,
-    Ints,
-    Numbered,
-    content_columns,
-    groups_of,
-    mixed,
-    name_digests,
-    packed_pairs,
-    ramp,
+from linkage.matching.digests import Digests
+from linkage.matching.holders import Bits, Holders, Numbers, numbers_of
+from linkage.matching.homes import Homes, homes_of
+from linkage.matching.keeping import (
+    FREQUENCIES,
+    HOMES,
+    NAMES,
+    NO_FREQUENCIES,
+    NUMBERS,
+    PAIRS,
+    PAIRS_SCHEMA,
+    PEOPLE,
+    RECORDS,
+    ROWS,
+    SETTINGS,
+    SPREAD_AS,
+    VERSION,
+    before_of,
+    digests_in,
+    frequencies_in,
+    names_in,
+    names_table,
+    numbers_table,
+    settled_under,
+    tokens_in,
+    written_in,
 )
+from linkage.matching.model import Model
+from linkage.matching.numbering import KEY, Flags, Ints, Numbered, content_columns, packed_pairs
 from linkage.matching.scoring import columns_compared, scored_sides
 from linkage.matching.settling import JUDGED, RULES, ByHand, Earlier, Settled, worth_keeping
 from linkage.records import FILTERS, TOKENS, filter_columns
@@ -56,50 +69,6 @@ if TYPE_CHECKING:
     import duckdb
 
 Engine = Callable[[pa.Table, Model], pa.Table]
-
-RECORDS: Final = "kept_records"
-ROWS: Final = "kept_rows"
-HOMES: Final = "kept_homes"
-PEOPLE: Final = "kept_people"
-PAIRS: Final = "kept_pairs"
-FREQUENCIES: Final = "kept_frequencies"
-SETTINGS: Final = "kept_settings"
-VERSION: Final = "kept-4"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
-KEPT: Final = (RECORDS, ROWS, HOMES, PEOPLE, PAIRS, FREQUENCIES, SETTINGS)
-"""The tables of `Linkage.kept`."""
-SPREAD_AS: Final = "s_"  # how the keys of SETTINGS begin that hold the numbers of a scheme that too many persons hold
-_UNJUDGED: Final = pa.scalar(0, pa.int8())  # of a pair that is new: its records are open, so it is judged anew
-PAIRS_SCHEMA: Final = pa.schema([*SCORED, ("one_home", pa.bool_()), *JUDGED])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Homes:
-    """The household tokens of records, each once: in order of record, then token."""
-
-    rec: Ints
-    token: Ints
-    of: Ints  # by row of the relationships that says a household, as they came: whose, or -1
-
-    def digest(self, records: int) -> Digests:
-        """By record: a digest of its households."""
-        total = np.zeros(records, np.uint64)
-        np.add.at(total, self.rec, mixed(self.token, 77))
-        return total
-
-    def shared(self, left: Ints, right: Ints, records: int) -> Flags:
-        """Whether two records share a household, for each pair."""
-        count = np.bincount(self.rec, minlength=records)
-        start = np.cumsum(count) - count
-        one = np.zeros(len(left), np.bool_)
-        both = np.flatnonzero((count[left] > 0) & (count[right] > 0))
-        if not len(both):
-            return one
-        one[both] = self.token[start[left[both]]] == self.token[start[right[both]]]
-        for pair in both[((count[left] > 1) | (count[right] > 1))[both] & ~one[both]].tolist():
-            a, b = int(left[pair]), int(right[pair])
-            mine = self.token[start[a] : start[a] + count[a]].tolist()
-            one[pair] = not set(mine).isdisjoint(self.token[start[b] : start[b] + count[b]].tolist())
-        return one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +82,9 @@ class Compared:
     pairs: pa.Table
     judged: pa.Table | None
     open: Flags
-    holders: Holders
+    numbers: Numbers
     homes: Homes
-    agreed: tuple[Ints, Bits]  # of holders
-    over_shared: Mapping[str, int]
+    agreed: tuple[Ints, Bits] | None  # of the numbers that carry weight; None where all was not compared
     capped: Mapping[str, Ints]
     records: int  # compared
     candidates: int
@@ -125,6 +93,11 @@ class Compared:
     frequencies: Mapping[str, pa.Table]
     settings: str
     model: str
+
+    @property
+    def holders(self) -> Holders:
+        """The numbers that carry weight."""
+        return self.numbers.holders
 
     def earlier(self, person: Ints, by_hand: ByHand) -> Earlier | None:
         """What the run before came to, if it was kept; `person` is by record the person's place in it."""
@@ -135,7 +108,7 @@ class Compared:
         return Earlier(person=person, judged=self.judged, open=opened)
 
     def kept(
-        self, rows: Numbered, people: pa.Array, person: Ints, settled: Settled, by_hand: ByHand
+        self, rows: Numbered, people: pa.Array, person: Ints, settled: Settled, by_hand: ByHand, *, as_given: bool
     ) -> dict[str, pa.Table]:
         """The tables of KEPT; `people` are the ids of persons, `person` the place of each record's in them."""
         first, second = rows.name
@@ -153,9 +126,9 @@ class Compared:
             for key, values in sorted(listed.items())
         ]
         settings = {
-            "key": pa.array(["settings", "model", *(key for key, _, _ in named)]),
-            "token": pa.array([None, None, *(n for _, n, _ in named)], pa.int64()),
-            "digest": pa.array([self.settings, self.model, *(one for _, _, one in named)]),
+            "key": pa.array(["version", "settings", "model", *(key for key, _, _ in named)]),
+            "token": pa.array([int(as_given), None, None, *(n for _, n, _ in named)], pa.int64()),
+            "digest": pa.array([VERSION, self.settings, self.model, *(one for _, _, one in named)]),
         }  # fmt: skip
         return {
             RECORDS: pa.table(
@@ -166,7 +139,7 @@ class Compared:
                     "by_hand": pa.array(decided),
                 }
             ),
-            ROWS: pa.table({"rec": pa.array(rows.rec)}),
+            ROWS: pa.table({"rec": pa.array(rows.rec), "digest": pa.array(rows.digest.view(np.int64))}),
             HOMES: pa.table({"rec": pa.array(self.homes.of.astype(np.int32))}),
             PEOPLE: pa.table({"person_id": people}),
             PAIRS: pa.table(
@@ -176,14 +149,11 @@ class Compared:
                 },
                 schema=PAIRS_SCHEMA,
             ),
-            FREQUENCIES: pa.concat_tables([*frequencies, _NO_FREQUENCIES]),
+            NUMBERS: numbers_table(self.numbers),
+            NAMES: names_table(self.numbers),
+            FREQUENCIES: pa.concat_tables([*frequencies, NO_FREQUENCIES]),
             SETTINGS: pa.concat_tables([pa.table(settings), *tokens], promote_options="default"),
         }
-
-
-_NO_FREQUENCIES: Final = pa.table(
-    {"token": pa.array([], pa.int64()), "frequency": pa.array([], pa.float64()), "field": pa.array([], pa.string())}
-)
 
 
 def compare(
@@ -193,41 +163,51 @@ def compare(
     households: pa.Table | None,
     *,
     kept: Mapping[str, pa.Table] | None = None,
+    carried: Ints | None = None,
     engine: Engine | None = None,
     cap: int = BLOCK_CAP,
 ) -> Compared:
-    """The scored pairs that could come to matter: all compared, or those that `kept` does not hold."""
-    holders, over_shared = holders_of(rows)
-    homes = homes_of(connection, rows, households, before_of(kept))
+    """The scored pairs that could come to matter: all compared, or those that `kept` does not hold.
+
+    `carried` is of the rows of `households`: see numbering.Carried.
+    """
+    earlier = before_of(kept)
+    homes = homes_of(connection, rows, households, earlier, carried)
     settings, frozen = settings_of(connection, rows, model, cap), _sha256(connection, model.canonical().decode())
-    digest = np.zeros(rows.records, np.uint64)
-    np.add.at(digest, rows.rec, mixed(rows.digest, 1))
-    digest += holders.digest() + homes.digest(rows.records)
+    digest = rows.content() + homes.digest(rows.records)
     kept = kept or {}
-    whole = engine is None and all(name in kept for name in KEPT)
-    usable = kept if whole and _digest(kept, "settings") == settings else None
-    frequencies = _frequencies(kept) if _digest(kept, "model") == frozen else frequencies_of(rows.persons, model)
+    whole = engine is None and earlier is not None
+    usable = kept if whole and settled_under(kept, "settings") == settings else None
+    frequencies = (
+        frequencies_in(kept) if settled_under(kept, "model") == frozen else frequencies_of(rows.persons, model)
+    )
     old = np.full(rows.records, -1, np.int64)
     touched: Flags | None = None
-    known = before = np.zeros(0, np.int64)
+    before = np.zeros(0, np.int64)
+    shared: tuple[Ints, Bits] | None = None
     if usable is not None:
-        before = rows.found_again(*(_digests(usable[RECORDS], name) for name in ("name", "name_too")))
-        known = np.flatnonzero(before >= 0)
-        old[before[known]] = known
-        was = _digests(usable[RECORDS], "digest")
+        before = rows.found_again(*(digests_in(usable[RECORDS], name) for name in ("name", "name_too")))
+        old[before[before >= 0]] = np.flatnonzero(before >= 0)
+        was = digests_in(usable[RECORDS], "digest")
         changed = (old < 0) | (was[old] != digest if len(was) else True)
-        touched, blocks = _touched(rows, holders, model, changed, _tokens(usable, BY_TOKEN), cap)
+        numbers = numbers_of(rows, written_in(usable, before), changed)
+        changed[numbers.renamed(names_in(usable))] = True
+        holders = numbers.holders
+        touched, blocks = _touched(rows, holders, model, changed, tokens_in(usable, BY_TOKEN), cap)
+        sharing = holders.agreed(holders.around(touched))
     else:
+        numbers = numbers_of(rows)
+        holders = numbers.holders
         blocks = blocks_of(rows, holders, model.profile, cap=cap)
+        shared = sharing = holders.agreed()
     capped = capped_of(blocks)
-    shared = holders.agreed()
 
     def finished(pairs: pa.Table) -> pa.Table:
         left, right = (pairs[f"rec_{side}"].to_numpy() for side in "lr")
         return pairs.append_column("one_home", pa.array(homes.shared(left, right, rows.records)))
 
     def wanted(pairs: pa.Table) -> Flags:
-        return worth_keeping(connection, finished(pairs), shared)
+        return worth_keeping(connection, finished(pairs), sharing)
 
     if engine is not None:
         found = engine(engine_rows(rows, holders, model, capped, frequencies), model).cast(SCORED)
@@ -245,22 +225,15 @@ def compare(
         opened[left_over] = True
         decided = usable[RECORDS]["by_hand"].to_numpy()
         opened[before[decided & (before >= 0)]] = True
-        opened[holders.holding(_tokens(usable, SPREAD_AS))] = True
-        found = pa.concat_tables([stay, found], promote_options="default").combine_chunks()
-        both = packed_pairs(found["rec_l"].to_numpy(), found["rec_r"].to_numpy())
-        found = found.take(pa.array(np.argsort(both, kind="stable")))  # two runs in order: merged, not sorted
-        judged = found.select(JUDGED.names)
-        judged = pa.table(
-            {name: pc.fill_null(judged[name], pa.scalar(0, pa.int8()).cast(judged[name].type)) for name in JUDGED.names}
-        )
+        opened[holders.holding(tokens_in(usable, SPREAD_AS))] = True
+        found, judged = _together(stay, found)
     return Compared(
         pairs=found.select([*SCORED.names, "one_home"]).combine_chunks(),
         judged=judged,
         open=opened,
-        holders=holders,
+        numbers=numbers,
         homes=homes,
         agreed=shared,
-        over_shared=over_shared,
         capped=capped,
         records=rows.records if touched is None else int(touched.sum()),
         candidates=count,
@@ -272,49 +245,13 @@ def compare(
     )
 
 
-def before_of(kept: Mapping[str, pa.Table] | None) -> Before | None:
-    """Records and rows as what was kept numbers them; None if not all is there."""
-    if kept is None or not all(name in kept for name in KEPT) or "source" not in kept[RECORDS].column_names:
-        return None
-    named = kept[SETTINGS].filter(pc.is_in(kept[SETTINGS]["key"], value_set=pa.array(KEY[:2])))["digest"].to_pylist()
-    return Before(
-        sources=tuple(zip(named[::2], named[1::2], strict=True)),
-        name=(_digests(kept[RECORDS], "name"), _digests(kept[RECORDS], "name_too")),
-        source=kept[RECORDS]["source"].to_numpy(),
-        rec=kept[ROWS]["rec"].to_numpy(),
-        homes=kept[HOMES]["rec"].to_numpy(),
-    )
-
-
-def homes_of(
-    connection: duckdb.DuckDBPyConnection, rows: Numbered, households: pa.Table | None, before: Before | None = None
-) -> Homes:
-    """The households of records, by relationships of the wire with `agency` and `flow`."""
-    nothing = np.zeros(0, np.int64)
-    if households is None or households.num_rows == 0:
-        return Homes(rec=nothing, token=nothing, of=nothing)
-    said = pc.and_(pc.equal(households["type"], "household"), pc.is_valid(households["household"]))
-    lived = np.flatnonzero(pc.fill_null(said, False).to_numpy())
-    first, second = (
-        digests[lived]
-        for digests in name_digests(connection, households["agency"], households["flow"], households["ref_a"])
-    )
-    of = rows.placed_as(before, first, second)
-    rec = of[of >= 0]
-    token = gathered(households["household"], lived)[0][of >= 0]
-    count = np.bincount(rec, minlength=rows.records)
-    place = (np.cumsum(count) - count)[rec]
-    some = np.flatnonzero(count[rec] > 1)
-    if len(some):
-        some = some[np.lexsort((token[some], rec[some]))]
-        starts, ends = groups_of(rec[some])
-        place[some] += ramp(ends - starts)
-    ordered = np.empty((2, len(rec)), np.int64)
-    ordered[0, place], ordered[1, place] = rec, token
-    rec, token = ordered
-    again = np.zeros(len(rec), np.bool_)
-    again[1:] = (rec[1:] == rec[:-1]) & (token[1:] == token[:-1])
-    return Homes(rec=rec[~again], token=token[~again], of=of)
+def _together(stay: pa.Table, found: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Pairs that were kept and pairs that are new, in order; and what the former were judged."""
+    every = pa.concat_tables([stay, found], promote_options="default").combine_chunks()
+    both = packed_pairs(every["rec_l"].to_numpy(), every["rec_r"].to_numpy())
+    every = every.take(pa.array(np.argsort(both, kind="stable")))  # two runs in order: merged, not sorted
+    judged = {name: pc.fill_null(every[name], pa.scalar(0, pa.int8()).cast(every[name].type)) for name in JUDGED.names}
+    return every, pa.table(judged)
 
 
 def settings_of(connection: duckdb.DuckDBPyConnection, rows: Numbered, model: Model, cap: int) -> str:
@@ -375,10 +312,6 @@ def _touched(
     return touched, blocks_of(rows, holders, model.profile, cap=cap, touched=touched[rows.rec], capped=was_capped)
 
 
-def _digests(table: pa.Table, name: str) -> Digests:
-    return np.ascontiguousarray(table[name].to_numpy()).view(np.uint64)
-
-
 def _still(pairs: pa.Table, before: Ints, touched: Flags) -> tuple[pa.Table, Ints]:
     """The kept pairs of which neither record is gone or touched, by tonight's numbers; and whom the others leave."""
     left, right = (before[pairs[f"rec_{side}"].to_numpy()] for side in "lr")
@@ -389,30 +322,3 @@ def _still(pairs: pa.Table, before: Ints, touched: Flags) -> tuple[pa.Table, Int
         kept = kept.set_column(n, pairs.schema.field(n), pa.array(side[stay].astype(np.int32)))
     left_over = np.concatenate([side[~stay] for side in (left, right)])
     return kept.cast(PAIRS_SCHEMA), left_over[left_over >= 0]
-
-
-def _digest(kept: Mapping[str, pa.Table], name: str) -> str | None:
-    """A digest under which something was kept."""
-    if SETTINGS not in kept or FREQUENCIES not in kept:
-        return None
-    found = kept[SETTINGS].filter(pc.equal(kept[SETTINGS]["key"], name))["digest"].to_pylist()
-    return found[0] if len(found) == 1 else None
-
-
-def _tokens(kept: Mapping[str, pa.Table], prefix: str) -> dict[str, Ints]:
-    """By key of this beginning, what was kept: the blocks that were skipped, or the numbers of too many persons."""
-    listed = kept[SETTINGS].filter(
-        pc.and_(pc.is_valid(kept[SETTINGS]["token"]), pc.starts_with(kept[SETTINGS]["key"], prefix))
-    )
-    found: dict[str, list[int]] = {}
-    for key, token in zip(listed["key"].to_pylist(), listed["token"].to_pylist(), strict=True):
-        found.setdefault(key if prefix == BY_TOKEN else key.removeprefix(prefix), []).append(token)
-    return {key: np.array(sorted(tokens), np.int64) for key, tokens in found.items()}
-
-
-def _frequencies(kept: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
-    table = kept[FREQUENCIES]
-    return {
-        field: table.filter(pc.equal(table["field"], field)).select(["token", "frequency"])
-        for field in table["field"].unique().to_pylist()
-    }

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Final, Protocol
@@ -21,11 +22,25 @@ from linkage.matching.blocking import BLOCK_CAP, add_blocking_columns
 from linkage.matching.comparing import SCORED
 from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE
 from linkage.matching.identifiers import LOCAL, SPREAD, compare_numbers, drop_shared, number_records
-from linkage.matching.incremental import KEPT, PEOPLE, RECORDS, Compared, before_of, compare
-from linkage.matching.incremental import PAIRS as SCORED_PAIRS
+from linkage.matching.incremental import Compared, compare
+from linkage.matching.keeping import KEPT, PEOPLE, RECORDS, before_of
+from linkage.matching.keeping import PAIRS as SCORED_PAIRS
 from linkage.matching.lasting import lasting_ids
 from linkage.matching.model import BadModel, Model, default_model, linker
-from linkage.matching.numbering import KEY, Ints, Numbered, numbered, texts_at, texts_of, whole
+from linkage.matching.numbering import (
+    KEY,
+    SAMPLED,
+    Before,
+    Carried,
+    Ints,
+    Numbered,
+    name_digests,
+    numbered,
+    rows_at,
+    texts_at,
+    texts_of,
+    whole,
+)
 from linkage.matching.overrides import Overrides, RecordKey, RecordPair, without_bridges
 from linkage.matching.persons import Edge, Partition, Rules, changes, cluster, keep_ids
 from linkage.matching.scoring import scored
@@ -49,6 +64,7 @@ __all__ = [
     "PAIRS",
     "REVIEWS",
     "SCORED",
+    "Carried",
     "ClusterEvent",
     "Engine",
     "Linkage",
@@ -158,6 +174,7 @@ def link(
     memory_limit: str = "3GB",
     threads: int = 2,
     kept: Mapping[str, pa.Table] | None = None,
+    carried: Carried | None = None,
     engine: Engine | None = None,
     block_cap: int = BLOCK_CAP,
 ) -> Linkage:
@@ -171,22 +188,31 @@ def link(
 
     `kept` is the `kept` of the run that `previous` is of: then only records that differ from it are compared (changed,
     new, withdrawn, and those whose blocks or numbers others have changed), and the result is that of a run without it.
-    `persons` are all rows, as ever.  What was kept under another model, profile or version of the rules is not used.
-    The last two tables of `kept` alone make a full run under the same frequencies of names (`accurate`).  `engine`
-    blocks and scores in place of DuckDB, where everything is compared.  Raises BadModel if `model` is of another
-    profile.
+    `persons` are all rows, as ever; with `carried` only those are read that are not said to be, row by row, what they
+    were in that run: by whoever took them from where it sealed them.  A sample of them is held against what was kept,
+    and if it differs, or numbers were taken from rows for a sever, all rows are read.  What was kept under another
+    model, profile or version of the rules is not used.  The last two tables of `kept` alone make a full run under the
+    same frequencies of names (`accurate`).  `engine` blocks and scores in place of DuckDB, where everything is
+    compared.  Raises BadModel if `model` is of another profile.
     """
     profile = profile_of(persons.column_names)
     if model is not None and model.profile != profile:
         raise BadModel(f"profile: {profile} is due")
     overrides = (overrides or Overrides()).with_markers(persons)
-    persons = without_bridges(persons, overrides.sever)
+    given, persons = persons, without_bridges(persons, overrides.sever)
     if model is None:
         with open_workspace(memory_limit=memory_limit, threads=threads) as connection:
             model = Run(connection, persons, duplicates, overrides, None).trained(seed)
     with open_workspace(memory_limit=memory_limit, threads=threads) as connection:
-        rows = numbered(connection, persons, profile, duplicates, before_of(kept))
-        found = compare(connection, rows, model, households, kept=kept, engine=engine, cap=block_cap)
+        before = before_of(kept)
+        as_they_were = carried if persons is given and before is not None and before.as_given else None
+        rows = numbered(
+            connection, persons, profile, duplicates, before, as_they_were.persons if as_they_were else None
+        )
+        found = compare(
+            connection, rows, model, households, kept=kept, engine=engine, cap=block_cap,
+            carried=carried.relationships if carried else None,
+        )  # fmt: skip
         severed = _packed(overrides.sever, rows)
         apart = severed | _packed(overrides.must_not_link, rows)
         by_hand = ByHand(apart=apart, joined=_packed(overrides.must_link, rows) - apart, severed=severed)
@@ -195,17 +221,16 @@ def link(
             connection, rows, found.pairs, found.holders, by_hand, found.agreed, found.earlier(old, by_hand)
         )
         lasting = lasting_ids(rows, settled.person, old, old_ids, new_id, settled.near)
-    kept_now = found.kept(rows, lasting.people, lasting.person, settled, by_hand)
-    scored = kept_now[SCORED_PAIRS]
-    clusters = pa.table(
-        {**rows.names(np.arange(rows.records)), "person_id": texts_at(lasting.people, lasting.person)}, schema=CLUSTERS
-    )
-    review = settled.review
-    reviews = named_pairs(scored.filter(pa.array(review != 0)), clusters)
+        kept_now = found.kept(rows, lasting.people, lasting.person, settled, by_hand, as_given=persons is given)
+        scored = kept_now[SCORED_PAIRS]
+        names = rows.names(previous if _of_one_run(connection, previous, before) else None)
+        clusters = pa.table({**names, "person_id": texts_at(lasting.people, lasting.person)}, schema=CLUSTERS)
+        review = settled.review
+        reviews = named_pairs(scored.filter(pa.array(review != 0)), clusters, connection)
     reason = pc.if_else(pa.array(review[review != 0] == TIE), "tie", reviews["rule"])
+    dropped = found.numbers.over_shared()
     over_shared = {
-        scheme: found.over_shared.get(scheme, 0) + len(settled.spread.get(scheme, ()))
-        for scheme in (*found.over_shared, *settled.spread)
+        scheme: dropped.get(scheme, 0) + len(settled.spread.get(scheme, ())) for scheme in (*dropped, *settled.spread)
     }
     return Linkage(
         named=partial(named_pairs, scored, clusters),
@@ -237,15 +262,15 @@ def _itself(pairs: pa.Table) -> pa.Table:
     return pairs
 
 
-def named_pairs(scored: pa.Table, clusters: pa.Table) -> pa.Table:
+def named_pairs(scored: pa.Table, clusters: pa.Table, connection: duckdb.DuckDBPyConnection | None = None) -> pa.Table:
     """PAIRS of those of a run's kept pairs that reached `possible`, in order; they number records by row of `clusters`.
 
-    Any of the kept pairs may be left out before.
+    Any of the kept pairs may be left out before.  Without a `connection` a workspace is opened for it.
     """
     some = scored.filter(pc.not_equal(scored["rule"], RULES.index(NO_RULE))).combine_chunks()
     agreed, differs, rule = (some[name].to_numpy() for name in ("agreed", "differs", "rule"))
-    with open_workspace(threads=1) as connection:
-        fields = fields_said(connection, some.select([*SCORED.names, "one_home"]), agreed, differs)
+    with nullcontext(connection) if connection else open_workspace(threads=1) as at_work:
+        fields = fields_said(at_work, some.select([*SCORED.names, "one_home"]), agreed, differs)
     names = {
         f"{name}_{side}": texts_of(clusters[name], some[f"rec_{side}"].to_numpy()) for side in "lr" for name in KEY
     }
@@ -276,6 +301,15 @@ def _before(
     place, old = rows.places(connection, previous), np.full(rows.records, -1, np.int64)
     old[place[place >= 0]] = coded.indices.to_numpy()[place >= 0]
     return old, coded.dictionary
+
+
+def _of_one_run(connection: duckdb.DuckDBPyConnection, previous: pa.Table | None, before: Before | None) -> bool:
+    """Whether clusters are those of the run that something was kept of, by as many records and the names of some."""
+    if previous is None or before is None or previous.num_rows != len(before.source):
+        return False
+    some = np.arange(0, previous.num_rows, max(1, previous.num_rows // SAMPLED))
+    names = name_digests(connection, *rows_at(previous.select(list(KEY)), some).columns)
+    return all(bool((known[some] == said).all()) for known, said in zip(before.name, names, strict=True))
 
 
 def _packed(pairs: Iterable[RecordPair], rows: Numbered) -> frozenset[tuple[int, int]]:

@@ -4,8 +4,6 @@ Records are numbered by flow, in the order of their names, and within a flow by 
 the order of the rows makes no difference, and yesterday's records are found by a merge of sorted arrays.
 """
 
-# ruff: noqa: S608 - what SQL is built of here are constants of this package, never input
-
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -18,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.digests import Digests, mixed, row_digests
 from linkage.records import FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
 
 if TYPE_CHECKING:
@@ -25,17 +24,20 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int32]
-Digests = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
+
+Source = tuple[str, str]
+"""Agency and flow."""
 
 KEY: Final = ("agency", "flow", "record_ref")
 _SIDE: Final = 32
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_TOO: Final = np.uint64(0xBF58476D1CE4E5B9)
 REF_LENGTH: Final = 64  # of a record_ref: hex digits of a keyed token
+SAMPLED: Final = 1024  # rows that are read again of those that are said to be as they were
 FEW: Final = 8  # times as many are searched for this many by a look at each
 NEAR: Final = 1 << 13  # texts that are hashed at a time
-STEPS: Final = (256, 16, 1)  # of rows in one order, one in so many is looked up, and the others are beside it
+STEP: Final = 64  # of rows in one order, one in so many is looked up, and the others are beside it
 
 
 def content_columns(profile: Profile) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ class Numbered:
     """
 
     persons: pa.Table
-    sources: tuple[tuple[str, str], ...]
+    sources: tuple[Source, ...]
     may_repeat: Flags  # by source: it may hold a person twice
     name: tuple[Digests, Digests]
     source: Places
@@ -77,6 +79,14 @@ class Numbered:
     def several(self) -> Flags:
         """By record: it has more than one row."""
         return np.bincount(self.rec, minlength=self.records) > 1
+
+    def content(self) -> Digests:
+        """By record: a digest of its rows."""
+        total = mixed(self.digest[self.first], 1)
+        rows = np.flatnonzero(self.several[self.rec])
+        total[self.rec[rows]] = 0
+        np.add.at(total, self.rec[rows], mixed(self.digest[rows], 1))
+        return total
 
     def keys(self, recs: npt.NDArray[Any]) -> list[tuple[str, str, str]]:
         """The names of these records."""
@@ -124,11 +134,14 @@ class Numbered:
 
     def placed_as(self, before: Before | None, first: Digests, second: Digests) -> Ints:
         """The same of rows that mostly come as the households of an earlier run did."""
-        if before is None or self.now is None or not len(before.homes) or not len(before.name[0]):
+        if before is None or self.now is None:
             return self.places_of(first, second)
-        at = aligned(first, np.where(before.homes >= 0, before.name[0][before.homes], np.uint64(0)))
-        was = before.homes[at]
-        known = (at >= 0) & (was >= 0)
+        homes = before.homes[before.homes >= 0]
+        if not len(homes):
+            return self.places_of(first, second)
+        at = aligned(first, before.name[0][homes])
+        was = homes[at]
+        known = at >= 0
         known[known] = (before.name[1][was[known]] == second[known]) & (self.now[was[known]] >= 0)
         found = np.full(len(first), -1, np.int64)
         found[known] = self.now[was[known]]
@@ -136,26 +149,48 @@ class Numbered:
         found[others] = self.places_of(first[others], second[others])
         return found
 
-    def names(self, recs: npt.NDArray[Any], suffix: str = "") -> dict[str, pa.Array]:
-        """The three columns that name these records."""
-        sources = self.source[recs]
-        parts = {name: _spelled([source[n] for source in self.sources], sources) for n, name in enumerate(KEY[:2])}
-        parts["record_ref"] = texts_of(self.persons["record_ref"], self.first[recs])
-        return {f"{name}{suffix}": column for name, column in parts.items()}
+    def names(self, previous: pa.Table | None = None) -> dict[str, pa.Array]:
+        """The three columns that name the records; those that an earlier run had are copied from its."""
+        parts = {name: _spelled([source[n] for source in self.sources], self.source) for n, name in enumerate(KEY[:2])}
+        return {**parts, "record_ref": self._refs(previous)}
+
+    def _refs(self, previous: pa.Table | None) -> pa.Array:
+        if previous is None or self.now is None or previous.num_rows != len(self.now) or not len(self.now):
+            return texts_of(self.persons["record_ref"], self.first)
+        was = np.full(self.records, -1, np.int64)
+        alive = np.flatnonzero(self.now >= 0)
+        was[self.now[alive]] = alive
+        new = np.flatnonzero(was < 0)
+        fresh = texts_of(self.persons["record_ref"], self.first[new])
+        was[new] = previous.num_rows + np.arange(len(new))
+        return texts_of(pa.chunked_array([*previous["record_ref"].chunks, fresh]), was)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Before:
     """Records as an earlier run numbered them, and of its rows, as they came, which record each was of.
 
-    `homes` says the same of its household rows, -1 where they named nobody.
+    `digest` is of these rows; `homes` says of its rows of relationships whose household they say, -1 for nobody's.
     """
 
-    sources: tuple[tuple[str, str], ...]
+    sources: tuple[Source, ...]
     name: tuple[Digests, Digests]
     source: Places
     rec: Places
+    digest: Digests
     homes: Places
+    as_given: bool = True  # and no row was left out, and no number taken from one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """By row of tonight's persons and relationships: which row of the earlier run's it is, unaltered, or -1.
+
+    Said by whoever took the rows from where that run's lie sealed; a sample is held against what was kept of them.
+    """
+
+    persons: Ints
+    relationships: Ints
 
 
 def numbered(
@@ -164,20 +199,17 @@ def numbered(
     profile: Profile,
     duplicates: Iterable[tuple[str, str]],
     before: Before | None = None,
+    carried: Ints | None = None,
 ) -> Numbered:
     """Number the rows and records of `persons`.
 
     With `before` the numbers are the same: they come of merging what is new into what was in order, not of sorting.
+    With `carried` (see Carried) only the other rows are read, unless a sample says that it is wrong.
     """
-    codes, sources = _sources(persons["agency"], persons["flow"])
-    first, second = _digests_of(connection, persons["record_ref"], codes, sources)
-    connection.register("persons_in", persons)
-    content = ", ".join(content_columns(profile))
-    made = connection.execute(f"SELECT hash({content}) AS digest FROM persons_in").fetchnumpy()
-    digest = np.asarray(made["digest"], np.uint64)
-    connection.unregister("persons_in")
-    merged = None if before is None else _merged(codes, sources, first, second, before)
-    name, source, rec, now = merged or _sorted(codes, first, second)
+    told = None
+    if before is not None and carried is not None and _plausible(connection, persons, profile, before, carried):
+        told = _told(connection, persons, profile, before, carried)
+    sources, (name, source, rec, now), digest = told or _read(connection, persons, profile, before)
     count = np.bincount(rec, minlength=len(source))
     start = np.cumsum(count) - count
     place = start[rec].astype(np.int32)
@@ -204,6 +236,66 @@ def numbered(
     )
 
 
+def _read(
+    connection: duckdb.DuckDBPyConnection, persons: pa.Table, profile: Profile, before: Before | None
+) -> tuple[tuple[Source, ...], _Recorded, Digests]:
+    """Flows, records and digests of all rows, each of which is read."""
+    codes, sources = _sources(persons["agency"], persons["flow"])
+    first, second = _digests_of(connection, persons["record_ref"], codes, sources)
+    merged = None
+    if before is not None:
+        at = aligned(first, before.name[0][before.rec])
+        was = np.where(at >= 0, before.rec[at], -1) if len(before.rec) else at
+        merged = _merged(codes, sources, first, second, was, before)
+    recorded = merged or _sorted(codes, first, second)
+    return sources, recorded, row_digests(connection, persons, content_columns(profile))
+
+
+def _told(
+    connection: duckdb.DuckDBPyConnection, persons: pa.Table, profile: Profile, before: Before, carried: Ints
+) -> tuple[tuple[Source, ...], _Recorded, Digests] | None:
+    """The same, of which those rows alone are read that are not `carried`; None where that would not do."""
+    new = np.flatnonzero(carried < 0)
+    some = rows_at(persons.select([*KEY, *content_columns(profile)]), new)
+    codes, mine = _sources(some["agency"], some["flow"])
+    first, second = _digests_of(connection, some["record_ref"], codes, mine)
+    was = np.append(before.rec, np.int32(-1))[carried]
+    was[new] = looked_up(before.name[0], first)
+    alive = np.zeros(len(before.source), np.bool_)
+    alive[was[was >= 0]] = True
+    here = np.flatnonzero(np.bincount(before.source[alive], minlength=len(before.sources)))
+    sources = tuple(sorted({*mine, *(before.sources[n] for n in here.tolist())}))
+    place = np.array([sources.index(source) for source in mine], np.int32)
+    every, one, other = np.zeros(len(carried), np.int32), *(np.zeros(len(carried), np.uint64) for _ in range(2))
+    every[new], one[new], other[new] = place[codes], first, second
+    digest = np.append(before.digest, np.uint64(0))[carried]
+    digest[new] = row_digests(connection, some, content_columns(profile))
+    merged = _merged(every, sources, one, other, was, before, new)
+    return None if merged is None else (sources, merged, digest)
+
+
+def _plausible(
+    connection: duckdb.DuckDBPyConnection, persons: pa.Table, profile: Profile, before: Before, carried: Ints
+) -> bool:
+    """Whether the rows may be what they are said to have been: in one order, each once, and a sample of them is."""
+    rows = np.flatnonzero(carried >= 0)
+    at = carried[rows]
+    if len(carried) != persons.num_rows or not len(at) or at.max() >= len(before.rec) or not (at[1:] > at[:-1]).all():
+        return False
+    step = max(1, len(rows) // SAMPLED)
+    rows, at = rows[::step], at[::step]
+    if (before.rec[at] < 0).any():
+        return False
+    some = rows_at(persons.select([*KEY, *content_columns(profile)]), rows)
+    first, second = _names(connection, some)
+    of = before.rec[at]
+    return bool(
+        (before.name[0][of] == first).all()
+        and (before.name[1][of] == second).all()
+        and (before.digest[at] == row_digests(connection, some, content_columns(profile))).all()
+    )
+
+
 _Recorded = tuple[tuple[Digests, Digests], Places, Places, Ints | None]  # by record name and source; by row the record
 
 
@@ -221,22 +313,24 @@ def _sorted(codes: Places, first: Digests, second: Digests) -> _Recorded:
 
 
 def _merged(
-    codes: Places, sources: tuple[tuple[str, str], ...], first: Digests, second: Digests, before: Before
-) -> _Recorded | None:
+    codes: Places, sources: tuple[Source, ...], first: Digests, second: Digests, was: npt.NDArray[Any], before: Before,
+    read: Ints | None = None,
+) -> _Recorded | None:  # fmt: skip
     """The same of the order that an earlier run found; None where two names share a digest, which only sorting tells.
 
-    Whatever rows are said to have been there, a record is known again by its flow and both digests of its name.
+    `was` is by row the record that it was of, or -1; a record is known again by its flow and both digests of its name.
+    Only of rows that are `read` are name and flow known here.
     """
-    at = aligned(first, before.name[0][before.rec])
-    rows = np.flatnonzero(at >= 0)
-    was = before.rec[at[rows]]
+    rows = np.flatnonzero(was >= 0)
+    fresh = np.flatnonzero(was < 0)
+    checked = rows if read is None else read[was[read] >= 0]
     code = np.array([sources.index(source) if source in sources else -1 for source in before.sources], np.int32)
     source = code[before.source] if len(code) else np.zeros(0, np.int32)
-    if (before.name[1][was] != second[rows]).any() or (source[was] != codes[rows]).any():
+    was, old = was[rows], was[checked]
+    if (before.name[1][old] != second[checked]).any() or (source[old] != codes[checked]).any():
         return None
     alive = np.zeros(len(source), np.bool_)
     alive[was] = True
-    fresh = np.flatnonzero(at < 0)
     fresh = fresh[np.lexsort((second[fresh], first[fresh], codes[fresh]))]
     new = _changes(codes[fresh], first[fresh], second[fresh])
     mine = fresh[new]
@@ -279,7 +373,7 @@ def name_digests(
 
 
 def _digests_of(
-    connection: duckdb.DuckDBPyConnection, ref: pa.ChunkedArray, codes: Places, sources: tuple[tuple[str, str], ...]
+    connection: duckdb.DuckDBPyConnection, ref: pa.ChunkedArray, codes: Places, sources: tuple[Source, ...]
 ) -> tuple[Digests, Digests]:
     """The same, with the flow of each name by its place in `sources`."""
     first, second = (np.empty(len(ref), np.uint64) for _ in range(2))
@@ -339,6 +433,17 @@ def _ref_digests(connection: duckdb.DuckDBPyConnection, refs: pa.Array) -> tuple
     return first, second
 
 
+def rows_at(table: pa.Table, places: Ints) -> pa.Table:
+    """Some rows of a table, in order: piece by piece, as to find the piece of each anew for each column takes long."""
+    pieces, start = [], 0
+    for batch in table.to_batches():
+        low, high = np.searchsorted(places, [start, start + batch.num_rows])
+        if high > low:
+            pieces.append(batch.take(pa.array(places[low:high] - start)))
+        start += batch.num_rows
+    return pa.Table.from_batches(pieces, schema=table.schema)
+
+
 def whole(column: pa.ChunkedArray) -> pa.Array:
     """A column in one piece: itself, where it is one."""
     if column.num_chunks == 1:
@@ -357,14 +462,8 @@ def texts_of(texts: pa.ChunkedArray, places: npt.NDArray[Any]) -> pa.Array:
     same = [one for one in held if one is not None and one.shape[1] == size]
     if len(pieces) < 2 or len(same) < len(pieces) or len(places) * size >= 1 << 31:
         return texts_at(whole(texts), places)
-    ends = np.cumsum([len(one) for one in same])
-    of = np.searchsorted(ends, places, side="right")
-    moved = np.empty((len(places), size), np.uint8)
-    wide = _wide(moved)
-    for n, one in enumerate(same):
-        mine = np.flatnonzero(of == n)
-        wide[mine] = np.take(_wide(one), places[mine] - (ends[n] - len(one)), axis=0)
-    return _texts(moved)
+    every = np.concatenate([_wide(one) for one in same])
+    return _texts(np.take(every, places, axis=0).view(np.uint8).reshape(len(places), size))
 
 
 def texts_at(texts: pa.Array, places: npt.NDArray[Any]) -> pa.Array:
@@ -407,7 +506,7 @@ def _spelled(words: list[str], codes: Places) -> pa.Array:
     return pa.array(words, pa.string()).take(pa.array(codes))
 
 
-def _sources(agencies: pa.ChunkedArray, flows: pa.ChunkedArray) -> tuple[Places, tuple[tuple[str, str], ...]]:
+def _sources(agencies: pa.ChunkedArray, flows: pa.ChunkedArray) -> tuple[Places, tuple[Source, ...]]:
     """The flow of each row, by its place among all flows, and these in order."""
     if len(agencies) == 0:
         return np.zeros(0, np.int32), ()
@@ -504,25 +603,27 @@ def looked_up(many: npt.NDArray[Any], few: npt.NDArray[Any]) -> Ints:
 def aligned(new: Digests, old: Digests) -> Ints:
     """For each number a place where `old` holds it, or -1: soon found where most are in the order of the old.
 
-    One in some is looked up, and those beside it are taken to be beside the other; then the same of what is left.
+    One in some is looked up, and those after and before it are taken to be beside the other; then what is left.
     """
     found = np.full(len(new), -1, np.int64)
-    for step in STEPS:
-        left = np.flatnonzero(found < 0)
-        asked = left[::step]
-        at = looked_up(old, new[asked])
-        asked, at = asked[at >= 0], at[at >= 0]
-        found[asked] = at
-        if step == 1 or not len(asked):
-            continue
+    asked = np.arange(0, len(new), STEP)
+    at = looked_up(old, new[asked])
+    known = np.flatnonzero(at >= 0)
+    left = np.arange(len(new))
+    if len(known):
+        shift = (at - asked)[known]
+        nearest = np.searchsorted(known, np.arange(len(asked)), side="right") - 1
         for after in (0, 1):
-            left = left[found[left] < 0]
-            nearest = np.clip(np.searchsorted(asked, left) - 1 + after, 0, len(asked) - 1)
-            there = left + (at - asked)[nearest]
-            inside = (there >= 0) & (there < len(old))
-            mine, there = left[inside], there[inside]
-            equal = old[there] == new[mine]
-            found[mine[equal]] = there[equal]
+            by = shift[np.clip(nearest + after, 0, len(known) - 1)]
+            there = left + np.repeat(by, STEP)[: len(new)] if not after else left + by[left // STEP]
+            np.clip(there, 0, len(old) - 1, out=there)
+            equal = old[there] == new[left]
+            if after:
+                found[left[equal]] = there[equal]
+            else:
+                found[equal] = there[equal]
+            left = left[~equal]
+    found[left] = looked_up(old, new[left])
     return found
 
 
@@ -593,14 +694,3 @@ def groups_of(values: npt.NDArray[Any]) -> tuple[Ints, Ints]:
     """Where each run of equal neighbours starts and ends in a sorted array."""
     starts = np.flatnonzero(_changes(values)).astype(np.int64)
     return starts, np.append(starts[1:], len(values)).astype(np.int64)
-
-
-def mixed(values: npt.NDArray[Any], salt: int) -> Digests:
-    """A digest of each value (splitmix64), to be summed: the sum of a set depends on no order.
-
-    Source: Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195.
-    """
-    state: Digests = np.asarray(values).astype(np.uint64) + np.uint64(int(_MIX) * (salt + 1) % 2**64)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(state ^ (state >> np.uint64(31)), np.uint64)

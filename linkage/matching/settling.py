@@ -29,7 +29,6 @@ from linkage.matching.numbering import (
     Places,
     components,
     contains,
-    ends_of,
     maybe_among,
     packed_pairs,
 )
@@ -165,7 +164,8 @@ def settle(
 ) -> Settled:
     """Persons of these pairs, less those that people have set apart, which hold nothing.
 
-    `pairs` are of comparing.SCORED, with `one_home`, in order; `agreed` is that of `holders`, if it is known already.
+    `pairs` are of comparing.SCORED, with `one_home`, in order; `agreed` is that of `holders`, if it is known already
+    and all is settled.
     Rules act along pairs, numbers that two records share, and what people have decided: so with `earlier` only
     those are settled anew whom these lead to from a record that is `open`, and the others are as they were.
     """
@@ -174,7 +174,7 @@ def settle(
     if earlier is None:
         among = Among(source=rows.source, may_repeat=rows.may_repeat)
         return _all_settled(connection, among, pairs, live, holders, by_hand, agreed)
-    near = _reached(earlier.open, left, right, (agreed or holders.agreed())[0])
+    near = _reached(earlier.open, left, right, holders)
     recs = np.flatnonzero(near)
     number = np.cumsum(near) - 1
     places = np.flatnonzero(near[left])
@@ -198,11 +198,10 @@ def settle(
     return Settled(person=person, judged=Judged(**columns), review=review, spread=anew.spread, near=near)
 
 
-def _reached(open_records: Flags, left: Places, right: Places, sharing: Ints) -> Flags:
+def _reached(open_records: Flags, left: Places, right: Places, holders: Holders) -> Flags:
     """Whom the open records reach, by pairs and by numbers shared."""
     near = open_records.copy()
-    one, other = ends_of(sharing)
-    one, other = np.concatenate([left, one]), np.concatenate([right, other])
+    one, other = (np.concatenate(both) for both in zip((left, right), holders.beside(), strict=True))
     while len(one):
         mine, theirs = near[one], near[other]
         crossing = mine != theirs

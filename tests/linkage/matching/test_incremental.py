@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from linkage.matching import blocking
-from linkage.matching.incremental import FREQUENCIES, KEPT, PAIRS, SETTINGS
-from linkage.matching.link import CLUSTERS, Linkage, Run, link
+from linkage.matching.keeping import FREQUENCIES, KEPT, PAIRS, SETTINGS
+from linkage.matching.link import CLUSTERS, Carried, Linkage, Run, link
 from linkage.matching.model import default_model
 from linkage.matching.overrides import Overrides, RecordKey
 from linkage.matching.persons import changes, keep_ids
@@ -168,6 +168,30 @@ def households(held: dict[RecordKey, frozenset[int]]) -> pa.Table:
     })  # fmt: skip
 
 
+def lines(night: Night) -> list[Any]:
+    """The rows of a night in order, as what tells them apart."""
+    return [(key, row) for key, held in night.items() for row in held]
+
+
+def homes_in(held: dict[RecordKey, frozenset[int]]) -> list[Any]:
+    return [(key, home) for key, tokens in held.items() for home in sorted(tokens)]
+
+
+def found_again(before: list[Any], now: list[Any]) -> Any:
+    """By row of `now` a row of `before` that is it, none twice and in order, or -1."""
+    places, at = [], 0
+    for line in now:
+        there = line in before[at:]
+        places.append(before.index(line, at) if there else -1)
+        at = places[-1] + 1 if there else at
+    return np.array(places, np.int64)
+
+
+def lies(truth: Any) -> list[Any]:
+    """What rows are wrongly said to have been."""
+    return [truth[::-1].copy(), truth[:-1], np.arange(1, len(truth) + 1), np.zeros(len(truth), np.int64)]
+
+
 def linked(night: Night, profile: Profile, *, new_id: Callable[[], str], **options: Any) -> Linkage:
     return link(table(night, profile), duplicates=REPEATS, model=MODELS[profile], new_id=new_id, block_cap=CAP, threads=1,
                 **options)  # fmt: skip
@@ -224,7 +248,7 @@ def test_a_later_night_finds_what_a_run_over_everything_finds(
 ) -> None:  # fmt: skip
     before = linked(first, profile, new_id=names("a"), overrides=hand, households=households(lived))
     frozen = {name: before.kept[name] for name in (FREQUENCIES, SETTINGS)}
-    kept, previous, night = before.kept, before.clusters, first
+    kept, previous, night, last, homed = before.kept, before.clusters, first, first, homes_in(lived)
     for n in range(2):
         night = data.draw(later(night))
         if not night:
@@ -232,6 +256,17 @@ def test_a_later_night_finds_what_a_run_over_everything_finds(
         options = {"overrides": hand_later, "households": households(lives), "previous": previous}
         delta = linked(night, profile, new_id=names(f"b{n}-"), kept=kept, **options)
         whole = linked(night, profile, new_id=names(f"b{n}-"), kept=frozen, **options)
+        told = Carried(
+            persons=found_again(lines(last), lines(night)), relationships=found_again(homed, homes_in(lives))
+        )
+        wrong = data.draw(st.sampled_from(lies(told.persons))), data.draw(st.sampled_from(lies(told.relationships)))
+        for carried in (told, Carried(persons=wrong[0], relationships=wrong[1])):
+            sent = linked(night, profile, new_id=names(f"b{n}-"), kept=kept, carried=carried, **options)
+            assert sent.clusters.equals(delta.clusters)
+            assert sent.pairs.equals(delta.pairs)
+            assert sent.reviews.equals(delta.reviews)
+            assert replace(sent.report, compared=0) == replace(delta.report, compared=0)
+            assert all(sent.kept[name].equals(delta.kept[name]) for name in KEPT)
         assert delta.clusters.equals(whole.clusters)
         assert delta.pairs.equals(whole.pairs)
         assert delta.reviews.equals(whole.reviews)
@@ -241,7 +276,7 @@ def test_a_later_night_finds_what_a_run_over_everything_finds(
         assert all(delta.kept[name].equals(whole.kept[name]) for name in KEPT)
         assert delta.report.severed_meetings == 0
         ids_last(previous, delta)
-        kept, previous = delta.kept, delta.clusters
+        kept, previous, last, homed = delta.kept, delta.clusters, night, homes_in(lives)
 
 
 @quick
@@ -261,3 +296,29 @@ def test_a_run_finds_what_plain_sql_and_the_plain_algorithm_find(
     for name in ("records", "rows", "candidate_pairs", "match_pairs", "possible_pairs", "reviews", "persons",
                  "capped_blocks", "over_shared", "severed_meetings"):  # fmt: skip
         assert getattr(found.report, name) == getattr(plain.report, name), name
+
+
+def test_what_was_kept_in_part_or_under_another_version_is_not_used() -> None:
+    row = Row(0, 0, 0, 0, "F", (1, *[None] * (len(IDENTIFIERS) - 1)))
+    first: Night = {(*source, f"r{n}"): (replace(row, given=n),) for source in SOURCES[:3] for n in range(3)}
+    night = first | {(*SOURCES[0], "r9"): (replace(row, family=2),)}
+    before = linked(first, PROFILES[0], new_id=names("a"))
+    whole = linked(night, PROFILES[0], new_id=names("b"), previous=before.clusters)
+    carried = Carried(persons=found_again(lines(first), lines(night)), relationships=np.zeros(0, np.int64))
+    versions = before.kept[SETTINGS]["digest"].to_pylist()
+    other = before.kept[SETTINGS].set_column(2, "digest", pa.array(["another", *versions[1:]], pa.string()))
+    for kept in (
+        *({name: table for name, table in before.kept.items() if name != gone} for gone in KEPT),
+        dict(before.kept) | {SETTINGS: other},
+        {},
+    ):
+        found = linked(night, PROFILES[0], new_id=names("b"), previous=before.clusters, kept=kept, carried=carried)
+        assert found.clusters.equals(whole.clusters)
+        assert found.pairs.equals(whole.pairs)
+        assert all(found.kept[name].equals(whole.kept[name]) for name in KEPT)
+        assert found.report.compared == len(night)
+    quick_one = linked(
+        night, PROFILES[0], new_id=names("b"), previous=before.clusters, kept=before.kept, carried=carried
+    )
+    assert quick_one.report.compared < len(night)
+    assert quick_one.clusters.equals(whole.clusters)

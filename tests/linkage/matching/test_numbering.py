@@ -80,7 +80,9 @@ def test_a_name_has_one_digest_wherever_it_stands_and_no_other_has_it(
 
 def known_as(found: Numbered, homes: Places) -> Before:
     """What a run keeps of its numbers."""
-    return Before(sources=found.sources, name=found.name, source=found.source, rec=found.rec, homes=homes)
+    return Before(
+        sources=found.sources, name=found.name, source=found.source, rec=found.rec, digest=found.digest, homes=homes
+    )
 
 
 def same(one: Numbered, other: Numbered) -> bool:
