@@ -39,7 +39,7 @@ from broker.trail import EntryRef, Trail, new_event_id
 log = structlog.get_logger()
 
 OFFICERS: Final = frozenset({"IG_OFFICER"})
-PURGED: Final = (EventRow, BlobRow, EventKeyRow, SubjectKeyRow, SubjectRow, OutboxRow)
+PURGED: Final = (EventRow, BlobRow, EventKeyRow, SubjectKeyRow, SubjectRow, OutboxRow, ErasureRow)
 AUTHORITIES: Final[Mapping[str, str]] = {
     "subject_request": "The subject's right to erasure: UK GDPR Article 17, or Data Protection Act 2018 section 47",
     "unlawful_processing": "The data should not have been processed",
@@ -282,7 +282,13 @@ def replay(store: Store, trail: Trail, keys: Keys, kept: Tombstones, *, who: Map
             counts: Counter[str] = Counter()
             for one in due:
                 ids = ids_behind(tx, keys, one.indexes)
-                counts.update(_erase(tx, keys, ids, one.indexes, erasure=one.erasure, under=event_id, at=one.at))
+                gone = _erase(tx, keys, ids, one.indexes, erasure=one.erasure, under=event_id, at=one.at)
+                counts.update(gone)
+                row = tx.one(ErasureRow, id=one.erasure)
+                if row is not None and row.state == "proposed":  # two people had decided: only the commit was missing
+                    row.state, row.counts, row.sealed, row.key_wrapped = "erased", row.counts | gone, None, None
+                    row.decided_at, row.event_id = one.at, event_id
+                    tx.add(row)
             what: dict[str, Json] = {"erasures": sorted(one.erasure for one in due), **counts}
             what["outcome"] = "erased_after_restore"
             event = Event(id=event_id, type="subject.erased", who=who, what=what, why={}, detail={})

@@ -367,6 +367,31 @@ def test_what_a_restore_would_undo_is_not_done(
     trail.receipt(EntryRef(looked(store, trail, SIBLING))).verify(policy_of(store))
 
 
+def test_a_process_that_dies_between_tombstone_and_commit_leaves_it_to_the_next_start(
+    store: Store, trail: Trail, keys: Keys, kept: Tombstones
+) -> None:
+    """Before the commit nothing has changed, and two people have decided: so the next start does it."""
+
+    class Dies(Tombstones):
+        def append(self, tombstone: Tombstone) -> None:
+            super().append(tombstone)
+            raise KeyboardInterrupt
+
+    event = looked(store, trail, CHILD)
+    one = erasure.propose(store, trail, keys, officer(), ids=[CHILD], authority="court_order", at=AT).answer
+    with pytest.raises(KeyboardInterrupt):
+        erasure.approve(store, trail, keys, Dies(kept.path.parents[1]), officer("ig-2"), erasure=one.erasure, at=AT)
+    assert trail.opening(event, show=("who",)).body("who")
+    for left in (1, 0):
+        assert erasure.replay(store, trail, keys, kept, who={"organisation": "northshire"}, at=AT) == left
+        with pytest.raises(NotFound):
+            trail.opening(event, show=("who",))
+    (listed,) = erasure.erasures(store, officer())
+    assert (listed.state, listed.counts["events"]) == ("erased", 1)
+    with pytest.raises(WrongState):
+        erasure.approve(store, trail, keys, kept, officer("ig-2"), erasure=one.erasure, at=AT)
+
+
 def test_what_still_waits_in_the_outbox_is_erased_too(store: Store, trail: Trail, keys: Keys, kept: Tombstones) -> None:
     one = erasure.propose(store, trail, keys, officer(), ids=[CHILD], authority="court_order", at=AT).answer
     event = looked(store, trail, CHILD)  # recorded, not yet sequenced
