@@ -82,9 +82,9 @@ def _period_findings(period: PeriodText, *, choose: bool) -> Iterator[Finding]:
     if period.review_by is not None and not period.effective <= period.review_by <= period.expires:
         yield Finding("period.review_by", "it lies outside the period", "write a day from effective to expires")
     if choose and period.review_by is None:
-        yield Finding("period.review_by", "Field required", "write by which day it is reviewed")
+        yield Finding("period.review_by", "it must be there", "write by which day it is reviewed")
     if choose and period.if_review_overdue is None:
-        yield Finding("period.if_review_overdue", "Field required", 'choose "warn" or "suspend"')
+        yield Finding("period.if_review_overdue", "it must be there", 'choose "warn" or "suspend"')
 
 
 def _holder_findings(where: str, holder: LimitText | RestrictionText, lists: Vocabulary) -> Iterator[Finding]:

@@ -147,7 +147,7 @@ def in_force(host: Desk) -> None:
 def test_checking_says_what_is_wrong_where_and_what_to_write(desk: Desk) -> None:
     spoilt = desk.file("spoilt.toml", MASH.replace(b'for = ["MASH_SCREEN"]', b'for = ["MASH_SCREENING"]', 1))
     said = desk.typed("check", spoilt, "--umbrella", desk.tier1, code=1)
-    assert "refused: grants[0].for: 'MASH_SCREENING' is no purpose that may stand here; write one of" in said
+    assert "refused: grants[0].for: 'MASH_SCREENING' is no purpose that may stand here; write MASH_SCREEN, if" in said
     assert said.endswith("spoilt.toml does not load.\n")
     assert "refused: under: northshire-tier1@2.1.0 is not at hand" in desk.typed("check", desk.mash, code=1)
 
