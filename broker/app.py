@@ -43,6 +43,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     oauth.router,
     health.router,
     audit_log.public,
+    audit_log.all_shards,
     audit_log.router,
     audit.router,
     audit.fhir_router,
@@ -59,7 +60,12 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 """Every router.  A new one is added here, and nowhere else."""
 
 Stop = Callable[[], None]
-WORKERS: Final[tuple[Callable[[Broker], Stop], ...]] = (batches.worker, considerations.worker, witnesses.worker)
+WORKERS: Final[tuple[Callable[[Broker], Stop], ...]] = (
+    batches.worker,
+    considerations.worker,
+    witnesses.worker,
+    audit_log.keeper,
+)
 """What runs beside the requests of `broker serve`: each is started with the broker and gives back how to stop it."""
 
 PUBLIC: Final = frozenset(
@@ -72,6 +78,7 @@ PUBLIC: Final = frozenset(
         "/audit/log/{shard}/checkpoint.witness",
         "/audit/log/{shard}/tile/{path:path}",
         "/audit/log/{shard}/history",
+        "/audit/shards",
         "/audit/cosignatures",
         "/audit/policy",
         "/audit/witnesses",

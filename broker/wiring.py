@@ -100,7 +100,8 @@ def open_installation(settings: Settings) -> None:
                     what={"origin": trail.origin}, why={}, detail={},
                 ),
             )  # fmt: skip
-    trail.advance_pending()
+    if trail.unsequenced():
+        trail.advance_pending()
     store.close()
 
 

@@ -20,13 +20,14 @@ from broker.dependencies import BrokerDep, CallerDep, NowDep
 from broker.errors import NotFound
 from broker.store.log import EventRow
 from broker.store.sequence import SqlTiles, newest_checkpoint
-from broker.store.shards import shard_named
+from broker.store.shards import every_shard, shard_named
 from broker.trail import EntryRef
 from broker.wiring import Broker
 
 FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 public = APIRouter(prefix="/audit/log/{shard}", tags=["log"])
+all_shards = APIRouter(prefix="/audit/shards", tags=["log"])
 router = APIRouter(prefix="/audit/events", tags=["log"])
 
 
@@ -73,6 +74,22 @@ def tile(shard: str, path: str, broker: BrokerDep) -> Response:
             raise NotFound("there is no such tile") from None
     media = "application/octet-stream" if wanted.level != ENTRIES else "application/vnd.c2sp.entry-bundle"
     return Response(data, media_type=media, headers={"Cache-Control": FOR_EVER})
+
+
+@all_shards.get("")
+def list_shards(broker: BrokerDep) -> dict[str, Any]:
+    """The log's shards, the oldest first: each is served under `/audit/log/<shard>/`; entries go to the last."""
+    with broker.store.reading() as reading:
+        rows = every_shard(reading)
+    return {
+        "shards": [
+            {
+                "shard": row.log_id.rpartition("/")[2], "origin": row.log_id, "follows": row.follows,
+                "state": "open" if row.closed_at is None else "frozen" if row.frozen else "closed",
+            }
+            for row in rows
+        ]
+    }  # fmt: skip
 
 
 @public.get("/history")
