@@ -18,10 +18,12 @@ from audit.policy import Policy, QuorumMissing
 from audit.receipts import TlogProof
 from audit.witness import WitnessKey
 from broker import clock, witnesses
-from broker.errors import Conflict, LogUnavailable, Malformed, NotFound, TooMany
+from broker.errors import Conflict, LogUnavailable, Malformed, NotFound, StoreUnavailable, TooMany
+from broker.shards import log_keys
+from broker.store import Store
 from broker.store.log import EventRow
 from broker.store.witnesses import ConflictRow, WitnessRow
-from broker.trail import EntryRef, record_change
+from broker.trail import EntryRef, Trail, record_change
 from broker.wiring import Broker
 from tests.broker.platform import OPERATOR, AnAgency, an_app
 from tests.builders_log import a_key
@@ -180,7 +182,9 @@ def test_of_two_lines_over_one_checkpoint_the_newer_is_kept_and_twice_does_no_ha
 
 def forged(site: Site, size: int) -> str:
     """What a stolen log key signs, cosigned by nobody."""
-    return sign(Checkpoint(site.broker.trail.origin, size, b"\7" * 32), stolen_key(site.broker.settings.data_dir, SHARD[-4:])).note
+    return sign(
+        Checkpoint(site.broker.trail.origin, size, b"\7" * 32), stolen_key(site.broker.settings.data_dir, SHARD[-4:])
+    ).note
 
 
 @pytest.mark.parametrize(("ahead", "kind"), [(0, "another_tree"), (-1, "another_tree"), (50, "larger_tree")])
@@ -318,6 +322,37 @@ def test_enrolling_refuses_what_is_no_new_witness(site: Site) -> None:
     with pytest.raises(TooMany):
         vkey = str(site.keys[1].verifier)
         witnesses.enrol(site.broker.store, site.broker.trail, vkey, "x", who=OPERATOR, at=clock.now())
+
+
+def test_on_both_databases_lines_gather_and_evidence_can_not_be_deleted(
+    store: Store, trail: Trail, tmp_path: Path
+) -> None:
+    keys = [WitnessKey(f"witness-{n}.example", a_key(100 + n)) for n in range(3)]
+    for key in keys:
+        witnesses.enrol(store, trail, str(key.verifier), "northshire-icb", who=OPERATOR, at=clock.now())
+    size = trail.advance_pending()
+
+    def fetched(which: witnesses.Which) -> SignedCheckpoint | None:
+        with store.reading() as reading:
+            return witnesses.served(reading, trail.origin, which, at=clock.now())
+
+    with store.reading() as reading:
+        logs = log_keys(reading)
+    for number, key in enumerate(keys[:2]):
+        asked = fetched("checkpoint.witness")
+        assert asked is not None
+        line = key.cosign(asked.checkpoint, at_s=int(clock.now().timestamp()))
+        note = asked.with_signature(line).note.encode()
+        taken = witnesses.take(store, trail, note, logs, who=OPERATOR, at=clock.now())
+        assert taken.witnessed is (number == 1)
+    witnessed = fetched("checkpoint.witnessed")
+    assert witnessed is not None
+    assert (witnessed.checkpoint.size, len(witnessed.signatures)) == (size, 3)
+    other = sign(Checkpoint(trail.origin, size, b"\7" * 32), stolen_key(tmp_path)).note.encode()
+    with pytest.raises(Conflict):
+        witnesses.take(store, trail, other, logs, who=OPERATOR, at=clock.now())
+    with pytest.raises((StoreUnavailable, Conflict)), store.transaction() as tx:
+        tx.delete(*tx.all(ConflictRow))
 
 
 @pytest.mark.parametrize(("witnesses_", "quorum"), [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (12, 7)])
