@@ -1,6 +1,7 @@
 """A subject that is erased is gone from every table and file, comes back from no old copy, and breaks no proof."""
 
 import json
+import random
 import shutil
 import sqlite3
 from datetime import UTC, datetime
@@ -390,6 +391,39 @@ def test_a_process_that_dies_between_tombstone_and_commit_leaves_it_to_the_next_
     assert (listed.state, listed.counts["events"]) == ("erased", 1)
     with pytest.raises(WrongState):
         erasure.approve(store, trail, keys, kept, officer("ig-2"), erasure=one.erasure, at=AT)
+
+
+def test_whatever_the_order_each_event_tells_of_nobody_erased_and_of_everybody_else(
+    store: Store, trail: Trail, keys: Keys, kept: Tombstones
+) -> None:
+    """Against a model: an event about one is gone with them, one about several withholds, the others are whole."""
+    chance = random.Random(5)
+    people = [f"{number:08}-0000-4000-8000-000000000000" for number in range(5)]
+    about = {}
+    for _ in range(24):
+        whom = frozenset(chance.sample(people, chance.choice((1, 1, 2, 3))))
+        about[looked(store, trail, *sorted(whom))] = whom
+    receipts = {event: trail.receipt(EntryRef(event)) for event in about}
+    gone: set[str] = set()
+    for person in chance.sample(people, 4):
+        erased(store, trail, keys, kept, person)
+        gone.add(person)
+        for event, whom in about.items():
+            if len(whom) == 1 and whom <= gone:
+                with pytest.raises(NotFound):
+                    trail.opening(event, show=SECTIONS)
+                continue
+            opening = trail.opening(event, show=SECTIONS)
+            assert opening.withheld == (("subjects", "detail") if whom & gone else ())
+            assert opening.commitment == receipts[event].opening.commitment
+            assert not any(each in json.dumps(opening.to_json()) for each in gone)
+            with store.reading() as reading:
+                row = reading.one(EventRow, event_id=event)
+                assert row is not None
+                there = {one.idx_hmac for one in reading.all(SubjectRow, seq=row.seq)}
+            assert {one for one in people if keys.subject_index(one) in there} == whom - gone
+    for receipt in receipts.values():
+        receipt.verify(policy_of(store))
 
 
 def test_what_still_waits_in_the_outbox_is_erased_too(store: Store, trail: Trail, keys: Keys, kept: Tombstones) -> None:
