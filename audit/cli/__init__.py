@@ -12,7 +12,7 @@ auditor = typer.Typer(
     Check the broker's log offline, from a folder that mirrors it.
 
     You need three things, and no network: a folder with the public log (checkpoint, tile/..., tile/entries/...; `agency
-    log` fetches one), a policy file that names the log's key and its witnesses (C2SP tlog-policy, handed to you by
+    log fetch` brings one), a policy file that names the log's key and its witnesses (C2SP tlog-policy, handed to you by
     someone you trust and not by the log), and what you kept last time.
 
     Exit codes of every command: 0 all is well; 1 something was changed, cut off or forged (keep the files that are

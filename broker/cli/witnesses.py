@@ -11,7 +11,7 @@ import typer
 from broker.cli.shared import FINDING, USAGE, AsJson, Config, answering, fail, open_broker, operator_of, say, staff_id
 
 app = typer.Typer(
-    help="Who cosigns the log: enrol, remove, list, write the policy, read conflicts.",
+    help="Who cosigns the log: enrol, remove, list, read conflicts.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -30,7 +30,7 @@ def enrol(
 ) -> None:
     """Enrol a witness: its lines are taken from now on, and more than half of all witnesses make a quorum.
 
-    Compare the key with its organisation by telephone.  Then hand the new policy (`broker witnesses policy`) to
+    Compare the key with its organisation by telephone.  Then hand the new policy (`broker log policy`) to
     everybody who verifies, each by a way that the broker's host does not control.
     """
     with answering(as_json), open_broker(config) as broker:
@@ -86,17 +86,6 @@ def list_witnesses(config: Config = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def policy(config: Config = None, as_json: AsJson = False) -> None:
-    """Print the C2SP tlog-policy for everybody who verifies, to be handed over by a way the host does not control."""
-    with answering(as_json), open_broker(config) as broker:
-        from broker import shards, witnesses
-
-        with broker.store.reading() as reading:
-            text = witnesses.policy_of(reading, shards.log_keys(reading)).text
-        say(as_json, {"policy": text}, text.rstrip("\n"))
-
-
-@app.command()
 def conflicts(
     out: Annotated[Path | None, typer.Option("--out", help="A folder to write the notes of each conflict to.")] = None,
     config: Config = None,
@@ -121,9 +110,7 @@ def conflicts(
              "event": row.event_id}
             for row in rows
         ]  # fmt: skip
-        words = "\n".join(
-            f"{row.seen_at:%Y-%m-%d %H:%M}  {row.kind}  {row.size}  {row.id[:16]}" for row in rows
-        )
+        words = "\n".join(f"{row.seen_at:%Y-%m-%d %H:%M}  {row.kind}  {row.size}  {row.id[:16]}" for row in rows)
         say(as_json, told, words or "There is none.")
         if rows:
             raise typer.Exit(FINDING)

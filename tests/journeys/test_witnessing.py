@@ -85,7 +85,7 @@ class Partnership:
             self.broker("agencies", "enrol", home / "public.json", "--details", home / "details.toml")
             made = self.types("auditor", "witness-key", f"{agency}.example/witness", "--out", home / "witness.key")
             self.broker("witnesses", "enrol", made["vkey"], "--organisation", agency, "--by", "op-7")
-        self.policy.write_text(self.broker("witnesses", "policy")["policy"])
+        self.policy.write_text(self.broker("log", "policy")["policy"])
 
     @contextmanager
     def serves(self) -> Iterator[None]:
