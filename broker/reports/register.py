@@ -32,6 +32,9 @@ REFUSALS: Final = (
 )  # fmt: skip
 BREAK_GLASS: Final = ("breakglass.opened", "breakglass.used")
 
+NOT_TOLD: Final = None
+"""`notified_at`, while no holder has been told of a disclosure."""
+
 R1: Final = (
     "event_id", "utc", "actor", "org", "role", "case_ref", "subject_token", "purpose", "threshold", "dsa_id@ver",
     "basis", "categories", "mode", "source_org", "recipient_org", "decision", "rule_id", "link_id+band", "notified_at",
@@ -158,7 +161,7 @@ def _late(source: Source) -> int:
 
 def _discloses(source: Source, one: OpenedEvent) -> bool:
     """Whether somebody was shown: a search that lists nobody shows nothing."""
-    return one.event.type != "search.authorised" or bool(one.sections.get("subjects"))
+    return one.event.type != "search.authorised" or not one.event.outcome.startswith("0_")
 
 
 # --- Rows ------------------------------------------------------------------------------------------------------------
@@ -180,13 +183,16 @@ def _rows(source: Source, one: OpenedEvent, end: str, beside: Mapping[str, bytes
     whom = persons(subjects) or subjects
     recipients = tuple(dict.fromkeys(str(each.get("organisation", "")) for each in one.recipients))
     link = "+".join(filter(None, (_text(what, "run"), _text(why, "link"))))
-    decision = end or event.outcome
-    for cited, basis in _cited(one, subjects, beside):
+    decision = (end or event.outcome) if one.sections else "erased"
+    found = list(_cited(one, subjects, beside)) if one.sections else []
+    if not found:  # what is left of it is that it was
+        yield _bare(source, one, decision)
+    for cited, basis in found:
         yield (
             event.event_id, event.at, event.person, event.organisation, event.role, event.case, whom, event.purpose,
             _text(why, "threshold"), tuple(sorted({clause.partition("#")[0] for clause in cited.clause.split("; ")})),
             basis or _basis(why), cited.categories, cited.mode, cited.source, recipients, decision, cited.clause, link,
-            notified(source, event.event_id, cited.source),
+            NOT_TOLD,
         )  # fmt: skip
 
 
@@ -197,11 +203,6 @@ def _bare(source: Source, one: OpenedEvent, decision: str) -> Row:
         persons(source.subjects(one)), event.purpose, _text(why, "threshold"), (), _basis(why), (), "", "", (),
         decision, "", "", None,
     )  # fmt: skip
-
-
-def notified(source: Source, event_id: str, organisation: str) -> datetime | None:
-    """When the organisation whose information was shown was told; None while it has not been."""
-    return None
 
 
 def _cited(

@@ -23,19 +23,18 @@ _COUNTED: Final = (
     "records", "persons", "linked_records", "candidate_pairs", "match_pairs", "possible_pairs", "reviews", "merges",
     "splits",
 )  # fmt: skip
-_KEPT_OUT: Final = frozenset({"v", "id", "type", "op", "authority"})
+_NO_COUNTS: Final = frozenset({"v", "authority", "terms"})
 
 
 def deleted(source: Source) -> Iterator[Row]:
     """R8: a row for each count of each deletion, with the digests it gives; never what was deleted."""
     for one in erasures(source):
         event, what = one.event, one.body("what")
-        authority = str(what.get("authority") or one.body("why").get("authority") or "")
-        counts = list(_counts(what))
+        counts = list(_counts({name: value for name, value in what.items() if name not in _NO_COUNTS}))
         for name, count, digest in counts or [("", None, "")]:
             yield (
-                event.event_id, event.at, event.type, event.person, event.organisation, authority, name, count, digest,
-                one.log, one.index,
+                event.event_id, event.at, event.type, event.person, event.organisation, _authority(what), name, count,
+                digest, one.log, one.index,
             )  # fmt: skip
 
 
@@ -63,11 +62,17 @@ def linkage(source: Source) -> Iterator[Row]:
             )  # fmt: skip
 
 
+def _authority(what: Mapping[str, Any]) -> tuple[str, ...]:
+    """By what right something was deleted: the request's code, or the terms of the schedule in their order."""
+    terms = what.get("terms")
+    if isinstance(terms, Mapping):
+        return tuple(f"{name} {value}" for name, value in sorted(terms.items()) if isinstance(value, int))
+    return (str(what["authority"]),) if "authority" in what else ()
+
+
 def _counts(what: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, int | None, str]]:
     """Every whole number and every digest of a body, under the dotted name of where it stands."""
     for name, value in sorted(what.items()):
-        if not above and name in _KEPT_OUT:
-            continue
         place = f"{above}.{name}" if above else name
         if isinstance(value, Mapping):
             yield from _counts(value, place)

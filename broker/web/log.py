@@ -29,7 +29,10 @@ def search(request: Request, form: OfficerFormDep, caller: OfficerDep, broker: B
     """Record the search, then go to what fits."""
     if form.get("reason") not in REASONS:
         return _form(request, caller, broker, fault="Choose why you are searching the log", typed=form)
-    wanted = LogFilter(**{name: form.get(name, "") for name in ("organisation", "op", "person", "purpose")})
+    wanted = LogFilter(
+        organisation=form.get("organisation", ""), op=form.get("op", ""), person=form.get("person", ""),
+        purpose=form.get("purpose", ""),
+    )  # fmt: skip
     ticket = reports.search_log(broker.store, broker.trail, caller, reason=form["reason"], wanted=wanted, at=now)
     return RedirectResponse(f"/log/searches/{ticket}", 303)
 

@@ -19,7 +19,9 @@ from broker import clock, reports
 from broker.callers import Caller
 from broker.errors import LogUnavailable, Malformed, NotAllowed, NotFound
 from broker.reports import REPORTS, About, Period
+from broker.reports.formats import write
 from broker.store import Store
+from broker.store.erasing import empty_subject
 from broker.store.log import EventRow, ReviewRow
 from broker.trail import Trail
 from broker.wiring import Broker
@@ -131,6 +133,18 @@ def test_the_register_still_names_the_clauses_when_the_receipts_are_gone(store: 
     assert (row["rule_id"], row["mode"], row["categories"]) == (
         "northshire-mash@3.0.0#attendance-s47", "status", ("health.registration",),
     )  # fmt: skip
+
+
+@ON_SQLITE
+def test_an_erased_disclosure_stays_in_the_register_without_what_was_erased(store: Store, trail: Trail) -> None:
+    event = logged(store, trail)
+    with store.transaction() as tx:
+        empty_subject(tx, trail.keys, frozenset({trail.keys.subject_index(CHILD)}), under="e" * 32, at=LATER)
+    (row,) = rows_of(reports.report("R1", store, trail, ALL_DAY, at=LATER))
+    assert (row["event_id"], row["decision"], row["org"]) == (event, "erased", COUNCIL)
+    assert (row["subject_token"], row["categories"], row["rule_id"]) == ((), (), "")
+    for fmt in reports.FORMATS:
+        b"".join(write(reports.report("R1", store, trail, ALL_DAY, at=LATER), fmt, origin=trail.origin).pieces)
 
 
 # --- R2, R3 ---------------------------------------------------------------------------------------------------------
@@ -269,13 +283,13 @@ def test_a_report_is_about_what_it_can_be_about(store: Store, trail: Trail, code
 def test_a_retention_certificate_has_a_row_for_each_count_and_digest(store: Store, trail: Trail) -> None:
     event = logged(
         store, trail, "retention.run", who={"organisation": "northshire"}, subjects=[], recipients=[],
-        what={"authority": "schedule", "counts": {"search": 3, "disclosure": 2}, "manifest_sha256": "f" * 64},
+        what={"by_type": {"search": 3, "disclosure": 2}, "sha256": "f" * 64, "terms": {"plain_years": 7}},
     )  # fmt: skip
     rows = rows_of(reports.report("R8", store, trail, ALL_DAY, at=LATER))
     assert {row["event_id"] for row in rows} == {event}
     assert [(row["authority"], row["what"], row["count"], row["sha256"]) for row in rows] == [
-        ("schedule", "counts.disclosure", 2, ""), ("schedule", "counts.search", 3, ""),
-        ("schedule", "manifest_sha256", None, "f" * 64),
+        (("plain_years 7",), "by_type.disclosure", 2, ""), (("plain_years 7",), "by_type.search", 3, ""),
+        (("plain_years 7",), "sha256", None, "f" * 64),
     ]  # fmt: skip
 
 
