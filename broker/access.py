@@ -67,7 +67,8 @@ for it. Each line of ledger.csv (and of ledger.json) is one entry: when, which o
 purpose, under which clause of which agreement, and what was shown to them. Staff are not named.
 
 Some parts are withheld, each with its legal ground in the column "exemption"; in ledger.json the grounds are written
-out. Some entries may be left out altogether: the law lets an organisation do so without saying whether it has.
+out. Where "why" is withheld, the purpose is told but not proved: with its proof would come clauses that tell of others.
+Some entries may be left out altogether: the law lets an organisation do so without saying whether it has.
 
 TO CHECK IT YOURSELF
 Each file in receipts/ is one entry as it stands in the log, with a proof that it was not changed since. Ask an
@@ -165,18 +166,21 @@ def report(
     withheld = {one.event_id: _withheld(one, relation, rulings, shielded=shielded) for one in entries}
     included = [one for one in entries if WHOLE not in withheld[one.event_id]]
     id_ = new_event_id()
-    files = dict(_files(trail, id_, included, withheld, relation, at=at))
+    ruled = frozenset(event for event, sections in rulings.withheld.items() if "why" in sections)
+    files = dict(_files(trail, id_, included, withheld, ruled, relation, at=at))
     content = _zip(files, at)
     digest = sha256(content).hexdigest()
-    sealed = rfc8785.dumps(withheld)
+    # the ids are the subject's at every agency: the next pack must not tell whose they are
+    sealed, named = rfc8785.dumps(withheld), rfc8785.dumps(sorted(ids))
     with store.transaction() as tx:
         event = Event(
             id=id_, type="subject.report_issued", who=caller.who(),
             what={"sha256": digest, "entries": len(included), "outcome": "issued"},
-            why={"right": "UK GDPR Article 15, or Data Protection Act 2018 section 45"}, subjects=sorted(ids),
-            recipients=[{"relation": relation}], detail={"withheld": sha256(sealed).hexdigest()},
+            why={"right": "UK GDPR Article 15, or Data Protection Act 2018 section 45"},
+            recipients=[{"relation": relation}],
+            detail={"withheld": sha256(sealed).hexdigest(), "ids": sha256(named).hexdigest()},
         )  # fmt: skip
-        entry = trail.record(tx, event, about=ids, blobs={"withheld": sealed}, at=at)
+        entry = trail.record(tx, event, about=ids, blobs={"withheld": sealed, "ids": named}, at=at)
     receipt = trail.receipt(entry)
     pack = Pack(report=id_, sha256=digest, ledger=json.loads(files["ledger.json"]), content=content)
     return Released(pack, receipt)
@@ -200,10 +204,10 @@ def _access(one: AboutSubject, ids: frozenset[str]) -> Access:
 def _withheld(one: Access, relation: str, rulings: Rulings, *, shielded: bool) -> dict[str, str]:
     """By section (or WHOLE) the exemption under which it is withheld."""
     usual = {"detail": "serious_harm"}
-    if one.others:  # what was shown of each can't be told apart
-        usual |= {"subjects": "third_party", "what": "third_party"}
+    if one.others:  # what was shown of each can't be told apart, nor the clauses it was shown under
+        usual |= dict.fromkeys(("subjects", "what", "why"), "third_party")
     if relation == "parent" and any(ABUSE & modes.keys() for modes in one.shown.values()):
-        usual |= {"what": "child_abuse_data"}
+        usual |= dict.fromkeys(("what", "why"), "child_abuse_data")  # a clause may be named for what it shows
     if shielded:
         usual |= {WHOLE: "serious_harm"}  # where others looked from would tell the place
     opened = rulings.opened.get(one.event_id, ())
@@ -231,11 +235,12 @@ def _files(
     report: str,
     entries: Collection[Access],
     withheld: Mapping[str, Mapping[str, str]],
+    silent: frozenset[str],
     relation: str,
     *,
     at: datetime,
 ) -> Iterator[tuple[str, bytes]]:
-    """Everything in the zip, by name."""
+    """Everything in the zip, by name.  Of the entries in `silent` not even the purpose is told."""
     files: dict[str, bytes] = {}
     rows: list[dict[str, Any]] = []
     for number, one in enumerate(entries, start=1):
@@ -243,7 +248,7 @@ def _files(
         hidden = withheld[one.event_id]
         show = [section for section in SECTIONS if section not in hidden]
         files[name] = trail.receipt(EntryRef(one.event_id), show=show).dumps().encode()
-        rows.append(_row(one, hidden, name))
+        rows.append(_row(one, hidden, name, purpose=one.event_id not in silent))
     known = {code for one in entries for code in withheld[one.event_id].values()}
     table = {
         "report": report, "issued_at": _stamp(at), "asked_by": RELATIONS[relation], "columns": list(COLUMNS),
@@ -258,18 +263,22 @@ def _files(
     yield from sorted(files.items())
 
 
-def _row(one: Access, hidden: Mapping[str, str], receipt: str) -> dict[str, Any]:
-    """A line of the ledger: no more than its receipt opens, but for the kind of event and the time."""
-    purpose = VOCABULARY.purposes.get(one.purpose)
+def _row(one: Access, hidden: Mapping[str, str], receipt: str, *, purpose: bool) -> dict[str, Any]:
+    """A line of the ledger: what its receipt opens, and unproven the kind of event and (if `purpose`) what for."""
+    known = VOCABULARY.purposes.get(one.purpose)
+    what_for = known.label if known else one.purpose
     sections: dict[str, tuple[SectionName, Any]] = {
         "operation": ("what", one.op), "organisation": ("who", one.organisation), "role": ("who", one.role),
-        "purpose": ("why", purpose.label if purpose else one.purpose), "threshold": ("why", one.threshold),
-        "clauses": ("why", list(one.clauses)), "shown": ("what", one.shown),
+        "threshold": ("why", one.threshold), "clauses": ("why", list(one.clauses)), "shown": ("what", one.shown),
         "recipients": ("recipients", list(one.recipients)), "outcome": ("what", one.outcome),
     }  # fmt: skip
-    told = {column: value if section not in hidden else None for column, (section, value) in sections.items()}
-    row = {"event_id": one.event_id, "utc": _stamp(one.at), "event": one.type, **told, "exemption": dict(hidden)}
-    return {**row, "receipt": receipt}
+    told: dict[str, Any] = {
+        column: None if section in hidden else value for column, (section, value) in sections.items()
+    }
+    told["purpose"] = what_for if purpose else None
+    told |= {"event_id": one.event_id, "utc": _stamp(one.at), "event": one.type, "exemption": dict(hidden)}
+    told["receipt"] = receipt
+    return {str(column): told[column] for column in COLUMNS}
 
 
 def _text(value: Any) -> str:

@@ -90,11 +90,12 @@ def test_what_is_withheld_is_not_in_the_pack_and_can_not_be_derived_from_it(
     looked(store, trail, CHILD, SIBLING)
     pack = issued(store, trail, keys)
     (row,) = pack.ledger["entries"]
-    assert row["exemption"] == {"detail": "serious_harm", "subjects": "third_party", "what": "third_party"}
-    assert (row["shown"], row["outcome"]) == (None, None)
+    assert row["exemption"] == {"detail": "serious_harm"} | dict.fromkeys(("subjects", "what", "why"), "third_party")
+    assert (row["shown"], row["outcome"], row["clauses"]) == (None, None, None)
+    assert row["purpose"]  # told, though not proved
     folder = unpacked(pack, tmp_path / "pack")
     everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file()).decode()
-    for secret in (SIBLING, CANARY, "education.attendance"):
+    for secret in (SIBLING, CANARY, "education.attendance", "#attendance"):
         assert secret not in everything
     receipt = LogReceipt.loads((folder / row["receipt"]).read_text())
     receipt.verify(policy_of(store))
@@ -131,6 +132,10 @@ def test_the_officer_rules_section_by_section_and_entry_by_entry(store: Store, t
     rows = {row["event_id"]: row for row in pack.ledger["entries"]}
     assert set(rows) == {two, three}
     assert rows[two]["organisation"] is rows[two]["role"] is None
+    (silent,) = issued(
+        store, trail, keys, withheld={two: {"why": "crime"}, one: {"*": "crime"}, three: {"*": "crime"}}
+    ).ledger["entries"][:1]
+    assert silent["purpose"] is None
     assert rows[three]["exemption"] == {}
     text = pack.content + json.dumps(dict(pack.ledger)).encode()
     assert one.encode() not in text
@@ -184,9 +189,11 @@ def test_issuing_a_pack_is_an_event_with_its_digest_and_is_in_the_next_one(
     assert (row.type, row.op) == ("subject.report_issued", "disclosure")
     opening = trail.opening(first.report, show=("what",))
     assert opening.body("what")["sha256"] == first.sha256  # type: ignore[index,call-overload]
-    assert [row["event"] for row in issued(store, trail, keys).ledger["entries"]] == [
-        "disclosure.authorised", "subject.report_issued",
-    ]  # fmt: skip
+    second = issued(store, trail, keys)
+    assert [row["event"] for row in second.ledger["entries"]] == ["disclosure.authorised", "subject.report_issued"]
+    with zipfile.ZipFile(io.BytesIO(second.content)) as found:
+        assert RECORD not in found.read("receipts/0002.json").decode()  # which would tell who holds a record
+    assert json.loads(trail.blob(first.report, "ids")) == sorted([CHILD, RECORD])
 
 
 def test_after_an_erasure_there_is_nothing_to_report(store: Store, trail: Trail, keys: Keys, tmp_path: Path) -> None:
