@@ -55,6 +55,10 @@ class LogUnavailable(BrokerError):
     """The log could not take or sign an entry, so nothing may leave."""
 
 
+class SignerUnavailable(LogUnavailable):
+    """The log's signer can't be reached just now; what is sequenced waits for it."""
+
+
 class EngineFailed(BrokerError):
     """A rule could not be evaluated, or its result not be told: nothing was shown, and the log says so."""
 

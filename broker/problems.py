@@ -39,6 +39,9 @@ PROBLEMS: Final[Mapping[type[errors.BrokerError], Problem]] = {
     errors.LogUnavailable: Problem(
         503, "log-unavailable", "The log can't record this, so nothing was shown", plain=False
     ),
+    errors.SignerUnavailable: Problem(
+        503, "log-unavailable", "The log can't record this, so nothing was shown", plain=False
+    ),
     errors.EngineFailed: Problem(500, "engine-failed", "The rules could not be evaluated, so nothing was shown"),
     errors.EventTooLarge: Problem(500, "fault", "Something went wrong here", plain=False),
     errors.NotSignedIn: Problem(401, "not-signed-in", "A valid credential is due"),

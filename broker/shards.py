@@ -29,8 +29,8 @@ from audit.sequencer import Advance, Head, Pending, advance
 from audit.signer import SignerRefused
 from audit.tiles import TILE_WIDTH, TileMalformed, TileReader, TileUnreadable, bundles_of, decode_bundle
 from broker import clock
-from broker.errors import BrokerError, LogUnavailable, WrongState
-from broker.signing import SignedLog, Signers, SignerUnavailable
+from broker.errors import BrokerError, LogUnavailable, SignerUnavailable, WrongState
+from broker.signing import SignedLog, Signers
 from broker.store import Reading, Store, Transaction
 from broker.store.log import CosignatureRow, EventRow, OutboxRow
 from broker.store.sequence import (

@@ -41,7 +41,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from audit.checkpoint import SigningKey, VerifierKey, unb64
 from audit.merkle import Frontier
 from audit.signer import Growth, Signer, SignerRefused, replace_file
-from broker.errors import LogUnavailable
+from broker.errors import LogUnavailable, SignerUnavailable
 from broker.keys import private_key
 
 log = structlog.get_logger()
@@ -57,10 +57,6 @@ _ORIGIN: Final = re.compile(
 )
 _SUN_PATH: Final = 100  # a Unix socket's address holds 108 bytes
 _CREDENTIALS: Final = struct.Struct("3i")
-
-
-class SignerUnavailable(LogUnavailable):
-    """The signer can't be reached just now; what is sequenced waits for it."""
 
 
 class CrossedWith(SignerRefused):

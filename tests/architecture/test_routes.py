@@ -43,7 +43,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "POST /oauth2/token": "an organisation's machine gets a token; nobody's data",
     "GET /health/live": "public", "GET /health/ready": "public",
     "GET /audit/log/{shard}/checkpoint": "public: hashes and times", "GET /audit/log/{shard}/tile/{path:path}": "public",
-    "GET /audit/log/{shard}/history": "public: what the log says of itself",
+    "GET /audit/log/{shard}/history": "public: what the log says of itself", "GET /audit/shards": "public: the same",
     "GET /audit/log/{shard}/checkpoint.witnessed": "public: the same",
     "GET /audit/log/{shard}/checkpoint.witness": "public: the same",
     "POST /audit/cosignatures": "witness.conflict, if it shows one: held in tests/broker/test_witnesses.py",

@@ -363,7 +363,7 @@ def test_every_route_but_the_public_ones_needs_a_caller() -> None:
 
 
 def test_production_shows_no_map_of_itself(tmp_path: Path) -> None:
-    made = an_app(tmp_path, environment="production", demo_people=())
+    made = an_app(tmp_path, environment="production", signer="inline", demo_people=())
     with TestClient(made) as http:
         for path in ("/docs", "/redoc", "/openapi.json"):
             assert http.get(path).status_code == 404
@@ -372,9 +372,9 @@ def test_production_shows_no_map_of_itself(tmp_path: Path) -> None:
 def test_a_demo_never_opens_a_production_database_nor_the_reverse(tmp_path: Path) -> None:
     an_app(tmp_path)
     with pytest.raises(UnsafeDatabase):
-        create_app(some_settings(tmp_path, environment="production", demo_people=()))
+        create_app(some_settings(tmp_path, environment="production", signer="inline", demo_people=()))
     other = tmp_path / "other"
-    an_app(other, environment="production", demo_people=())
+    an_app(other, environment="production", signer="inline", demo_people=())
     with pytest.raises(UnsafeDatabase):
         create_app(some_settings(other))
 

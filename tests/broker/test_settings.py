@@ -35,7 +35,10 @@ def test_a_demo_reads_relative_to_its_file(tmp_path: Path) -> None:
     assert found.demo_sign_in
     assert found.data_dir == tmp_path / "data"
     assert found.database_url.get_secret_value() == f"sqlite:///{tmp_path}/broker.db"
-    assert found.origin == "127.0.0.1:8400/audit/2026"
+    assert found.log_base == "127.0.0.1:8400/audit"
+    assert found.signs_inline
+    assert not found.model_copy(update={"environment": "production"}).signs_inline
+    assert not found.model_copy(update={"signer": "process"}).signs_inline
 
 
 def test_production_is_the_default_and_lets_nobody_in_without_a_password(tmp_path: Path) -> None:

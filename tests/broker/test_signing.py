@@ -20,9 +20,9 @@ from audit.checkpoint import ML_DSA_KEY, SignedCheckpoint
 from audit.merkle import consistency_proof
 from audit.signer import Growth, SignerRefused
 from audit.tiles import TileHashes
-from broker.errors import LogUnavailable
+from broker.errors import LogUnavailable, SignerUnavailable
 from broker.keys import Keys
-from broker.signing import MAX_MESSAGE, RemoteSigners, SignerFolder, SignerServer, SignerUnavailable
+from broker.signing import MAX_MESSAGE, RemoteSigners, SignerFolder, SignerServer
 from broker.store import Store
 from broker.trail import Trail
 from tests.broker.test_trail import recorded
@@ -55,7 +55,16 @@ def listening(home: Path, *, uids: frozenset[int] | None = None, post_quantum: b
 @contextmanager
 def a_process(home: Path) -> Iterator[subprocess.Popen[str]]:
     """`broker signer`, ready."""
-    command = [sys.executable, "-c", "from broker.cli import main; main()", "signer", "--dir", home / "signer", "--socket", home / SOCKET]
+    command = [
+        sys.executable,
+        "-c",
+        "from broker.cli import main; main()",
+        "signer",
+        "--dir",
+        home / "signer",
+        "--socket",
+        home / SOCKET,
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
