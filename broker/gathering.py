@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, cast
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +21,7 @@ from broker.store.batches import BatchRow
 from broker.store.runs import LinkRunRow
 from broker.vault import Vault
 from linkage.matching import intake
+from linkage.matching.link import Carried
 from linkage.records import IDENTIFIERS, RELATIONSHIPS_SCHEMA, TOKENS, Manifest, Profile, Table, persons_schema
 
 SOURCE: Final = [("agency", pa.string()), ("flow", pa.string())]
@@ -26,6 +29,7 @@ PARTS: Final[tuple[Table, ...]] = ("persons", "relationships")
 
 Flow = tuple[str, str]
 """Agency and flow."""
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,8 @@ class Gathered:
 
     A flow's tables are segments of their own, `persons/<agency>/<flow>` and `relationships/<agency>/<flow>`, so that a
     flow that says nothing new is neither read from the spool nor written again.  `contents` tells two full batches of
-    one flow that say the same.
+    one flow that say the same.  `carried` says which rows are those of the run in service, where they were read from
+    its segments: no agency's word is taken for it.  `lengths` are the rows of each part.
     """
 
     persons: pa.Table
@@ -56,6 +61,8 @@ class Gathered:
     new: Mapping[str, pa.Table]
     unchanged: Mapping[str, str]  # part -> the segment of the run in service
     contents: Mapping[str, str]  # <agency>/<flow> -> digest, for a flow that is one full batch and nothing since
+    lengths: Sequence[tuple[str, int]]
+    carried: Carried | None
 
 
 def inputs_of(tx: Reading, reception: Reception) -> Inputs:
@@ -89,6 +96,7 @@ def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRo
     unchanged: dict[str, str] = {}
     contents: dict[str, str] = {}
     known = before.counts.get("contents", {}) if before is not None else {}
+    places: dict[str, Places] = {}
     for flow, (keep, batches) in inputs.sources.items():
         name = "/".join(flow)
         in_service = _in_service(before, name, reception.profile)
@@ -99,25 +107,50 @@ def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRo
             unchanged |= in_service
             for part, segment in in_service.items():
                 tables[part.partition("/")[0]].append(vault.read(segment))
+                places[part] = np.arange(tables[part.partition("/")[0]][-1].num_rows)
             continue
         held = {part.partition("/")[0]: vault.read(segment) for part, segment in in_service.items()} if keep else {}
-        people, relations = held.get("persons"), held.get("relationships")
+        flow_now = _Flow.of(held)
         for batch in batches:
-            peppered = (
+            peppered = [
                 _peppered(reception.keys, table, flow, reception.profile) for table in tables_of(reception, batch)
-            )
-            people, relations = _changed(people, relations, *peppered)
-        for part, table in zip(PARTS, (people, relations), strict=True):
-            if table is not None:
+            ]
+            flow_now = _Flow.of_all(*peppered) if flow_now is None else flow_now.changed(*peppered)
+        if flow_now is not None:
+            for part, table, at in zip(PARTS, flow_now.tables, flow_now.places, strict=True):
                 new[f"{part}/{name}"] = table
                 tables[part].append(table)
+                places[f"{part}/{name}"] = at
     return Gathered(
         persons=pa.concat_tables([_stored(persons_schema(reception.profile)).empty_table(), *tables["persons"]]),
         relationships=pa.concat_tables([_stored(RELATIONSHIPS_SCHEMA).empty_table(), *tables["relationships"]]),
         new=new,
         unchanged=unchanged,
         contents=contents,
+        lengths=[(part, len(at)) for part, at in places.items()],
+        carried=_carried(places, before),
     )
+
+
+def _carried(places: Mapping[str, Places], before: LinkRunRow | None) -> Carried | None:
+    """By row of tonight's tables, its place in those of the run in service; None where their lengths are not known.
+
+    `places` are within a flow's own segment; `lengths` of a run are in the order in which its tables held the flows.
+    """
+    lengths = before.counts.get("lengths") if before is not None else None
+    if not lengths:
+        return None
+    found = {}
+    for part in PARTS:
+        start, starts = 0, {}
+        for name, length in lengths:
+            if name.startswith(f"{part}/"):
+                starts[name] = start
+                start += length
+        mine = [np.where(at >= 0, at + starts.get(name, 0), -1)
+                for name, at in places.items() if name.startswith(f"{part}/")]  # fmt: skip
+        found[part] = np.concatenate([np.zeros(0, np.int64), *mine])
+    return Carried(**found)
 
 
 def _in_service(before: LinkRunRow | None, flow: str, profile: Profile) -> dict[str, str]:
@@ -165,19 +198,43 @@ def _peppered(keys: Keys, table: pa.Table, flow: Flow, profile: Profile) -> pa.T
     return table
 
 
-def _changed(
-    people: pa.Table | None, relations: pa.Table | None, new_people: pa.Table, new_relations: pa.Table
-) -> tuple[pa.Table, pa.Table]:
-    """A flow after one more batch.  After a full one nothing is held; a delta replaces the records it names."""
-    upserts = [_upserts(table) for table in (new_people, new_relations)]
-    if people is None or relations is None:
-        return upserts[0], upserts[1]
-    gone = new_people.filter(pc.equal(new_people["op"], "delete"))["record_ref"]
-    people = people.filter(pc.invert(pc.is_in(people["record_ref"], value_set=new_people["record_ref"])))
-    stay = pc.invert(pc.is_in(_relation(relations), value_set=_relation(new_relations)))
-    for column in ("ref_a", "ref_b"):
-        stay = pc.and_(stay, pc.invert(pc.is_in(relations[column], value_set=gone, skip_nulls=True)))
-    return pa.concat_tables([people, upserts[0]]), pa.concat_tables([relations.filter(stay), upserts[1]])
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """Persons and relationships of a flow, and which row of its segments in service each is, or -1."""
+
+    tables: tuple[pa.Table, pa.Table]
+    places: tuple[Places, Places]
+
+    @classmethod
+    def of(cls, held: Mapping[str, pa.Table]) -> _Flow | None:
+        """What is in service, if anything is."""
+        if not all(part in held for part in PARTS):
+            return None
+        people, relations = (held[part] for part in PARTS)
+        return cls((people, relations), (np.arange(people.num_rows), np.arange(relations.num_rows)))
+
+    @classmethod
+    def of_all(cls, people: pa.Table, relations: pa.Table) -> _Flow:
+        """A flow of which one batch says all."""
+        upserts = _upserts(people), _upserts(relations)
+        return cls(upserts, (np.full(upserts[0].num_rows, -1), np.full(upserts[1].num_rows, -1)))
+
+    def changed(self, new_people: pa.Table, new_relations: pa.Table) -> _Flow:
+        """The same after one more batch, a delta: it replaces the records that it names."""
+        people, relations = self.tables
+        gone = new_people.filter(pc.equal(new_people["op"], "delete"))["record_ref"]
+        stay = pc.invert(pc.is_in(people["record_ref"], value_set=new_people["record_ref"]))
+        both = pc.invert(pc.is_in(_relation(relations), value_set=_relation(new_relations)))
+        for column in ("ref_a", "ref_b"):
+            both = pc.and_(both, pc.invert(pc.is_in(relations[column], value_set=gone, skip_nulls=True)))
+        new = _Flow.of_all(new_people, new_relations)
+        kept = (people.filter(stay), relations.filter(both))
+        tables = [pa.concat_tables(pair) for pair in zip(kept, new.tables, strict=True)]
+        places = [
+            np.concatenate([at[mask.to_numpy()], fresh])
+            for at, mask, fresh in zip(self.places, (stay, both), new.places, strict=True)
+        ]
+        return _Flow((tables[0], tables[1]), (places[0], places[1]))
 
 
 def _upserts(table: pa.Table) -> pa.Table:

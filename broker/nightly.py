@@ -183,6 +183,7 @@ class _Run:
             placed = Placed.of(linkage.clusters, gathered.persons)
             counts = counts_of(gathered.persons, linkage, self.inputs, placed)
             counts |= {"overrides": said, "contents": dict(gathered.contents), "profile": self.reception.profile}
+            counts["lengths"] = [list(one) for one in gathered.lengths]
             check(counts, before, linkage, exception=self.exception, accepted=self.accepted is not None)
             counts["rates"] = self._rates(gathered.persons, placed)
             stage(site, row, "build")
@@ -231,7 +232,9 @@ class _Run:
         )  # fmt: skip
         if self.accepted is not None:
             return given(model=self.accepted), []
-        linkage = given(model=held.model, kept=None if whole else held.kept)
+        linkage = given(
+            model=held.model, kept=None if whole else held.kept, carried=None if whole else gathered.carried
+        )
         asked = self.due or (self.relink is not None and self.relink.retrain)
         if held.model is None or not asked:
             return linkage, []

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkage.matching.numbering import Digests, Flags, Ints, contains, whole
+from linkage.matching.digests import Digests
+from linkage.matching.numbering import Flags, Ints, contains, whole
 from linkage.matching.workspace import open_workspace
 
 Flow = tuple[str, str]

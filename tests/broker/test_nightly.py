@@ -152,6 +152,41 @@ def test_a_delta_replaces_deletes_and_keeps(http: TestClient, broker: Broker) ->
     assert gone["record_ref"] not in ends
 
 
+def test_rows_carried_over_are_those_of_the_run_in_service_and_the_night_is_that_of_a_full_relink(
+    http: TestClient, broker: Broker, desk: Reception
+) -> None:
+    first = a_night(COUNCIL, "education")
+    hand_in(http, first, a_night(ICB, "health"))
+    run(broker)
+    before = in_service(broker)
+    held = {part: segment_of_flows(broker, before, part) for part in ("persons", "relationships")}
+    alice = ref(COUNCIL, "education", "alice")
+    people = [a_person(alice, given="alicia", dob="2010-01-10", postcode="NS0 0AA", id_nhs_number="nhs alice")]
+    hand_in(http, agreed(a_batch(persons=people, flow="education", kind="delta", sequence=2, previous=first.sha256,
+                                 items=[])))  # fmt: skip
+    validation.validate_sealed(desk)
+    with broker.store.reading() as tx:
+        inputs = inputs_of(tx, desk)
+    gathered = gather(broker.vault, desk, inputs, before)
+    assert gathered.carried is not None
+    for part, places in (("persons", gathered.carried.persons), ("relationships", gathered.carried.relationships)):
+        rows = getattr(gathered, part).to_pylist()
+        assert [row for row, at in zip(rows, places, strict=True) if at >= 0] == [
+            held[part][at] for at in places.tolist() if at >= 0
+        ]
+    assert sum(gathered.carried.persons < 0) == 1
+    assert run(broker)["counts"]["compared"] < 2 * len(NAMES)
+    night = person_of(broker)
+    assert run(broker, relink=nightly.Relink(full=True))["counts"]["compared"] == 2 * len(NAMES)
+    assert person_of(broker) == night
+
+
+def segment_of_flows(broker: Broker, run_row: LinkRunRow, part: str) -> list[dict[str, Any]]:
+    """The rows of a part in the order in which the run had them."""
+    names = [name for name, _ in run_row.counts["lengths"] if name.startswith(part)]
+    return [row for name in names for row in broker.vault.read(run_row.segments[name]).to_pylist()]
+
+
 def test_tables_stay_in_the_spool_until_their_segments_are_in_service(
     http: TestClient, broker: Broker, desk: Reception, settings: Settings
 ) -> None:
