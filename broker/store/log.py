@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, text
+from sqlalchemy import BigInteger, Index, UniqueConstraint, text
 from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value, octets
@@ -132,6 +132,7 @@ class CosignatureRow(Row, table=True):
     """A witness's line over a checkpoint."""
 
     __tablename__ = "audit_cosig"
+    __table_args__ = (Index("ix_audit_cosig_log_id_witness_size", "log_id", "witness", "size"),)
 
     log_id: str = Field(primary_key=True)
     size: int = Field(primary_key=True, sa_type=BigInteger)
@@ -141,41 +142,37 @@ class CosignatureRow(Row, table=True):
 
 
 class FlagRow(Row, table=True):
-    """An event that a rule or a person flagged for review."""
+    """An event that a rule or a person flagged for review: once a rule."""
 
     __tablename__ = "audit_flag"
+    __table_args__ = (
+        UniqueConstraint("event_id", "rule"),
+        Index("ix_audit_flag_raised_at", "raised_at"),
+    )
 
     id: str = Field(primary_key=True)
     event_id: str = Field(index=True)
     rule: str
     raised_at: datetime = instant()
+    version: int = Field(default=0)  # of the rule; 0 where a person flagged, or the act itself did
+    figures: dict[str, int] = json_value(default_factory=dict)  # by which the rule found it
+    recorded: str = Field(default="")  # the event that says so; empty where the flagged event itself does
 
 
 class ReviewRow(Row, table=True):
-    """A review of an event; whoever acted in the event can't sign it off."""
+    """A review of an event that was decided; its note lies in the detail of the event that recorded it."""
 
     __tablename__ = "audit_review"
 
     id: str = Field(primary_key=True)
     event_id: str = Field(index=True)
-    reviewer: str
+    reviewer: str = Field(index=True)
     decision: str
-    note: bytes | None = octets(default=None, nullable=True)  # encrypted
     at: datetime = instant()
-    signed_off_by: str | None = Field(default=None)
+    recorded: str = Field(default="")
+    signed_off_by: str | None = Field(default=None)  # who held the second look
     signed_off_at: datetime | None = instant(default=None, nullable=True)
-
-
-class RollupRow(Row, table=True):
-    """Counts of an hour, by organisation, person and type."""
-
-    __tablename__ = "audit_rollup"
-
-    hour: int = Field(primary_key=True, sa_type=BigInteger)
-    org: str = Field(primary_key=True)
-    actor_ref: str = Field(primary_key=True)
-    type: str = Field(primary_key=True)
-    count: int
+    second: str = Field(default="")  # agreed, sent_back
 
 
 class BlobRow(Row, table=True):

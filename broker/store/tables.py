@@ -2,6 +2,7 @@
 
 from broker.store import (
     agencies,
+    audit_reviews,
     batches,
     considerations,
     documents,
@@ -21,6 +22,6 @@ from broker.store import (
 from broker.store.columns import metadata
 
 __all__ = [
-    "agencies", "batches", "considerations", "documents", "erasures", "event_keys", "items", "log", "metadata",
-    "notices", "releases", "reviews", "runs", "searches", "sessions", "shards", "witnesses",
+    "agencies", "audit_reviews", "batches", "considerations", "documents", "erasures", "event_keys", "items", "log",
+    "metadata", "notices", "releases", "reviews", "runs", "searches", "sessions", "shards", "witnesses",
 ]  # fmt: skip
