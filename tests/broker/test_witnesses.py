@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -353,6 +354,20 @@ def test_on_both_databases_lines_gather_and_evidence_can_not_be_deleted(
         witnesses.take(store, trail, other, logs, who=OPERATOR, at=clock.now())
     with pytest.raises((StoreUnavailable, Conflict)), store.transaction() as tx:
         tx.delete(*tx.all(ConflictRow))
+
+
+def test_the_look_at_the_witnesses_goes_on_after_one_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(witnesses, "LOOKS_EVERY", 0.01)
+    looked = threading.Semaphore(0)
+
+    def looks(at: datetime) -> None:
+        looked.release()
+        raise LogUnavailable("the log can't record just now")
+
+    watching = witnesses.Watch(looks)
+    watching.start()
+    assert all(looked.acquire(timeout=10) for _ in range(3))
+    watching.stop()
 
 
 @pytest.mark.parametrize(("witnesses_", "quorum"), [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (12, 7)])

@@ -25,6 +25,8 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("audit_witness", schema=None) as batch_op:
         batch_op.create_index("ix_audit_witness_name", ["name"], unique=False)
+    with op.batch_alter_table("audit_cosig", schema=None) as batch_op:
+        batch_op.create_index("ix_audit_cosig_log_id_witness_size", ["log_id", "witness", "size"], unique=False)
     op.create_table(
         "audit_conflict",
         sa.Column("id", sa.String(), nullable=False),
@@ -51,6 +53,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("audit_conflict")
+    with op.batch_alter_table("audit_cosig", schema=None) as batch_op:
+        batch_op.drop_index("ix_audit_cosig_log_id_witness_size")
     with op.batch_alter_table("audit_witness", schema=None) as batch_op:
         batch_op.drop_index("ix_audit_witness_name")
     op.drop_table("audit_witness")
