@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from audit.checkpoint import (
     LOG_KEY,
+    ML_DSA_KEY,
     Checkpoint,
     NoteInvalid,
     Signature,
     SignedCheckpoint,
     VerifierKey,
+    sign,
 )
 from audit.merkle import EMPTY_ROOT
 from tests.builders_log import ORIGIN, START_S, ALog, a_key, a_witness
@@ -115,3 +119,38 @@ def test_an_origin_with_a_line_break_or_a_space_is_no_origin() -> None:
     for origin in ("", "a b", "a\nb", "a+b"):
         with pytest.raises(NoteInvalid):
             Checkpoint(origin, 0, EMPTY_ROOT)
+
+
+def test_an_ml_dsa_line_signs_the_structure_of_the_specification_and_no_time() -> None:
+    key = MLDSA44PrivateKey.generate()
+    head, _ = ALog().add(3).grown()
+    signed = sign(Checkpoint(ORIGIN, 3, head.root), a_key(), key)
+    mine, theirs = VerifierKey.of(a_key(), ORIGIN), VerifierKey.of(key, ORIGIN)
+    assert (theirs.kind, len(theirs.public)) == (ML_DSA_KEY, 1312)
+    assert VerifierKey.parse(str(theirs)) == theirs
+    again = SignedCheckpoint.parse(signed.note)
+    assert again.signed_by(mine)
+    assert again.signed_by(theirs)
+    line = again.signatures[1].signature
+    assert (line[:8], len(line)) == (bytes(8), 8 + 2420)
+    # struct cosigned_message of C2SP tlog-cosignature: label[12], name<1..255>, time, origin<1..255>, start, end, hash
+    name = bytes([len(ORIGIN)]) + ORIGIN.encode()
+    message = b"subtree/v1\n\0" + name + bytes(8) + name + bytes(8) + (3).to_bytes(8, "big") + head.root
+    key.public_key().verify(line[8:], message)
+    assert theirs.key_id == hashlib.sha256(ORIGIN.encode() + b"\n\x06" + theirs.public).digest()[:4]
+
+
+@pytest.mark.parametrize("which", ["size", "root", "time", "name"])
+def test_an_ml_dsa_line_over_anything_else_does_not_verify(which: str) -> None:
+    key = MLDSA44PrivateKey.generate()
+    head, _ = ALog().add(3).grown()
+    signed = sign(Checkpoint(ORIGIN, 3, head.root), key)
+    line, verifier = signed.signatures[0], VerifierKey.of(key, ORIGIN)
+    if which == "name":
+        verifier = VerifierKey.of(key, "other.example")
+        line = Signature(verifier.name, verifier.key_id, line.signature)
+    if which == "time":
+        line = Signature(line.name, line.key_id, b"\0" * 7 + b"\1" + line.signature[8:])
+    moved = Checkpoint(ORIGIN, 4 if which == "size" else 3, EMPTY_ROOT if which == "root" else head.root)
+    with pytest.raises(NoteInvalid, match="does not verify"):
+        SignedCheckpoint(moved, (line,)).signed_by(verifier)
