@@ -14,6 +14,7 @@ would be recorded:
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,7 @@ log = structlog.get_logger()
 RETRY_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.2  # how soon a waiter sees what another process has sequenced
 NO_ROOM: Final = "StoreFull"
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 SIGNER_DOWN: Final = "SignerUnavailable"
 
 
@@ -111,6 +113,8 @@ class Committer:
             self.latch(type(wrong).__name__, for_good=True)
             raise LogUnavailable("the log is not what was signed before; a person must look") from None
         except (BrokerError, OSError) as wrong:
+            if isinstance(wrong, OSError) and wrong.errno in FULL:  # the signer's folder, on our own disk
+                self.no_room()
             self.latch(type(wrong).__name__)
             raise LogUnavailable("the log can't be sequenced or signed just now") from None
         if self._broken and not self._for_good and self._broken != NO_ROOM:
@@ -255,8 +259,8 @@ class Committer:
         with self._store.reading() as reading:
             shards = [shard for shard in every_shard(reading) if shard.log_id not in self._finished]
         for shard in shards:
-            if shard.frozen:
-                self._finished.add(shard.log_id)
+            if shard.frozen or (shard.closed_at is not None and self._signers.signed(shard.log_id) is None):
+                self._finished.add(shard.log_id)  # nothing of it will be signed: it is as it was left
                 continue
             size = self._sign_shard(shard)
             if shard.closed_at is not None:

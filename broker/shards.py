@@ -143,20 +143,22 @@ def rotate(trail: Trail, *, who: Who, at: datetime) -> ShardRow:
 def retire(trail: Trail, *, who: Who, at: datetime) -> ShardRow:
     """The old key is destroyed: the new one signs alone.  Raises WrongState if no new key has been handed over to."""
     trail.advance_pending()
+    with trail.store.reading() as reading:
+        shard = _current(reading)
+        standing = [key["vkey"] for key in shard.keys if key["until"] is None]
+        handed = reading.all(EventRow, log_id=shard.log_id, type="key.rotated", order=("-seq",), limit=1)
+        newest = newest_checkpoint(reading, shard.log_id)
+    if not handed or newest is None or newest.size <= handed[0].seq or len(_ed25519(map(_parsed, standing))) < 2:
+        raise WrongState("there is no new key that the log has handed over to: `broker log rotate` makes one")
+    left = {str(key) for key in trail.signers.retire(shard.log_id).keys}
+    gone = [vkey for vkey in standing if vkey not in left]
     with trail.store.transaction() as tx:
         lock_newest(tx)
         shard = _current(tx)
-        standing = [key["vkey"] for key in shard.keys if key["until"] is None]
-        handed = tx.all(EventRow, log_id=shard.log_id, type="key.rotated", order=("-seq",), limit=1)
-        newest = newest_checkpoint(tx, shard.log_id)
-        if not handed or newest is None or newest.size <= handed[0].seq or len(_ed25519(map(_parsed, standing))) < 2:
-            raise WrongState("there is no new key that the log has handed over to: `broker log rotate` makes one")
-        first, last = (int(at.timestamp()), max(key["from"] for key in shard.keys))
-        gone = [key["vkey"] for key in shard.keys if key["until"] is None and key["from"] < last]
-        shard.keys = [key | ({"until": first} if key["vkey"] in gone else {}) for key in shard.keys]
+        until = {"until": int(at.timestamp())}
+        shard.keys = [key | (until if key["vkey"] in gone else {}) for key in shard.keys]
         tx.add(shard)
         _record(tx, trail, "key.revoked", who, at, origin=shard.log_id, key=str(_ed25519(map(_parsed, gone))[0]))
-    trail.signers.retire(shard.log_id)
     trail.advance_pending()
     return shard
 

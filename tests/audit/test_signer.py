@@ -81,6 +81,24 @@ def test_the_signer_refuses_when_its_state_is_gone_or_changed(tmp_path: Path, sp
         signer.sign(ALog().add(20).grown()[0].frontier)
 
 
+def test_a_closed_log_is_signed_as_it_was_and_no_further(tmp_path: Path) -> None:
+    signer, log = a_signer(tmp_path, 5), ALog().add(5)
+    for _ in range(2):
+        signer.close()
+    assert signer.sign(log.grown()[0].frontier) == log.signed().note
+    log.add(1)
+    with pytest.raises(SignerRefused, match="closed at 5"):
+        signer.sign(log.grown()[0].frontier, proof(log, 5))
+    assert Signer(tmp_path / "signer.json", a_key(), ORIGIN).kept().closed
+
+
+def test_every_key_has_its_line_in_order(tmp_path: Path) -> None:
+    signer = Signer.create(tmp_path / "signer.json", a_key(1), ORIGIN, a_key(2))
+    signed = SignedCheckpoint.parse(signer.sign(Frontier()))
+    assert [line.key_id for line in signed.signatures] == [key.key_id for key in signer.verifiers]
+    assert all(signed.signed_by(key) for key in signer.verifiers)
+
+
 def test_a_log_is_not_opened_twice(tmp_path: Path) -> None:
     a_signer(tmp_path, 3)
     with pytest.raises(SignerRefused, match="once"):
