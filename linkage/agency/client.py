@@ -203,6 +203,11 @@ class Broker:
         """A file of the public log's shard of one year."""
         return self._send("GET", f"/audit/log/{shard}/{path}").content
 
+    def newest_shard(self) -> str:
+        """The name of the shard that the log grows in now: its year, unless it was begun anew within one."""
+        origin = str(_object(self._send("GET", "/audit/witnesses")).get("origin", ""))
+        return origin.rpartition("/")[2]
+
     def log_file_if_any(self, shard: str, path: str) -> bytes | None:
         """The same, or None if there is none of this name."""
         try:

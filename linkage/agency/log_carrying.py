@@ -138,6 +138,11 @@ def gossip(folder: Path, witness: str, get: Callable[[str], Said]) -> Path | Non
     return place
 
 
+def shard_of(folder: Path) -> str:
+    """Which of the log's years a folder holds, as its checkpoint says.  Raises BadCheckpoint."""
+    return Named.of((folder / "checkpoint").read_bytes(), "the folder's").origin.rpartition("/")[2]
+
+
 def cosigned(folder: Path) -> bytes:
     """The checkpoint with the lines that are to be handed in.  Raises NotCosigned."""
     try:

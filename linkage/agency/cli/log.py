@@ -26,14 +26,15 @@ app = typer.Typer(
 )
 
 LogFolder = Annotated[Path, typer.Option("--log", help="The folder that `agency log fetch` filled.")]
-Shard = Annotated[str | None, typer.Option("--shard", help="The log's year; default: this one.")]
 
 
 @app.command()
 def fetch(
     home: HomeFolder,
     out: Annotated[Path, typer.Option("--out", help="The folder to bring up to date.")],
-    shard: Shard = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Which of the log's years; default: the one it grows in.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy the broker's public log to a folder.  Then `auditor` checks it there, without a network.
@@ -47,7 +48,8 @@ def fetch(
     with answering(as_json), progress_bar(as_json) as progress:
         from linkage.agency.log import copy_log
 
-        asked, year = broker_of(home_of(home)), _year(shard)
+        asked = broker_of(home_of(home))
+        year = shard or asked.newest_shard()
         size, fetched = copy_log(
             lambda path: asked.log_file(year, path), out, ask=lambda path: asked.log_file_if_any(year, path),
             progress=progress,
@@ -78,7 +80,6 @@ def feed(
     witness: Annotated[str, typer.Argument(help="The witness's address: https://host/path, without add-checkpoint.")],
     home: HomeFolder,
     log: LogFolder,
-    shard: Shard = None,
     as_json: AsJson = False,
 ) -> None:
     """Have a witness outside the partnership (C2SP tlog-witness) cosign the folder's checkpoint, and keep its line.
@@ -92,7 +93,7 @@ def feed(
         from linkage.agency import log_carrying
 
         known = home_of(home)
-        asked, year = broker_of(known), _year(shard)
+        asked, year = broker_of(known), log_carrying.shard_of(log)
         outside = log_carrying.Outside(seconds=known.settings.timeouts.seconds)
         size, lines = log_carrying.feed(log, witness, outside.post, lambda old, new: asked.growth(year, old, new))
         say(as_json, {"size": size, "lines": lines}, f"{size} entries cosigned, {lines} lines; now `agency log post`.")
@@ -128,9 +129,3 @@ def gossip(
         say(as_json, {"heard": found, "unreachable": failed}, "\n".join(lines + failed))
         if failed:
             raise typer.Exit(UNKNOWN)
-
-
-def _year(shard: str | None) -> str:
-    from linkage.agency import clock
-
-    return shard or str(clock.now().year)
