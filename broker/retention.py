@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -96,6 +96,7 @@ def run(
         return found.ran()
     event_id = new_event_id()
     with store.transaction() as tx:
+        found = found.without_held(tx)  # a hold may have come since
         emptied = Emptied()
         if found.due:
             emptied = empty_events(tx, found.due, under=event_id, at=at)
@@ -156,6 +157,13 @@ class _Due:
                 else:
                     due.append(body)
         return cls(tuple(due), stays, more=False)
+
+    def without_held(self, reading: Reading) -> _Due:
+        """The same but for what a hold lies on by now."""
+        about = indexes_of(reading, self.due)
+        under_hold = {row.idx_hmac for row in held(reading, frozenset().union(*about.values()))}
+        free = tuple(body for body in self.due if not about[body.place] & under_hold)
+        return replace(self, due=free, held=self.held + len(self.due) - len(free))
 
     def ran(self) -> Ran:
         ids = sorted(body.event_id for body in self.due)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -243,6 +244,7 @@ def expire(broker: Broker, *, dry: bool = False) -> dict[str, Any]:
     from broker import retention as keeping
     from broker.store.tombstones import Tombstones
 
+    @cache
     def born() -> Any:
         return keeping.born_of(_area(broker), broker.keys)
 

@@ -110,6 +110,18 @@ def test_what_a_legal_hold_lies_on_stays_and_is_counted(store: Store, trail: Tra
     assert seen in ran(store, trail, years(42))
 
 
+def test_a_hold_that_comes_while_a_run_looks_still_counts(store: Store, trail: Trail, keys: Keys) -> None:
+    seen = happened(store, trail, "search.authorised", CHILD)
+
+    def born() -> Mapping[str, int]:  # asked for after the first look, before anything goes
+        erasure.hold(store, trail, keys, officer(), ids=[CHILD], reason="complaint", at=years(20))
+        return {}
+
+    done = retention.run(store, trail, TERMS, born, who=WHO, at=years(20))
+    assert (done.events, done.held) == (0, 1)
+    assert trail.opening(seen, show=("who",)).body("who")
+
+
 def test_a_dry_run_says_what_would_go_and_takes_nothing(store: Store, trail: Trail) -> None:
     seen = happened(store, trail, "search.authorised", CHILD)
     done = retention.run(store, trail, TERMS, dict, who=WHO, at=years(20), dry=True)
