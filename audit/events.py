@@ -82,7 +82,7 @@ _TYPES: Final[Mapping[Op, str]] = {
     """,
     Op.CONSULTATION: """
         search.authorised search.completed search.refused
-        review.listed review.opened review.asked consider_sharing.listed
+        review.listed review.opened review.asked consider_sharing.listed ledger.listed
         statistics.prepared statistics.refused statistics.opened statistics.rejected
         breakglass.opened breakglass.used breakglass.closed breakglass.reviewed breakglass.user_suspended
         audit.searched audit.exported audit.report_issued audit.flagged audit.reviewed audit.signed_off audit.degraded
@@ -101,7 +101,7 @@ _TYPES: Final[Mapping[Op, str]] = {
         subject.erased retention.run
     """,
     Op.SYSTEM: """
-        decision.made notice.batch subject.erasure_proposed subject.erasure_refused
+        decision.made notice.batch ledger.collected subject.erasure_proposed subject.erasure_refused
         agreement.imported agreement.signed agreement.activated agreement.suspended agreement.resumed
         agreement.withdrawn agreement.superseded agreement.warned agreement.expired agreement.review_overdue
         key.created key.rotated key.revoked key.compromised auth.login auth.denied auth.logout auth.role_changed

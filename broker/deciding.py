@@ -44,7 +44,7 @@ from broker.errors import BrokerError, EngineFailed
 from broker.family_view import Feed, Refusal, Seen
 from broker.keys import Keys
 from broker.linked import LinkedArea
-from broker.store import Reading, Store
+from broker.store import Reading, Store, Transaction
 from broker.store.items import held_by
 from broker.store.searches import ThresholdRow, children_of_case
 from broker.trail import Trail, new_event_id
@@ -69,14 +69,23 @@ class Released(Generic[T]):
     decisions: tuple[Mapping[str, Any], ...] = ()  # the asker's copies of the decision receipts
 
 
-def record_end(store: Store, trail: Trail, caller: Caller, type_: str, what: Mapping[str, Json]) -> None:
-    """Record what became of an answer that was authorised; nobody waits for it.
+def record_end(
+    store: Store,
+    trail: Trail,
+    caller: Caller,
+    type_: str,
+    what: Mapping[str, Json],
+    *,
+    beside: Callable[[Transaction], None],
+) -> None:
+    """Record what became of an answer that was authorised, and do `beside` with it; nobody waits for it.
 
     Never raises for the log's sake: an authorised answer without an end counts as *possibly* disclosed, as it should.
     """
     try:
         with store.transaction() as tx:
             trail.record(tx, Event(id=new_event_id(), type=type_, who=caller.who(), what=what, why={}, detail={}))
+            beside(tx)
     except BrokerError as wrong:
         log.error("the end of an answer is not recorded", fault=type(wrong).__name__)
     trail.wake()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import rfc8785
 from agreements import Basis, DecisionReceipt, Link, Mode, Request, Snapshot, Threshold
 from agreements.agreement import london_day
 from audit.events import Event, Json
-from broker import activation, agencies, family_view, lineage
+from broker import activation, agencies, family_view, ledger, lineage
 from broker.callers import Caller
 from broker.deciding import (
     Case,
@@ -39,6 +40,7 @@ from broker.deciding import (
 from broker.errors import BrokerError, NotFound, WrongState
 from broker.family_view import FamilyView, Feed, Header, Seen
 from broker.keys import Keys
+from broker.ledger import Broken
 from broker.linked import RELATION_OF, InService, LinkedArea, Relative, Stated
 from broker.store import Reading, Store, Transaction
 from broker.store.runs import LinkRunRow
@@ -91,12 +93,18 @@ def disclose(
 
 def completed(store: Store, trail: Trail, caller: Caller, *, view: str, event_id: str) -> None:
     """Record that the answer has left: called after its last byte."""
-    record_end(store, trail, caller, "disclosure.completed", {"view": view, "authorised_by": event_id})
+    record_end(
+        store, trail, caller, "disclosure.completed", {"view": view, "authorised_by": event_id},
+        beside=partial(ledger.ended, event_id=event_id, how="completed"),
+    )  # fmt: skip
 
 
-def aborted(store: Store, trail: Trail, caller: Caller, *, view: str, event_id: str) -> None:
-    """Record that nobody was there any more to take the answer: nothing of it has left."""
-    record_end(store, trail, caller, "disclosure.aborted", {"view": view, "authorised_by": event_id})
+def aborted(store: Store, trail: Trail, caller: Caller, how: Broken = "not_sent", *, view: str, event_id: str) -> None:
+    """Record that the answer was not taken: nothing of it has left, or it broke off and a part may have arrived."""
+    record_end(
+        store, trail, caller, "disclosure.aborted", {"view": view, "authorised_by": event_id, "outcome": how},
+        beside=partial(ledger.ended, event_id=event_id, how=how),
+    )  # fmt: skip
 
 
 def own_candidate(
@@ -241,6 +249,7 @@ def _decide_and_record(
         )
     )  # fmt: skip
     tx.flush()
+    ledger.notify(tx, keys, decided.shown, decided.feeds, event_id=entry.event_id, kind="view", at=at)
     tx.add(*(ViewPersonRow(view=view_id, person_id=one) for one in {record.person_id for record in decided.shown}))
     return view, entry, receipts
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 import rfc8785
 
 from audit.events import Event
+from broker import ledger
 from broker.store import Reading, Transaction
 from broker.store.runs import PersonEventRow, add_person_events, person_events_of
 from broker.store.searches import Shown, shown_of
@@ -105,6 +106,7 @@ def keep(
 ) -> EntryRef | None:
     """Keep what a run did to persons, in the transaction that puts it in service.
 
+    Every answer that showed somebody who is split is to be recalled: `ledger.recall_due`, when this has committed.
     If persons were split that somebody had been shown, an event says how many, and in its sealed blob `saw` who saw
     whom: [person id before, ids after, [organisation, person, event id, kind, when]].
     """
@@ -118,6 +120,7 @@ def keep(
     saw = shown_of(tx, split)
     if not split:
         return None
+    ledger.to_recall(tx, saw, run=run, at=at)
     listed: dict[str, list[Shown]] = defaultdict(list)
     for one in saw:
         listed[one.person_id].append(one)

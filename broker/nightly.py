@@ -23,7 +23,7 @@ from typing import Any, Final
 import pyarrow as pa
 import structlog
 
-from broker import models, overrides, reviews
+from broker import ledger, models, overrides, reviews
 from broker.errors import WrongState
 from broker.gates import WARN_CHILDREN, RunRefused, check, check_input, counts_of, rates_of
 from broker.gathering import Gathered, Inputs, gather, inputs_of
@@ -113,6 +113,9 @@ def run(
             one = _Run(site, reception, inputs, before, night, at, new_id, exception, relink, accepted, due)
             done |= one.publish()
             reviews.take_in_published(site.store, site.keys, site.vault, at=at)
+        who = {"organisation": site.settings.partnership, "method": "nightly"}
+        if recalled := ledger.recall_due(site.store, site.trail, who=who, at=at):  # of a run before too, if that died
+            done["recalled"] = recalled
         _tidy(site, reception)
         site.trail.advance_pending()
         return done

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import rfc8785
 from agreements import VOCABULARY, Basis, Link, Request, RequestRefused, Snapshot, Threshold
 from agreements.agreement import LONDON
 from audit.events import Event
-from broker import activation, agencies
+from broker import activation, agencies, ledger
 from broker.callers import Caller
 from broker.deciding import (
     Case,
@@ -36,6 +37,7 @@ from broker.deciding import (
 from broker.errors import BrokerError, Malformed
 from broker.family_view import BANNER, Feed, Refusal, Seen
 from broker.keys import Keys
+from broker.ledger import Broken
 from broker.linked import InService, LinkedArea
 from broker.store import Reading, Store, Transaction
 from broker.store.agencies import AgencyRow
@@ -151,7 +153,7 @@ def _answered(
             if not found.listed:
                 told = replace(request, threshold=case.level)
                 reasons = refusals(snapshot, told, feeds, at=at, barred=barred)
-        entry = _record(tx, trail, keys, caller, asked, area, looked, found, refusal, at=at)
+        entry = _record(tx, trail, keys, caller, asked, area, looked, found, refusal, feeds, at=at)
     answer = SearchAnswer(
         search=found.search,
         at=at,
@@ -165,7 +167,20 @@ def _answered(
 
 def completed(store: Store, trail: Trail, caller: Caller, *, search: str, event_id: str) -> None:
     """Record that the answer has left: called after its last byte."""
-    record_end(store, trail, caller, "search.completed", {"search": search, "authorised_by": event_id})
+    record_end(
+        store, trail, caller, "search.completed", {"search": search, "authorised_by": event_id},
+        beside=partial(ledger.ended, event_id=event_id, how="completed"),
+    )  # fmt: skip
+
+
+def aborted(
+    store: Store, trail: Trail, caller: Caller, how: Broken = "not_sent", *, search: str, event_id: str
+) -> None:
+    """Record that the answer was not taken: nothing of it has left, or it broke off and a part may have arrived."""
+    record_end(
+        store, trail, caller, "disclosure.aborted", {"search": search, "authorised_by": event_id, "outcome": how},
+        beside=partial(ledger.ended, event_id=event_id, how=how),
+    )  # fmt: skip
 
 
 # --- Before any child is looked up -----------------------------------------------------------------------------------
@@ -432,6 +447,7 @@ def _record(
     looked: _Looked,
     found: _Found,
     refusal: Refusal | None,
+    feeds: Sequence[Feed],
     *,
     at: datetime,
 ) -> EntryRef:
@@ -495,6 +511,8 @@ def _record(
         tx.add(FlagRow(id=new_event_id(), event_id=entry.event_id, rule="prohibited_purpose", raised_at=at))
     tx.flush()
     tx.add(*(one.row for one in found.listed))
+    known = [record for one in found.listed for record in one.records]
+    ledger.notify(tx, keys, known, feeds, event_id=entry.event_id, kind="search", at=at)
     return entry
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Final
 
 import anyio
 from anyio.to_thread import run_sync
@@ -15,8 +16,10 @@ from starlette.types import Receive, Scope, Send
 
 from broker.deciding import Released
 from broker.dependencies import SettingsDep
+from broker.ledger import Broken
 
 End = Callable[[], None]
+PART: Final = 16_384  # bytes of an answer between two looks whether the caller is still there
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ PaceDep = Annotated[Pace, Depends(_pace)]
 
 
 class Leaving(JSONResponse):
-    """A recorded answer.  Afterwards `completed` is called, or `aborted` if nobody was there to take it."""
+    """A recorded answer.  Afterwards `completed` is called, or `aborted` if it was not taken: with "not_sent" where
+    nothing of the answer has left, with "broken_off" where a part may have arrived."""
 
     @classmethod
     def of(
@@ -50,7 +54,7 @@ class Leaving(JSONResponse):
         pace: Pace,
         *,
         completed: End | None = None,
-        aborted: End | None = None,
+        aborted: Callable[[Broken], None] | None = None,
     ) -> Leaving:
         """The answer with its receipt."""
         receipt = {**released.receipt.to_json(), "decisions": list(released.decisions)}
@@ -60,19 +64,33 @@ class Leaving(JSONResponse):
 
     pace: Pace
     completed: End | None
-    aborted: End | None
+    aborted: Callable[[Broken], None] | None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Wait, look whether the caller is still there, send, and record the end."""
+        """Wait, send as long as the caller is there, and record the end."""
         await anyio.sleep(self.pace.left())
+        broken = await self._sent(receive, send)
+        if broken is None:
+            await _call(self.completed)
+        elif self.aborted is not None:
+            await _call(partial(self.aborted, broken))
+
+    async def _sent(self, receive: Receive, send: Send) -> Broken | None:
+        """Send, part by part: a server takes what is meant for a caller who has hung up and says nothing."""
         if await _gone(receive):
-            await _call(self.aborted)
-            return
+            return "not_sent"
+        broken: Broken = "not_sent"
         try:
-            await super().__call__(scope, receive, send)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for start in range(0, len(self.body), PART):
+                if await _gone(receive):
+                    return broken
+                broken = "broken_off"
+                part = bytes(self.body[start : start + PART])
+                await send({"type": "http.response.body", "body": part, "more_body": start + PART < len(self.body)})
         except OSError:  # the connection broke: how much has arrived nobody knows
-            return
-        await _call(self.completed)
+            return broken
+        return None
 
 
 async def _gone(receive: Receive) -> bool:

@@ -147,10 +147,14 @@ def ask(
     """Who may be meant: candidates in bands, each organisation's freshness, or a refusal; with its receipt."""
     asked = body.parsed()
     released = searches.search(store, trail, keys, service, caller, asked, at=now)
-    end = partial(
-        searches.completed, store, trail, caller, search=released.answer.search, event_id=released.receipt.event_id
+    ids = {"search": released.answer.search, "event_id": released.receipt.event_id}
+    return Leaving.of(
+        _SEARCH_ANSWER.dump_python(released.answer, mode="json"),
+        released,
+        pace,
+        completed=partial(searches.completed, store, trail, caller, **ids),
+        aborted=lambda how: searches.aborted(store, trail, caller, how, **ids),
     )
-    return Leaving.of(_SEARCH_ANSWER.dump_python(released.answer, mode="json"), released, pace, completed=end)
 
 
 @router.post("/disclosures", status_code=201, responses={201: {"model": FamilyView}})
@@ -174,7 +178,7 @@ def disclose(
         released,
         pace,
         completed=partial(disclosures.completed, store, trail, caller, **ids),
-        aborted=partial(disclosures.aborted, store, trail, caller, **ids),
+        aborted=lambda how: disclosures.aborted(store, trail, caller, how, **ids),
     )
 
 

@@ -140,6 +140,8 @@ def _with_ends(source: Source, events: Iterable[OpenedEvent]) -> Iterator[tuple[
             answer = open_.get(_text(one.body("what"), "authorised_by"))
             if answer is not None:
                 answer.end = "aborted" if one.event.type == "disclosure.aborted" else "disclosed"
+                if _text(one.body("what"), "outcome") == "broken_off":  # a part may have arrived
+                    answer.end = "possibly_disclosed"
         elif one.event.at < source.period.until and _discloses(source, one):
             waiting = _Waiting(one)
             # what is not an answer over the wire has no end of its own: to record it is to have shared it

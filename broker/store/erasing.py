@@ -28,6 +28,7 @@ from broker.store.event_keys import (
 )
 from broker.store.items import ItemRow
 from broker.store.log import BlobRow, EventRow, SubjectRow
+from broker.store.notices import NoticeRecordRow
 from broker.store.searches import SearchCandidateRow, SearchRow, ThresholdRow, ViewPersonRow
 from broker.store.transaction import Reading, Transaction
 
@@ -133,7 +134,7 @@ def empty_elsewhere(tx: Transaction, ids: Collection[str], indexes: Collection[s
     `ids`: person ids, and records as agency/flow/record_ref.  `indexes`: their HMACs.
     """
     persons = [one for one in ids if "/" not in one]
-    counts = dict.fromkeys(("items", "candidates", "views", "thresholds", "considerations", "households"), 0)
+    counts = dict.fromkeys(("items", "candidates", "views", "thresholds", "considerations", "households", "notices"), 0)
     for agency, flow, record in (one.split("/", 2) for one in ids if "/" in one):
         there = and_(col(ItemRow.agency) == agency, col(ItemRow.flow) == flow, col(ItemRow.record_ref) == record)
         counts["items"] += _delete(tx, delete(ItemRow).where(there))
@@ -148,6 +149,8 @@ def empty_elsewhere(tx: Transaction, ids: Collection[str], indexes: Collection[s
     for some in parts(indexes):
         there = col(ConsiderationRow.record_index).in_(some)
         counts["considerations"] += _delete(tx, delete(ConsiderationRow).where(there))
+        noticed = col(NoticeRecordRow.record_index).in_(some)
+        counts["notices"] += _delete(tx, delete(NoticeRecordRow).where(noticed))
     return {kind: count for kind, count in counts.items() if count}
 
 

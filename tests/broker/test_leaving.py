@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -21,13 +21,14 @@ RELEASED = Released(None, cast("Any", SimpleNamespace(to_json=lambda: {"event_id
 class Caller:
     """Whoever is at the other end: what arrives there, and when they hang up."""
 
-    def __init__(self, *, gone: bool = False, breaks_at: int | None = None) -> None:
+    def __init__(self, *, gone: bool = False, goes_at: int | None = None, breaks_at: int | None = None) -> None:
         self.gone = gone
+        self.goes_at = goes_at
         self.breaks_at = breaks_at
         self.took: list[Message] = []
 
     async def receive(self) -> Message:
-        if not self.gone:
+        if not self.gone and self.goes_at != len(self.took):
             await asyncio.Event().wait()  # says nothing more
         return {"type": "http.disconnect"}
 
@@ -37,16 +38,14 @@ class Caller:
         self.took.append(message)
 
 
-def sent(caller: Caller, pace: Pace | None = None) -> list[str]:
+def sent(caller: Caller, pace: Pace | None = None, *, shown: Any = 1) -> list[str]:
     """The ends that were recorded of one answer."""
     ends: list[str] = []
 
-    def end(name: str) -> Callable[[], None]:
-        return lambda: ends.append(name)
-
     answer = Leaving.of(
-        {"shown": 1}, RELEASED, pace or Pace(time.monotonic(), 0), completed=end("completed"), aborted=end("aborted")
-    )
+        {"shown": shown}, RELEASED, pace or Pace(time.monotonic(), 0), completed=lambda: ends.append("completed"),
+        aborted=ends.append,
+    )  # fmt: skip
     asyncio.run(answer({"type": "http"}, caller.receive, caller.send))
     return ends
 
@@ -63,13 +62,27 @@ def test_an_answer_that_left_is_recorded_as_complete() -> None:
 
 def test_to_a_caller_who_has_hung_up_nothing_is_sent_and_that_is_recorded() -> None:
     caller = Caller(gone=True)
-    assert sent(caller) == ["aborted"]
+    assert sent(caller) == ["not_sent"]
     assert caller.took == []
 
 
-@pytest.mark.parametrize("at", [0, 1])
-def test_of_an_answer_that_broke_off_nothing_is_claimed(at: int) -> None:
-    assert sent(Caller(breaks_at=at)) == []
+@pytest.mark.parametrize(("at", "how"), [(0, "not_sent"), (1, "broken_off")])
+def test_an_answer_whose_connection_broke_is_recorded_as_broken_off(at: int, how: str) -> None:
+    assert sent(Caller(breaks_at=at)) == [how]
+
+
+@pytest.mark.parametrize(("at", "how"), [(1, "not_sent"), (2, "broken_off"), (3, "broken_off")])
+def test_who_hangs_up_while_it_leaves_gets_no_more_of_it(at: int, how: str) -> None:
+    caller = Caller(goes_at=at)
+    assert sent(caller, shown="x" * 60_000) == [how]
+    assert len(caller.took) == at
+
+
+def test_a_long_answer_leaves_whole() -> None:
+    caller = Caller()
+    assert sent(caller, shown="x" * 60_000) == ["completed"]
+    assert body(caller.took)["shown"] == "x" * 60_000
+    assert [message.get("more_body", False) for message in caller.took[1:]] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("work", [0.0, 0.02, 0.06])
