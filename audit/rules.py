@@ -95,7 +95,8 @@ class CaseFacts:
 class Past:
     """What is known of the time before the window, of those who act in it.
 
-    `hours`: distinct persons shown by one type of event, of each hour of the baseline in which there were any.
+    `hours`: distinct persons shown by one type of event, of each hour of the baseline in which there were any; whoever
+    was shown for two purposes counts twice.
     `purposes`: looks by purpose, over the baseline.  `seen`: which persons each was shown before, of those who are
     shown in the window.  `reviews`: whose acts a reviewer has looked at, oldest first.  `cases` and `teams`: None where
     nobody tells of them.
@@ -222,13 +223,16 @@ def _out_of_hours(window: _Window, terms: Terms) -> Found:
 
 
 def _burst(window: _Window, terms: Terms) -> Found:
-    """On the act by which a clock hour passes what is usual, once an hour, person and type of event."""
+    """On the act by which a clock hour passes what is usual, once an hour, person and type of event.
+
+    Whoever was looked at for two purposes counts twice, as in the baseline.
+    """
     for actor, acts in window.by_actor(LOOKS).items():
-        shown: dict[tuple[str, int], set[str]] = defaultdict(set)
+        shown: dict[tuple[str, int], set[tuple[str, str]]] = defaultdict(set)
         passed: set[tuple[str, int]] = set()
         for act in acts:
             place = (act.type, act.t_ms // HOUR_MS)
-            shown[place] |= act.subjects
+            shown[place] |= {(act.purpose, one) for one in act.subjects}
             count = len(shown[place])
             hours = window.past.hours.get((actor, act.type), ())
             if place in passed or not (count > terms("an_hour") or _unusual(count, hours, terms)):
@@ -306,7 +310,7 @@ def _fishing(window: _Window, terms: Terms) -> Found:
 
 
 def _alike(left: frozenset[str], right: frozenset[str], percent: int) -> bool:
-    return 100 * len(left & right) >= percent * len(left | right)
+    return 100 * len(left & right) >= percent * min(len(left), len(right))
 
 
 def _widened(window: _Window, terms: Terms) -> Found:
@@ -434,7 +438,7 @@ _RULES: Final[tuple[tuple[Rule, Callable[[_Window, Terms], Found]], ...]] = (
     (
         Rule(
             id="fishing", words="Several searches in a row that are nearly but not quite the same.",
-            thresholds={"searches": 4, "minutes": 60, "percent": 60},
+            thresholds={"searches": 4, "minutes": 60, "percent": 30},
         ),
         _fishing,
     ),

@@ -189,7 +189,7 @@ class Usual(NamedTuple):
     actor_ref: str
     type: str
     purpose: str
-    count: int
+    events: int
     subjects: int
 
 
@@ -227,7 +227,7 @@ def usual(
 ) -> Iterator[Usual]:
     """The hours `first` <= hour < `last` of some persons in some types."""
     wanted = sorted(actors)
-    columns = [getattr(RollupRow, name) for name in Usual._fields]
+    columns = [getattr(RollupRow, "count" if name == "events" else name) for name in Usual._fields]
     for start in range(0, len(wanted), AT_ONCE):
         query = _select(*columns).where(
             col(RollupRow.actor_ref).in_(wanted[start : start + AT_ONCE]), col(RollupRow.hour) >= first,
