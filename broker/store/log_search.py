@@ -1,4 +1,4 @@
-"""Questions of the log's own columns: which events fit, newest first by page, or all of them oldest first.
+"""Questions of the log's own columns: which events fit, newest first by page, or oldest first.
 
 Only what stands beside the sealed bodies is read here; an event is opened by the trail alone.
 """
@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Select, and_, exists, or_
 from sqlmodel import col, select
 
+from broker.store.event_keys import AT_ONCE
 from broker.store.log import EntryRow, EventRow, FlagRow, ReviewRow, SubjectRow
 from broker.store.transaction import Reading
 
@@ -73,6 +74,8 @@ _ORDER: Final = (col(EventRow.t_ms), col(EventRow.log_id), col(EventRow.seq))
 
 def newest(reading: Reading, wanted: Wanted, *, limit: int) -> list[Head]:
     """The newest events that fit, newest first.  Of several types each is asked by itself, as an index serves one."""
+    if wanted.subject_hmac is not None:
+        return _about_subject(reading, wanted)[: -limit - 1 : -1]
     found: list[Head] = []
     for one in by_type(wanted):
         query = _asked(one).order_by(*(column.desc() for column in _ORDER)).limit(limit)
@@ -82,6 +85,8 @@ def newest(reading: Reading, wanted: Wanted, *, limit: int) -> list[Head]:
 
 def oldest(reading: Reading, wanted: Wanted, *, limit: int) -> list[Head]:
     """The oldest events that fit, oldest first."""
+    if wanted.subject_hmac is not None:
+        return _about_subject(reading, wanted)[:limit]
     query = _asked(wanted).order_by(*(column.asc() for column in _ORDER)).limit(limit)
     return [Head(*row) for row in reading.session.connection().execute(query)]
 
@@ -130,22 +135,64 @@ def is_known(reading: Reading, *, actor: str = "", case_hmac: str = "", subject_
     return reading.session.connection().execute(query.limit(1)).first() is not None
 
 
+def _about_subject(reading: Reading, wanted: Wanted) -> list[Head]:
+    """All events about a subject that fit, oldest first: by the index of subjects alone, and the rest picked out here.
+
+    However few fit, the database would else be free to look through the whole log for them.
+    """
+    about = select(SubjectRow.log_id, SubjectRow.seq).where(col(SubjectRow.idx_hmac) == wanted.subject_hmac)
+    by_log: dict[str, list[int]] = {}
+    for log_id, seq in reading.session.connection().execute(about):
+        by_log.setdefault(log_id, []).append(seq)
+    heads: list[Head] = []
+    for log_id, places in by_log.items():
+        for start in range(0, len(places), AT_ONCE):
+            query: Select[Any] = select(*_HEAD).where(
+                col(EventRow.log_id) == log_id, col(EventRow.seq).in_(places[start : start + AT_ONCE])
+            )
+            heads += [Head(*row) for row in reading.session.connection().execute(query)]
+    fit = [head for head in heads if _fits(head, wanted)]
+    if wanted.flagged is not None:
+        flagged = flags_of(reading, [head.event_id for head in fit])
+        fit = [head for head in fit if (head.event_id in flagged) is wanted.flagged]
+    return sorted(fit, key=lambda head: head.place)
+
+
+def _fits(head: Head, wanted: Wanted) -> bool:
+    equal = (
+        (wanted.op, head.op), (wanted.org, head.org), (wanted.actor, head.actor_ref), (wanted.purpose, head.purpose),
+        (wanted.case_hmac, head.case_hmac), (wanted.outcome, head.outcome), (wanted.break_glass, head.break_glass),
+    )  # fmt: skip
+    return (
+        all(asked is None or asked == value for asked, value in equal)
+        and (wanted.types is None or head.type in wanted.types)
+        and (wanted.since_ms is None or head.t_ms >= wanted.since_ms)
+        and (wanted.until_ms is None or head.t_ms < wanted.until_ms)
+        and (wanted.before is None or head.place < wanted.before)
+        and (wanted.after is None or head.place > wanted.after)
+    )
+
+
 def _asked(wanted: Wanted) -> Select[Any]:
+    """The question as SQL.  One filter leads, the one that few events pass as a rule; an index serves it alone.
+
+    The others are written so that none can: SQLite, which knows nothing of how often a value is there, would else walk
+    through all events of a common purpose for the five of a case.
+    """
     query: Select[Any] = select(*_HEAD)
-    if wanted.subject_hmac is not None:
-        query = query.join(
-            SubjectRow,
-            and_(col(SubjectRow.log_id) == col(EventRow.log_id), col(SubjectRow.seq) == col(EventRow.seq)),
-        ).where(col(SubjectRow.idx_hmac) == wanted.subject_hmac)
-    equal = {
-        EventRow.op: wanted.op, EventRow.org: wanted.org, EventRow.actor_ref: wanted.actor,
-        EventRow.purpose: wanted.purpose, EventRow.case_hmac: wanted.case_hmac, EventRow.outcome: wanted.outcome,
-        EventRow.break_glass: wanted.break_glass,
-    }  # fmt: skip
-    query = query.where(*(col(column) == value for column, value in equal.items() if value is not None))
-    if wanted.types is not None:
-        kinds = col(EventRow.type)
-        query = query.where(kinds == wanted.types[0] if len(wanted.types) == 1 else kinds.in_(wanted.types))
+    equal = [
+        (EventRow.case_hmac, wanted.case_hmac), (EventRow.actor_ref, wanted.actor),
+        (EventRow.type, wanted.types[0] if wanted.types is not None and len(wanted.types) == 1 else None),
+        (EventRow.outcome, wanted.outcome), (EventRow.org, wanted.org), (EventRow.purpose, wanted.purpose),
+        (EventRow.op, wanted.op),
+    ]  # fmt: skip
+    led = wanted.flagged is True or wanted.break_glass is True
+    for column, value in equal:
+        if value is not None:
+            query = query.where((col(column).concat("") if led else col(column)) == value)
+            led = True
+    if wanted.break_glass is not None:
+        query = query.where(col(EventRow.break_glass) == wanted.break_glass)
     if wanted.since_ms is not None:
         query = query.where(col(EventRow.t_ms) >= wanted.since_ms)
     if wanted.until_ms is not None:

@@ -37,7 +37,7 @@ QUESTIONS: Final = {
     "under break-glass: none": Wanted(break_glass=True),
     "that somebody flagged: none": Wanted(flagged=True),
     "of an outcome that never was: none": Wanted(outcome="NO_CASE_REF", purpose="S47"),
-    "of one case": Wanted(case_hmac="case-77"),
+    "of one case and a common purpose": Wanted(case_hmac="case-77", purpose="S47"),
 }
 
 Row = dict[str, object]
@@ -60,7 +60,9 @@ def rows(store: Store, keys: Keys, *, child: str, events: int) -> Iterator[Row]:
             assert all(one.clauses for one in page.found)
         trail.stop()
     yield _row(
-        f"who saw a child, when, why, under which clause: recorded, signed, 50 opened, at {events:,}", max(taken), LIMIT
+        f"who saw a child, when, why, under which clause: recorded, signed, 50 opened, at {events:,} (p50)",
+        statistics.median(taken),
+        LIMIT,
     )
     for words, wanted in QUESTIONS.items():
         taken = []

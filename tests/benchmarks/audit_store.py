@@ -23,6 +23,7 @@ from broker.store import Reading, Store, migrate
 from broker.store.erasing import bodies_before, empty_subject
 from broker.store.event_keys import EventKeys, new_event_key, open_body, seal_body
 from broker.store.log import EventRow
+from tests.benchmarks import audit_search
 from tests.benchmarks.sizes import sized
 
 TOPIC = "audit"
@@ -63,6 +64,8 @@ def rows() -> Iterator[Row]:
             nothing = _median(lambda r=reading: len(bodies_before(r, cuts)))
         assert retention.kept_years(LogRetention(), "disclosure.authorised") == 7
         yield _row(f"what is due to expire, where nothing is, at {EVENTS:,} (p50)", nothing, None, None, 50.0)
+        _child(store, keys, "child-searched", 120)
+        yield from audit_search.rows(store, keys, child="child-searched", events=EVENTS)
         start = time.process_time()
         with store.transaction() as tx:
             gone = empty_subject(tx, keys, frozenset({keys.subject_index(whom[200])}), under="e" * 32, at=AT)
