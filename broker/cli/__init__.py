@@ -19,6 +19,7 @@ from broker.cli import (
     export,
     keys,
     linkage,
+    log,
     nights,
     reports,
     restrictions,
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # help names TOML tables in brackets
 )
-for command in (serving.init, serving.migrate, serving.serve, nights.nightly, nights.relink):
+for command in (serving.init, serving.migrate, serving.serve, serving.signer, nights.nightly, nights.relink):
     app.command()(command)
 agreements.app.command("export")(export.export_documents)
 agreements.app.command("receipts")(export.write_receipts)
@@ -47,7 +48,7 @@ agreements.app.command("what-if")(analysis.what_if)
 agreements.app.command("lint")(analysis.lint_estate)
 for name, noun in {
     "agencies": agencies, "agreements": agreements, "restrictions": restrictions, "batches": batches,
-    "linkage": linkage, "keys": keys,
+    "linkage": linkage, "keys": keys, "log": log,
     "statistics": statistics, "witnesses": witnesses, "reports": reports,
     "subjects": subjects,
 }.items():  # fmt: skip
