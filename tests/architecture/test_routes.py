@@ -34,6 +34,13 @@ WRITES: Final[Mapping[str, tuple[str, ...]]] = {
     "GET /audit/events": ("audit.searched",),
     "POST /audit/searches": ("audit.searched",),
     "POST /audit/exports": ("audit.exported",),
+    "GET /audit/flags": ("audit.searched",),
+    "GET /audit/reviews": ("audit.searched",),
+    "GET /audit/activity": ("audit.searched",),
+    "POST /audit/flags": ("audit.flagged",),
+    "GET /audit/reviews/{event_id}": ("audit.searched",),
+    "POST /audit/rules/{rule}/thresholds": ("config.changed",),
+    "POST /audit/packs": ("audit.report_issued",),
     "GET /fhir/AuditEvent": ("audit.searched",),
 }
 """What one call of each route that discloses, decides or opens something writes; each is made below."""
@@ -50,6 +57,13 @@ OTHERS: Final[Mapping[str, str]] = {
     "GET /audit/policy": "public keys", "GET /audit/witnesses": "public: sizes and times",
     "GET /audit/consistency": "public: hashes",
     "GET /audit/events/{event_id}/proof": "of an event the caller was part in: hashes",
+    "GET /audit/rules": "rules and thresholds: codes alone",
+    "POST /audit/reviews/{event_id}/take": "a place in the queue; auth.denied for whoever acted in the event",
+    "POST /audit/reviews/{event_id}/decision": "audit.reviewed, breakglass.reviewed: held in tests/broker/test_reviewing.py",
+    "POST /audit/reviews/{event_id}/signoff": "audit.signed_off: held there too",
+    "GET /audit/samples": "how many were drawn, and by which checkpoint",
+    "POST /audit/samples": "audit.flagged: held in tests/broker/test_sampling.py",
+    "GET /audit/samples/{sample}": "audit.searched: held there too",
     "GET /audit/searches/{search}": "a page of a search that was recorded", "GET /audit/reports": "a closed list",
     f"POST {BATCHES}": "opens an upload", f"PUT {BATCHES}/{{batch}}/{{table}}/chunks/{{number}}": "part of an upload",
     f"GET {BATCHES}/{{batch}}": "counts of one's own upload",
@@ -70,6 +84,10 @@ OTHERS: Final[Mapping[str, str]] = {
     "GET /v1/considerations": "consider_sharing.listed: held in tests/broker/test_considering.py",
     "GET /v1/considerations/codes": "a closed list",
     "POST /v1/considerations/{consideration}/decision": "consider_sharing.shared, .declined: held there too",
+    "GET /v1/ledger": "ledger.listed: held in tests/broker/test_ledger.py",
+    "POST /v1/ledger/accesses": "ledger.listed: held there too",
+    "GET /v1/ledger/recalls": "ledger.listed: held there too",
+    "POST /v1/ledger/read": "ledger.collected: held there too",
     "POST /v1/wrong-person": "link.wrong_person_reported: held there too",
     "GET /v1/statistics/tables": "the declared tables", "GET /v1/statistics/releases": "what was released, no figures",
     "POST /v1/statistics/releases": "statistics.prepared, .refused, .disclosed: held in tests/broker/test_statistics.py",
@@ -160,6 +178,7 @@ def test_information_governance_writes_its_events_and_no_other(site: TestClient)
     csrf = site.get("/log").text.split('name="csrf" value="', 1)[1].split('"', 1)[0]
     with broker.store.reading() as reading:
         event = reading.all(EventRow, order=["seq"])[-1].event_id
+        opened = reading.all(EventRow, order=["seq"])[0].event_id  # the log's own, in which no officer acted
     for name, path in (
         ("POST /log", "/log"), ("POST /log/{event}/detail", f"/log/{event}/detail"),
         ("GET /log/{event}", f"/log/{event}"), ("GET /log/{event}/opening", f"/log/{event}/opening"),
@@ -167,6 +186,9 @@ def test_information_governance_writes_its_events_and_no_other(site: TestClient)
         ("GET /audit/events/{event_id}", f"/audit/events/{event}"),
         ("GET /audit/events", "/audit/events?purpose=integrity"),
         ("GET /fhir/AuditEvent", "/fhir/AuditEvent?purpose=integrity"),
+        ("GET /audit/flags", "/audit/flags?purpose=lawfulness&first=2026-11-01&last=2026-11-30"),
+        ("GET /audit/reviews", "/audit/reviews?purpose=lawfulness"),
+        ("GET /audit/activity", "/audit/activity?purpose=lawfulness&first=2026-11-01&last=2026-11-30"),
     ):  # fmt: skip
         before = broker.trail.advance_pending()
         form = {"csrf": csrf, "reason": "lawfulness"}
@@ -177,11 +199,22 @@ def test_information_governance_writes_its_events_and_no_other(site: TestClient)
     for name, path, body in (
         ("POST /audit/searches", "/audit/searches", {"purpose": "lawfulness"}),
         ("POST /audit/exports", "/audit/exports", {"purpose": "lawfulness", "report": "R1", **days}),
+        ("POST /audit/flags", "/audit/flags", {"event": opened, "why": "pattern"}),
+        (
+            "POST /audit/rules/{rule}/thresholds",
+            "/audit/rules/burst/thresholds",
+            {"name": "an_hour", "value": 40, "why": "trial"},
+        ),
+        ("POST /audit/packs", "/audit/packs", {"month": "2026-11-01", "purpose": "lawfulness"}),
     ):
         before = broker.trail.advance_pending()
         answer = site.post(path, json=body, headers={"X-CSRF-Token": csrf})
         assert answer.status_code == 201, answer.text
         assert written(broker, before) == WRITES[name], name
+    site.get("/audit/reviews?purpose=lawfulness")  # takes what was flagged into the queue
+    before = broker.trail.advance_pending()
+    assert site.get(f"/audit/reviews/{opened}?purpose=lawfulness").status_code == 200
+    assert written(broker, before) == WRITES["GET /audit/reviews/{event_id}"]
 
 
 def test_while_the_log_can_not_record_not_a_byte_of_an_answer_leaves(area: Area, tmp_path: Path) -> None:
