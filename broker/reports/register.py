@@ -17,7 +17,7 @@ from broker.reports.reading import Source, holders, in_parts, persons
 from broker.reports.table import OpenedEvent, Row
 from broker.store.agencies import AgencyRow
 from broker.store.log import ReviewRow
-from broker.store.log_search import leaf_hashes, reviews_of
+from broker.store.log_search import leaf_hashes, reviews_of, told_at
 
 DISCLOSURES: Final = (
     "search.authorised", "disclosure.authorised", "consider_sharing.shared", "answer.released",
@@ -31,9 +31,6 @@ REFUSALS: Final = (
     "consider_sharing.declined", "answer.declined", "auth.denied",
 )  # fmt: skip
 BREAK_GLASS: Final = ("breakglass.opened", "breakglass.used")
-
-NOT_TOLD: Final = None
-"""`notified_at`, while no holder has been told of a disclosure."""
 
 R1: Final = (
     "event_id", "utc", "actor", "org", "role", "case_ref", "subject_token", "purpose", "threshold", "dsa_id@ver",
@@ -54,9 +51,9 @@ def disclosures(source: Source) -> Iterator[Row]:
     """R1: a row for each disclosure, organisation whose information it was, mode and clause."""
     events = source.events(source.wanted((*DISCLOSURES, *ENDS), until_ms=_late(source)))
     for some in in_parts(_with_ends(source, events)):
-        beside = source.all_beside(one for one, _ in some)
+        beside, told = source.all_beside(one for one, _ in some), _told(source, (one for one, _ in some))
         for one, end in some:
-            yield from _rows(source, one, end, beside.get(one.event.event_id, {}))
+            yield from _rows(source, one, end, beside.get(one.event.event_id, {}), told)
 
 
 def disclosed(source: Source) -> Iterator[OpenedEvent]:
@@ -84,13 +81,13 @@ def refused(source: Source) -> Iterator[OpenedEvent]:
 def break_glass(source: Source) -> Iterator[Row]:
     """R3: each use of break-glass, who reviewed it, how, and how many hours after."""
     for some in in_parts(broken_glass(source)):
-        beside = source.all_beside(some)
+        beside, told = source.all_beside(some), _told(source, some)
         with source.store.reading() as reading:
             reviews = reviews_of(reading, [one.event.event_id for one in some])
         for one in some:
             event = one.event
             shown = event.type in DISCLOSURES
-            rows = list(_rows(source, one, "", beside.get(event.event_id, {}))) if shown else []
+            rows = list(_rows(source, one, "", beside.get(event.event_id, {}), told)) if shown else []
             for row in rows or [_bare(source, one, event.outcome or event.type)]:
                 yield (*row, *_reviewed(event.at, reviews.get(event.event_id)))
 
@@ -179,7 +176,16 @@ class _Cited:
     categories: tuple[str, ...]
 
 
-def _rows(source: Source, one: OpenedEvent, end: str, beside: Mapping[str, bytes]) -> Iterator[Row]:
+Told = Mapping[tuple[str, str], datetime]
+"""When each holder collected the notice of a disclosure, by event and holder."""
+
+
+def _told(source: Source, events: Iterable[OpenedEvent]) -> Told:
+    with source.store.reading() as reading:
+        return told_at(reading, [one.event.event_id for one in events])
+
+
+def _rows(source: Source, one: OpenedEvent, end: str, beside: Mapping[str, bytes], told: Told) -> Iterator[Row]:
     event, what, why = one.event, one.body("what"), one.body("why")
     subjects = source.subjects(one)
     whom = persons(subjects) or subjects
@@ -194,7 +200,7 @@ def _rows(source: Source, one: OpenedEvent, end: str, beside: Mapping[str, bytes
             event.event_id, event.at, event.person, event.organisation, event.role, event.case, whom, event.purpose,
             _text(why, "threshold"), tuple(sorted({clause.partition("#")[0] for clause in cited.clause.split("; ")})),
             basis or _basis(why), cited.categories, cited.mode, cited.source, recipients, decision, cited.clause, link,
-            NOT_TOLD,
+            told.get((event.event_id, cited.source)),
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Select, and_, exists, or_
@@ -14,6 +15,7 @@ from sqlmodel import col, select
 
 from broker.store.event_keys import AT_ONCE
 from broker.store.log import EntryRow, EventRow, FlagRow, ReviewRow, SubjectRow
+from broker.store.notices import NoticeRow
 from broker.store.transaction import Reading
 
 
@@ -115,6 +117,12 @@ def flags_of(reading: Reading, event_ids: Sequence[str]) -> dict[str, tuple[str,
 def reviews_of(reading: Reading, event_ids: Sequence[str]) -> dict[str, ReviewRow]:
     """The last review of each of these events, where there is one."""
     return {row.event_id: row for row in reading.all(ReviewRow, event_id=list(event_ids), order=("at", "id"))}
+
+
+def told_at(reading: Reading, event_ids: Sequence[str]) -> dict[tuple[str, str], datetime]:
+    """When each holder of what an event showed collected the notice of it, by event and holder."""
+    rows = reading.all(NoticeRow, event_id=list(event_ids))
+    return {(row.event_id, row.agency): row.collected_at for row in rows if row.collected_at is not None}
 
 
 def leaf_hashes(reading: Reading, event_ids: Sequence[str]) -> dict[str, bytes]:

@@ -21,8 +21,10 @@ from broker.errors import LogUnavailable, Malformed, NotAllowed, NotFound
 from broker.reports import REPORTS, About, Period
 from broker.reports.formats import write
 from broker.store import Store
+from broker.store.agencies import AgencyRow
 from broker.store.erasing import empty_subject
 from broker.store.log import EventRow, ReviewRow
+from broker.store.notices import NoticeRow
 from broker.trail import Trail
 from broker.wiring import Broker
 from tests.builders import COUNCIL, ICB, POLICE
@@ -124,6 +126,22 @@ def test_an_answer_without_an_end_is_possibly_disclosed_and_one_nobody_took_is_a
     assert [(row["event_id"], row["decision"]) for row in rows_of(made)] == [
         (whole, "disclosed"), (cut, "aborted"), (open_, "possibly_disclosed"),
     ]  # fmt: skip
+
+
+@ON_SQLITE
+def test_the_register_says_when_each_holder_collected_its_notice(store: Store, trail: Trail) -> None:
+    event = logged(store, trail)
+    with store.transaction() as tx:
+        tx.add(AgencyRow(
+            id=ICB, name="ICB", party_type="nhs", sector="health", partnership="northshire", key_epoch="2026-1",
+            key_fingerprint="f" * 64, canaries=[], roles=[], contacts={}, enrolled_at=AT, changed_at=AT,
+        ))  # fmt: skip
+        tx.flush()
+        tx.add(
+            NoticeRow(id="n-1", agency=ICB, event_id=event, kind="view", at=AT, key_wrapped=b"x", collected_at=LATER)
+        )
+    (row,) = rows_of(reports.report("R1", store, trail, ALL_DAY, at=LATER))
+    assert (row["source_org"], row["notified_at"]) == (ICB, LATER)
 
 
 @ON_SQLITE
