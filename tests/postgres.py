@@ -10,9 +10,10 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -29,33 +30,69 @@ def binaries() -> Path:
     return found[-1].parent
 
 
+class Server:
+    """A PostgreSQL of one's own in a temporary folder, to be started, crashed and started again.
+
+    `environment` is that of the server's process; `fsync` off is faster, for whoever crashes no machine.
+    """
+
+    def __init__(self, *, fsync: bool = False, environment: Mapping[str, str] | None = None) -> None:
+        self._where = Path(tempfile.mkdtemp(prefix="pg-"))
+        as_whom = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+        if as_whom:
+            shutil.chown(self._where, "postgres", "postgres")
+        self._how: dict[str, Any] = {
+            "cwd": self._where, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **as_whom,
+        }  # fmt: skip
+        self._environment = None if environment is None else dict(environment)
+        self._fsync = "on" if fsync else "off"
+        self._process: subprocess.Popen[bytes] | None = None
+        made = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        subprocess.run([binaries() / "initdb", "-D", self._where / "data", *made], check=True, **self._how)
+
+    @property
+    def address(self) -> str:
+        """The libpq connection string of its `postgres` database."""
+        return f"host={self._where} user=postgres dbname=postgres"
+
+    def start(self) -> None:
+        """Start it, and return once it answers."""
+        settings = ("listen_addresses=", f"fsync={self._fsync}", "max_connections=200", "wal_sync_method=fdatasync")
+        options = [word for setting in settings for word in ("-c", setting)]
+        command = [binaries() / "postgres", "-D", self._where / "data", "-k", self._where, *options]
+        self._process = subprocess.Popen(command, env=self._environment, **self._how)
+        _wait_for(self.address, self._process)
+
+    def crash(self) -> None:
+        """An immediate shutdown: no checkpoint, every connection cut; the next start recovers from its log."""
+        self._stop(signal.SIGQUIT)
+
+    def remove(self) -> None:
+        """Stop it and delete its folder."""
+        try:
+            if self._process is not None and self._process.poll() is None:
+                self._stop(signal.SIGINT)  # fast: SIGTERM would wait for pooled connections
+        finally:
+            shutil.rmtree(self._where, ignore_errors=True)
+
+    def _stop(self, how: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait(timeout=30)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The libpq connection string of a running server's `postgres` database."""
     if given := os.environ.get(URL):
         yield given
         return
-    where = Path(tempfile.mkdtemp(prefix="pg-"))
-    as_whom = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    server = Server()
     try:
-        if as_whom:
-            shutil.chown(where, "postgres", "postgres")
-        quiet = {"cwd": where, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **as_whom}
-        subprocess.run(
-            [binaries() / "initdb", "-D", where / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
-            check=True, **quiet,
-        )  # fmt: skip
-        options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"]
-        server = subprocess.Popen([binaries() / "postgres", "-D", where / "data", "-k", where, *options], **quiet)
-        try:
-            address = f"host={where} user=postgres dbname=postgres"
-            wait_for(address, server)
-            yield address
-        finally:
-            server.send_signal(signal.SIGINT)  # fast: SIGTERM would wait for pooled connections
-            server.wait(timeout=30)
+        server.start()
+        yield server.address
     finally:
-        shutil.rmtree(where, ignore_errors=True)
+        server.remove()
 
 
 @pytest.fixture
@@ -79,7 +116,7 @@ def a_database(server: str, *, template: str = "template1", keep: bool = False) 
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
     """Return once the server answers; fail if it ends, or does not in ten seconds."""
     for _ in range(200):
         if server.poll() is not None:

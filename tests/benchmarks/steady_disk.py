@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.postgres import binaries, wait_for
+from tests.postgres import Server
 
 SOURCE = Path(__file__).with_name("slow_fsync.c")
 
@@ -31,23 +30,9 @@ def environment(microseconds: int) -> Mapping[str, str]:
 @contextmanager
 def postgres(microseconds: int) -> Iterator[str]:
     """The libpq address of a new server in a temporary folder, whose fsyncs take this long."""
-    where = Path(tempfile.mkdtemp(prefix="pg-"))
-    as_whom = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    server = Server(fsync=True, environment=environment(microseconds))
     try:
-        if as_whom:
-            shutil.chown(where, "postgres", "postgres")
-        quiet = {"cwd": where, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **as_whom}
-        made = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        subprocess.run([binaries() / "initdb", "-D", where / "data", *made], check=True, **quiet)
-        options = ["-c", "listen_addresses=", "-c", "max_connections=200", "-c", "wal_sync_method=fdatasync"]
-        command = [binaries() / "postgres", "-D", where / "data", "-k", where, *options]
-        server = subprocess.Popen(command, env=environment(microseconds), **quiet)
-        try:
-            address = f"host={where} user=postgres dbname=postgres"
-            wait_for(address, server)
-            yield address
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(timeout=30)
+        server.start()
+        yield server.address
     finally:
-        shutil.rmtree(where, ignore_errors=True)
+        server.remove()

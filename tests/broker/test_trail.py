@@ -1,13 +1,8 @@
 """Nothing leaves before its entry is under a signed checkpoint, and nothing acknowledged is ever lost."""
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
-import time
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -314,45 +309,3 @@ def test_bodies_can_not_be_swapped_between_events(store: Store, trail: Trail) ->
         tx.add(one)
     with pytest.raises(Undecipherable):
         trail.opening(first.event_id, show=SHOWN_TO_ASKER)
-
-
-@pytest.mark.faults
-def test_kill_9_at_any_moment_loses_nothing_acknowledged(
-    store: Store, trail: Trail, keys: Keys, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Two writers, each with its own sequencer, killed again and again in the midst of it."""
-    keys = Keys.make(tmp_path / "keys")
-    url = store.engine.url.render_as_string(hide_password=False)
-    chance, acknowledged = random.Random(7), set[str]()
-    command = [sys.executable, "-m", "tests.broker.log_writer", url, str(tmp_path), ORIGIN]
-    for _ in range(3):
-        writers = [
-            subprocess.Popen(
-                command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."}
-            )
-            for _ in range(2)
-        ]
-        for writer in writers:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == "ready\n"
-        for writer in writers:
-            assert writer.stdout is not None
-            acknowledged |= {writer.stdout.readline().strip() for _ in range(chance.randint(1, 12))}
-            time.sleep(chance.uniform(0, 0.1))
-            writer.send_signal(signal.SIGKILL)
-        for writer in writers:
-            said, _ = writer.communicate(timeout=30)
-            acknowledged |= {line for line in said.splitlines() if len(line) == 32}
-    assert len(acknowledged) > 20
-    survivor = Trail(store, keys, opened(store, tmp_path))
-    size = survivor.advance_pending()
-    with store.reading() as reading:
-        entries = reading.all(EntryRow, order=("seq",))
-        acts = {row.jti_sha256 for row in reading.all(SpentTokenRow)}
-    assert [entry.seq for entry in entries] == list(range(size))
-    assert acknowledged <= {entry.event_id for entry in entries}
-    assert {entry.event_id for entry in entries} == acts
-    seen = fsck(published(store, tmp_path / "log"), policy_of(store))
-    assert seen.facts["entries"] == size
-    for event_id in random.Random(1).sample(sorted(acknowledged), 10):
-        survivor.receipt(EntryRef(event_id)).verify(policy_of(store))

@@ -1,6 +1,6 @@
 """A process that records as fast as it can, to be killed: prints each event's id once its receipt is held.
 
-python -m tests.broker.log_writer URL DATA_DIR ORIGIN
+python -m tests.faults.log_writer URL DATA_DIR ORIGIN
 """
 
 import sys
