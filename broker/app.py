@@ -20,6 +20,7 @@ from broker import problems
 from broker.api import (
     audit,
     audit_log,
+    audit_reviews,
     batches,
     considerations,
     health,
@@ -48,6 +49,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     audit_log.router,
     audit.router,
     audit.fhir_router,
+    audit_reviews.router,
     witnesses.router,
     batches.router,
     searches.router,

@@ -96,9 +96,9 @@ def take(
 ) -> Released[Drawn]:
     """Draw the sample of a period, and put what is drawn into the queue of reviews.
 
-    Raises Malformed for a period that has not ended or terms that are none, WrongState if it was drawn before, or if no
-    quorum of witnesses has cosigned a checkpoint since it ended (a log that has none says so in the sample's record),
-    LogUnavailable.
+    Raises Malformed for a period that has not ended or terms that are none, WrongState if it was drawn before, if
+    nothing was disclosed, or if no quorum of witnesses has cosigned a checkpoint since it ended (a log that has none
+    says so in the sample's record), LogUnavailable.
     """
     if period.until > at:
         raise Malformed("period: it has not ended")
@@ -110,6 +110,8 @@ def take(
             raise WrongState("the sample of this period was drawn")
         seed = _seed(reading, period.until)
     candidates = tuple(_candidates(store, trail, period, at=at))
+    if not candidates:
+        raise WrongState("nothing was disclosed in this period: there is nothing to draw")
     try:
         sample = draw(candidates, seed.value, percent=percent, least=least)
     except SampleInvalid as wrong:

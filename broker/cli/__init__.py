@@ -15,6 +15,7 @@ from broker.cli import (
     agencies,
     agreements,
     analysis,
+    audit,
     batches,
     export,
     keys,
@@ -50,7 +51,7 @@ for name, noun in {
     "agencies": agencies, "agreements": agreements, "restrictions": restrictions, "batches": batches,
     "linkage": linkage, "keys": keys, "log": log,
     "statistics": statistics, "witnesses": witnesses, "reports": reports,
-    "subjects": subjects,
+    "subjects": subjects, "audit": audit,
 }.items():  # fmt: skip
     app.add_typer(noun.app, name=name)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.cli.audit import watch
 from broker.cli.shared import (
     FINDING,
     STAFF_ID,
@@ -52,6 +53,8 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
     Tells first which agreements and restrictions near their last day or review (at 90, 60, 30 and 7 days) or have
     ended: each once, in the log as well.
 
+    Runs the rules over the log's last day, and draws last week's sample once its witnesses allow it.
+
     Lets what the log says of people expire, and writes the database's files anew if anything was erased.
 
     Exit codes: 0 published, or nothing new; 1 a gate refused the result, or another run is at work; the last good run
@@ -75,6 +78,7 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
         considering.raise_due(
             broker.store, broker.trail, broker.keys, service, partnership=broker.settings.partnership, slot=at, at=at
         )
+        done["audit"] = watch(broker)
         done["log_retention"] = expire(broker)
         broker.trail.advance_pending()
         done |= {"agreements": fallen_due} if fallen_due else {}
