@@ -11,7 +11,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -225,6 +225,28 @@ class Broker:
         """Hand in a checkpoint with witnesses' lines: which were taken, and whether a quorum has signed it now."""
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         return _object(self._send("POST", "/audit/cosignatures", content=note, headers=headers))
+
+    def ledger(self, *, which: str, since: str | None = None, cursor: str | None = None) -> dict[str, Any]:
+        """One page of who was shown what of this agency's records."""
+        asked = {"which": which, "since": since, "cursor": cursor}
+        query = httpx2.QueryParams({name: value for name, value in asked.items() if value is not None})
+        return _object(self._send("GET", f"/v1/ledger?{query}"))
+
+    def accesses(self, record_ref: str) -> dict[str, Any]:
+        """The latest accesses of one of this agency's records."""
+        return self._post("/v1/ledger/accesses", {"record_ref": record_ref})
+
+    def recalls(self) -> dict[str, Any]:
+        """Answers to this agency's people that are recalled."""
+        return _object(self._send("GET", "/v1/ledger/recalls"))
+
+    def have_read(self, *, notices: Sequence[str], recalls: Sequence[str]) -> dict[str, Any]:
+        """Say that these have arrived."""
+        return self._post("/v1/ledger/read", {"notices": list(notices), "recalls": list(recalls)})
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json"}
+        return _object(self._send("POST", path, content=json.dumps(body).encode(), headers=headers))
 
     def _send(
         self, method: str, path: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None

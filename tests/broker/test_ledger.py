@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from typing import Any
+from collections.abc import Callable, Mapping
+from io import StringIO
+from typing import Any, Final
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from broker import clock as broker_clock
-from broker import considering, ledger
+from broker import considering, ledger, lineage
 from broker.api.searches import in_service
+from broker.store.erasing import empty_elsewhere
 from broker.store.log import EventRow
 from broker.store.notices import NoticeRecordRow, NoticeRow
+from broker.store.runs import LinkRunRow
+from broker.store.searches import SearchCandidateRow, SearchRow, ViewRow
+from linkage.agency import client
+from linkage.agency import clock as agency_clock
+from linkage.agency import ledger as at_agency
+from linkage.agency.cli import app as agency_app
+from linkage.agency.cli import ledger as cli_ledger
+from linkage.agency.settings import Home
+from linkage.matching.link import ClusterEvent
 from tests.broker.test_considering import at_gateway, events
 from tests.builders import COUNCIL, ICB, PARTNERSHIP, POLICE
 from tests.builders_area import ANALYST, DECIDER, Area
 from tests.builders_families import ELI, FAY, KIT, NOBODY, NOOR, ROBIN, VIC
 
-REP = "AGENCY_REP"
+REP: Final = "AGENCY_REP"
+NIGHTLY: Final = {"organisation": PARTNERSHIP, "method": "nightly"}
 
 
 def by_machine(area: Area, agency: str, method: str, path: str, body: Any = None) -> Any:
@@ -182,3 +197,126 @@ def events_from(area: Area, size: int) -> list[EventRow]:
     area.size()
     with area.broker.store.reading() as reading:
         return [row for row in reading.all(EventRow, order=("seq",)) if row.seq >= size]
+
+
+def a_split(area: Area, person_id: str) -> None:
+    """A run that splits a person goes into service."""
+    broker, at = area.broker, broker_clock.now()
+    with broker.store.transaction() as tx:
+        lineage.keep(
+            broker.trail, tx, [ClusterEvent(kind="split", before=(person_id,), after=(person_id, "new"))],
+            run=tx.all(LinkRunRow)[0].id, seq=99, who=NIGHTLY, at=at,
+        )  # fmt: skip
+
+
+def recall(area: Area) -> int:
+    return ledger.recall_due(area.broker.store, area.broker.trail, who=NIGHTLY, at=broker_clock.now())
+
+
+def test_everyone_who_was_shown_a_person_that_was_split_is_told_once_and_each_answer_is_recalled(area: Area) -> None:
+    analyst, decider = area.asker(ANALYST), area.asker(DECIDER)
+    view = analyst.view(ROBIN.typed(), case="R1")
+    decider.search(ROBIN.typed(), case="R2")
+    decider.search(KIT.typed(), case="R3")  # is another
+    with area.broker.store.reading() as reading:
+        person = reading.all(SearchCandidateRow, search=reading.all(SearchRow, case_hmac=case_of(area, view))[0].id)[0]
+    a_split(area, person.person_id)
+    assert by_machine(area, COUNCIL, "GET", "/recalls").json()["recalls"] == []  # not in the log yet
+    assert (recall(area), recall(area)) == (3, 0)
+    recalled = events(area, "disclosure.recalled")
+    assert len(recalled) == 3
+    told = by_machine(area, COUNCIL, "GET", "/recalls").json()
+    assert sorted((one["kind"], one["person"]) for one in told["recalls"]) == [
+        ("search", analyst.actor.person), ("search", decider.actor.person), ("view", analyst.actor.person),
+    ]  # fmt: skip
+    assert {one["recalled_by"] for one in told["recalls"]} == {row.event_id for row in recalled}
+    assert view["receipt"]["event_id"] in {one["event_id"] for one in told["recalls"]}
+    assert by_machine(area, ICB, "GET", "/recalls").json()["recalls"] == []  # its people have seen nothing
+    assert all(one["recalled_at"] for one in accesses(area, ICB) if one["person"] == analyst.actor.person)
+    heard = [one["recall"] for one in told["recalls"]]
+    assert by_machine(area, ICB, "POST", "/read", {"recalls": heard}).json()["recalls"] == 0
+    assert by_machine(area, COUNCIL, "POST", "/read", {"recalls": heard}).json()["recalls"] == 3
+    assert by_machine(area, COUNCIL, "GET", "/recalls").json()["recalls"] == []
+
+
+def case_of(area: Area, view: Mapping[str, Any]) -> str:
+    with area.broker.store.reading() as reading:
+        row = reading.one(ViewRow, id=view["view"])
+        assert row is not None
+        search = reading.one(SearchRow, id=row.search)
+    assert search is not None
+    return search.case_hmac
+
+
+def test_who_is_erased_is_in_no_ledger_any_more(area: Area) -> None:
+    area.asker(ANALYST).view(ROBIN.typed(), case="E1")
+    ref = area.home(ICB).record_ref("health", ROBIN.id)
+    assert ref in refs(accesses(area, ICB))
+    record = f"{ICB}/health/{ref}"
+    with area.broker.store.transaction() as tx:
+        gone = empty_elsewhere(tx, [record], {area.broker.keys.subject_index(record)})
+    assert gone["notices"] == 2
+    assert ref not in refs(accesses(area, ICB))
+    assert refs(accesses(area, POLICE))
+
+
+# --- At the agency ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def agency(area: Area, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The `agency` command, with this broker for the one that the home names."""
+
+    def asked(home: Home) -> client.Broker:
+        return client.Broker(home, now=agency_clock.now, http=area.http, sleep=lambda _: None)
+
+    monkeypatch.setattr(cli_ledger, "broker_of", asked)
+
+    def run(*words: str, whose: str = ICB) -> Result:
+        area.size()
+        return CliRunner().invoke(agency_app, ["ledger", "--home", str(area.home(whose).folder), *words])
+
+    return run
+
+
+def test_an_agency_reads_its_own_numbers_and_what_was_new_is_read(area: Area, agency: Callable[..., Result]) -> None:
+    area.asker(ANALYST).view(ROBIN.typed(), case="C1")
+    kept = agency("--keep")
+    assert kept.exit_code == 0, kept.output
+    assert f"health {ROBIN.id}: " in kept.output
+    assert "Northshire Council, MASH analyst: " in kept.output
+    found = json.loads(agency("--json").output)["accesses"]
+    assert {record["local_id"] for one in found for record in one["records"] if record["record_ref"]} == {
+        ROBIN.id,
+        KIT.id,
+    }
+    assert agency().output == "Nothing is new.\n"
+    assert len(json.loads(agency("--json", "--all").output)["accesses"]) == 2
+    ref = area.home(ICB).record_ref("health", ROBIN.id)
+    for asked in (("--record", ref), ("--record", ROBIN.id, "--case")):
+        assert len(json.loads(agency("--json", *asked).output)["accesses"]) == 2
+    assert agency("--record", "none", "--case").exit_code == 1
+    rows = list(csv.DictReader(StringIO(agency("--csv", "--all").output)))
+    assert {row["local_id"] for row in rows if row["record_ref"]} == {ROBIN.id, KIT.id}
+    assert {"existence"} < {row["mode"] for row in rows}
+
+
+def test_a_recalled_answer_is_a_finding_at_the_agency_that_asked(area: Area, agency: Callable[..., Result]) -> None:
+    view = area.asker(ANALYST).view(ROBIN.typed(), case="C2")
+    with area.broker.store.reading() as reading:
+        (row,) = reading.all(SearchRow, case_hmac=case_of(area, view))
+        person = reading.all(SearchCandidateRow, search=row.id)[0].person_id
+    a_split(area, person)
+    recall(area)
+    told = agency(whose=COUNCIL)
+    assert told.exit_code == 1
+    assert told.output.count("RECALLED: ") == 2
+    assert agency(whose=COUNCIL).exit_code == 0
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@a", "\t=1"])
+def test_a_cell_that_a_spreadsheet_would_run_is_marked_as_text(cell: str) -> None:
+    access = {"at": "2026-11-22T09:00:00Z", "person": cell, "records": []}
+    out = StringIO()
+    at_agency.write_csv([access], out)
+    assert next(csv.DictReader(StringIO(out.getvalue())))["person"] == f"'{cell}"
