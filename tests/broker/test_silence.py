@@ -67,7 +67,8 @@ class OnPostgres(Area):
     @cached_property
     def settings(self) -> Settings:
         found: Settings = Area.settings.func(self)  # type: ignore[attr-defined]
-        return found.model_copy(update={"environment": "production", "database_url": SecretStr(self.url)})
+        changes = {"environment": "production", "signer": "inline", "database_url": SecretStr(self.url)}
+        return found.model_copy(update=changes)
 
     @classmethod
     def of(cls, area: Area, url: str) -> OnPostgres:
