@@ -1,0 +1,173 @@
+"""Samples at the broker: by a checkpoint that witnesses fixed after the period, all that must be, and drawn again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from audit.checkpoint import SignedCheckpoint
+from audit.policy import Policy
+from audit.sampling import Candidate, draw, seed_of
+from broker import clock as wall
+from broker import reviewing, sampling, witnesses
+from broker.errors import Malformed, NotAllowed, NotFound, WrongState
+from broker.reports.pack import pack
+from broker.reports.table import Period
+from broker.shards import log_keys
+from tests.broker.test_reviewing import ONE, logged, officer, types
+from tests.broker.test_witnesses import Site
+
+HOUR: Final = timedelta(hours=1)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.broker.store.close()
+
+
+def shown(site: Site, count: int, **parts: Any) -> list[str]:
+    return [logged(site.broker.store, site.broker.trail, at=wall.now(), flagged=False, **parts) for _ in range(count)]
+
+
+def past(hours: float = 2) -> Period:
+    """A period that ends now."""
+    now = wall.now()
+    return Period(now - hours * HOUR, now)
+
+
+def taken(site: Site, period: Period, **terms: Any) -> sampling.Drawn:
+    return sampling.take(
+        site.broker.store, site.broker.trail, period, who=ONE.who(), at=wall.now() + HOUR, **terms
+    ).answer
+
+
+def test_without_witnesses_a_sample_is_drawn_and_says_that_nobody_witnessed_it(site: Site) -> None:
+    ids = shown(site, 30)
+    glass = shown(site, 2, what={"outcome": "disclosed", "break_glass": True})
+    detail = {"outcome": "disclosed", "categories": {"northshire-police": {"police.domestic_abuse": "detail"}}}
+    sensitive = shown(site, 1, what=detail)
+    period = past()
+    with pytest.raises(WrongState, match="waits"):
+        taken(site, period)  # nothing was signed since the end
+    site.grow()
+    size = site.broker.trail.advance_pending()
+    made = taken(site, period)
+    assert types(site.broker.store, site.broker.trail, size) == ["audit.flagged"]
+    assert (made.witnessed, made.candidates, made.drawn) == (False, 33, 23)
+    assert made.by_reason == {"break_glass": 2, "lot": 20, "sensitive_detail": 1}
+    what: Any = site.broker.trail.opening(made.event_id, show=("what",)).body("what")
+    assert (what["kind"], what["witnessed"], what["not_measured"]) == ("sample", False, ["staff_linked"])
+    queue = reviewing.queue(site.broker.store, site.broker.trail, ONE, reason="lawfulness", at=wall.now())
+    kinds = {one.event.event_id: one.kind for one in queue}
+    assert {kinds[one] for one in glass} == {"break_glass"}
+    assert kinds[sensitive[0]] == "sample"
+    assert len(kinds) == 23
+    assert set(kinds) <= {*ids, *glass, *sensitive}
+    with pytest.raises(WrongState, match="was drawn"):
+        taken(site, period)
+
+
+def test_with_witnesses_it_waits_for_a_quorum_after_the_end_and_the_host_can_not_choose(site: Site) -> None:
+    site.enrols(3)
+    shown(site, 40)
+    before = site.cosigned(0, 1, 2, at=wall.now() - HOUR)
+    site.hands_in(before).raise_for_status()
+    period = past()
+    site.grow()
+    with pytest.raises(WrongState, match="quorum"):
+        taken(site, period)
+    note = site.cosigned(0)
+    site.hands_in(note).raise_for_status()
+    with pytest.raises(WrongState, match="quorum"):
+        taken(site, period)
+    site.hands_in(site.cosigned(1, note=SignedCheckpoint.parse(note))).raise_for_status()
+    first = SignedCheckpoint.parse(note).checkpoint
+    for _ in range(3):  # later checkpoints that others cosign do not matter any more
+        site.grow()
+        site.hands_in(site.cosigned(0, 1, 2)).raise_for_status()
+    made = taken(site, period)
+    assert made.witnessed
+    assert SignedCheckpoint.parse(made.note).checkpoint == first
+
+
+def test_whoever_has_the_candidates_and_a_policy_draws_the_same(site: Site) -> None:
+    site.enrols(2)
+    shown(site, 60)
+    period = past()
+    site.grow()
+    site.hands_in(site.cosigned(0, 1)).raise_for_status()
+    made = taken(site, period, percent=10, least=5)
+    size = site.broker.trail.advance_pending()
+    found = sampling.redraw(
+        site.broker.store, site.broker.trail, ONE, sample=made.sample, reason="lawfulness", at=wall.now()
+    )
+    assert types(site.broker.store, site.broker.trail, size) == ["audit.searched"]
+    told = json.loads(json.dumps(found.to_json()))
+    with site.broker.store.reading() as reading:
+        policy = Policy.parse(witnesses.policy_of(reading, log_keys(reading)).text.encode())
+    ended_s = int(datetime.fromisoformat(told["until"]).timestamp())
+    seed = seed_of(SignedCheckpoint.parse(told["note"]), policy, ended_s=ended_s)
+    again = draw(
+        [Candidate(**one) for one in told["candidates"]], seed.value, percent=told["percent"], least=told["least"]
+    )
+    assert dict(again.drawn) == told["drawn"]
+    assert len(again.drawn) == made.drawn == 6
+
+
+def test_what_has_not_ended_or_showed_nobody_is_not_drawn_and_only_information_governance_looks(site: Site) -> None:
+    with pytest.raises(WrongState, match="nothing to draw"):
+        period = past()
+        site.grow()
+        taken(site, period)
+    with pytest.raises(Malformed):
+        taken(site, Period(wall.now(), wall.now() + timedelta(days=2)))
+    with pytest.raises(Malformed):
+        taken(site, past(), percent=0)
+    with pytest.raises(NotFound):
+        sampling.redraw(site.broker.store, site.broker.trail, ONE, sample="0" * 32, reason="lawfulness", at=wall.now())
+    with pytest.raises(NotAllowed):
+        sampling.samples(site.broker.store, officer("op-1", "OPERATOR"))
+
+
+def test_the_last_week_is_from_monday_to_sunday_in_london() -> None:
+    week = sampling.due_week(datetime(2026, 4, 1, 2, 0, tzinfo=UTC))  # the clocks went forward on the Sunday
+    assert (week.since, week.until) == (
+        datetime(2026, 3, 23, 0, 0, tzinfo=UTC), datetime(2026, 3, 29, 23, 0, tzinfo=UTC),
+    )  # fmt: skip
+
+
+def test_the_monthly_pack_counts_and_names_nobody_and_its_digest_is_in_the_log(site: Site) -> None:
+    shown(site, 3)
+    event = shown(site, 1, what={"outcome": "disclosed", "break_glass": True})[0]
+    refused = {"outcome": "NO_DSA"}
+    logged(site.broker.store, site.broker.trail, "search.refused", what=refused, at=wall.now(), flagged=True)
+    store, trail = site.broker.store, site.broker.trail
+    reviewing.queue(store, trail, ONE, reason="lawfulness", at=wall.now())
+    reviewing.take(store, trail, ONE, event_id=event, at=wall.now())
+    reviewing.decide(store, trail, ONE, event_id=event, decision="justified", at=wall.now())
+    size = trail.advance_pending()
+    at = wall.now()
+    made = pack(store, trail, ONE, month=at.date(), reason="lawfulness", at=at)
+    assert types(store, trail, size) == ["audit.report_issued"]
+    what: Any = trail.opening(made.event_id, show=("what",)).body("what")
+    assert (what["sha256"], what["month"]) == (made.sha256, f"{at:%Y-%m}")
+    told = json.loads(made.content)
+    assert (told["disclosures"]["events"], told["break_glass"]["events"], told["refusals"]["outcome"]) == (
+        4, 1, {"NO_DSA": 1},
+    )  # fmt: skip
+    assert told["flags"] == {"out_of_hours": 1}
+    assert told["reviews"]["decided"] == {"justified": 1}
+    assert told["reviews"]["break_glass_in_time"] == {"in_time": 1}
+    assert told["reviews"]["waiting"] == 1
+    assert told["integrity"]["state"] == "none"
+    assert "p-81" not in made.content.decode()
+    assert "child-1" not in made.content.decode()
+    with pytest.raises(Malformed):
+        pack(store, trail, ONE, month=date(2199, 1, 1), reason="lawfulness", at=at)
