@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,8 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from audit.events import OPS
+from audit.taxonomy import KINDS
 from broker.app import PUBLIC, ROUTERS
 from broker.dependencies import CALLERS
 from broker.settings import DemoPerson
@@ -146,6 +149,13 @@ def test_every_route_is_listed_with_what_it_writes() -> None:
     listed = {*WRITES, *OTHERS}
     found = {name_of(route) for route in routes()}
     assert found == listed, (sorted(found - listed), sorted(listed - found))
+
+
+def test_every_event_that_a_route_is_said_to_write_is_of_the_closed_set() -> None:
+    said = {each for text in OTHERS.values() for each in re.findall(r"\b[a-z_]+\.[a-z_]+\b", text)}
+    told = {each for each in said if not each.endswith(".py")} | {each for types in WRITES.values() for each in types}
+    assert told <= OPS.keys()
+    assert not [each for each in told if KINDS[each].reserved]
 
 
 def test_every_route_but_the_public_ones_asks_who_calls() -> None:
