@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from audit.cli import log, receipts, replay, witness
+from audit.cli import log, receipts, replay, sample, witness
 
 auditor = typer.Typer(
     name="auditor",
@@ -26,7 +26,7 @@ auditor = typer.Typer(
     add_completion=False,
 )
 
-for command in (log.inclusion, log.consistency, log.fsck, receipts.receipts, witness.gossip):
+for command in (log.inclusion, log.consistency, log.fsck, receipts.receipts, sample.sample, witness.gossip):
     auditor.command()(command)
 auditor.command("witness-key")(witness.witness_key)
 auditor.command("replay")(replay.replay_decisions)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from audit.checkpoint import NoteInvalid, SignedCheckpoint
+from audit.cli import auditor
 from audit.policy import Policy, QuorumMissing
 from audit.sampling import LEAST, LOT, Candidate, SampleInvalid, digest, draw, rank, seed_of
 from tests.builders_log import START_S, ALog, a_cosignature, a_policy
@@ -127,3 +134,62 @@ def test_a_log_without_witnesses_has_a_seed_that_says_so() -> None:
     seed = seed_of(a_note(), NOBODY, ended_s=START_S)
     assert not seed.witnessed
     assert seed.value != seed_of(a_note(entries=6), NOBODY, ended_s=START_S).value
+
+
+# --- `auditor sample` -----------------------------------------------------------------------------------------------
+
+
+def a_file(folder: Path, note: SignedCheckpoint, policy: Policy, **changes: Any) -> Path:
+    """What the host hands out: candidates, terms, checkpoint, and what it says was drawn."""
+    listed = candidates(300, always=4)
+    seed = seed_of(note, policy, ended_s=START_S)
+    told = {
+        "until": datetime.fromtimestamp(START_S, UTC).isoformat(), "percent": 5, "least": 20, "note": seed.note,
+        "candidates_sha256": digest(listed).hex(), "candidates": [asdict(one) for one in listed],
+        "drawn": dict(draw(listed, seed.value).drawn),
+    } | changes  # fmt: skip
+    path = folder / "sample.json"
+    path.write_text(json.dumps(told))
+    return path
+
+
+def auditor_says(path: Path, folder: Path, text: str, *more: object) -> tuple[int, str]:
+    (folder / "policy").write_text(text)
+    done = CliRunner().invoke(
+        auditor,
+        [str(one) for one in ("sample", path, "--policy", folder / "policy", "--evidence", folder / "evidence", *more)],
+    )
+    return done.exit_code, done.output
+
+
+def test_anybody_with_the_list_and_a_policy_draws_the_sample_again(tmp_path: Path) -> None:
+    text, log = a_policy(witnesses=3, threshold=2), ALog().add(9)
+    path = a_file(tmp_path, log.signed((0, 1)), THREE)
+    code, said = auditor_says(path, tmp_path, text, "--log", log.add(4).write(tmp_path / "log"))
+    assert (code, "19 of 300" in said or "24 of 300" in said) == (0, True)
+    unwitnessed = a_file(tmp_path, log.signed(), NOBODY)
+    code, said = auditor_says(unwitnessed, tmp_path, a_policy())
+    assert (code, "NO WITNESS" in said) == (0, True)
+
+
+def test_a_sample_that_somebody_steered_is_found(tmp_path: Path) -> None:
+    text, note = a_policy(witnesses=3, threshold=2), a_note(0, 1)
+    honest = json.loads(a_file(tmp_path, note, THREE).read_text())
+    swapped = dict(honest["drawn"])
+    out = next(one for one, why in swapped.items() if why == LOT)
+    del swapped[out]
+    left = [one["event_id"] for one in honest["candidates"] if one["event_id"] not in honest["drawn"]]
+    swapped[left[0]] = LOT
+    shortened = [one for one in honest["candidates"] if one["event_id"] != out]
+    for changes in ({"drawn": swapped}, {"candidates": shortened}, {"percent": 50}, {"note": a_note(0, 2).note},
+                    {"percent": "5"}, {"until": "yesterday"}):  # fmt: skip
+        assert auditor_says(a_file(tmp_path, note, THREE, **changes), tmp_path, text)[0] == 1, changes
+    later = datetime.fromtimestamp(START_S + 60, UTC).isoformat()
+    assert auditor_says(a_file(tmp_path, note, THREE, until=later), tmp_path, text)[0] == 5
+    assert (
+        auditor_says(
+            a_file(tmp_path, note, THREE), tmp_path, text, "--log", ALog(first_salt=7).add(9).write(tmp_path / "log")
+        )[0]
+        == 1
+    )
+    assert auditor_says(tmp_path / "none.json", tmp_path, text)[0] == 3
