@@ -60,8 +60,8 @@ def sample(
         by = "its witnesses fixed" if seed.witnessed else "NO WITNESS FIXED (the policy asks for none)"
         done(
             Seen(seed.note, facts),
-            f"The {len(again.drawn)} of {len(candidates)} events are those that chance draws, by a checkpoint that {by}."
-            f" The list's SHA-256 is {facts['candidates_sha256']}.",
+            f"The {len(again.drawn)} of {len(candidates)} events are those that chance draws, by a checkpoint that "
+            f"{by}. The list's SHA-256 is {facts['candidates_sha256']}.",
         )
 
 

@@ -139,10 +139,10 @@ def test_a_log_without_witnesses_has_a_seed_that_says_so() -> None:
 # --- `auditor sample` -----------------------------------------------------------------------------------------------
 
 
-def a_file(folder: Path, note: SignedCheckpoint, policy: Policy, **changes: Any) -> Path:
+def a_file(folder: Path, signed: SignedCheckpoint, policy: Policy, **changes: Any) -> Path:
     """What the host hands out: candidates, terms, checkpoint, and what it says was drawn."""
     listed = candidates(300, always=4)
-    seed = seed_of(note, policy, ended_s=START_S)
+    seed = seed_of(signed, policy, ended_s=START_S)
     told = {
         "until": datetime.fromtimestamp(START_S, UTC).isoformat(), "percent": 5, "least": 20, "note": seed.note,
         "candidates_sha256": digest(listed).hex(), "candidates": [asdict(one) for one in listed],
