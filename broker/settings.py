@@ -59,8 +59,8 @@ class Settings(BaseSettings):
         "production", description="`demo` allows sign-in without a password."
     )
     partnership: str = Field(description="Name of the partnership, as agreements write it.")
-    profile: Literal["guarded-2", "accurate-2"] = Field(
-        "guarded-2", description="How agencies encode people: one profile a partnership, as they can't be compared."
+    profile: Literal["guarded-3", "accurate-2"] = Field(
+        "guarded-3", description="How agencies encode people: one profile a partnership, as they can't be compared."
     )
     base_url: str = Field(
         description="Where callers reach the broker; the audience of their tokens. No slash at the end."

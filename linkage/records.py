@@ -24,18 +24,19 @@ TABLE_MEDIA_TYPE: Final = "application/vnd.apache.parquet"
 FILTER_BITS: Final = 512
 FILTER_WORDS: Final = FILTER_BITS // 64
 
-Profile = Literal["guarded-2", "accurate-2"]
+Profile = Literal["guarded-3", "accurate-2"]
 Table = Literal["persons", "relationships", "items"]
 TABLES: Final[tuple[Table, ...]] = get_args(Table)
 PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
 
 FILTERS: Final[Mapping[Profile, tuple[str, ...]]] = {
-    "guarded-2": ("given_d", "given_p", "family_d", "family_p", "dob_p", "postcode_d"),
+    "guarded-3": ("given_d", "given_p", "family_d", "family_p", "dob_p", "postcode_d"),
     "accurate-2": ("given", "family", "dob", "postcode"),
 }
-"""The filters of one row: of each field, salted by date of birth (`_d`) or by postcode (`_p`), or unsalted."""
+"""The filters of one row: of each field, salted by date of birth (`_d`), by postcode and the first letters of the names
+(`_p`), or unsalted."""
 
-_COMPOSITES: Final = ("dob_given", "dob_family", "postcode_given", "postcode_family", "dob_sector")
+_DATED: Final = ("dob_given", "dob_family", "dob_sector")
 _WIDE: Final = (
     "soundex_pair", "family_year", "given_year", "family_daymonth", "given_daymonth",
     "postcode_given1", "postcode_family1",
@@ -44,15 +45,19 @@ _WIDE: Final = (
 _ALIKE: Final = ("dob_family_given1", "postcode_family_given1", "dob_given_family1", "postcode_given_family1")
 _NUMBERED: Final = ("given_name_n", "family_name_n", "dob_n", "given_name_u", "family_name_u", "dob_u")
 TOKENS: Final[Mapping[Profile, tuple[str, ...]]] = {
-    "guarded-2": (
-        "given_name_d", "given_name_p", "family_name_d", "family_name_p", *_COMPOSITES, *_ALIKE, *_NUMBERED,
+    "guarded-3": (
+        "given_name_d", "given_name_p", "family_name_d", "family_name_p", *_DATED, *_ALIKE, *_NUMBERED,
     ),
-    "accurate-2": ("given_name", "family_name", "dob", "postcode", *_COMPOSITES, *_WIDE),
+    "accurate-2": (
+        "given_name", "family_name", "dob", "postcode",
+        "dob_given", "dob_family", "postcode_given", "postcode_family", "dob_sector", *_WIDE,
+    ),
 }  # fmt: skip
 """Equality and blocking tokens; in the table their columns are `t_<name>`.
 
 Under `guarded` each is of at least two fields, one of them a date of birth, a postcode or (`_n`, `_u`) an NHS number or
-UPN that salts it: no token or filter says by itself that two people share a name, a birthday or a postcode.
+UPN that salts it: no token or filter says by itself that two people share a name, a birthday or a postcode.  None is of
+a postcode without something of both names: no token or filter is a whole family's.
 """
 
 IDENTIFIERS: Final = ("nhs_number", "superseded_nhs_number", "upn", "former_upn", "pnc", "cro", "uln", "local")

@@ -132,7 +132,7 @@ def a_person(
     family: str | None = "archer",
     dob: str | None = "2015-03-04",
     postcode: str | None = "NS1 1AA",
-    profile: Profile = "guarded-2",
+    profile: Profile = "guarded-3",
     **changes: Any,
 ) -> dict[str, Any]:
     """A row of `persons`, encoded; any column may be changed by name, identifiers as `id_...` = any text."""
@@ -168,7 +168,7 @@ def a_relationship(ref_a: str, ref_b: str | None, type_: str = "sibling", **chan
 
 
 def an_item(ref: str, record: str, category: str = "education.enrolment", **changes: Any) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(schema_of("items", "guarded-2").names)
+    row: dict[str, Any] = dict.fromkeys(schema_of("items", "guarded-3").names)
     row |= {"op": "upsert", "item_ref": ref, "record_ref": record, "category": category, "role": "subject"}
     row |= {"code_system": "enrolment", "code": "ENROLLED", "regime": "GENERAL", "opinion": False}
     row |= {"occurred_on": date(2025, 9, 2), "recorded_on": date(2025, 9, 3), "contact_ref": "safeguarding-desk"}
@@ -237,7 +237,7 @@ def an_entry(raw: bytes, *, rows: int, chunk_size: int = CHUNK) -> TableEntry:
 
 def a_manifest(**changes: Any) -> Manifest:
     """Night 1 of the council's education flow, with three empty tables."""
-    profile: Profile = changes.get("profile", "guarded-2")
+    profile: Profile = changes.get("profile", "guarded-3")
     tables = {name: an_entry(parquet([], schema_of(name, profile)), rows=0) for name in TABLES}
     said: dict[str, Any] = {
         "schema": SCHEMA, "agency": COUNCIL, "flow": "education", "agreements": ("northshire-mash@3.0.0",),
@@ -260,7 +260,7 @@ def a_batch(
 ) -> Batch:
     """Two siblings, what joins them and one item each, signed; any part may be given, and any word of the manifest."""
     said.setdefault("agency", COUNCIL)
-    profile: Profile = said.get("profile", "guarded-2")
+    profile: Profile = said.get("profile", "guarded-3")
     alice, ben = a_ref(said["agency"], said.get("flow"), "alice"), a_ref(said["agency"], said.get("flow"), "ben")
     if persons is None:
         persons = [

@@ -6,9 +6,14 @@ says only whether two values are equal.  Whatever lacks a part is null, never a 
 large group that shares an encoding.
 
     salt id   = the first 14 bytes of AES-CMAC(k(<field>/salt), the salts joined by 0x1F); of nothing without a salt
+    pad       = AES-256(k(<field>/pad), salt id | n) for n = 0..3, two bytes each, end to end; zeros without a salt
+    filter    = the diffused bits, exclusive or the pad
     positions = of AES-256(k(<field>/gram), salt id | gram), as two little-endian 64-bit words: the five lowest groups
                 of nine bits of the first word, then those of the second
     token     = the first 8 bytes of AES-CMAC(k(<label>), parts joined by 0x1F), little-endian, signed
+
+A pad leaves as many bits different between two filters of one salt as there were, and hides how many bits are set,
+which tells of a value's length: filters of two salts look like random bits to one another.
 
 A gram is two bytes, so that a block holds one salt and one gram and nothing else, and no two of these share a block.
 
@@ -40,8 +45,8 @@ from linkage.agency.prf import Prf, as_words, cmac
 from linkage.agency.standardise import standardise_person
 from linkage.records import FILTER_BITS, FILTER_WORDS, FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
 
-ENCODER: Final = "encoder-2 anyascii-0.3.3"  # whatever changes a byte of an encoding changes this
-DEFAULT_PROFILE: Final[Profile] = "guarded-2"
+ENCODER: Final = "encoder-3 anyascii-0.3.3"  # whatever changes a byte of an encoding changes this
+DEFAULT_PROFILE: Final[Profile] = "guarded-3"
 HASHES: Final = 10  # bits a gram sets; never 5: graph matching then succeeds without errors (linkage.md 1.3)
 DIFFUSION: Final = 10  # bits that one output bit is made of
 SALT_ID_BYTES: Final = 14  # with a gram they fill a block of the cipher
@@ -53,26 +58,26 @@ Flags = npt.NDArray[np.bool_]
 
 _FILTER_PARTS: Final = {
     "given_d": ("given_name", "date_of_birth"),
-    "given_p": ("given_name", "postcode"),
+    "given_p": ("given_name", "postcode", "given_initial", "family_initial"),
     "family_d": ("family_name", "date_of_birth"),
-    "family_p": ("family_name", "postcode"),
+    "family_p": ("family_name", "postcode", "given_initial", "family_initial"),
     "given": ("given_name",),
     "family": ("family_name",),
-    "dob_p": ("date_of_birth", "postcode"),
+    "dob_p": ("date_of_birth", "postcode", "given_initial", "family_initial"),
     "postcode_d": ("postcode", "date_of_birth"),
     "dob": ("date_of_birth",),
     "postcode": ("postcode",),
 }
 """A filter's field, and the columns that salt it together, if any do."""
 
-_SALT_PREFIX: Final = {"date_of_birth": "D", "postcode": "P"}
+_SALT_PREFIX: Final = {"date_of_birth": "D", "postcode": "P", "given_initial": "I", "family_initial": "J"}
 """What tells salts of one column from those of any other; a column that salts has a letter of its own here."""
 
 _TOKEN_PARTS: Final = {
     "given_name_d": ("given_name", "date_of_birth"),
-    "given_name_p": ("given_name", "postcode"),
+    "given_name_p": ("given_name", "postcode", "family_initial"),
     "family_name_d": ("family_name", "date_of_birth"),
-    "family_name_p": ("family_name", "postcode"),
+    "family_name_p": ("family_name", "postcode", "given_initial"),
     "dob": ("date_of_birth",),
     "postcode": ("postcode",),
     "dob_given": ("date_of_birth", "given_soundex"),
@@ -280,6 +285,7 @@ def _filters(values: _Values, field: str, keys: LinkageKeys, profile: Profile) -
         values.grams(field), keys.key(f"{field}/gram", profile), diffusion(keys.key(f"{field}/diff", profile))
     )
     salt_key = keys.key(f"{field}/salt", profile)
+    pad = Prf(keys.key(f"{field}/pad", profile))
     salted: dict[str, tuple[Words, Ints]] = {}
     for name in FILTERS[profile]:
         if _FILTER_PARTS[name][0] != field:
@@ -291,10 +297,23 @@ def _filters(values: _Values, field: str, keys: LinkageKeys, profile: Profile) -
             (made,) = make.words(each, [(as_words(cmac(salt_key, b"")), np.zeros_like(each))])
             yield name, np.take(made, column.index, axis=1), column.index >= 0
     for name, words in zip(salted, make.words(column.index, [*salted.values()]), strict=True):
+        _flip(words, *salted[name], pad)
         present = (column.index >= 0) & (salted[name][1] >= 0)
         if not present.all():
             words[:, ~present] = 0
         yield name, words, present
+
+
+def _flip(words: Words, ids: Words, which: Ints, pad: Prf) -> None:
+    """Flip in each row's words (8 x rows) the bits that are set in the pad of its salt."""
+    first, second = _cut(ids)
+    blocks = np.empty((len(ids), FILTER_WORDS // 2, 2), "<u8")
+    blocks[:, :, 0] = first[:, None]
+    blocks[:, :, 1] = second[:, None]
+    blocks[:, :, 1] |= np.arange(FILTER_WORDS // 2, dtype="<u8") << np.uint64(8 * (SALT_ID_BYTES - WORD))
+    pads = pad.of_blocks(blocks.reshape(-1, 2)).reshape(len(ids), FILTER_WORDS).T
+    for at, of_word in enumerate(pads):
+        words[at] ^= of_word[which]
 
 
 class _Grams:

@@ -27,7 +27,7 @@ def make_home(
     agency: str,
     partnership: str,
     epoch: str,
-    profile: Profile = "guarded-2",
+    profile: Profile = "guarded-3",
     link_key: Path | None = None,
     broker: str = "http://127.0.0.1:8400",
 ) -> Home:

@@ -54,7 +54,7 @@ class AgencySettings(BaseSettings):
     agency: str = Field(pattern=AGENCY_ID)
     partnership: str = Field(pattern=AGENCY_ID)
     key_epoch: str = Field(min_length=1, max_length=32)
-    profile: Profile = "guarded-2"
+    profile: Profile = "guarded-3"
     broker: str = "http://127.0.0.1:8400"
     timeouts: Timeouts = Timeouts()
 

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import duckdb
 
 BLOCK_CAP: Final = 500
-S5: Final = ("dob_given", "dob_family", "postcode_given", "postcode_family", "dob_sector")
+S5: Final = ("dob_given", "dob_family", "dob_sector", "postcode_given_family1", "postcode_family_given1")
 WIDE: Final = (
     "dob", "soundex_pair", "family_year", "given_year", "family_daymonth", "given_daymonth", "postcode_given1",
     "postcode_family1",
 )  # fmt: skip
-KEYS: Final[dict[Profile, tuple[str, ...]]] = {"guarded-2": S5, "accurate-2": WIDE}
+KEYS: Final[dict[Profile, tuple[str, ...]]] = {"guarded-3": S5, "accurate-2": WIDE}
 """Never a single name, nor soundex with year or area, under `guarded`: they would leak themselves or join the salts."""
 APART: Final = "l.rec <> r.rec AND (l.src <> r.src OR l.dup)"
 """Two rows worth comparing: of two records, and not of one flow that holds each person once."""

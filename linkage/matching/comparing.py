@@ -1,6 +1,6 @@
 """Levels and weights of chosen pairs of rows: what tokens settle is settled before any filter is read.
 
-Two rows either have a token in common or not, and of filters only the bars count that their dice reaches.  Few
+Two rows either have a token in common or not, and of filters only the bars count that their likeness reaches.  Few
 combinations of these occur: so equal tokens are found for all pairs at once, a filter is read for those pairs whose
 levels it could still change, and the one SQL that all parts share (`scoring`) says level and weight of a combination.
 """
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkage.matching.comparisons import FIELDS, comparisons
+from linkage.matching.comparisons import FIELDS, comparisons, most_apart
 from linkage.matching.model import Model
 from linkage.matching.numbering import Flags, Ints, Numbered, ends_of, groups_of, packed_pairs, whole
 from linkage.matching.scoring import columns_compared, levels, tf, weighed
@@ -158,18 +158,20 @@ class _Asked:
     same: tuple[str, ...]
     both: tuple[str, ...]
     bars: Mapping[str, tuple[int, ...]]
+    salted: bool  # likeness is of bits that are the same, not dice
     levels: str
 
     @classmethod
     def of(cls, model: Model) -> _Asked:
         sql = " ".join(comparison.level_sql() for comparison in comparisons(model.profile, "atoms"))
         bars: dict[str, set[int]] = {}
-        for name, bar in re.findall(r"\b(\w+)_dice >= (\d+)", sql):
+        for name, bar in re.findall(r"\b(\w+)_alike >= (\d+)", sql):
             bars.setdefault(name, set()).add(int(bar))
         return cls(
             same=tuple(sorted(set(re.findall(r"\bsame_(\w+)", sql)))),
             both=tuple(sorted(set(re.findall(r"\bboth_(\w+)", sql)))),
             bars={name: tuple(sorted(some)) for name, some in sorted(bars.items())},
+            salted=model.profile == "guarded-3",
             levels=levels(model, "atoms"),
         )
 
@@ -178,14 +180,14 @@ class _Asked:
         before = list(self.bars)[: list(self.bars).index(name)]
         return len(self.same) + len(self.both) + sum(_bits(self.bars[one]) for one in before)
 
-    def atoms(self, codes: Ints, dice: Mapping[str, npt.NDArray[Any]] | None = None) -> pa.Table:
-        """What the SQL reads, of these codes; with `dice` in place of theirs."""
+    def atoms(self, codes: Ints, alike: Mapping[str, npt.NDArray[Any]] | None = None) -> pa.Table:
+        """What the SQL reads, of these codes; with `alike` in place of theirs."""
         flags = (*(f"same_{name}" for name in self.same), *(f"both_{name}" for name in self.both))
         columns = {name: pa.array((codes >> n & 1).astype(np.bool_)) for n, name in enumerate(flags)}
         for name, bars in self.bars.items():
             reached = codes >> self.shift(name) & ((1 << _bits(bars)) - 1)
-            found = np.array([0, *bars])[reached] if dice is None else dice[name]
-            columns[f"{name}_dice"] = pa.array(found.astype(np.int32))
+            found = np.array([0, *bars])[reached] if alike is None else alike[name]
+            columns[f"{name}_alike"] = pa.array(found.astype(np.int32))
         return pa.table(columns | {"n": pa.array(np.arange(len(codes)))})
 
 
@@ -225,24 +227,24 @@ def _absent(values: npt.NDArray[Any]) -> int:
 
 
 def _filters(connection: duckdb.DuckDBPyConnection, sides: _Sides, asked: _Asked, model: Model, code: Ints) -> Ints:
-    """The same codes with the bars that each filter's dice reaches, where a level hangs on it."""
+    """The same codes with the bars that each filter's likeness reaches, where a level hangs on it."""
     patterns, of = distinct(code)
     for name, hangs in _hang_on(connection, asked, patterns).items():
         places = np.flatnonzero(hangs[of])
         if len(places):
-            code[places] |= _bars_reached(sides, name, asked.bars[name], places) << asked.shift(name)
+            code[places] |= _bars_reached(sides, name, asked, places) << asked.shift(name)
     return code
 
 
 def _hang_on(connection: duckdb.DuckDBPyConnection, asked: _Asked, patterns: Ints) -> dict[str, Flags]:
-    """By filter, the patterns of which a level hangs on its dice, whether the other filters' are low or high."""
+    """By filter, the patterns of which a level hangs on its likeness, whether the other filters' are low or high."""
     ways: list[tuple[str | None, int]] = [(None, 0), (None, 100)]
     ways += [(name, rest) for name in asked.bars for rest in (0, 100)]
-    dice = {
+    alike = {
         name: np.repeat([100 - rest if one == name else rest for one, rest in ways], len(patterns))
         for name in asked.bars
     }
-    connection.register("atoms_in", asked.atoms(np.tile(patterns, len(ways)), dice))
+    connection.register("atoms_in", asked.atoms(np.tile(patterns, len(ways)), alike))
     found = connection.execute(f"SELECT {asked.levels} FROM atoms_in ORDER BY n").fetchnumpy()
     connection.unregister("atoms_in")
     said = np.stack([np.asarray(found[name]) for name in _LEVELS]).reshape(len(_LEVELS), len(ways), len(patterns))
@@ -255,8 +257,8 @@ def _hang_on(connection: duckdb.DuckDBPyConnection, asked: _Asked, patterns: Int
     }
 
 
-def _bars_reached(sides: _Sides, name: str, bars: tuple[int, ...], places: Ints) -> Ints:
-    """How many bars the dice of a filter reaches, for the pairs at these places, whose both sides have it."""
+def _bars_reached(sides: _Sides, name: str, asked: _Asked, places: Ints) -> Ints:
+    """How many bars the likeness of a filter reaches, for the pairs at these places, whose both sides have it."""
     is_used = np.zeros(len(sides.used), np.bool_)
     low, high = sides.low[places], sides.high[places]
     is_used[low] = is_used[high] = True
@@ -265,12 +267,19 @@ def _bars_reached(sides: _Sides, name: str, bars: tuple[int, ...], places: Ints)
     words = np.empty((len(some.used), FILTER_WORDS), np.uint64)
     for n in range(FILTER_WORDS):
         words[:, n] = some.numbers(f"{name}_w{n}")[0].view(np.uint64)
-    size = some.numbers(f"{name}_n")[0].astype(np.int32)
     reached = np.zeros(len(places), np.int64)
+    if asked.salted:
+        most = [most_apart(bar) for bar in asked.bars[name]]
+        for at, left, right in some.chunks():
+            apart = np.bitwise_count(words[left] ^ words[right]).sum(axis=1, dtype=np.int32)
+            for bar in most:
+                reached[at] += apart <= bar
+        return reached
+    size = some.numbers(f"{name}_n")[0].astype(np.int32)
     for at, left, right in some.chunks():
         common = np.bitwise_count(words[left] & words[right]).sum(axis=1, dtype=np.int32)
         of = size[left] + size[right]
-        for bar in bars:
+        for bar in asked.bars[name]:
             reached[at] += 200 * common >= bar * of
     return reached
 

@@ -9,11 +9,8 @@ from typing import Any, Final, Literal
 
 from linkage.matching.bands import AGREES, HELD
 from linkage.matching.comparisons import (
-    DOB_BARS,
     FAR,
-    NAME_BARS,
     NOT_COMPARABLE,
-    POSTCODE_BARS,
     SOUNDS,
     STARTS,
     FieldComparison,
@@ -46,12 +43,6 @@ OTHER_REASONS: Final = {
 """Why a pair waits that no rule of `bands.HELD` holds."""
 COMMON: Final = 1 / 100  # of two records at random: as often as this, agreement says little
 UNCOMMON: Final = 1 / 2000
-_BARS: Final[Mapping[str, Sequence[int]]] = {
-    "given_name": NAME_BARS,
-    "family_name": NAME_BARS,
-    "date_of_birth": DOB_BARS,
-    "postcode": POSTCODE_BARS,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +184,7 @@ def _level(compared: FieldComparison, level: int) -> str:
     if level == compared.size - 1:
         return "equal"
     below = {SOUNDS: "sounds alike", STARTS: "starts alike"} if compared.field in ("given_name", "family_name") else {}
-    bars = _BARS[compared.field]
-    return below.get(level) or f"alike, {bars[len(bars) - level + len(below)]} % or more"
+    return below.get(level) or f"alike, {compared.bars[len(compared.bars) - level + len(below)]} % or more"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -34,11 +34,16 @@ from linkage.matching.comparisons import (
     NUMBERS,
     POSTCODE_BARS,
     POSTCODE_EQUAL,
+    SALTED_DOB_BARS,
+    SALTED_NAME_BARS,
+    SALTED_POSTCODE_BARS,
     SAME_DATE,
     SAME_POSTCODE,
     SOUNDS,
+    SOUNDS_ALIKE,
     STARTS,
     comparisons,
+    most_apart,
 )
 from linkage.matching.identifiers import ALL_SCHEMES, LOCAL
 from linkage.matching.model import Model
@@ -76,7 +81,7 @@ class Comparer:
         self._levels: tuple[Callable[[Row, Row], int], ...] = (
             (_salted_name("given_name", "given", "family"), _salted_name("family_name", "family", "given"),
              _salted_date, _salted_postcode, _same_sex)
-            if model.profile == "guarded-2"
+            if model.profile == "guarded-3"
             else (_name("given_name", "given"), _name("family_name", "family"),
                   _filter("dob", "t_dob", DOB_BARS), _filter("postcode", "t_postcode", POSTCODE_BARS), _same_sex)
         )  # fmt: skip
@@ -196,7 +201,8 @@ def _salted_name(field: str, stem: str, other: str) -> Callable[[Row, Row], int]
     # A filter says nothing across two salts: it counts only where the salts agree.
     salts: Final = [("d", SAME_DATE), ("p", SAME_POSTCODE)]
     exact: Final = tuple(f"{field}_{salt}" for salt in ("d", "p", *NUMBERS))
-    sounds: Final = (f"dob_{stem}", f"postcode_{stem}")
+    sounds: Final = SOUNDS_ALIKE[stem]
+    bars: Final = _apart(SALTED_NAME_BARS)
     starts: Final = (f"dob_{other}_{stem}1", f"postcode_{other}_{stem}1")
 
     def level(left: Row, right: Row) -> int:
@@ -205,7 +211,7 @@ def _salted_name(field: str, stem: str, other: str) -> Callable[[Row, Row], int]
         best = NOT_COMPARABLE
         for salt, agree in salts:
             if _held(left, right, f"{stem}_{salt}") and _shared(left, right, agree):
-                best = max(best, _dice_level(left, right, f"{stem}_{salt}", f"{stem}_{salt}_n", NAME_BARS))
+                best = max(best, _apart_level(left, right, f"{stem}_{salt}", bars))
         if best > FAR:
             return best + SOUNDS
         if best == FAR and _shared(left, right, sounds):
@@ -215,11 +221,19 @@ def _salted_name(field: str, stem: str, other: str) -> Callable[[Row, Row], int]
     return level
 
 
+def _apart(bars: Sequence[int]) -> tuple[int, ...]:
+    return tuple(most_apart(bar) for bar in bars)
+
+
+_DOB_APART: Final = _apart(SALTED_DOB_BARS)
+_POSTCODE_APART: Final = _apart((100, *SALTED_POSTCODE_BARS))
+
+
 def _salted_date(left: Row, right: Row) -> int:
     if _shared(left, right, (*SAME_DATE, *(f"dob_{number}" for number in NUMBERS))):
         return DOB_EQUAL
     if _held(left, right, "dob_p") and _shared(left, right, SAME_POSTCODE):
-        return _dice_level(left, right, "dob_p", "dob_p_n", DOB_BARS)
+        return _apart_level(left, right, "dob_p", _DOB_APART)
     return NOT_COMPARABLE
 
 
@@ -227,7 +241,7 @@ def _salted_postcode(left: Row, right: Row) -> int:
     if _shared(left, right, SAME_POSTCODE):
         return POSTCODE_EQUAL
     if _held(left, right, "postcode_d") and _shared(left, right, SAME_DATE):
-        return _dice_level(left, right, "postcode_d", "postcode_d_n", (100, *POSTCODE_BARS))
+        return _apart_level(left, right, "postcode_d", _POSTCODE_APART)
     return NOT_COMPARABLE
 
 
@@ -239,6 +253,12 @@ def _shared(left: Row, right: Row, tokens: Sequence[str]) -> bool:
 def _held(left: Row, right: Row, name: str) -> bool:
     """Whether both rows have this filter."""
     return left[f"{name}_n"] is not None and right[f"{name}_n"] is not None
+
+
+def _apart_level(left: Row, right: Row, name: str, bars: Sequence[int]) -> int:
+    """How many of the bars, the most bits in which two filters may differ, these two keep.  Bars rise."""
+    apart = (left[name] ^ right[name]).bit_count()
+    return sum(apart <= bar for bar in bars)
 
 
 def _dice_level(left: Row, right: Row, name: str, count: str, bars: Sequence[int]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from linkage.matching.comparisons import FIELDS, Dialect, FieldComparison, common_bits, comparisons
+from linkage.matching.comparisons import FIELDS, Dialect, FieldComparison, bits_apart, common_bits, comparisons
 from linkage.matching.model import Model
 from linkage.records import FILTERS, filter_columns
 
@@ -53,9 +53,15 @@ def scored(
 def scored_sides(model: Model, joined: str, *, keep: tuple[str, ...] = (), dialect: Dialect = "duckdb") -> str:
     """The same over a table that holds both rows of each pair: the columns compared and kept, as `_l` and `_r`."""
     compared = comparisons(model.profile, dialect)
-    if dialect == "spark":  # once a filter, not once a level: see `dice`
-        common = ", ".join(f"{common_bits(name, dialect)} AS {name}_common" for name in FILTERS[model.profile])
-        joined = f"(SELECT *, {common} FROM {joined})"
+    if dialect == "spark":  # once a filter, not once a level: see `dice` and `same_bits`
+        read = " ".join(comparison.level_sql() for comparison in compared)
+        counted = [
+            f"{count(name, dialect)} AS {name}_{what}"
+            for name in FILTERS[model.profile]
+            for what, count in (("common", common_bits), ("apart", bits_apart))
+            if f"{name}_{what}" in read
+        ]
+        joined = f"(SELECT *, {', '.join(counted)} FROM {joined})"
     kept = tuple(f"{column}_{side}" for column in keep for side in "lr")
     frequencies = "".join(
         f", {tf(comparison)} AS tf_{comparison.field}" for comparison in compared if comparison.tf_column

@@ -54,7 +54,7 @@ class _Session:
 
 
 _SESSIONS: Final[dict[Profile, tuple[_Session, ...]]] = {
-    "guarded-2": (
+    "guarded-3": (
         _Session(("t_dob_family",), ("given_name", "postcode", "sex"), ("given_name", "postcode", "sex"),
                  {"given_name": HELD_U}),
         _Session(("t_dob_given",), ("family_name", "postcode", "sex"), ("family_name",),
@@ -70,10 +70,8 @@ _SESSIONS: Final[dict[Profile, tuple[_Session, ...]]] = {
         _Session(("t_postcode", "t_given_name"), ("family_name", "date_of_birth", "sex"), ("date_of_birth",)),
     ),
 }  # fmt: skip
-_NEIGHBOURS: Final = _Session(("t_postcode_family",), ("given_name", "date_of_birth", "sex"), u={"given_name": HELD_U})
-"""Where no flow holds each person once nobody is known to be a stranger, and relatives must do."""
 _CERTAIN: Final[dict[Profile, str]] = {
-    "guarded-2": "l.t_given_name_d = r.t_given_name_d AND l.t_family_name_d = r.t_family_name_d",
+    "guarded-3": "l.t_given_name_d = r.t_given_name_d AND l.t_family_name_d = r.t_family_name_d",
     "accurate-2": "l.t_given_name = r.t_given_name AND l.t_family_name = r.t_family_name AND l.t_dob = r.t_dob",
 }
 """A rule that is hardly ever wrong."""
@@ -99,8 +97,6 @@ def train(connection: duckdb.DuckDBPyConnection, profile: Profile, *, seed: int,
     for field, share in _shares(connection, profile).items():
         learnt("u", field, _with_equal(u[field], share))
     sessions = [*_SESSIONS[profile]]
-    if profile == "guarded-2" and _count(connection, "rows WHERE NOT dup") == 0:
-        sessions.append(_NEIGHBOURS)
     seen = [
         (session, patterns)
         for session in sessions
@@ -262,7 +258,7 @@ def _shares(connection: duckdb.DuckDBPyConnection, profile: Profile) -> dict[str
         """).fetchall()[0]
         for column in ("birth_year", "sex")
     )
-    if profile == "guarded-2" and rows >= LEAST_ROWS:
+    if profile == "guarded-3" and rows >= LEAST_ROWS:
         found["date_of_birth"] = max(float(same_year) / float(rows) ** 2 / DAYS, FLOOR)
     if sexed >= LEAST_ROWS:
         found["sex"] = float(same_sex) / float(sexed) ** 2
@@ -271,7 +267,7 @@ def _shares(connection: duckdb.DuckDBPyConnection, profile: Profile) -> dict[str
 
 def _coincidences(connection: duckdb.DuckDBPyConnection, profile: Profile, seed: int) -> dict[str, tuple[float, ...]]:
     """u of each field that two rows at random can be compared in, worst level first: none of salted ones."""
-    if profile == "guarded-2" or _count(connection, "rows") ** 2 / 2 < LEAST_PAIRS * 100:
+    if profile == "guarded-3" or _count(connection, "rows") ** 2 / 2 < LEAST_PAIRS * 100:
         return {}
     splink = linker(connection, profile, None)
     splink.training.estimate_u_using_random_sampling(max_pairs=SAMPLE, seed=seed, min_count_per_level=None)

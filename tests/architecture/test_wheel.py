@@ -33,7 +33,7 @@ broker.wiring.open_installation(settings)
 broker.app.create_app(settings)
 assert len(VOCABULARY.shareable) > 20
 codes.load()
-default_model("guarded-2")
+default_model("guarded-3")
 assert environment().get_template("search.html")
 print("whole")
 """

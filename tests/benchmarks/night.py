@@ -137,7 +137,7 @@ class Area:
         parts: dict[str, tuple[Numbers, ...]] = {
             "given_name_d": (self.given, self.born), "given_name_p": (self.given, self.home),
             "family_name_d": (self.family, self.born), "family_name_p": (self.family, self.home), "dob_given": (self.born, self.given), "dob_family": (self.born, self.family),
-            "postcode_given": (self.home, self.given), "postcode_family": (self.home, self.family),
+            "postcode_given_family1": (self.home, self.given), "postcode_family_given1": (self.home, self.family),
             "dob_sector": (self.born, self.home // 40),
         }  # fmt: skip
         columns: dict[str, Any] = {"op": pa.array(["upsert"] * people), "record_ref": _refs(agency, people)}

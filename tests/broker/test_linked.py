@@ -34,7 +34,7 @@ def area() -> LinkedArea:
         schema=CLUSTERS,
     )  # fmt: skip
     family = pa.Table.from_pylist([dict(zip(FAMILY.names, edge, strict=True)) for edge in EDGES], schema=FAMILY)
-    index = Index(persons, clusters, family, default_model("guarded-2"))
+    index = Index(persons, clusters, family, default_model("guarded-3"))
     return LinkedArea(run="r", index=index, persons=persons, pairs=PAIRS_SCHEMA.empty_table(), clusters=clusters)
 
 

@@ -351,7 +351,7 @@ def _more_column() -> Batch:
 
 def _short_file() -> Batch:
     batch = a_night()
-    return batch.with_files(persons=parquet([], schema_of("persons", "guarded-2")))
+    return batch.with_files(persons=parquet([], schema_of("persons", "guarded-3")))
 
 
 def _swapped_table() -> Batch:

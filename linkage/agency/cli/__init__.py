@@ -48,7 +48,7 @@ def keygen(
         Path | None,
         typer.Option("--link-key", help="The partnership's linkage key (hex, mode 0600). Without it: fresh."),
     ] = None,
-    profile: Annotated[str, typer.Option(help="guarded-2, or accurate-2 by written exception.")] = "guarded-2",
+    profile: Annotated[str, typer.Option(help="guarded-3, or accurate-2 by written exception.")] = "guarded-3",
     broker: Annotated[str, typer.Option(help="The broker's address.")] = "http://127.0.0.1:8400",
     as_json: AsJson = False,
 ) -> None:

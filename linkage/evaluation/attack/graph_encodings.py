@@ -25,11 +25,11 @@ SALTS: Final = {"_d": "dob", "_p": "postcode"}
 """How a filter's name ends if it is salted, and the token that says whether two salts agree."""
 GROUPS: Final = ("dob", "postcode", "given_name", "family_name")
 """Tokens of one value each: records that share one are a group, and two groups of one value can be told by members."""
-HOUSEHOLDS: Final = ("family_name_p", "postcode_family")
+HOUSEHOLDS: Final = ("family_name_p",)
 """Tokens that part a postcode by names; the first that a profile has is used."""
 COMPOSITES: Final[Mapping[str, tuple[str, ...]]] = {
     "dob": ("dob_given", "dob_family", "dob_sector"),
-    "postcode": ("postcode_given", "postcode_given_family1", "postcode_family", "postcode_family_given1"),
+    "postcode": ("given_name_p", "postcode_given_family1", "postcode_family_given1"),
 }
 """Tokens of several values, used where a profile has none of the one value alone; an equal one tells of it."""
 UPPER: Final = 20  # quantiles in the upper half of a profile
@@ -229,6 +229,13 @@ def bits_of(words: Words) -> npt.NDArray[np.uint8]:
     return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little")
 
 
+def same(words: Words) -> Singles:
+    """The share of bits that are the same in any two filters, from -1 (none) to 1: what a pad does not change."""
+    bits = bits_of(words).astype(np.float32) * 2 - 1
+    made: Singles = bits @ bits.T / np.float32(bits.shape[1])
+    return made
+
+
 def similarity(words: Words) -> Singles:
     """Correlation of bits between any two filters: dice without what the two popcounts alone make of it."""
     bits = bits_of(words).astype(np.float32)
@@ -267,7 +274,7 @@ def _nearest(of_all: Filter, salt: Ints) -> Singles:
         members = members[of_all.index[members] >= 0]  # noqa: PLW2901
         if len(members) < 2:
             continue
-        alike = similarity(of_all.words[of_all.index[members]])
+        alike = same(of_all.words[of_all.index[members]])
         np.fill_diagonal(alike, -1)
         top = -np.sort(-alike, axis=1)[:, :NEAREST]
         made[members, : top.shape[1]] = top

@@ -33,11 +33,10 @@ WRONG: Final = 0.04  # share of people whose field differs by mistake: no field 
 CAP: Final = 15.0  # nats that one source of evidence can count for
 SETTLED: Final = 0.003  # share of claims that may still change when a run ends early
 HIDES: Final[Mapping[str, tuple[str, ...]]] = {
-    "family_name_p": ("postcode", "family_name", "postcode_family"),
-    "postcode_family": ("postcode", "family_name_p"),
-    "postcode_given": ("postcode", "postcode_family_given1", "postcode_given_family1"),
-    "postcode_given_family1": ("postcode", "postcode_family_given1", "postcode_given"),
-    "postcode_family_given1": ("postcode", "family_name_p", "postcode_given", "postcode_given_family1"),
+    "family_name_p": ("postcode", "family_name", "postcode_family_given1"),
+    "given_name_p": ("postcode", "postcode_given_family1", "postcode_family_given1"),
+    "postcode_given_family1": ("postcode", "given_name_p", "postcode_family_given1"),
+    "postcode_family_given1": ("postcode", "family_name_p", "given_name_p", "postcode_given_family1"),
     "dob_given": ("dob", "dob_family", "dob_sector"),
     "dob_family": ("dob", "dob_given", "dob_sector"),
     "dob_sector": ("dob", "dob_given", "dob_family"),

@@ -46,7 +46,7 @@ def test_a_batch_holds_the_wires_tables_and_its_manifest_tells_their_bytes(tmp_p
         assert entry.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
         assert entry.size == path.stat().st_size
         assert entry.rows == pq.read_metadata(path).num_rows
-        assert pq.read_schema(path).equals(schema_of(name, "guarded-2"))  # type: ignore[arg-type]
+        assert pq.read_schema(path).equals(schema_of(name, "guarded-3"))  # type: ignore[arg-type]
     assert (manifest.agency, manifest.flow, manifest.sequence, manifest.kind) == (
         "northshire-council",
         "education",
@@ -125,14 +125,14 @@ def test_under_guarded_a_batchs_bytes_hold_no_single_name_no_unsalted_filter_and
     )
     table = pq.read_table(made.folder / "persons.parquet")
     names = set(table.column_names)
-    assert not names & {f"t_{name}" for name in set(TOKENS["accurate-2"]) - set(TOKENS["guarded-2"])}
+    assert not names & {f"t_{name}" for name in set(TOKENS["accurate-2"]) - set(TOKENS["guarded-3"])}
     assert not names & {f"{name}_w0" for name in FILTERS["accurate-2"]}
     for column in table.column_names:
         if column.startswith("t_") or "_w" in column:
             values = [value for value in table.column(column).to_pylist() if value is not None]
             assert len(values) <= 8  # the three without salt have null, not some constant
             assert len(values) == len(set(values)), column  # one name, eight children: nothing shared
-    for name in FILTERS["guarded-2"]:
+    for name in FILTERS["guarded-3"]:
         assert table.column(f"{name}_n").null_count == 3
 
 
@@ -169,7 +169,7 @@ def test_items_and_relationships_carry_codes_dates_and_refs(tmp_path: Path) -> N
         (mother, None, "household", False),
     }
     tokens = {row["household"] for row in rows(made.folder, "relationships")} - {None}
-    assert tokens == {household_token(home.link_keys, "guarded-2", "100023336956")}
+    assert tokens == {household_token(home.link_keys, "guarded-3", "100023336956")}
 
 
 def test_communal_addresses_are_no_household(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from linkage.agency.columns import Texts, by_row, distinct, soundexes
 from linkage.agency.encode import diffused, diffusion, encode_people, terms_of
 from linkage.agency.keys import LinkageKeys, token
 from linkage.agency.people import STANDARD_SCHEMA
-from linkage.agency.prf import Prf, cmac
+from linkage.agency.prf import Prf, as_words, cmac
 from linkage.agency.standardise import soundex
 from linkage.records import FILTERS, IDENTIFIERS, PROFILES, Profile, persons_schema
 
@@ -33,7 +33,7 @@ def people(*rows: dict[str, str | None]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=STANDARD_SCHEMA)
 
 
-def encoded(*rows: dict[str, str | None], profile: Profile = "guarded-2", agency: str = "") -> list[dict[str, Any]]:
+def encoded(*rows: dict[str, str | None], profile: Profile = "guarded-3", agency: str = "") -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = encode_people(people(*rows), KEYS, profile, agency=agency).to_pylist()
     return made
 
@@ -165,18 +165,42 @@ def test_under_guarded_one_name_gives_nothing_that_two_children_share() -> None:
     first = {"date_of_birth": "20150314", "postcode": "sw1a1aa", "nhs_number": "9434765919", "upn": "B801200005001"}
     second = {"date_of_birth": "20160315", "postcode": "m11ae", "nhs_number": "9990000026", "upn": "A801200100001"}
     one, two = encoded({**zoe, **first}, {**zoe, **second})
-    popcounts = {f"{name}_n" for name in FILTERS["guarded-2"]}
+    popcounts = {f"{name}_n" for name in FILTERS["guarded-3"]}
     shared = [name for name in one if one[name] == two[name] and one[name] is not None and name not in popcounts]
     assert shared == []
 
 
-def test_under_guarded_two_siblings_share_nothing_that_says_one_home() -> None:
-    """One postcode, one family name: only tokens of the two together are equal."""
+def test_under_guarded_two_siblings_share_nothing_at_all() -> None:
+    """One postcode, one family name: not even tokens of the two together are equal."""
     home = {"family_name": "smith", "postcode": "sw1a1aa"}
     one, two = encoded({**home, "given_name": "zoe", "date_of_birth": "20150314"},
                        {**home, "given_name": "adam", "date_of_birth": "20170520"})  # fmt: skip
     tokens = {name for name in one if name.startswith("t_") and one[name] is not None and one[name] == two[name]}
-    assert tokens == {"t_family_name_p", "t_postcode_family"}
+    assert tokens == set()
+    for name in FILTERS["guarded-3"]:
+        assert (one[f"{name}_w0"], one[f"{name}_w1"]) != (two[f"{name}_w0"], two[f"{name}_w1"])
+
+
+def test_a_pad_hides_how_long_a_value_is_and_keeps_how_far_two_are_apart() -> None:
+    days = [f"2015{month:02d}{day:02d}" for month in range(1, 13) for day in range(1, 29)]
+    counts = {
+        name: np.mean(
+            [row["family_d_n"] for row in encoded(*({"family_name": name, "date_of_birth": d} for d in days))]
+        )
+        for name in ("ng", "featherstonehaughcholmondeley")
+    }
+    assert all(abs(count - 256) < 3 for count in counts.values())
+    plain = Prf(KEYS.key("family_name/pad", "guarded-3"))
+    one, two = (
+        np.array([[row[f"family_d_w{word}"] for word in range(8)]], "<i8").view("<u8").T.copy()
+        for row in encoded(*({"family_name": name, "date_of_birth": days[0]} for name in ("smith", "smyth")))
+    )
+    apart = int(np.bitwise_count(one ^ two).sum())
+    salt = as_words(cmac(KEYS.key("family_name/salt", "guarded-3"), f"D{days[0]}".encode()))
+    for words in (one, two):
+        encode._flip(words, salt, np.zeros(1, np.int64), plain)
+    assert int(np.bitwise_count(one ^ two).sum()) == apart
+    assert np.bitwise_count(one).sum() < 256  # as it was before the pad: few grams set fewer than half of the bits
 
 
 def test_two_missing_values_have_nothing_in_common() -> None:

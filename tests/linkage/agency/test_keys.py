@@ -10,7 +10,7 @@ from linkage.agency.keygen import make_home
 from linkage.agency.keys import BadKey, LinkageKeys
 from linkage.agency.settings import BadHome, Home
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "encoding-guarded-2.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "encoding-guarded-3.json").read_text())
 
 
 def vector_keys(**changes: str) -> LinkageKeys:
@@ -22,26 +22,26 @@ def test_keys_are_derived_as_published() -> None:
     made = vector_keys()
     assert made.epoch_key.hex() == VECTORS["epoch_key"]
     for label, key in VECTORS["keys"].items():
-        assert made.key(label, "guarded-2").hex() == key
+        assert made.key(label, "guarded-3").hex() == key
 
 
 def test_no_key_serves_two_profiles_epochs_partnerships_or_labels() -> None:
     made = {
-        vector_keys().key("token/dob", "guarded-2"),
+        vector_keys().key("token/dob", "guarded-3"),
         vector_keys().key("token/dob", "accurate-2"),
-        vector_keys().key("token/postcode", "guarded-2"),
-        vector_keys(epoch="2028-1").key("token/dob", "guarded-2"),
-        vector_keys(partnership="southshire").key("token/dob", "guarded-2"),
+        vector_keys().key("token/postcode", "guarded-3"),
+        vector_keys(epoch="2028-1").key("token/dob", "guarded-3"),
+        vector_keys(partnership="southshire").key("token/dob", "guarded-3"),
     }
     assert len(made) == 5
 
 
 def test_two_agencies_with_one_key_have_one_fingerprint_and_the_same_canaries() -> None:
-    assert vector_keys().fingerprint("guarded-2") == vector_keys().fingerprint("guarded-2")
-    assert vector_keys().canaries("guarded-2") == vector_keys().canaries("guarded-2")
+    assert vector_keys().fingerprint("guarded-3") == vector_keys().fingerprint("guarded-3")
+    assert vector_keys().canaries("guarded-3") == vector_keys().canaries("guarded-3")
     other = LinkageKeys.generate(partnership="northshire", epoch="2027-1")
-    assert other.fingerprint("guarded-2") != vector_keys().fingerprint("guarded-2")
-    assert len(set(other.canaries("guarded-2")) | set(vector_keys().canaries("guarded-2"))) == 6
+    assert other.fingerprint("guarded-3") != vector_keys().fingerprint("guarded-3")
+    assert len(set(other.canaries("guarded-3")) | set(vector_keys().canaries("guarded-3"))) == 6
 
 
 def test_a_repr_shows_no_secret(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_a_home_has_every_key_in_a_file_of_its_own(tmp_path: Path) -> None:
         assert (tmp_path / "keys" / name).stat().st_mode & 0o777 == 0o600
     assert home.signing_kid == "northshire-icb/1"
     public = json.loads((tmp_path / "public.json").read_text())
-    assert public["key_fingerprint"] == home.link_keys.fingerprint("guarded-2")
-    assert public["canaries"] == [str(token) for token in home.link_keys.canaries("guarded-2")]
+    assert public["key_fingerprint"] == home.link_keys.fingerprint("guarded-3")
+    assert public["canaries"] == [str(token) for token in home.link_keys.canaries("guarded-3")]
     text = (tmp_path / "public.json").read_text()
     assert home.record_key.hex() not in text
     assert "d" not in public["client"]
@@ -94,7 +94,7 @@ def test_a_home_has_every_key_in_a_file_of_its_own(tmp_path: Path) -> None:
 def test_the_partners_share_the_linkage_key_and_nothing_else(tmp_path: Path) -> None:
     one = make_home(tmp_path / "a", agency="a", partnership="p", epoch="1")
     two = make_home(tmp_path / "b", agency="b", partnership="p", epoch="1", link_key=tmp_path / "a/keys/link.key")
-    assert one.link_keys.fingerprint("guarded-2") == two.link_keys.fingerprint("guarded-2")
+    assert one.link_keys.fingerprint("guarded-3") == two.link_keys.fingerprint("guarded-3")
     assert one.record_key != two.record_key
     assert one.record_ref("education", "1") != two.record_ref("education", "1")
     assert one.record_ref("education", "1") != one.record_ref("housing", "1")

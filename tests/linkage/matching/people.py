@@ -48,7 +48,7 @@ class Someone:
         return (*self.source, self.ref)
 
 
-def encoded(people: Iterable[Someone], profile: Profile = "guarded-2") -> pa.Table:
+def encoded(people: Iterable[Someone], profile: Profile = "guarded-3") -> pa.Table:
     """Rows as the broker holds them: the wire's columns, agency and flow."""
     everyone = list(people)
     parts = []
@@ -68,7 +68,7 @@ def encoded(people: Iterable[Someone], profile: Profile = "guarded-2") -> pa.Tab
     return pa.concat_tables(parts)
 
 
-def asked(someone: Someone, profile: Profile = "guarded-2") -> EncodedRow:
+def asked(someone: Someone, profile: Profile = "guarded-3") -> EncodedRow:
     """A search for someone, as a gateway would send it."""
     row = encoded([someone], profile).to_pylist()[0]
     words = {name: [row[f"{name}_w{n}"] for n in range(FILTER_WORDS)] for name in FILTERS[profile]}

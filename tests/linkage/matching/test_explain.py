@@ -66,21 +66,21 @@ def test_of_several_rows_the_pair_counts_that_weighs_most(profile: Profile) -> N
 
 
 def test_levels_are_four_words_and_rarity_is_said_of_agreement_alone() -> None:
-    said, _ = explain(ZOE, CASES["half of it missing"], profile="guarded-2")
+    said, _ = explain(ZOE, CASES["half of it missing"], profile="guarded-3")
     assert {one.field: one.level for one in said.fields} == {
         "given_name": "missing", "family_name": "same", "date_of_birth": "same", "postcode": "missing", "sex": "missing",
     }  # fmt: skip
     assert {one.field for one in said.fields if one.rarity} == {"family_name", "date_of_birth"}
-    far, _ = explain(ZOE, CASES["nothing but the number"], profile="guarded-2")
+    far, _ = explain(ZOE, CASES["nothing but the number"], profile="guarded-3")
     assert {one.level for one in far.fields if one.rarity is None} <= {"different", "missing"}
 
 
 def test_numbers_are_told_by_scheme_agreeing_conflicting_or_on_one_side_alone() -> None:
-    conflict, _ = explain(ZOE, CASES["all but the number"], profile="guarded-2")
+    conflict, _ = explain(ZOE, CASES["all but the number"], profile="guarded-3")
     assert (conflict.numbers_agree, conflict.numbers_differ, conflict.numbers_missing) == ((), ("nhs_number",), ())
-    alone, _ = explain(ZOE, CASES["a close name"], profile="guarded-2")
+    alone, _ = explain(ZOE, CASES["a close name"], profile="guarded-3")
     assert (alone.numbers_agree, alone.numbers_differ, alone.numbers_missing) == ((), (), ("nhs_number",))
-    agree, _ = explain(ZOE, CASES["nothing but the number"], profile="guarded-2")
+    agree, _ = explain(ZOE, CASES["nothing but the number"], profile="guarded-3")
     assert agree.numbers_agree == ("nhs_number",)
 
 
@@ -92,4 +92,4 @@ def test_every_field_scheme_and_reason_has_its_words() -> None:
 
 def test_a_record_that_is_not_there_is_not_explained() -> None:
     with pytest.raises(ValueError, match="without rows"):
-        explained(default_model("guarded-2"), [], [], {}, {})
+        explained(default_model("guarded-3"), [], [], {}, {})

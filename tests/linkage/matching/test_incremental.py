@@ -151,7 +151,8 @@ def token(name: str, row: Row) -> int | None:
         "family_name_d": (row.family, row.born), "family_name_p": (row.family, row.home),
         "given_name": (row.given,), "family_name": (row.family,), "dob": (row.born,), "postcode": (row.home,),
         "dob_given": (row.born, given), "dob_family": (row.born, family), "postcode_given": (row.home, given),
-        "postcode_family": (row.home, family), "dob_sector": (row.born, row.home), "soundex_pair": (given, family),
+        "postcode_family": (row.home, family), "postcode_given_family1": (row.home, given),
+        "postcode_family_given1": (row.home, family), "dob_sector": (row.born, row.home), "soundex_pair": (given, family),
     }  # fmt: skip
     parts = known.get(name, (row.born, row.family, len(name)))
     return None if None in parts else int(sum((n + 1) * 100 ** (k + 1) for k, n in enumerate(parts) if n is not None))

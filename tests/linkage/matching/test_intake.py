@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from linkage.matching import intake
 from linkage.matching.findings import DEFAULTS, Code, Finding, Limits, Verdict
-from linkage.records import Table, schema_of
+from linkage.records import BadManifest, Manifest, Table, schema_of
 from tests.builders import CODES, Batch, a_batch, a_person, a_ref, a_relationship, an_entry, an_item, parquet
 
 ALICE = a_ref("alice")
@@ -50,14 +50,21 @@ def test_what_was_accepted_is_read_back_row_for_row(tmp_path: Path) -> None:
     assert checked(batch, tmp_path).accepted
     for table in batch.manifest.tables:
         sent = pq.read_table(pa.BufferReader(batch.files[table]))
-        assert intake.read(tmp_path, table, "guarded-2").equals(sent)  # type: ignore[arg-type]
+        assert intake.read(tmp_path, table, "guarded-3").equals(sent)  # type: ignore[arg-type]
 
 
 def test_the_accurate_profile_has_its_own_columns(tmp_path: Path) -> None:
     assert checked(a_batch(profile="accurate-2"), tmp_path).accepted
-    mixed = a_batch(profile="accurate-2").saying(profile="guarded-2")
+    mixed = a_batch(profile="accurate-2").saying(profile="guarded-3")
     verdict = checked(mixed, tmp_path)
     assert ("persons", "given_d_w0", "missing_column") in verdict.totals
+
+
+def test_a_batch_of_an_earlier_profile_is_refused_whole_and_told_which_is_due() -> None:
+    """Before any of its rows is read: they are not comparable with those of this one."""
+    raw = a_batch().manifest.canonical().replace(b'"guarded-3"', b'"guarded-2"')
+    with pytest.raises(BadManifest, match=r"^profile: one of guarded-3, accurate-2 is due$"):
+        Manifest.parse(raw)
 
 
 BAD_PERSONS: list[tuple[dict[str, Any], str, Code]] = [
@@ -191,7 +198,7 @@ def test_rows_of_one_record_are_alternatives_and_must_agree_on_its_role(tmp_path
 
 
 def test_a_delta_may_delete_and_says_how_much(tmp_path: Path) -> None:
-    gone = {**dict.fromkeys(schema_of("persons", "guarded-2").names), "op": "delete", "record_ref": BEN}
+    gone = {**dict.fromkeys(schema_of("persons", "guarded-3").names), "op": "delete", "record_ref": BEN}
     batch = a_batch(persons=[a_person(ALICE), gone], items=[an_item(a_ref(1), ALICE)], kind="delta", sequence=2)
     verdict = checked(batch, tmp_path)
     assert verdict.accepted
@@ -201,7 +208,7 @@ def test_a_delta_may_delete_and_says_how_much(tmp_path: Path) -> None:
 
 
 def test_an_item_of_a_deleted_record_leads_nowhere(tmp_path: Path) -> None:
-    gone = {**dict.fromkeys(schema_of("persons", "guarded-2").names), "op": "delete", "record_ref": BEN}
+    gone = {**dict.fromkeys(schema_of("persons", "guarded-3").names), "op": "delete", "record_ref": BEN}
     batch = a_batch(persons=[gone], items=[an_item(a_ref(1), BEN)], kind="delta", sequence=2)
     assert only(checked(batch, tmp_path)) == Finding("items", 1, "record_ref", "unresolved_ref")
 
@@ -213,7 +220,7 @@ def test_no_people_at_all_is_a_finding_in_a_full_batch_only(tmp_path: Path) -> N
 
 def test_fewer_rows_than_the_manifest_says_is_a_finding(tmp_path: Path) -> None:
     batch = a_batch()
-    short = batch.with_files(items=parquet([], schema_of("items", "guarded-2")))
+    short = batch.with_files(items=parquet([], schema_of("items", "guarded-3")))
     assert only(checked(short, tmp_path)) == Finding("items", 0, "", "wrong_row_count")
 
 
@@ -273,7 +280,7 @@ def test_text_that_is_not_utf_8_is_unreadable(tmp_path: Path) -> None:
 
 
 def _bomb(texts: pa.Array) -> Batch:
-    schema = schema_of("items", "guarded-2")
+    schema = schema_of("items", "guarded-3")
     rows = [an_item(a_ref(at), a_ref("alice")) for at in range(len(texts))]
     table = pa.Table.from_pylist(rows, schema=schema).set_column(5, schema.field("code"), texts)
     batch = a_batch(persons=[a_person(a_ref("alice"))], items=[])

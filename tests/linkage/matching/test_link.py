@@ -22,7 +22,7 @@ BETH = replace(AMY, given_name="bethany", nhs_number="9990000026", ref="beth")
 
 
 def linked(people: Iterable[Someone], **options: object) -> Linkage:
-    options = {"model": default_model("guarded-2"), "new_id": iter(ids()).__next__, **options}
+    options = {"model": default_model("guarded-3"), "new_id": iter(ids()).__next__, **options}
     return link(encoded(people), **options)  # type: ignore[arg-type]
 
 

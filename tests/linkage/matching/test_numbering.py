@@ -100,8 +100,8 @@ def test_what_is_merged_into_an_earlier_order_is_numbered_as_by_sorting(
     if not night:
         return
     with open_workspace(threads=1) as db:
-        before, tonight = numbered(db, table(first, "guarded-2"), "guarded-2", ()), table(night, "guarded-2")
-        sorted_anew = numbered(db, tonight, "guarded-2", ())
+        before, tonight = numbered(db, table(first, "guarded-3"), "guarded-3", ()), table(night, "guarded-3")
+        sorted_anew = numbered(db, tonight, "guarded-3", ())
         said = known_as(before, before.rec)
         shuffled = np.array(chance.sample(range(before.records), before.records))
         lies = (
@@ -113,7 +113,7 @@ def test_what_is_merged_into_an_earlier_order_is_numbered_as_by_sorting(
             replace(said, rec=said.rec[:1]),
         )
         for lie in lies:
-            merged = numbered(db, tonight, "guarded-2", (), lie)
+            merged = numbered(db, tonight, "guarded-3", (), lie)
             assert same(merged, sorted_anew)
             assert np.array_equal(merged.placed_as(lie, *sorted_anew.name), np.arange(sorted_anew.records)), (
                 "households find their records"

@@ -41,7 +41,7 @@ OLD = Someone(
 NEW = replace(OLD, family_name="newbrook", postcode="ns44dd", nhs_number="9990000026", ref="0e", source=SOCIAL_CARE)
 OLD_AT_HEALTH = replace(OLD, source=HEALTH, ref="aa", sever_ref=None)
 NEW_WITH_POLICE = replace(NEW, source=PERSONS, ref="bb", sever_ref=None)
-MODEL = default_model("guarded-2")
+MODEL = default_model("guarded-3")
 
 
 NEW_IDS = iter(ids())  # never one twice: a later run must not give a new person an old one's
@@ -361,7 +361,7 @@ def all_encoded(people: Iterable[Someone]) -> pa.Table:
             [{name: getattr(one, name, None) for name in STANDARD_SCHEMA.names} for one in mine],
             schema=STANDARD_SCHEMA,
         )
-        rows = encode_people(standard, KEYS, "guarded-2", agency=source[0])
+        rows = encode_people(standard, KEYS, "guarded-3", agency=source[0])
         extra = {
             "agency": [source[0]] * len(mine), "flow": [source[1]] * len(mine), "record_ref": [o.ref for o in mine],
             "sever_ref": [o.sever_ref for o in mine], "sex": [o.sex for o in mine],
@@ -453,10 +453,10 @@ def test_in_a_hundred_random_areas_no_search_shows_both_sides(
 
 def typed(row: Mapping[str, Any], *, numbers: bool) -> EncodedRow:
     """A search for exactly what a row holds, its numbers left out or not."""
-    words = {name: [row[f"{name}_w{n}"] for n in range(FILTER_WORDS)] for name in FILTERS["guarded-2"]}
+    words = {name: [row[f"{name}_w{n}"] for n in range(FILTER_WORDS)] for name in FILTERS["guarded-3"]}
     return EncodedRow(
         filters={name: None if held[0] is None else tuple(held) for name, held in words.items()},
-        tokens={name: row[f"t_{name}"] for name in TOKENS["guarded-2"]},
+        tokens={name: row[f"t_{name}"] for name in TOKENS["guarded-3"]},
         identifiers={name: row[f"id_{name}"] if numbers else None for name in IDENTIFIERS},
         birth_year=row["birth_year"],
         sex=row["sex"],

@@ -1,4 +1,4 @@
-"""Levels and weights: dice by brute force over sets of bits, and Splink's own prediction as the oracle of ours."""
+"""Levels and weights: likeness by brute force over sets of bits, and Splink's own prediction as the oracle of ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from splink import DuckDBAPI, Linker, SettingsCreator
 
 from linkage.matching.blocking import blocking_rules
-from linkage.matching.comparisons import NAME_EQUAL, NOT_COMPARABLE, comparisons, dice
+from linkage.matching.comparisons import NAME_EQUAL, NOT_COMPARABLE, comparisons, dice, same_bits
 from linkage.matching.link import Run
 from linkage.matching.model import BadModel, Model, default_model
 from linkage.matching.overrides import Overrides
@@ -29,18 +29,23 @@ def words(positions: set[int]) -> list[int]:
 
 @settings(max_examples=60, deadline=None)
 @given(bits, bits, st.integers(1, 100))
-def test_dice_is_that_of_the_sets_of_bits(left: set[int], right: set[int], per_cent: int) -> None:
+def test_likeness_is_that_of_the_sets_of_bits(left: set[int], right: set[int], per_cent: int) -> None:
     sides = []
     for side, positions in (("l", left), ("r", right)):
         held = ", ".join(f"({w})::BIGINT AS f_w{n}" for n, w in enumerate(words(positions)))
         inner = f"SELECT {packed('f')} FROM (SELECT {held}, {len(positions)} AS f_n)"
         renamed = ", ".join(f"{c} AS {c}_{side}" for c in ("f_h0", "f_h1", "f_h2", "f_h3", "f_n"))
         sides.append(f"(SELECT {renamed} FROM ({inner}))")
-    said = CONNECTION.execute(f"SELECT {dice('f', per_cent)} FROM {sides[0]}, {sides[1]}").fetchall()[0][0]
-    assert said == (200 * len(left & right) >= per_cent * (len(left) + len(right)))
+    said = CONNECTION.execute(
+        f"SELECT {dice('f', per_cent)}, {same_bits('f', per_cent)} FROM {sides[0]}, {sides[1]}"
+    ).fetchall()[0]
+    assert said == (
+        200 * len(left & right) >= per_cent * (len(left) + len(right)),
+        100 * (512 - len(left ^ right)) >= per_cent * 512,
+    )
 
 
-@pytest.mark.parametrize("profile", ["guarded-2", "accurate-2"])
+@pytest.mark.parametrize("profile", ["guarded-3", "accurate-2"])
 def test_weights_are_those_of_splinks_own_prediction(profile: Profile) -> None:
     logging.getLogger("splink").setLevel(logging.ERROR)
     zoe = Someone()
@@ -79,7 +84,7 @@ def test_two_names_under_different_salts_are_not_compared() -> None:
     moved = zoe.at(HEALTH, date_of_birth="20091201", postcode="nx99zz", nhs_number="9990000026",
                    superseded_nhs_number="9990000018")  # fmt: skip
     run = Run(open_workspace(), encoded([zoe, moved]), frozenset(), Overrides(), None)
-    model = default_model("guarded-2")
+    model = default_model("guarded-3")
     run.block(model)
     run.score(model)
     assert run.db.execute("SELECT gamma_given_name, gamma_family_name FROM scored").fetchall() == [(-1, -1)]
@@ -89,7 +94,7 @@ def test_a_number_in_common_lets_names_be_compared_where_nothing_else_does() -> 
     zoe = Someone(nhs_number="9990000018")
     moved = zoe.at(HEALTH, date_of_birth=None, postcode="nx99zz", family_name="nowak")
     run = Run(open_workspace(), encoded([zoe, moved]), frozenset(), Overrides(), None)
-    model = default_model("guarded-2")
+    model = default_model("guarded-3")
     run.block(model)
     run.score(model)
     found = run.db.execute("SELECT gamma_given_name, gamma_family_name, gamma_date_of_birth FROM scored").fetchall()
@@ -97,7 +102,7 @@ def test_a_number_in_common_lets_names_be_compared_where_nothing_else_does() -> 
 
 
 def test_a_model_keeps_its_bytes_and_refuses_others() -> None:
-    model = default_model("guarded-2")
+    model = default_model("guarded-3")
     assert Model.parse(model.canonical()) == model
     assert Model.parse(model.canonical()).canonical() == model.canonical()
     for raw in (b"{}", b"[]", b"not json", model.canonical().replace(b"levels-2", b"levels-0")):
@@ -106,7 +111,7 @@ def test_a_model_keeps_its_bytes_and_refuses_others() -> None:
 
 
 def test_columns_of_no_profile_are_refused() -> None:
-    with pytest.raises(UnknownProfile, match="guarded-2"):
+    with pytest.raises(UnknownProfile, match="guarded-3"):
         profile_of(["given_name", "family_name"])
 
 

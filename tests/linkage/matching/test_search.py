@@ -19,13 +19,13 @@ ZOE = Someone(nhs_number="9990000018")
 TOM = Someone(given_name="tom", family_name="price", date_of_birth="20110605", postcode="nx55aa", sex="M", ref="tom")
 
 
-def index_of(people: list[Someone], profile: Profile = "guarded-2") -> tuple[Index, Linkage]:
+def index_of(people: list[Someone], profile: Profile = "guarded-3") -> tuple[Index, Linkage]:
     persons = encoded(people, profile)
     run = link(persons, model=default_model(profile), new_id=iter(ids()).__next__)
     return Index(persons, run.clusters, FAMILY.empty_table(), run.model), run
 
 
-@pytest.mark.parametrize("profile", ["guarded-2", "accurate-2"])
+@pytest.mark.parametrize("profile", ["guarded-3", "accurate-2"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -129,7 +129,7 @@ def test_a_row_of_the_wire_is_read_strictly() -> None:
 
 def test_a_row_of_another_profile_is_refused() -> None:
     index, _ = index_of([ZOE])
-    with pytest.raises(BadRow, match="guarded-2"):
+    with pytest.raises(BadRow, match="guarded-3"):
         index.candidates(asked(ZOE, "accurate-2"))
 
 

@@ -69,7 +69,7 @@ def area(folder: Path, children: int, keys: LinkageKeys, profile: Profile) -> tu
 
 
 def linked(persons: pa.Table, households: pa.Table | None, engine: Witness | None = None) -> Linkage:
-    profile: Profile = "guarded-2" if "given_d_n" in persons.column_names else "accurate-2"
+    profile: Profile = "guarded-3" if "given_d_n" in persons.column_names else "accurate-2"
     ids = count()
     return link(
         persons, households=households, model=default_model(profile), new_id=lambda: f"p{next(ids)}", engine=engine
@@ -115,7 +115,7 @@ def sealed_files(witness: Witness) -> bytes:
 def test_twenty_thousand_records_become_the_same_pairs_and_persons_and_no_token_of_theirs_is_on_a_disk(
     witness: Witness, tmp_path: Path
 ) -> None:
-    persons, households = area(tmp_path, 4_600, KEYS, "guarded-2")
+    persons, households = area(tmp_path, 4_600, KEYS, "guarded-3")
     here, there = linked(persons, households), linked(persons, households, witness)
     held = sealed_files(witness)  # before the next run: while this one's shuffles are there
     assert there.report.records >= 20_000
@@ -123,7 +123,7 @@ def test_twenty_thousand_records_become_the_same_pairs_and_persons_and_no_token_
     assert equal(there.pairs, here.pairs)
     assert there.clusters.equals(here.clusters)
     assert equal(there.reviews, here.reviews)
-    assert equal(witness.scored, by_duckdb(witness.rows, default_model("guarded-2")))
+    assert equal(witness.scored, by_duckdb(witness.rows, default_model("guarded-3")))
     assert len(held) > 1_000_000
     tokens = {token for name in ("b_dob_given", "t_dob_family") for token in witness.rows[name].to_pylist() if token}
     assert len(tokens) > 1_000
@@ -159,7 +159,7 @@ def test_a_failure_names_its_kind_and_no_value(witness: Witness, capfd: pytest.C
         (broken.set_column(place, "given_d_n", pa.array(["Zoe"] * 2)), "DATATYPE"),
     ):
         with pytest.raises(SparkFailed, match=kind) as caught:
-            witness.engine(rows, default_model("guarded-2"))
+            witness.engine(rows, default_model("guarded-3"))
         assert "Zoe" not in str(caught.value)
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
