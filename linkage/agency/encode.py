@@ -41,7 +41,7 @@ import pyarrow as pa
 from linkage.agency.columns import WORD, Column, Ints, Texts, Words, by_row, distinct, in_order, soundexes, spread
 from linkage.agency.keys import LinkageKeys, token
 from linkage.agency.people import DEMOGRAPHICS, STANDARD_FIELDS, STANDARD_IDENTIFIERS, Person
-from linkage.agency.prf import Prf, as_words, cmac
+from linkage.agency.prf import Joined, Prf, as_words, cmac
 from linkage.agency.standardise import standardise_person
 from linkage.records import FILTER_BITS, FILTER_WORDS, FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
 
@@ -204,6 +204,7 @@ class _Values:
         self._people = people
         self._columns: dict[str, Column] = {}
         self._grams: dict[str, _Grams] = {}
+        self._salts: dict[tuple[str, ...], tuple[Sequence[Joined], Ints]] = {}
 
     def __getitem__(self, name: str) -> Column:
         if name not in self._columns:
@@ -216,8 +217,13 @@ class _Values:
             self._grams[field] = (_digits if field == "date_of_birth" else _bigrams)(self[field].texts)
         return self._grams[field]
 
-    def salt(self, name: str) -> Column:
-        """A column as it salts others."""
+    def salts(self, names: tuple[str, ...]) -> tuple[Sequence[Joined], Ints]:
+        """Columns as they salt others, joined: of several fields the same."""
+        if names not in self._salts:
+            self._salts[names] = _joined([self._salt(name) for name in names])
+        return self._salts[names]
+
+    def _salt(self, name: str) -> Column:
         column = self[name]
         return Column(column.texts.framed(_SALT_PREFIX[name].encode(), b""), column.index)
 
@@ -249,14 +255,21 @@ def _tokens(values: _Values, parts: Sequence[str], key: bytes) -> pa.Array:
     columns = [values[part] for part in parts]
     if not all(len(column.texts) for column in columns):
         return pa.nulls(values.rows, pa.int64())
-    made, index = _macs(columns, key)
+    made, index = _macs(_joined(columns), key)
     return _array(made[:, 0][index].view("<i8"), index >= 0)
 
 
-def _macs(columns: Sequence[Column], key: bytes) -> tuple[Words, Ints]:
-    """CMACs (x 2) of the joined values of rows, and which is each row's; -1, and zeros, where a part is missing.
+def _macs(joined: tuple[Sequence[Joined], Ints], key: bytes) -> tuple[Words, Ints]:
+    """CMACs (x 2) of what `_joined` gave, and which is each row's; zeros for -1."""
+    blocks, index = joined
+    prf = Prf(key)
+    return np.concatenate([*(prf.of_texts(block) for block in blocks), np.zeros((1, 2), "<u8")]), index
 
-    Values of a single column are hashed once each.  Of several columns nearly every row is a combination of its own.
+
+def _joined(columns: Sequence[Column]) -> tuple[Sequence[Joined], Ints]:
+    """The joined values of rows, some at a time, and which is each row's; -1 where a part is missing.
+
+    Values of a single column are there once each.  Of several columns nearly every row is a combination of its own.
     """
     if len(columns) == 1:
         index = columns[0].index
@@ -267,12 +280,9 @@ def _macs(columns: Sequence[Column], key: bytes) -> tuple[Words, Ints]:
         index = np.full(len(present), -1, np.int64)
         index[rows] = np.arange(len(rows))
         which = [column.index[rows] for column in columns]
-    texts, prf = [column.texts for column in columns], Prf(key)
-    made = np.zeros((len(which[0]) + 1, 2), "<u8")
-    for start in range(0, len(which[0]), _TOKEN_BLOCK):
-        block = slice(start, min(start + _TOKEN_BLOCK, len(which[0])))
-        made[block] = prf.of_texts(texts, [one[block] for one in which])
-    return made, index
+    texts = [column.texts for column in columns]
+    starts = range(0, len(which[0]), _TOKEN_BLOCK)
+    return [Joined(texts, [one[start : start + _TOKEN_BLOCK] for one in which]) for start in starts], index
 
 
 # --- Filters ---------------------------------------------------------------------------------------------------------
@@ -291,7 +301,7 @@ def _filters(values: _Values, field: str, keys: LinkageKeys, profile: Profile) -
         if _FILTER_PARTS[name][0] != field:
             continue
         if salting := _FILTER_PARTS[name][1:]:
-            salted[name] = _macs([values.salt(one) for one in salting], salt_key)
+            salted[name] = _macs(values.salts(salting), salt_key)
         else:  # each value once; "missing" is last, and has no grams
             each = np.arange(len(column.texts) + 1)
             (made,) = make.words(each, [(as_words(cmac(salt_key, b"")), np.zeros_like(each))])

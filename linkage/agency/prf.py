@@ -39,6 +39,27 @@ def as_words(blocks: bytes) -> Words:
     return np.frombuffer(blocks, "<u8").reshape(-1, 2)
 
 
+class Joined:
+    """In each row the value `which[n]` of `parts[n]`, none missing, joined: laid out once, whatever keys follow."""
+
+    def __init__(self, parts: Sequence[Texts], which: Sequence[Ints]) -> None:
+        last = len(parts) - 1
+        self.parts, self.which = parts, which
+        self._framed = [
+            part.framed(SEPARATOR if n else b"", PADDING if n == last else b"") for n, part in enumerate(parts)
+        ]
+        self._sizes = [part.lengths[chosen] for part, chosen in zip(self._framed, which, strict=True)]
+        self.total: Ints = np.add.reduce(self._sizes) - len(PADDING)
+        self.first = _blocks(self._framed, which, self._sizes, 1)
+        longer = np.flatnonzero(self.total > BLOCK_BYTES)
+        counts = (self.total[longer] + BLOCK_BYTES - 1) // BLOCK_BYTES
+        self.longer = [(count, longer[counts == count]) for count in np.flatnonzero(np.bincount(counts)).tolist()]
+
+    def blocks(self, rows: Ints, count: int) -> Words:
+        """The first `count` blocks of some rows."""
+        return _blocks(self._framed, [index[rows] for index in self.which], [size[rows] for size in self._sizes], count)
+
+
 class Prf:
     """AES-256 under one key.  Its `repr` shows no secret."""
 
@@ -58,29 +79,19 @@ class Prf:
         size = self._cipher.update_into(blocks.reshape(-1).view(np.uint8).data, made.data)
         return made[:size].view("<u8").reshape(-1, 2)
 
-    def of_texts(self, parts: Sequence[Texts], which: Sequence[Ints]) -> Words:
-        """CMAC (rows x 2) of the joined parts: in each row the value `which[n]` of `parts[n]`, none missing."""
-        last = len(parts) - 1
-        framed = [part.framed(SEPARATOR if n else b"", PADDING if n == last else b"") for n, part in enumerate(parts)]
-        sizes = [part.lengths[chosen] for part, chosen in zip(framed, which, strict=True)]
-        total = np.add.reduce(sizes) - len(PADDING)
-        made = self._chained(framed, which, sizes, total, 1)  # right for most
-        longer = np.flatnonzero(total > BLOCK_BYTES)
-        counts = (total[longer] + BLOCK_BYTES - 1) // BLOCK_BYTES
-        for count in np.flatnonzero(np.bincount(counts)).tolist():
-            rows = longer[counts == count]
-            chosen = [index[rows] for index in which]
+    def of_texts(self, joined: Joined) -> Words:
+        """CMAC (rows x 2) of each row's message."""
+        made = self._chained(joined.first, joined.total, 1)  # right for most
+        for count, rows in joined.longer:
             if count > _MOST_BLOCKS:
-                made[rows] = self._one_by_one(parts, chosen)
+                made[rows] = self._one_by_one(joined.parts, [index[rows] for index in joined.which])
             else:
-                made[rows] = self._chained(framed, chosen, [size[rows] for size in sizes], total[rows], count)
+                made[rows] = self._chained(joined.blocks(rows, count), joined.total[rows], count)
         return made
 
-    def _chained(
-        self, framed: Sequence[Texts], which: Sequence[Ints], sizes: Sequence[Ints], total: Ints, count: int
-    ) -> Words:
+    def _chained(self, blocks: Words, total: Ints, count: int) -> Words:
         """CMAC of messages that are all `count` blocks long."""
-        blocks = _blocks(framed, which, sizes, count)
+        blocks = blocks.copy()  # other keys read them too
         last = blocks[:, count - 1]
         last ^= self._padded
         last[total == count * BLOCK_BYTES] ^= self._whole

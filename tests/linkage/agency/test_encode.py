@@ -16,7 +16,7 @@ from linkage.agency.columns import Texts, by_row, distinct, soundexes
 from linkage.agency.encode import diffused, diffusion, encode_people, terms_of
 from linkage.agency.keys import LinkageKeys, token
 from linkage.agency.people import STANDARD_SCHEMA
-from linkage.agency.prf import Prf, as_words, cmac
+from linkage.agency.prf import Joined, Prf, as_words, cmac
 from linkage.agency.standardise import soundex
 from linkage.records import FILTERS, IDENTIFIERS, PROFILES, Profile, persons_schema
 
@@ -54,7 +54,7 @@ NIST_MACS = {
 
 def macs(key: bytes, *columns: list[bytes]) -> list[bytes]:
     texts = [Texts.of(pa.array(column, pa.binary())) for column in columns]
-    made = Prf(key).of_texts(texts, [np.arange(len(column)) for column in columns])
+    made = Prf(key).of_texts(Joined(texts, [np.arange(len(column)) for column in columns]))
     return [row.tobytes() for row in made]
 
 
