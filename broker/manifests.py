@@ -26,7 +26,7 @@ from broker.store.documents import AgreementRow
 from linkage.records import TABLES, BadManifest, Manifest, Table
 
 MiB: Final = 1024 * 1024
-ENCODERS: Final = ("encoder-2",)
+ENCODERS: Final = ("encoder-3",)
 
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 

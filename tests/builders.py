@@ -41,7 +41,7 @@ PARTNERSHIP: Final = "northshire"
 EPOCH: Final = "2026-1"
 FINGERPRINT: Final = hashlib.sha256(b"a linkage key of the tests").hexdigest()[:16]
 CANARIES: Final = (101, -202, 303)
-ENCODER: Final = "encoder-2"
+ENCODER: Final = "encoder-3"
 CODES_SHA256: Final = "0" * 64
 CHUNK: Final = 1024 * 1024
 

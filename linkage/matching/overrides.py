@@ -88,6 +88,7 @@ def without_bridges(persons: pa.Table, severed: AbstractSet[RecordPair]) -> pa.T
     A number that one side has and the other gives as its former one, directly or along a chain of anybody's rows, is
     nobody's former number any more; a number that both sides give as theirs is nobody's.  Where a severed record has
     several rows, those are left out that repeat a family name or an address of the other side; one row always stays.
+    Under `guarded` an address is compared only beside equal initials of both names, so under others it leads nowhere.
     Of the same rows and pairs the result is the same, in whatever order they come.
     """
     around = neighbours(severed)

@@ -161,7 +161,7 @@ def _resigned(batch: Batch, **changes: Any) -> tuple[Batch, str]:
         ({"key_fingerprint": "0" * 16}, 422, "manifest.key_fingerprint"),
         ({"canaries": (1, 2, 3)}, 422, "manifest.canaries"),
         ({"profile": "accurate-2"}, 422, "manifest.profile"),
-        ({"encoder": "encoder-0"}, 422, "encoder-2"),
+        ({"encoder": "encoder-0"}, 422, "encoder-3"),
         ({"codes_sha256": "0" * 64}, 422, "manifest.codes_sha256"),
         ({"agreements": ("northshire-mash@3.0.0", "made-up@1.0.0")}, 422, "manifest.agreements[1]"),
         ({"agreements": ()}, 422, "manifest.agreements"),
