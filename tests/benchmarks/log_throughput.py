@@ -236,8 +236,8 @@ def _trail(url: str, home: Path):
     from broker.trail import Trail
     from tests.builders_signer import opened
 
-    store, keys = Store(url), Keys.load(home / "keys")
-    trail = Trail(store, keys, opened(store, home, origin=ORIGIN))
+    store = Store(url)
+    trail = Trail(store, Keys.load(home / "keys"), opened(store, home))
     trail.start()
     return store, trail
 
