@@ -311,7 +311,7 @@ def _past(reading: Reading, keys: Keys, acts: list[Act], *, since_ms: int) -> Pa
             hours[actor, one.type][one.hour] += one.subjects
     shown = {subject: keys.subject_index(subject) for act in acts for subject in act.subjects}
     names = {index: subject for subject, index in shown.items()}
-    last = last_hours(reading, actors, LOOKS | REFUSED, before=begin_ms // HOUR_MS)
+    last = last_hours(reading, {act.actor for act in acts if act.person}, LOOKS | REFUSED, before=begin_ms // HOUR_MS)
     reviewers = {act.actor for act in acts if act.type in REVIEWED}
     reviews = reviewed_by(reading, {one.person for one in reviewers}, before=instant(since_ms), last=100)
     return Past(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Index, UniqueConstraint, delete, exists, func, insert, literal_column, or_
+from sqlalchemy import BigInteger, Index, UniqueConstraint, delete, exists, func, insert, literal_column, or_, true
 from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value
@@ -101,22 +101,20 @@ class SampleRow(Row, table=True):
 
 def unqueued(reading: Reading, break_glass: Sequence[str]) -> list[tuple[str, str, int]]:
     """Events that should be in the queue and are not: those flagged, and break-glass; id, kind, and when, unix ms."""
-    queued = exists().where(col(CaseRow.event_id) == col(EventRow.event_id))
-    opened = (
-        select(EventRow.event_id, EventRow.t_ms)
-        .where(or_(col(EventRow.break_glass).is_(True), col(EventRow.type).in_(break_glass)), ~queued)
-        .order_by(col(EventRow.t_ms))
-    )
-    found = [(event_id, "break_glass", t_ms) for event_id, t_ms in reading.session.exec(opened)]
-    held = {event_id for event_id, _, _ in found}
+    waiting = ~exists().where(col(CaseRow.event_id) == col(EventRow.event_id))
+    found: dict[str, tuple[str, str, int]] = {}
+    for which in (col(EventRow.break_glass) == true(), col(EventRow.type).in_(break_glass)):  # an index serves each
+        query = select(EventRow.event_id, EventRow.t_ms).where(which, waiting)
+        found |= {event_id: (event_id, "break_glass", t_ms) for event_id, t_ms in reading.session.exec(query)}
     flagged = (
         select(FlagRow.event_id, EventRow.t_ms)
         .join(EventRow, col(EventRow.event_id) == col(FlagRow.event_id))
-        .where(~queued)
-        .order_by(col(EventRow.t_ms))
+        .where(waiting)
         .distinct()
     )
-    return found + [(id_, "flag", t_ms) for id_, t_ms in reading.session.exec(flagged) if id_ not in held]
+    for event_id, t_ms in reading.session.exec(flagged):
+        found.setdefault(event_id, (event_id, "flag", t_ms))
+    return sorted(found.values(), key=lambda one: (one[2], one[0]))
 
 
 def queued(
@@ -237,20 +235,23 @@ def usual(
 
 
 def last_hours(
-    reading: Reading, actors: Collection[str], types: Collection[str], *, before: int
+    reading: Reading, actors: Collection[tuple[str, str]], types: Collection[str], *, before: int
 ) -> dict[tuple[str, str], int]:
-    """The last hour before one in which each person did any of this, by organisation and person."""
-    wanted, found = sorted(actors), {}
-    for start in range(0, len(wanted), AT_ONCE):
+    """The last hour before one in which each person, by organisation and reference, did any of this."""
+    found: dict[tuple[str, str], int] = {}
+    for org, person in sorted(actors):
         query = (
-            _select(RollupRow.org, RollupRow.actor_ref, func.max(RollupRow.hour))
+            select(RollupRow.hour)
             .where(
-                col(RollupRow.actor_ref).in_(wanted[start : start + AT_ONCE]), col(RollupRow.hour) < before,
+                col(RollupRow.actor_ref) == person, col(RollupRow.org) == org, col(RollupRow.hour) < before,
                 col(RollupRow.type).in_(sorted(types)),
             )
-            .group_by(col(RollupRow.org), col(RollupRow.actor_ref))
+            .order_by(col(RollupRow.hour).desc())
+            .limit(1)
         )  # fmt: skip
-        found.update({(org, actor): hour for org, actor, hour in reading.session.connection().execute(query)})
+        hour = reading.session.exec(query).first()
+        if hour is not None:
+            found[org, person] = hour
     return found
 
 

@@ -121,6 +121,7 @@ class CheckpointRow(Row, table=True):
     """A signed checkpoint."""
 
     __tablename__ = "audit_checkpoint"
+    __table_args__ = (Index("ix_audit_checkpoint_at", "at"),)
 
     log_id: str = Field(primary_key=True)
     size: int = Field(primary_key=True, sa_type=BigInteger)

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from typer.testing import CliRunner
 
 from audit.checkpoint import SignedCheckpoint
+from audit.cli import auditor
 from audit.policy import Policy
 from audit.sampling import Candidate, draw, seed_of
 from broker import clock as wall
-from broker import reviewing, sampling, witnesses
+from broker import reviewing, sampling, signin, witnesses
+from broker.cli import app as command
 from broker.errors import Malformed, NotAllowed, NotFound, WrongState
 from broker.reports.pack import pack
 from broker.reports.table import Period
+from broker.settings import DemoPerson
 from broker.shards import log_keys
 from tests.broker.test_reviewing import ONE, logged, officer, types
 from tests.broker.test_witnesses import Site
@@ -171,3 +178,87 @@ def test_the_monthly_pack_counts_and_names_nobody_and_its_digest_is_in_the_log(s
     assert "child-1" not in made.content.decode()
     with pytest.raises(Malformed):
         pack(store, trail, ONE, month=date(2199, 1, 1), reason="lawfulness", at=at)
+
+
+# --- By command and by HTTP -----------------------------------------------------------------------------------------
+
+
+def test_rules_flags_reviews_samples_and_the_pack_by_command(site: Site, tmp_path: Path) -> None:
+    settings = site.broker.settings
+    config = tmp_path / "broker.toml"
+    config.write_text(
+        f'environment = "demo"\npartnership = "{settings.partnership}"\nbase_url = "{settings.base_url}"\n'
+        f'data_dir = "{settings.data_dir}"\ndatabase_url = "{settings.database_url.get_secret_value()}"\n'
+    )
+
+    def run(*arguments: str, code: int = 0) -> Any:
+        done = CliRunner().invoke(command, ["audit", *arguments, "--config", str(config), "--json"])
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout) if code == 0 else done.output
+
+    two_days_ago = wall.now() - timedelta(days=2)
+    with site.broker.store.engine.begin() as connection:  # the log was opened a week ago
+        connection.execute(text("UPDATE audit_head SET last_ms = last_ms - 604800000"))
+    ids = [logged(site.broker.store, site.broker.trail, at=two_days_ago, flagged=False) for _ in range(3)]
+    site.grow()
+    day = f"{two_days_ago.astimezone(reviewing.LONDON):%Y-%m-%d}"
+    ours, why = ("--by", "ig-1"), ("--reason", "lawfulness")
+
+    drawn = run("sample", *ours, "--from", day, "--to", day)
+    assert (drawn["candidates"], drawn["drawn"], drawn["witnessed"]) == (3, 3, False)
+    assert "was drawn" in run("sample", *ours, "--from", day, "--to", day, code=1)
+    assert [one["sample"] for one in run("samples", *ours)] == [drawn["sample"]]
+    out = tmp_path / "sample.json"
+    run("redraw", drawn["sample"], *ours, *why, "--out", str(out))
+    with site.broker.store.reading() as reading:
+        (tmp_path / "policy").write_text(witnesses.policy_of(reading, log_keys(reading)).text)
+    found = CliRunner().invoke(auditor, ["sample", str(out), "--policy", str(tmp_path / "policy")])
+    assert (found.exit_code, "3 of 3" in found.output) == (0, True)
+
+    run("flag", ids[0], *ours, "--why", "complaint")
+    flags = run("flags", *ours, *why, "--from", day, "--to", f"{wall.now():%Y-%m-%d}")
+    assert [one["rule"] for one in flags] == ["by_hand.complaint"]
+    assert {one["event"]["event_id"] for one in run("reviews", *ours, *why)} == set(ids)
+    run("take", ids[0], *ours)
+    assert run("review", ids[0], *ours, "--decision", "training", "--note", "To be told")["state"] == "decided"
+    assert "does not sign that off" in run("signoff", ids[0], *ours, "--agree", code=1)
+    assert run("signoff", ids[0], "--by", "ig-2", "--agree")["state"] == "closed"
+
+    register = run("rules")
+    assert {rule["rule"] for rule in register["rules"] if rule["not_measured_because"]} >= {"own_family", "own_record"}
+    run("rules", "--set", "burst.an_hour=30", "--why", "trial", *ours)
+    assert [(one["before"], one["value"]) for one in run("rules")["changes"]] == [(60, 30)]
+    run("rules", "--set", "burst", "--why", "trial", *ours, code=2)
+    run("rules", "--set", "burst.an_hour=0", "--why", "trial", *ours, code=2)
+    done = run("run")
+    assert (done["sample"]["state"], "own_family" in done["not_measured"]) == ("not drawn", True)
+
+    made = tmp_path / "pack.json"
+    told = run("pack", "--month", f"{wall.now():%Y-%m}", *ours, *why, "--out", str(made))
+    assert sha256(made.read_bytes()).hexdigest() == told["sha256"]
+    run("pack", "--month", f"{wall.now():%Y-%m}", *ours, *why, "--out", str(made), code=2)
+
+
+def test_samples_by_http(tmp_path: Path) -> None:
+    people = (DemoPerson(person="ig-1", label="IG", role="IG_OFFICER"),)
+    site = Site(tmp_path, base_url="https://testserver", demo_people=people)
+    broker = site.broker
+    with broker.store.engine.begin() as connection:
+        connection.execute(text("UPDATE audit_head SET last_ms = last_ms - 604800000"))
+    logged(broker.store, broker.trail, at=wall.now() - timedelta(days=2), flagged=False)
+    site.grow()
+    cookie, session = signin.sign_in_to_demo(broker.store, broker.settings, "ig-1", at=wall.now())
+    http = TestClient(site.app, base_url="https://testserver")
+    http.headers |= {
+        "X-CSRF-Token": session.csrf, "Origin": "https://testserver", "Cookie": f"{signin.COOKIE}={cookie}",
+    }  # fmt: skip
+    day = f"{(wall.now() - timedelta(days=2)).astimezone(reviewing.LONDON):%Y-%m-%d}"
+    size = broker.trail.advance_pending()
+    made = http.post("/audit/samples", json={"first": day, "last": day})
+    assert (made.status_code, made.json()["drawn"]) == (201, 1)
+    assert http.post("/audit/samples", json={"first": day, "last": day}).status_code == 409
+    assert [one["sample"] for one in http.get("/audit/samples").json()["samples"]] == [made.json()["sample"]]
+    again = http.get(f"/audit/samples/{made.json()['sample']}?purpose=lawfulness")
+    assert len(again.json()["candidates"]) == 1
+    assert types(broker.store, broker.trail, size) == ["audit.flagged", "audit.searched"]
+    broker.store.close()

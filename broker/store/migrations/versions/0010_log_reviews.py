@@ -30,6 +30,7 @@ def upgrade() -> None:
     with op.batch_alter_table("audit_review") as batch_op:
         batch_op.drop_column("note")
         batch_op.create_index(op.f("ix_audit_review_reviewer"), ["reviewer"], unique=False)
+    op.create_index("ix_audit_checkpoint_at", "audit_checkpoint", ["at"], unique=False)
     op.drop_table("audit_rollup")
     op.create_table(
         "audit_rollup",
@@ -97,6 +98,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_audit_checkpoint_at", "audit_checkpoint")
     for table in ("audit_sample", "audit_rule_change", "audit_case", "audit_mark", "audit_rollup"):
         op.drop_table(table)
     op.create_table(
