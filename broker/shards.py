@@ -28,11 +28,11 @@ from audit.rotation import MILESTONES
 from audit.sequencer import Advance, Head, Pending, advance
 from audit.signer import SignerRefused
 from audit.tiles import TILE_WIDTH, TileMalformed, TileReader, TileUnreadable, bundles_of, decode_bundle
-from broker import clock
+from broker import clock, witnesses
 from broker.errors import BrokerError, LogUnavailable, SignerUnavailable, WrongState
 from broker.signing import SignedLog, Signers
 from broker.store import Reading, Store, Transaction
-from broker.store.log import CosignatureRow, EventRow, OutboxRow
+from broker.store.log import EventRow, OutboxRow
 from broker.store.sequence import (
     BATCH,
     SqlTiles,
@@ -169,12 +169,12 @@ def begin_anew(
     """Freeze the newest shard and begin another, whose first entry says what came before and what was lost.
 
     `compromised`: its key is no longer to be trusted.  `witnessed`: the newest checkpoint that agencies hold; without
-    it, the newest with a witness's line in these tables, and failing that what the signer signed last.
+    it, the newest that a quorum cosigned in these tables, and failing that what the signer signed last.
     """
     with trail.store.reading() as reading:
         old = _current(reading)
         name = _free_name(reading, max(at.year, _year(old.log_id)))
-        kept = _witnessed(reading, old.log_id) if witnessed is None else witnessed
+        kept = _witnessed(reading, old.log_id, at) if witnessed is None else witnessed
     if kept is not None and (kept.checkpoint.origin != old.log_id or not _by_its_keys(kept, old)):
         raise WrongState("that is no checkpoint of this log under its own key")
     signed = _of(trail.signers.status(), old.log_id)
@@ -274,11 +274,11 @@ def standing(store: Store, signers: Signers) -> tuple[tuple[ShardStanding, ...],
     with store.reading() as reading:
         for shard in every_shard(reading):
             head, kept = head_of(reading, shard.log_id), newest_checkpoint(reading, shard.log_id)
-            lines = reading.all(CosignatureRow, log_id=shard.log_id, order=("-size",), limit=1)
+            quorum = _witnessed(reading, shard.log_id, clock.now())
             found.append(
                 ShardStanding(
-                    shard, head.size if head else 0, kept.size if kept else None, lines[0].size if lines else None,
-                    _of(told, shard.log_id),
+                    shard, head.size if head else 0, kept.size if kept else None,
+                    quorum.checkpoint.size if quorum else None, _of(told, shard.log_id),
                 )
             )  # fmt: skip
     return tuple(found), wrong
@@ -397,10 +397,9 @@ def _leaf(text: bytes) -> Leaf:
         raise WrongState("the mirror holds an entry that is no leaf of ours") from None
 
 
-def _witnessed(reading: Reading, log_id: str) -> SignedCheckpoint | None:
-    lines = reading.all(CosignatureRow, log_id=log_id, order=("-size",), limit=1)
-    kept = checkpoint_of(reading, log_id, lines[0].size - 1) if lines else None
-    return SignedCheckpoint.parse(kept.note.decode()) if kept is not None else None
+def _witnessed(reading: Reading, log_id: str, at: datetime) -> SignedCheckpoint | None:
+    """The newest checkpoint that a quorum of today's witnesses cosigned: one line alone is one witness's word."""
+    return witnesses.served(reading, log_id, "checkpoint.witnessed", at=at)
 
 
 def _by_its_keys(signed: SignedCheckpoint, shard: ShardRow) -> bool:

@@ -106,7 +106,7 @@ class Signers(Protocol):
         ...
 
     def status(self) -> tuple[SignedLog, ...]:
-        """Every log it has opened, by origin."""
+        """Every log it has opened, by origin; but one whose key is lost."""
         ...
 
     def open(self, origin: str) -> SignedLog:
@@ -150,7 +150,13 @@ class SignerFolder:
             origins = [str(json.loads(state.read_bytes())["origin"]) for state in self.folder.glob("*/state.json")]
         except (OSError, ValueError, KeyError, TypeError):
             raise SignerRefused("a signer's state file can't be read") from None
-        return tuple(self._told(origin) for origin in sorted(origins))
+        told = []
+        for origin in sorted(origins):
+            try:
+                told.append(self._told(origin))
+            except SignerRefused as lost:  # one log's key: the others go on, and a new one may begin
+                log.error("a log can't be signed", reason=str(lost))
+        return tuple(told)
 
     def open(self, origin: str) -> SignedLog:
         """As Signers says."""
@@ -212,10 +218,10 @@ class SignerFolder:
         held = self._opened.get(place)
         if held is None or held[0] != said:
             numbers = _signing(place)
+            if not all((place / f"{n}.pem").exists() for n in numbers):
+                raise SignerRefused("a key of this log is missing")
             names = [name for n in numbers for name in (f"{n}.pem", f"{n}q.pem") if (place / name).exists()]
             held = self._opened[place] = (said, tuple(_key(place / name) for name in names))
-            if len(names) < len(numbers):
-                raise SignerRefused("a key of this log is missing")
         first, *more = held[1]
         return Signer(place / "state.json", first, origin, *more)
 

@@ -68,7 +68,8 @@ def status(config: Config = None, as_json: AsJson = False) -> None:
             "signer": wrong or "answers",
             "waiting": broker.trail.unsequenced(),
         }
-        say(as_json, told, "\n".join([_row(one) for one in found] + ([f"The signer: {wrong}"] if wrong else [])))
+        rows = [_row(one, asked=wrong is None) for one in found]
+        say(as_json, told, "\n".join(rows + ([f"The signer: {wrong}"] if wrong else [])))
         if wrong:
             raise typer.Exit(UNKNOWN)
         if any(one.lost or (one.signed is None and one.size) for one in found):
@@ -227,8 +228,9 @@ def _state(one: ShardStanding) -> str:
     return "frozen" if one.row.frozen else "closed"
 
 
-def _row(one: ShardStanding) -> str:
-    signed = "not known to the signer" if one.signed is None else f"{one.signed.size} signed"
+def _row(one: ShardStanding, *, asked: bool) -> str:
+    unknown = "not known to the signer" if asked else "the signer was not reached"
+    signed = unknown if one.signed is None else f"{one.signed.size} signed"
     lost = f", {one.lost} LOST" if one.lost else ""
     return f"{_state(one):7}{one.row.log_id}: {one.size} entries, {signed}, {one.witnessed or 0} witnessed{lost}"
 

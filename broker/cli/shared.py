@@ -32,6 +32,7 @@ class Unreadable(Exception):
 @contextmanager
 def answering(as_json: bool) -> Iterator[None]:
     """Turn what went wrong into one line and an exit code."""
+    from audit.signer import SignerRefused
     from broker import errors
 
     unreachable = (errors.StoreUnavailable, errors.LogUnavailable, errors.KeyUnavailable, errors.UnsafeDatabase)
@@ -45,8 +46,12 @@ def answering(as_json: bool) -> Iterator[None]:
         fail(str(wrong), FINDING, as_json)
     except Unreadable as wrong:
         fail(str(wrong), UNKNOWN, as_json)
+    except SignerRefused as wrong:
+        fail(f"the signer refuses: {wrong}", UNKNOWN, as_json)
     except FileNotFoundError as wrong:
         fail(f"there is no file {wrong.filename}", UNKNOWN, as_json)
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as wrong:
+        fail(f"{wrong.filename} can't be read or written: {wrong.strerror}", UNKNOWN, as_json)
     except (json.JSONDecodeError, UnicodeDecodeError):
         fail("a file is not JSON in UTF-8", UNKNOWN, as_json)
 

@@ -9,7 +9,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 
 from agreements import VOCABULARY
 from audit.events import Op
-from broker import reports
+from audit.receipts import LogReceipt
+from broker import reports, witnesses
 from broker.dependencies import BrokerDep, NowDep, OfficerDep
 from broker.reports import REASONS, LogFilter
 from broker.web.pages import OfficerFormDep, PageRoute, page
@@ -70,16 +71,21 @@ def detail(
 
 @router.get("/{event}/proof")
 def proof(event: EventId, caller: OfficerDep, broker: BrokerDep) -> Response:
-    """The event's tlog-proof, as a file."""
-    receipt = reports.proof_of(broker.trail, caller, event)
+    """The event's tlog-proof, as a file: under a witnessed checkpoint, once one covers it."""
+    receipt = _witnessed(broker, reports.proof_of(broker.trail, caller, event))
     return PlainTextResponse(receipt.proof.text, headers=_attachment(f"{event}.tlog-proof"))
 
 
 @router.get("/{event}/opening")
 def opening(event: EventId, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
     """The event as opened here, `detail` withheld, with its proof: what `auditor inclusion --event` reads."""
-    receipt = reports.opening_of(broker.store, broker.trail, caller, event, at=now)
+    receipt = _witnessed(broker, reports.opening_of(broker.store, broker.trail, caller, event, at=now))
     return JSONResponse(receipt.to_json(), headers=_attachment(f"opening-{event}.json"))
+
+
+def _witnessed(broker: BrokerDep, receipt: LogReceipt) -> LogReceipt:
+    with broker.store.reading() as reading:
+        return witnesses.with_witnesses(reading, receipt)
 
 
 def _form(

@@ -176,6 +176,24 @@ def test_yesterdays_backup_is_refused_until_an_operator_says_how_to_go_on_28(
     broker.store.close()
 
 
+@pytest.mark.parametrize("how", [("restore", "--new"), ("rotate", "--compromised")])
+def test_a_log_whose_key_is_lost_goes_on_in_a_new_shard(config: Path, how: tuple[str, str]) -> None:
+    at = ("--config", config)
+    an_entry(config)
+    (config.parent / "data" / "signer" / str(year()) / "1.pem").unlink()
+    assert "a key of this log is missing" in typed("batches", "list", *at, code=UNKNOWN)["error"]
+    assert "missing" in typed("log", "rotate", "--by", "op-1", *at, code=UNKNOWN)["error"]
+    typed("log", "status", *at, code=FINDING)
+    assert typed("log", *how, "--by", "op-1", *at)["origin"].endswith("-2")
+    an_entry(config)
+
+
+def test_a_signers_refusal_is_told_in_words(config: Path) -> None:
+    (config.parent / "data" / "signer" / str(year()) / "state.json").write_text("{}")
+    told = typed("log", "rotate", "--compromised", "--by", "op-1", "--config", config, code=UNKNOWN)
+    assert "the signer" in told["error"]
+
+
 def test_a_broker_whose_signer_is_another_process(tmp_path: Path) -> None:
     config = a_config(tmp_path, "process")
     at = ("--config", config)

@@ -22,7 +22,8 @@ from audit.policy import Policy
 from audit.rotation import parse
 from audit.tiles import TileHashes, bundles_of, tiles_of
 from audit.verify import fsck
-from broker import clock, shards
+from audit.witness import WitnessKey
+from broker import clock, shards, witnesses
 from broker.errors import LogUnavailable, WrongState
 from broker.keys import Keys
 from broker.signing import SignerFolder
@@ -32,7 +33,7 @@ from broker.store.sequence import SqlTiles, head_of, newest_checkpoint, sequence
 from broker.store.shards import ShardRow, every_shard
 from broker.trail import EntryRef, Trail
 from tests.broker.test_trail import an_event, recorded
-from tests.builders_log import put
+from tests.builders_log import a_key, put
 from tests.builders_signer import ORIGIN, opened, policy_text, stolen_key
 
 BASE = "broker.example/audit"
@@ -242,9 +243,29 @@ def test_a_compromised_key_freezes_the_shard_at_the_last_witnessed_checkpoint(
     trail.receipt(recorded(store, trail)).verify(Policy.parse(policy_text(store).encode()))
 
 
-def stolen_key_of_somebody():
-    from tests.builders_log import a_key
+@pytest.mark.parametrize("lines", [1, 2])
+def test_what_one_witness_alone_has_signed_is_not_cited_as_witnessed(store: Store, trail: Trail, lines: int) -> None:
+    keys = [WitnessKey(f"witness-{n}.example", a_key(100 + n)) for n in range(3)]
+    for key in keys:
+        witnesses.enrol(store, trail, str(key.verifier), "northshire-icb", who=WHO, at=AT)
+    grown(store, trail)
+    with store.reading() as reading:
+        row, logs = newest_checkpoint(reading, ORIGIN), shards.log_keys(reading)
+    assert row is not None
+    note = SignedCheckpoint.parse(row.note.decode())
+    for key in keys[:lines]:
+        note = note.with_signature(key.cosign(note.checkpoint, at_s=int(AT.timestamp())))
+    witnesses.take(store, trail, note.note.encode(), logs, who=WHO, at=AT)
+    grown(store, trail)
+    (standing,), _ = shards.standing(store, trail.signers)
+    new = shards.begin_anew(trail, BASE, compromised=True, who=WHO, at=AT)
+    if lines == 1:
+        assert (standing.witnessed, new.follows_size) == (None, standing.size)
+    else:
+        assert (standing.witnessed, new.follows_size) == (note.checkpoint.size, note.checkpoint.size)
 
+
+def stolen_key_of_somebody():
     return a_key(99)
 
 

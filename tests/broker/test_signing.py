@@ -232,6 +232,25 @@ def test_a_state_that_was_lost_is_not_made_again(tmp_path: Path) -> None:
         signers.open(ORIGIN)
 
 
+def test_a_log_whose_key_is_lost_is_signed_no_more_and_the_others_are_until_it_is_back(tmp_path: Path) -> None:
+    other = ORIGIN.replace("2026", "2027")
+    with listening(tmp_path) as path:
+        remote = RemoteSigners(path)
+        for origin in (ORIGIN, other):
+            remote.open(origin)
+        key = tmp_path / "signer" / "2026" / "1.pem"
+        put_aside = key.rename(tmp_path / "1.pem")
+        (tmp_path / "signer" / "2026" / "keys.json").write_text('{"signing": ["1"] }')
+        for _ in range(3):  # the same each time
+            with pytest.raises(SignerRefused, match="a key of this log is missing"):
+                remote.rotate(ORIGIN)
+        assert [each.origin for each in remote.status()] == [other]
+        assert remote.sign(other, lambda since: growth(2, since))
+        put_aside.rename(key)
+        assert len(remote.rotate(ORIGIN).keys) == 2
+        remote.hang_up()
+
+
 def test_the_broker_process_holds_no_private_key_of_the_log(tmp_path: Path, store: Store) -> None:
     keys = Keys.make(tmp_path / "keys")
     assert not [path.name for path in (tmp_path / "keys").iterdir() if "log" in path.name]
