@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ from broker.store.audit_reviews import MarkRow, RollupRow, top_actors
 from broker.store.log import EventRow, FlagRow
 from broker.trail import Trail
 from tests.broker.test_reviewing import COUNCIL, ON_SQLITE, ONE, logged, types
-from tests.builders_area import ANALYST, MORNING, Area, the_time
+from tests.builders_area import ANALYST, DECIDER, MORNING, Area, the_time
 from tests.builders_families import ROBIN, a_linked_area
 
 WHO: Final = {"organisation": "northshire", "role": "OPERATOR", "method": "command"}
@@ -188,17 +189,26 @@ def test_a_changed_threshold_counts_from_the_next_run_on(store: Store, trail: Tr
 # --- A real partnership ---------------------------------------------------------------------------------------------
 
 
-def test_a_morning_of_real_searches_is_looked_at_and_holds_no_name(tmp_path: Path) -> None:
+def test_real_searches_are_told_apart_by_what_was_encoded_and_no_name_is_held(tmp_path: Path) -> None:
     with the_time(MORNING):
         area: Area = a_linked_area(tmp_path / "northshire")
-        analyst = area.asker(ANALYST)
+        analyst, decider = area.asker(ANALYST), area.asker(DECIDER)
         analyst.open(analyst.search(ROBIN.typed(), case="R1"))
+        for given in ("Rowan", "Rhodri", "Rosa"):  # one child, guessed at
+            guessed = analyst.search(replace(ROBIN.typed(), given_name=given), case="R1")
+        for number, given in enumerate(("Ada", "Ben", "Cleo", "Dan", "Eve")):  # the children of one household
+            sibling = replace(
+                ROBIN.typed(), given_name=given, day=str(3 + number), year=str(2012 + number), nhs_number=""
+            )
+            decider.search(sibling, case="R2")
         broker = area.broker
         done = night(broker.store, broker.trail, MORNING + timedelta(hours=2))
-        assert done.events >= 2
+        assert done.events == 10
+        found = [(event, rule) for event, rule in flagged(broker.store) if rule != "out_of_hours"]
+        assert found == [(guessed["receipt"]["event_id"], "fishing")]
         with broker.store.reading() as reading:
             rows = [row for row in reading.all(RollupRow) if row.type in ("search.authorised", "disclosure.authorised")]
-        assert all(row.subjects for row in rows)
+        assert any(row.subjects for row in rows)
         assert {row.type for row in rows} == {"search.authorised", "disclosure.authorised"}
         with broker.store.engine.connect() as connection:
             told = str(connection.execute(text("SELECT * FROM audit_flag")).all())
