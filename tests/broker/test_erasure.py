@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from audit.cli import auditor
 from audit.events import SECTIONS, Event
-from broker import erasure
+from broker import erasure, shards
 from broker.callers import Caller
-from broker.errors import Malformed, NotAllowed, NotFound, StoreUnavailable, Undecipherable, WrongState
+from broker.errors import LogUnavailable, Malformed, NotAllowed, NotFound, StoreUnavailable, Undecipherable, WrongState
 from broker.keys import Keys
 from broker.settings import Settings
 from broker.store import Store, migrate
@@ -331,6 +331,39 @@ def test_an_old_copy_of_the_database_is_emptied_again_before_it_serves(settings:
     with again.store.reading() as reading:
         assert len(reading.all(EventRow, type="subject.erased")) == 1
     again.store.close()
+
+
+def test_a_database_put_back_under_a_signer_that_went_on_serves_nobody_until_the_erased_are_erased_again_28(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Yesterday's database, today's signer: nothing opens it but `broker log restore`, and what opens it then erases."""
+    kept, database = Tombstones(settings.data_dir), tmp_path / "broker.sqlite"
+    broker = wire(settings)
+    event = looked(broker.store, broker.trail, CHILD)
+    broker.trail.advance_pending()
+    with sqlite3.connect(database) as source, sqlite3.connect(tmp_path / "yesterday") as target:
+        source.backup(target)
+    erased(broker.store, broker.trail, broker.keys, kept, CHILD)
+    base = settings.log_base
+    broker.store.close()
+    for file in tmp_path.glob("broker.sqlite*"):
+        file.unlink()
+    shutil.copy(tmp_path / "yesterday", database)
+
+    with pytest.raises(LogUnavailable, match="log restore"):
+        wire(settings)  # so nothing is served
+    repair = wire(settings, agreeing=False)  # as `broker log restore --new` does
+    shards.begin_anew(repair.trail, base, compromised=False, who={"organisation": "northshire"}, at=AT)
+    repair.store.close()
+    restored = wire(settings)
+    with pytest.raises(NotFound):
+        restored.trail.opening(event, show=("who",))
+    with restored.store.reading() as reading:
+        assert reading.one(EventKeyRow, event_id=event) is None
+    restored.trail.advance_pending()
+    with restored.store.reading() as reading:
+        assert [row.outcome for row in reading.all(EventRow, type="subject.erased")] == ["erased_after_restore"]
+    restored.store.close()
 
 
 def test_the_file_of_tombstones_survives_a_torn_line_and_refuses_a_forged_one(kept: Tombstones) -> None:

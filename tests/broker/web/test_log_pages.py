@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from audit.checkpoint import SignedCheckpoint
+from audit.policy import Policy
 from audit.receipts import LogReceipt
-from broker import signin
+from audit.witness import WitnessKey
+from broker import clock, signin, witnesses
 from broker.settings import DemoPerson
 from broker.store.log import EventRow
 from broker.wiring import Broker
 from tests.broker.platform import an_app
+from tests.builders_log import a_key
 
 SITE = "https://testserver"
 IG = DemoPerson(person="ig-1", label="IG officer", role="IG_OFFICER")
@@ -123,6 +127,22 @@ def test_the_opening_comes_with_a_proof_that_names_the_same_event_and_withholds_
     assert set(answer.json()["opening"]["detail"]) == {"commitment"}
     proof = client.get(f"/log/{login.event_id}/proof")
     assert proof.text == receipt.proof.text
+
+
+def test_a_proof_comes_down_with_its_witnesses_lines_once_a_quorum_has_signed(client: TestClient) -> None:
+    broker: Broker = signed_in(client).app.state.broker  # type: ignore[attr-defined]
+    (login,) = events(client, "auth.login")
+    key, who = WitnessKey("witness-0.example", a_key(100)), {"organisation": "northshire", "person": "op-1"}
+    witnesses.enrol(broker.store, broker.trail, str(key.verifier), "northshire-icb", who=who, at=clock.now())
+    broker.trail.advance_pending()
+    note = SignedCheckpoint.parse(client.get(f"/audit/log/{clock.now().year}/checkpoint.witness").text)
+    line = key.cosign(note.checkpoint, at_s=int(clock.now().timestamp()))
+    handed = note.with_signature(line).note.encode()
+    assert client.post("/audit/cosignatures", content=handed, headers={"Content-Type": "text/plain"}).status_code == 201
+    opening = client.get(f"/log/{login.event_id}/opening").json()  # itself recorded, beyond what was witnessed
+    for proof in (opening["proof"], client.get(f"/log/{login.event_id}/proof").text):
+        assert line.line in proof
+    LogReceipt.from_json(opening).verify(Policy.parse(client.get("/audit/policy").content))
 
 
 @pytest.mark.parametrize(
