@@ -32,6 +32,7 @@ from broker.store.erasing import empty_elsewhere, empty_subject, ids_behind
 from broker.store.erasures import ErasureRow, HoldRow, TombstoneRow, held, tombstones
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow
 from broker.store.log import BlobRow, EventRow, OutboxRow, SubjectRow
+from broker.store.notices import NoticeRecordRow, NoticeRow
 from broker.store.runs import PersonEventRow
 from broker.store.tombstones import Tombstone, Tombstones
 from broker.trail import EntryRef, Trail, new_event_id
@@ -39,7 +40,9 @@ from broker.trail import EntryRef, Trail, new_event_id
 log = structlog.get_logger()
 
 OFFICERS: Final = frozenset({"IG_OFFICER"})
-PURGED: Final = (EventRow, BlobRow, EventKeyRow, SubjectKeyRow, SubjectRow, OutboxRow, ErasureRow)
+PURGED: Final = (
+    EventRow, BlobRow, EventKeyRow, SubjectKeyRow, SubjectRow, OutboxRow, ErasureRow, NoticeRow, NoticeRecordRow,
+)  # fmt: skip
 AUTHORITIES: Final[Mapping[str, str]] = {
     "subject_request": "The subject's right to erasure: UK GDPR Article 17, or Data Protection Act 2018 section 47",
     "unlawful_processing": "The data should not have been processed",

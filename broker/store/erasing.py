@@ -28,7 +28,7 @@ from broker.store.event_keys import (
 )
 from broker.store.items import ItemRow
 from broker.store.log import BlobRow, EventRow, SubjectRow
-from broker.store.notices import NoticeRecordRow
+from broker.store.notices import NoticeRecordRow, NoticeRow
 from broker.store.searches import SearchCandidateRow, SearchRow, ThresholdRow, ViewPersonRow
 from broker.store.transaction import Reading, Transaction
 
@@ -92,12 +92,15 @@ def empty_subject(tx: Transaction, keys: Keys, indexes: frozenset[str], *, under
 
 
 def empty_events(tx: Transaction, bodies: Sequence[Body], *, under: str, at: datetime) -> Emptied:
-    """Take body, salts, key, blobs and index rows of these events; the leaf, the time, who acted and the type stay."""
+    """Take body, salts, key, blobs, notices and index rows of these events; leaf, time, who acted and type stay."""
     blobs = index = 0
     keys = drop_event_keys(tx, [body.event_id for body in bodies])
     for some in parts(bodies):
         ids = [body.event_id for body in some]
         blobs += _delete(tx, delete(BlobRow).where(col(BlobRow.event_id).in_(ids)))
+        notices = select(col(NoticeRow.id)).where(col(NoticeRow.event_id).in_(ids))
+        _delete(tx, delete(NoticeRecordRow).where(col(NoticeRecordRow.notice).in_(notices)))
+        _delete(tx, delete(NoticeRow).where(col(NoticeRow.event_id).in_(ids)))
         for row in tx.all(EventRow, event_id=ids):
             row.sections = row.detail = None
             row.case_hmac, row.erased_at, row.erased_under = "", at, under

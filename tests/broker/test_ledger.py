@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from broker import clock as broker_clock
 from broker import considering, ledger, lineage
 from broker.api.searches import in_service
-from broker.store.erasing import empty_elsewhere
+from broker.store.erasing import Body, empty_elsewhere, empty_events
 from broker.store.log import EventRow
 from broker.store.notices import NoticeRecordRow, NoticeRow
 from broker.store.runs import LinkRunRow
@@ -258,6 +258,20 @@ def test_who_is_erased_is_in_no_ledger_any_more(area: Area) -> None:
     assert gone["notices"] == 2
     assert ref not in refs(accesses(area, ICB))
     assert refs(accesses(area, POLICE))
+
+
+def test_what_has_expired_of_the_log_is_in_no_ledger_any_more(area: Area) -> None:
+    view = area.asker(ANALYST).view(ROBIN.typed(), case="E2")
+    assert len(accesses(area, ICB)) == 2
+    with area.broker.store.transaction() as tx:
+        row = tx.one(EventRow, event_id=view["receipt"]["event_id"])
+        assert row is not None
+        gone = Body(row.event_id, row.log_id, row.seq, row.type, row.t_ms)
+        empty_events(tx, [gone], under="e", at=broker_clock.now())
+    assert [one["kind"] for one in accesses(area, ICB)] == ["search"]
+    with area.broker.store.reading() as reading:
+        kept = {one.id for one in reading.all(NoticeRow)}
+        assert {one.notice for one in reading.all(NoticeRecordRow)} <= kept
 
 
 # --- At the agency ----------------------------------------------------------------------------------------------------
