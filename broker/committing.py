@@ -30,12 +30,12 @@ from audit.signer import Growth, SignerRefused
 from audit.tiles import TileHashes, TileMalformed, TileUnreadable
 from broker import clock
 from broker.ballast import Ballast
-from broker.errors import BrokerError, Conflict, LogUnavailable
+from broker.errors import BrokerError, LogUnavailable
 from broker.places import Places
 from broker.signing import Signers
-from broker.store import Store, Transaction
+from broker.store import Reading, Store, Transaction
 from broker.store.sequence import BATCH, SqlTiles, head_of, keep_checkpoint, newest_checkpoint, sequence
-from broker.store.shards import ShardRow, current_shard, every_shard
+from broker.store.shards import ShardRow, every_shard
 
 log = structlog.get_logger()
 RETRY_SECONDS: Final = 1.0
@@ -96,19 +96,16 @@ class Committer:
         self._look_for_room()
         if self._broken == NO_ROOM:
             raise LogUnavailable("there is no room for the log")
-        entries: dict[str, list[Entry]] = {}
+        entries: list[Entry] = []
         try:
             while True:
                 with self._store.transaction() as tx:
                     step = sequence(tx)
-                    shard = current_shard(tx) if step is not None else None
-                if step is not None and shard is not None:
-                    entries.setdefault(shard.log_id, []).extend(step.entries)
+                if step is not None:
+                    entries += step.entries
                 if step is None or len(step.entries) < BATCH:
                     break
-            size = self._sign()
-            for log_id, added in entries.items():
-                self._keep_places(log_id, added)
+            size = self._sign(entries)
         except (SignerRefused, HeadDisagrees, TileMalformed, TileUnreadable) as wrong:
             self.latch(type(wrong).__name__, for_good=True)
             raise LogUnavailable("the log is not what was signed before; a person must look") from None
@@ -246,49 +243,49 @@ class Committer:
             self._rounds += 1
             self._covered.notify_all()
 
-    def _keep_places(self, log_id: str, entries: Sequence[Entry]) -> None:
-        with self._store.reading() as reading:
-            checkpoint = newest_checkpoint(reading, log_id)
-            if checkpoint is not None and checkpoint.size > entries[-1].index:
-                hashes = TileHashes(SqlTiles(reading, log_id), checkpoint.size)
-                self.places.keep(entries, hashes, checkpoint.size, checkpoint.note.decode())
+    def _sign(self, entries: Sequence[Entry] = ()) -> int:
+        """Have every shard that has grown signed, the older first; the size of the newest.
 
-    def _sign(self) -> int:
-        """Have every shard that has grown signed, the older first; the size of the newest."""
+        Keeps the places of `entries`, which were sequenced just now.
+        """
         size = 0
         with self._store.reading() as reading:
             shards = [shard for shard in every_shard(reading) if shard.log_id not in self._finished]
-        for shard in shards:
-            if shard.frozen or (shard.closed_at is not None and self._signers.signed(shard.log_id) is None):
-                self._finished.add(shard.log_id)  # nothing of it will be signed: it is as it was left
-                continue
-            size = self._sign_shard(shard)
-            if shard.closed_at is not None:
-                self._signers.close(shard.log_id)
-                self._finished.add(shard.log_id)
+            for shard in shards:
+                if shard.frozen or (shard.closed_at is not None and self._signers.signed(shard.log_id) is None):
+                    self._finished.add(shard.log_id)  # nothing of it will be signed: it is as it was left
+                    continue
+                size = self._sign_shard(reading, shard, entries if shard is shards[-1] else ())
+                if shard.closed_at is not None:
+                    self._signers.close(shard.log_id)
+                    self._finished.add(shard.log_id)
         return size
 
-    def _sign_shard(self, shard: ShardRow) -> int:
+    def _sign_shard(self, reading: Reading, shard: ShardRow, entries: Sequence[Entry]) -> int:
         log_id = shard.log_id
-
-        def newest(signed: int) -> Growth:
-            with self._store.reading() as reading:
-                head = head_of(reading, log_id)
-                if head is None:
-                    raise LogUnavailable("the log has not been opened: run `broker migrate`")
-                if head.size < signed:
-                    return Growth(head.frontier)  # which the signer refuses
-                proof = consistency_proof(TileHashes(SqlTiles(reading, log_id), head.size), signed, head.size)
-                return Growth(head.frontier, proof)
-
-        with self._store.reading() as reading:
-            head, kept = head_of(reading, log_id), newest_checkpoint(reading, log_id)
+        head, kept = head_of(reading, log_id), newest_checkpoint(reading, log_id)
         if head is not None and kept is not None and kept.size == head.size == self._signers.signed(log_id):
             return head.size
+        tiles = TileHashes(SqlTiles(reading, log_id), head.size if head is not None else 0)
+
+        def newest(signed: int) -> Growth:
+            if head is not None and head.size >= signed:
+                return Growth(head.frontier, consistency_proof(tiles, signed, head.size))
+            with self._store.reading() as later:  # another process has signed more since we looked
+                grown = head_of(later, log_id)
+                if grown is None:
+                    raise LogUnavailable("the log has not been opened: run `broker migrate`")
+                if grown.size < signed:
+                    return Growth(grown.frontier)  # which the signer refuses
+                proof = consistency_proof(TileHashes(SqlTiles(later, log_id), grown.size), signed, grown.size)
+                return Growth(grown.frontier, proof)
+
         note = self._signers.sign(log_id, newest)
         size = int(note.split("\n")[1])
-        with suppress(Conflict), self._store.transaction() as tx:  # another process kept the same one
+        with self._store.transaction() as tx:
             keep_checkpoint(tx, log_id, size, note.encode(), at=clock.now())
+        if entries and head is not None and head.size == size:
+            self.places.keep(entries, tiles, size, note)
         return size
 
 

@@ -38,10 +38,11 @@ class Places:
         self._lock: Final = threading.Lock()
 
     def keep(self, entries: Sequence[Entry], hashes: TileHashes, size: int, note: str) -> None:
-        """Keep where these entries stand under a checkpoint of `size`."""
+        """Keep where these entries stand under a checkpoint of `size`; those of another shard are passed over."""
         made = {
             entry.event_id: Place(entry.leaf, entry.index, inclusion_proof(hashes, entry.index, size), note)
             for entry in entries[-KEPT:]
+            if entry.index < size and hashes.hash(0, entry.index) == entry.leaf_hash
         }
         with self._lock:
             self._places.update(made)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import delete
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Field, col, select
 
 from audit.events import Opening, canonical, loads
@@ -67,8 +66,7 @@ def new_event_key(tx: Transaction, keys: Keys, event_id: str, *, subject: str | 
     """
     index = subject or NO_SUBJECT
     _, fresh = keys.new_data_key(_of(index))
-    make = sqlite.insert if tx.session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = make(SubjectKeyRow).values(idx_hmac=index, wrapped=fresh).on_conflict_do_nothing()
+    statement = tx.upsert(SubjectKeyRow).values(idx_hmac=index, wrapped=fresh).on_conflict_do_nothing()
     tx.session.connection().execute(statement)
     chosen = select(SubjectKeyRow.wrapped).where(col(SubjectKeyRow.idx_hmac) == index)
     wrapped = tx.session.connection().execute(chosen).scalar_one()

@@ -28,6 +28,7 @@ from broker.store.shards import current_shard
 from broker.store.transaction import Reading, Transaction
 
 BATCH: Final = 1_000
+_TILE_KEY: Final = ("log_id", "level", "n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,14 @@ class SqlTiles:
             if len(leaves) < tile.width:
                 raise TileUnreadable(f"{tile.path} is not here")
             return encode_bundle(leaves)
-        row = self.reading.one(TileRow, log_id=self.log_id, level=tile.level, n=tile.index)
-        if row is None or row.width < tile.width:
+        kept = self.reading.session.exec(
+            select(TileRow.width, TileRow.data).where(
+                col(TileRow.log_id) == self.log_id, col(TileRow.level) == tile.level, col(TileRow.n) == tile.index
+            )
+        ).one_or_none()
+        if kept is None or kept[0] < tile.width:
             raise TileUnreadable(f"{tile.path} is not here")
-        return row.data[: tile.width * HASH_BYTES]
+        return kept[1][: tile.width * HASH_BYTES]
 
 
 def head_of(reading: Reading, log_id: str, *, lock: bool = False) -> Head | None:
@@ -122,8 +127,8 @@ def checkpoint_of(reading: Reading, log_id: str, seq: int) -> CheckpointRow | No
 
 def keep_checkpoint(tx: Transaction, log_id: str, size: int, note: bytes, *, at: datetime) -> None:
     """Store a signed checkpoint; one that is there already stays."""
-    if tx.one(CheckpointRow, log_id=log_id, size=size) is None:
-        tx.add(CheckpointRow(log_id=log_id, size=size, note=note, at=at))
+    kept = tx.upsert(CheckpointRow).values(log_id=log_id, size=size, note=note, at=at)
+    tx.session.connection().execute(kept.on_conflict_do_nothing())
 
 
 def waiting(reading: Reading) -> int:
@@ -158,12 +163,14 @@ def write(tx: Transaction, log_id: str, step: Advance, rows: Mapping[str, Outbox
         session.exec(insert(EventRow), params=events)
     if subjects:
         session.exec(insert(SubjectRow), params=subjects)
-    for tile, data in step.tiles:
-        kept = tx.one(TileRow, log_id=log_id, level=tile.level, n=tile.index)
-        kept = kept or TileRow(log_id=log_id, level=tile.level, n=tile.index, width=0, data=b"")
-        kept.width, kept.data = tile.width, data
-        tx.add(kept)
-    tx.flush()
+    tiles = [
+        {"log_id": log_id, "level": tile.level, "n": tile.index, "width": tile.width, "data": data}
+        for tile, data in step.tiles
+    ]
+    if tiles:
+        widened = tx.upsert(TileRow)
+        changed = {"width": widened.excluded.width, "data": widened.excluded.data}
+        session.connection().execute(widened.on_conflict_do_update(index_elements=_TILE_KEY, set_=changed), tiles)
     moved = session.exec(
         update(HeadRow)
         .where(col(HeadRow.log_id) == log_id, col(HeadRow.size) == size, col(HeadRow.epoch) == epoch)

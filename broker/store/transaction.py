@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, delete, event, insert, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session, col, create_engine, select
 
 from broker.errors import Conflict, NestedTransaction, StoreFull, StoreUnavailable, UnsafeDatabase
@@ -19,6 +22,8 @@ from broker.store.columns import Row
 
 T = TypeVar("T", bound=Row)
 BUSY_MS: Final = 5_000
+POOL: Final = 20  # connections to PostgreSQL that are kept, and as many again when all are in use
+IDLE_SECONDS: Final = 5
 SYNCHRONOUS_FULL: Final = 2
 POSTGRESQL_DISK_FULL: Final = ("53100", "58030")  # disk_full, io_error
 
@@ -69,6 +74,11 @@ class Transaction(Reading):
             self.session.connection().execute(insert(row), list(values))
         except IntegrityError:
             raise Conflict("a row with this key is there already") from None
+
+    def upsert(self, row: type[Row]) -> sqlite.Insert | postgresql.Insert:
+        """An insert that may say what to do where the key is taken; the two databases spell that alike."""
+        made = sqlite.insert if self.session.get_bind().dialect.name == "sqlite" else postgresql.insert
+        return made(row)
 
     def delete(self, *rows: Row) -> None:
         """Rows to be deleted."""
@@ -211,16 +221,37 @@ def _full(error: BaseException | None) -> bool:
 
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
-    arguments: dict[str, Any] = {"hide_parameters": True, "pool_pre_ping": parsed.get_backend_name() != "sqlite"}
+    arguments: dict[str, Any] = {"hide_parameters": True}
     if parsed.get_backend_name() == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise UnsafeDatabase("SQLite needs a file: what is in memory is not durable")
         arguments["connect_args"] = {"timeout": BUSY_MS / 1000, "check_same_thread": False}
+    else:
+        arguments |= {"pool_size": POOL, "max_overflow": POOL}
     engine = create_engine(parsed, **arguments)
+    event.listen(engine, "checkin", _idle_from_now)
+    event.listen(engine, "checkout", _still_there)
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _make_durable)
         event.listen(engine, "begin", _begin_at_once)
     return engine
+
+
+def _idle_from_now(_: object, record: ConnectionPoolEntry) -> None:
+    record.info["idle_since"] = time.monotonic()
+
+
+def _still_there(connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+    """Ask a connection that lay idle whether it lives; of one used a moment ago that would be a round trip in vain."""
+    if time.monotonic() - record.info.get("idle_since", time.monotonic()) < IDLE_SECONDS:
+        return
+    try:
+        cursor = connection.cursor()
+        cursor.execute("SELECT 1")
+        cursor.close()
+        connection.rollback()
+    except Exception:  # whatever the driver says: the pool makes another
+        raise DisconnectionError from None
 
 
 def _make_durable(connection: Any, _: object) -> None:
