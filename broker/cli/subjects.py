@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broker.cli.shared import USAGE, AsJson, Config, answering, fail, open_broker, operator_of, say, staff_id
+from broker.cli.shared import UNKNOWN, USAGE, AsJson, Config, answering, fail, open_broker, operator_of, say, staff_id
 
 if TYPE_CHECKING:
     from broker.access import Rulings
@@ -36,7 +39,7 @@ Alone = Annotated[
 def report(
     subject: Subject,
     by: By,
-    out: Annotated[Path, typer.Option("--out", help="Where to write the pack: a zip.")],
+    out: Annotated[Path, typer.Option("--out", help="The zip to write; one that is there is not replaced.")],
     relation: Annotated[str, typer.Option("--relation", help="Who asks: self, parent, representative.")] = "self",
     withhold: Annotated[
         list[str] | None,
@@ -56,18 +59,21 @@ def report(
     abuse data, and everything where a shield lies over the child.  Exemptions: crime, law_enforcement, third_party,
     serious_harm, child_abuse_data, legal_privilege, regulatory, court.  Every receipt in the pack checks with `auditor
     inclusion`; the log has the pack's SHA-256.
+
+    Exit codes: 0 written, readable to you alone; 2 wrong usage; 3 the log can't be reached, or the file can't be
+    written: then no pack was issued.
     """
-    with answering(as_json), open_broker(config) as broker:
+    rulings = _rulings(withhold or (), show or (), as_json)
+    with answering(as_json), open_broker(config) as broker, _new_file(out, as_json) as file:
         from broker import access, clock
 
-        rulings = _rulings(withhold or (), show or (), as_json)
         area, ids = _found(broker, subject, alone=alone)
         released = access.report(
             broker.store, broker.trail, broker.keys, area, _officer(broker, by, as_json), ids=ids, relation=relation,
             rulings=rulings, at=clock.now(),
         )  # fmt: skip
         pack = released.answer
-        out.write_bytes(pack.content)
+        file.write(pack.content)
         entries = len(pack.ledger["entries"])
         told = {"report": pack.report, "sha256": pack.sha256, "entries": entries, "file": str(out)}
         say(as_json, told, f"{entries} entries in {out}\nSHA-256 {pack.sha256}, in the log as event {pack.report}")
@@ -236,6 +242,26 @@ def purge(config: Config = None, as_json: AsJson = False) -> None:
         say(as_json, {"purged": done}, "No deleted byte is left." if done else "A reader is at work: try again later.")
         if not done:
             raise typer.Exit(1)
+
+
+@contextmanager
+def _new_file(out: Path, as_json: bool) -> Iterator[IO[bytes]]:
+    """A file that only its owner reads; it has its name once it is whole, and is not there if it failed."""
+    if out.exists():
+        fail(f"{out} is there already", USAGE, as_json)
+    part = out.with_name(f"{out.name}.part")
+    try:
+        opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as wrong:
+        fail(f"{out} can't be written: {wrong.strerror}", UNKNOWN, as_json)
+    try:
+        with os.fdopen(opened, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def expire(broker: Broker, *, dry: bool = False) -> dict[str, Any]:

@@ -205,8 +205,10 @@ class Broker:
 
     def newest_shard(self) -> str:
         """The name of the shard that the log grows in now: its year, unless it was begun anew within one."""
-        origin = str(_object(self._send("GET", "/audit/witnesses")).get("origin", ""))
-        return origin.rpartition("/")[2]
+        try:
+            return str(_object(self._send("GET", "/audit/shards"))["shards"][-1]["shard"])  # the oldest stands first
+        except (KeyError, IndexError, TypeError):
+            raise Unreachable("the broker's list of its log's shards can't be read") from None
 
     def log_file_if_any(self, shard: str, path: str) -> bytes | None:
         """The same, or None if there is none of this name."""

@@ -149,6 +149,11 @@ def test_by_command(desk: TestClient, tmp_path: Path) -> None:
     out = tmp_path / "pack.zip"
     told = run("report", CHILD, "--by", "ig-1", "--out", str(out), "--relation", "representative")
     assert (told["entries"], zipfile.is_zipfile(out)) == (1, True)
+    assert out.stat().st_mode & 0o777 == 0o600
+    size, again = broker.trail.advance_pending(), ("--by", "ig-1", "--relation", "self")
+    assert "already" in run("report", CHILD, *again, "--out", str(out), code=2)
+    assert "can't be written" in run("report", CHILD, *again, "--out", str(tmp_path / "nowhere" / "x.zip"), code=3)
+    assert (broker.trail.advance_pending(), list(tmp_path.glob("*.part"))) == (size, [])  # none was issued
     held = run("hold", CHILD, "--by", "ig-1", "--reason", "public_inquiry")["hold"]
     assert "legal hold" in run("erase", CHILD, "--by", "ig-1", "--authority", "court_order", code=1)
     run("release", held, "--by", "ig-1")
