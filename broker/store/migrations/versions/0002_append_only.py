@@ -36,6 +36,10 @@ def upgrade() -> None:
                     f"CREATE TRIGGER {name} BEFORE {act} ON {table} "
                     "BEGIN SELECT RAISE(ABORT, 'this table is only added to'); END"
                 )
+        if dialect == "postgresql":  # which fires no trigger of a row; SQLite has no TRUNCATE
+            op.execute(
+                f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} EXECUTE FUNCTION refuse_change()"
+            )
 
 
 def downgrade() -> None:
@@ -44,5 +48,7 @@ def downgrade() -> None:
         for act in acts:
             on = f" ON {table}" if dialect == "postgresql" else ""
             op.execute(f"DROP TRIGGER {table}_no_{act.lower()}{on}")
+        if dialect == "postgresql":
+            op.execute(f"DROP TRIGGER {table}_no_truncate ON {table}")
     if dialect == "postgresql":
         op.execute("DROP FUNCTION refuse_change()")
