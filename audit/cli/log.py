@@ -172,6 +172,8 @@ def _give_out(log: Path, signed: SignedCheckpoint) -> str:
 def _receipt(event: Path, proof: Path | None) -> LogReceipt:
     value = json_of(event)
     inner = value.get("receipt", value) if isinstance(value, dict) else value
+    if isinstance(inner, dict) and "proof" not in inner and {"received", "verdict"} & inner.keys():
+        raise typer.BadParameter("it holds a batch's receipts; `auditor receipts` checks both", param_hint="--event")
     try:
         return LogReceipt.from_json(inner, proof=None if proof is None else text_of(proof))
     except ReceiptInvalid as fault:

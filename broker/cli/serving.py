@@ -94,6 +94,8 @@ def signer(
         uids = frozenset(allow_uid or [os.geteuid()])
         try:
             server = SignerServer(SignerFolder(folder, post_quantum=post_quantum), listen, uids=uids)
+        except BlockingIOError:
+            fail(f"another signer listens on {listen}", UNKNOWN, False)
         except OSError as wrong:
             fail(f"can't listen on {listen}: {wrong.strerror}", UNKNOWN, False)
         for each in (signal.SIGTERM, signal.SIGINT):

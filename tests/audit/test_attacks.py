@@ -465,6 +465,11 @@ def test_both_receipts_that_a_batch_has_are_checked_where_the_agency_keeps_them(
     assert held.exit_code == FINE
     assert json.loads(held.output)["receipts"] == 3
     assert json.loads(held.output)["without"] == ["note.json"]
+    batch = ["--event", who.receipt.parent / "batch.json", "--policy", who.policy, "--evidence", who.home / "evidence"]
+    one = CliRunner().invoke(auditor, ["inclusion", *map(str, batch)])
+    assert one.exit_code == 2
+    assert "auditor receipts" in one.output
+    assert who.evidence() == []
     both["verdict"] = {**honest.receipt(8).to_json(), "event_id": "another-event"}
     put(who.receipt.parent / "batch.json", json.dumps(both).encode())
     assert who.run("receipts").exit_code == CHANGED
