@@ -11,6 +11,7 @@ commits, and a database that does not know of it is emptied again before it serv
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -39,6 +40,9 @@ from broker.trail import EntryRef, Trail, new_event_id
 
 log = structlog.get_logger()
 
+_REFERENCE: Final = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Za-z0-9._-]+/[A-Za-z0-9._-]+/[A-Za-z0-9._=-]+"
+)
 OFFICERS: Final = frozenset({"IG_OFFICER"})
 PURGED: Final = (
     EventRow, BlobRow, EventKeyRow, SubjectKeyRow, SubjectRow, OutboxRow, ErasureRow, NoticeRow, NoticeRecordRow,
@@ -104,7 +108,7 @@ def subject_ids(reading: Reading, area: LinkedArea | None, subject: str, *, alon
     A person has their records in service, and the ids that lead to them alone; a record is its person's.  `alone`: no
     other id than this.  Raises Malformed for what is neither.
     """
-    if not subject or len(subject) > 256 or subject.count("/") not in (0, 2):
+    if len(subject) > 256 or not _REFERENCE.fullmatch(subject):  # no name and no number is one
         raise Malformed("subject: a person id, or a record as agency/flow/record_ref")
     if alone or area is None:
         return (subject,)

@@ -122,7 +122,7 @@ def test_nobody_but_information_governance_gets_in_and_nothing_malformed(desk: T
     for path in ("/codes", "/holds", "/erasures"):
         assert operator(path, get=True).status_code == 403
     for body in (
-        {"subject": "a b", "reason": "complaint"}, {"subject": "a/b", "reason": "complaint"},
+        {"subject": "a b", "reason": "complaint"}, {"subject": "Samplewick", "reason": "complaint"}, {"subject": "a/b", "reason": "complaint"},
         {"subject": CHILD, "reason": "because"}, {"subject": CHILD},
     ):  # fmt: skip
         refused = officer_("/holds", **body)
@@ -168,6 +168,12 @@ def test_by_command(desk: TestClient, tmp_path: Path) -> None:
     assert run("purge") == {"purged": True}
     run("erase", CHILD, "--by", "not a staff id!", "--authority", "court_order", code=2)
     run("report", CHILD, "--by", "ig-1", "--out", str(out), "--withhold", "nonsense", code=2)
+    size = broker.trail.advance_pending()
+    for typed in ("Robin Samplewick", "Samplewick", "9434765919"):  # a name or a number is not taken, nor said again
+        for what in (("hold", "--reason", "complaint"), ("erase", "--authority", "court_order")):
+            assert typed not in run(what[0], typed, "--by", "ig-1", *what[1:], code=2)
+        assert typed not in run("report", typed, "--by", "ig-1", "--out", str(tmp_path / "no.zip"), code=2)
+    assert broker.trail.advance_pending() == size
 
 
 # --- A real child, asked about by a real gateway ----------------------------------------------------------------------
