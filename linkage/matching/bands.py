@@ -13,6 +13,7 @@ from linkage.matching.comparisons import (
     NAME_ALIKE,
     NAME_CLOSE,
     NAME_EQUAL,
+    NAME_ONES,
     NOT_COMPARABLE,
     POSTCODE_EQUAL,
 )
@@ -48,7 +49,7 @@ AGREES: Final = {**EQUAL, "given_name": NAME_CLOSE, "family_name": NAME_CLOSE, "
 ID_AGREES: Final = "len(coalesce(id_agreed, [])) > 0"
 ID_DIFFERS: Final = "len(coalesce(id_differs, [])) > 0"
 TWIN: Final = (
-    f"({_D} = {DOB_EQUAL} AND {_F} >= {NAME_CLOSE} AND {_G} < {NAME_ALIKE} AND {_G} <> {NOT_COMPARABLE}"
+    f"({_D} = {DOB_EQUAL} AND {_F} >= {NAME_CLOSE} AND {_G} < {NAME_ONES} AND {_G} <> {NOT_COMPARABLE}"
     f" AND ({_P} = {POSTCODE_EQUAL} OR one_home))"
 )
 """In encoded space two children born on one day into one home: never merged without a shared identifier."""

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from linkage.matching.bands import MATCHED, banded
 from linkage.matching.blocking import BLOCK_CAP, add_blocking_columns
 from linkage.matching.comparing import SCORED
-from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE
+from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE, NAME_ONES
 from linkage.matching.identifiers import LOCAL, SPREAD, compare_numbers, drop_shared, number_records
 from linkage.matching.incremental import Compared, compare
 from linkage.matching.keeping import KEPT, PEOPLE, RECORDS, before_of
@@ -487,7 +487,7 @@ class Run:
                 UNION ALL SELECT rec_r, rec_l, other_number FROM near
             ), far AS (
                 SELECT rec_l, rec_r FROM banded
-                WHERE rule = 'identifier' AND gamma_given_name BETWEEN {FAR} AND {NAME_ALIKE - 1}
+                WHERE rule = 'identifier' AND gamma_given_name BETWEEN {FAR} AND {NAME_ONES - 1}
             )
             SELECT DISTINCT far.rec_l, far.rec_r
             FROM (SELECT *, rec_l AS rec, rec_r AS other FROM far UNION ALL SELECT *, rec_r, rec_l FROM far) far

@@ -30,6 +30,7 @@ from linkage.matching.comparisons import (
     NAME_BARS,
     NAME_CLOSE,
     NAME_EQUAL,
+    NAME_ONES,
     NOT_COMPARABLE,
     NUMBERS,
     POSTCODE_BARS,
@@ -120,7 +121,7 @@ def band_of(compared: Compared, left: Row, right: Row, left_numbers: Numbers, ri
     if (
         born == DOB_EQUAL
         and family >= NAME_CLOSE
-        and FAR <= given < NAME_ALIKE
+        and FAR <= given < NAME_ONES
         and home == POSTCODE_EQUAL
         and not id_agreed
     ):

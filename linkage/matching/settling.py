@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage.matching.bands import HELD, MATCH_BAR, MATCHED, POSSIBLE_BAR, UPPER_BAR, banded
-from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE
+from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE, NAME_ONES
 from linkage.matching.holders import CONFLICTING, Bits, Holders
 from linkage.matching.identifiers import ALL_SCHEMES
 from linkage.matching.numbering import (
@@ -414,7 +414,7 @@ def _swapped(rows: Among, pairs: pa.Table, rule: Codes, agreed: Bits, differs: B
     which the second record's flow holds as somebody else."""
     left, right = (pairs[f"rec_{side}"].to_numpy().astype(np.int64) for side in "lr")
     given = pairs["gamma_given_name"].to_numpy()
-    far = np.flatnonzero((rule == RULES.index("identifier")) & (given >= FAR) & (given < NAME_ALIKE))
+    far = np.flatnonzero((rule == RULES.index("identifier")) & (given >= FAR) & (given < NAME_ONES))
     if not len(far):
         return far
     ends = np.zeros(rows.records, np.bool_)

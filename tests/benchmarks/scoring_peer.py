@@ -24,7 +24,7 @@ from tests.benchmarks.population import FIRST_DAY, MISSING, Records, _postcode, 
 from tests.benchmarks.sizes import sized
 
 TOPIC: Final = "linkage"
-RECORDS: Final = sized(500_000, 10_000)
+RECORDS: Final = sized(720_000, 10_000)
 LEAST_PAIRS: Final = 500_000
 RUNS: Final = sized(3, 1)
 GOAL: Final = 0.7
