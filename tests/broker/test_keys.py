@@ -39,7 +39,7 @@ def test_a_key_file_that_is_not_as_it_must_be_is_refused(tmp_path: Path, spoil: 
     elif spoil == "not-hex":
         pepper.write_text("canary")
     else:
-        (tmp_path / "log.pem").write_bytes((tmp_path / "token.pem").read_bytes())
+        (tmp_path / "receipts.pem").write_bytes((tmp_path / "token.pem").read_bytes())
     with pytest.raises(KeyUnavailable) as raised:
         Keys.load(tmp_path)
     assert "canary" not in str(raised.value)

@@ -170,8 +170,13 @@ def test_one_pair_is_shown_in_levels_and_words_and_never_in_values(linked: Area,
     answer = reader.get(f"/reviews/{review}")
     body = answer.json()
     fields = {one["field"]: (one["level"], one["rarity"]) for one in body["fields"]}
+    given = fields.pop("given_name")
+    assert given in {
+        ("different", None),
+        ("close", None),
+    }  # Ada and Ida: a letter apart, which a key may make look alike
     assert fields == {
-        "given_name": ("different", None), "family_name": ("same", "uncommon"), "date_of_birth": ("same", "rare"),
+        "family_name": ("same", "uncommon"), "date_of_birth": ("same", "rare"),
         "postcode": ("same", "rare"), "sex": ("same", "common"),
     }  # fmt: skip
     assert (body["numbers_agree"], body["numbers_differ"]) == (["nhs_number"], [])

@@ -42,8 +42,9 @@ def browser_type_launch_args() -> dict[str, Any]:
 
 
 def four_free_ports() -> int:
-    """The first of four neighbouring ports that are free just now."""
-    for first in range(21_400, 29_000, 7):
+    """The first of four neighbouring ports that are free just now; each worker of pytest looks in a range of its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for first in range(21_400 + 1_000 * worker, 29_000, 7):
         try:
             probes = [socket.create_server(("127.0.0.1", first + n)) for n in range(4)]
         except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,7 +141,7 @@ def test_the_officer_finds_the_disclosure_and_proves_it_offline_from_the_two_dow
 
     log, policy = tmp_path / "log", tmp_path / "policy"
     sites.agency("log", "fetch", "--home", str(sites.home(ORGANISATIONS[0])), "--out", str(log))
-    policy.write_text(f"log {json.loads(sites.broker('keys', 'show', '--json'))['log']}\nquorum none\n")
+    policy.write_text(sites.broker("log", "policy"))
     checked = [tool("auditor"), "inclusion", "--log", str(log), "--policy", str(policy), "--event", str(files[0])]
     assert "is entry" in sites.run(*checked)
     assert "is entry" in sites.run(*checked, "--proof", str(files[1]))
