@@ -34,6 +34,7 @@ from broker.store.erasures import ErasureRow, HoldRow, TombstoneRow, held, tombs
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow
 from broker.store.log import BlobRow, EventRow, OutboxRow, SubjectRow
 from broker.store.notices import NoticeRecordRow, NoticeRow
+from broker.store.roles import owns
 from broker.store.runs import PersonEventRow
 from broker.store.tombstones import Tombstone, Tombstones
 from broker.trail import EntryRef, Trail, new_event_id
@@ -309,11 +310,12 @@ def replay(store: Store, trail: Trail, keys: Keys, kept: Tombstones, *, who: Map
 
 
 def purge(store: Store, kept: Tombstones) -> bool:
-    """Write the database's files anew, so that nothing erased is left in them; False if a reader kept it from that.
+    """Write the database's files anew, so that nothing erased is left in them.
 
-    Whoever writes waits meanwhile: seconds for each gigabyte.  Raises StoreUnavailable, StoreFull.
+    False if that is still due: a reader kept it from that, or the tables of PostgreSQL are another user's, who has to
+    do it.  Whoever writes waits meanwhile: seconds for each gigabyte.  Raises StoreUnavailable, StoreFull.
     """
-    done = store.purge(PURGED)
+    done = owns(store, PURGED) and store.purge(PURGED)
     if done:
         kept.purged()
     return done

@@ -38,7 +38,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # help names TOML tables in brackets
 )
-for command in (serving.init, serving.migrate, serving.serve, serving.signer, nights.nightly, nights.relink):
+for command in (
+    serving.init, serving.migrate, serving.roles, serving.serve, serving.signer, nights.nightly, nights.relink,
+):  # fmt: skip
     app.command()(command)
 agreements.app.command("export")(export.export_documents)
 agreements.app.command("receipts")(export.write_receipts)

@@ -1,4 +1,4 @@
-"""`broker init | migrate | serve`: set the broker up, and serve."""
+"""`broker init | migrate | roles | serve | signer`: set the broker up, and serve."""
 
 from __future__ import annotations
 
@@ -29,6 +29,26 @@ def migrate(config: Config = None, as_json: AsJson = False) -> None:
     with answering(as_json):
         _migrate(settings_of(config))
         say(as_json, {"migrated": True}, "The schema is up to date.")
+
+
+def roles(
+    login: Annotated[str, typer.Option("--login", help="Whom brokers sign in to PostgreSQL as: their database_url's.")],
+    prefix: Annotated[str, typer.Option("--prefix", help="What the roles' names begin with.")] = "broker",
+) -> None:
+    """Print the SQL that gives brokers a login of PostgreSQL which can't change or delete what the log says.
+
+    Three roles: PREFIX_app writes what waits for the log and the operational tables; PREFIX_sequencer adds to the log
+    and moves its head; PREFIX_eraser empties bodies and deletes keys. The login is a member of all three, and owns
+    nothing. Run it as the tables' owner, and again after each `broker migrate`, which is the owner's too:
+
+        broker roles --login broker | psql -v ON_ERROR_STOP=1 postgresql://owner@host/database
+
+    A login whose `broker serve` is to erase nobody: REVOKE PREFIX_eraser FROM it; approve and expire by another.
+    """
+    with answering(False):
+        from broker.store.roles import grants
+
+        print(grants(prefix, login), end="")
 
 
 def serve(config: Config = None) -> None:

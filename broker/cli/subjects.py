@@ -30,6 +30,10 @@ app = typer.Typer(
 
 Subject = Annotated[str, typer.Argument(help="A person id, or a record as agency/flow/record_ref.")]
 By = Annotated[str, typer.Option("--by", help="Your staff id, as information governance: the log keeps it.")]
+_NOT_PURGED = (
+    "Deleted bytes may be left in the database's files, as a reader is at work or this user does not own the tables: "
+    "`broker subjects purge` later, as their owner."
+)
 Alone = Annotated[
     bool, typer.Option("--alone", help="This id only, not the person's records and the ids that led to them.")
 ]
@@ -181,7 +185,7 @@ def approve(proposed: Proposed, by: By, config: Config = None, as_json: AsJson =
         caller, kept = _officer(broker, by, as_json), Tombstones(broker.settings.data_dir)
         done = erasure.approve(broker.store, broker.trail, broker.keys, kept, caller, erasure=proposed, at=clock.now())
         purged = erasure.purge(broker.store, kept)
-        words = "" if purged else "\nA reader was at work: run `broker subjects purge` later."
+        words = "" if purged else f"\n{_NOT_PURGED}"
         say(as_json, asdict(done.answer) | {"purged": purged}, _erasure_line(done.answer) + words)
 
 
@@ -232,14 +236,17 @@ def retention(
 def purge(config: Config = None, as_json: AsJson = False) -> None:
     """Write the database's files anew, so that no deleted byte is left in them.  Writers wait meanwhile.
 
-    Exit codes: 0 done; 1 a reader kept the journal from being emptied: try again; 3 another holds the database.
+    On PostgreSQL it is for the tables' owner: run it with the owner's database_url.
+
+    Exit codes: 0 done; 1 a reader kept the journal from being emptied, or the tables are another user's; 3 another
+    holds the database.
     """
     with answering(as_json), open_broker(config) as broker:
         from broker import erasure
         from broker.store.tombstones import Tombstones
 
         done = erasure.purge(broker.store, Tombstones(broker.settings.data_dir))
-        say(as_json, {"purged": done}, "No deleted byte is left." if done else "A reader is at work: try again later.")
+        say(as_json, {"purged": done}, "No deleted byte is left." if done else _NOT_PURGED)
         if not done:
             raise typer.Exit(1)
 

@@ -284,6 +284,8 @@ def put_back(store: Store, size: int) -> None:
             for act in ("delete", "update"):
                 on = "" if store.sqlite else f" ON {table}"
                 connection.execute(text(f"DROP TRIGGER IF EXISTS {table}_no_{act}{on}"))
+        on = "" if store.sqlite else " ON audit_head"
+        connection.execute(text(f"DROP TRIGGER IF EXISTS audit_head_only_grows{on}"))
         for table, column in (("audit_entry", "seq"), ("audit_event", "seq"), ("audit_checkpoint", "size - 1")):
             connection.execute(text(f"DELETE FROM {table} WHERE {column} >= :size"), {"size": size})
         connection.execute(text("DELETE FROM audit_tile"))

@@ -1,0 +1,105 @@
+"""The roles of PostgreSQL that a broker works under, and what each may do to each table: the SQL that grants it.
+
+    owner            owns the tables: migrates, and writes them anew after an erasure.  No broker that serves is it
+    PREFIX_app       the operational tables; of the log it reads all and writes what waits: the outbox, an event's key,
+                     what lies sealed beside it
+    PREFIX_sequencer adds entries, bodies, tiles and checkpoints; takes from the outbox; moves the head, that only grows
+    PREFIX_eraser    empties the body of an event and deletes its keys: erasure and expiry
+
+None of the last three may change or delete a leaf, a checkpoint, a witness's line or anything else that is only added
+to, nor drop the triggers that say so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from sqlalchemy import column, func, select, table
+
+from broker.errors import Malformed
+from broker.store.columns import Row
+from broker.store.tables import metadata
+from broker.store.transaction import Store
+
+APP: Final = "app"
+SEQUENCER: Final = "sequencer"
+ERASER: Final = "eraser"
+_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_ADDED_TO: Final = "INSERT"
+_ANY: Final = "INSERT, UPDATE, DELETE"
+
+GRANTS: Final[dict[str, dict[str, str]]] = {
+    "audit_outbox": {APP: _ADDED_TO, SEQUENCER: "DELETE"},
+    "audit_key": {APP: _ADDED_TO, ERASER: "INSERT, DELETE"},
+    "audit_subject_key": {APP: _ADDED_TO, ERASER: "DELETE"},
+    "audit_blob": {APP: _ADDED_TO, ERASER: "DELETE"},
+    "audit_entry": {SEQUENCER: _ADDED_TO},
+    "audit_event": {
+        SEQUENCER: _ADDED_TO,
+        ERASER: "UPDATE (sections, detail, case_hmac, erased_at, erased_under, withheld_at)",
+    },
+    "audit_subject": {SEQUENCER: _ADDED_TO, ERASER: "DELETE"},
+    "audit_tile": {SEQUENCER: "INSERT, UPDATE (width, data)"},
+    "audit_head": {SEQUENCER: "INSERT, UPDATE (size, frontier, root, last_ms)"},
+    "audit_checkpoint": {SEQUENCER: _ADDED_TO},
+    "audit_shard": {SEQUENCER: "INSERT, UPDATE (closed_at, frozen, keys)"},
+    "audit_cosig": {APP: _ADDED_TO},
+    "audit_conflict": {APP: "INSERT, UPDATE (event_id)"},
+    "audit_witness": {APP: "INSERT, UPDATE (removed_at, late_since)"},
+    "audit_flag": {APP: _ADDED_TO},
+    "audit_review": {APP: "INSERT, UPDATE (signed_off_by, signed_off_at, second)"},
+    "audit_rule_change": {APP: _ADDED_TO},
+    "audit_sample": {APP: _ADDED_TO},
+    "audit_tombstone": {APP: _ADDED_TO},
+    "audit_hold": {APP: "INSERT, UPDATE (lifted_by, lifted_at)"},
+    "agreement_status": {APP: _ADDED_TO},
+    "alembic_version": {},
+}
+"""What a role may write, table by table; where a table is not named, the app writes it freely."""
+
+
+def grants(prefix: str, login: str) -> str:
+    """SQL that makes the roles where they are missing, takes from them what they had and grants what they need.
+
+    `login`: the user whom brokers sign in as; it is made too, and is a member of all three.  To be run by the tables'
+    owner, who may make roles, after every migration.  Raises Malformed for a name that PostgreSQL would have to quote.
+    """
+    for name in (prefix, login):
+        if not _NAME.fullmatch(name):
+            raise Malformed("a role's name is lower case letters, digits and _, 48 at most")
+    return "\n".join(_statements(prefix, login)) + "\n"
+
+
+def owns(store: Store, tables: Sequence[type[Row]]) -> bool:
+    """Whether this broker's user owns these tables, as only an owner writes them anew.  SQLite knows no users."""
+    if store.sqlite:
+        return True
+    owner = func.pg_has_role(column("tableowner"), "MEMBER")
+    query = select(func.bool_and(owner)).select_from(table("pg_tables", column("tableowner"), column("tablename")))
+    with store.reading() as reading:
+        return bool(
+            reading.session.connection().scalar(
+                query.where(column("tablename").in_([str(one.__tablename__) for one in tables]))
+            )
+        )
+
+
+def _statements(prefix: str, login: str) -> Iterator[str]:
+    roles = [f"{prefix}_{role}" for role in (APP, SEQUENCER, ERASER)]
+    yield "BEGIN;"
+    for role, how in (*((role, "NOLOGIN") for role in roles), (login, "LOGIN")):
+        there = f"EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}')"
+        yield f"DO $$ BEGIN IF NOT {there} THEN CREATE ROLE {role} {how}; END IF; END $$;"
+    all_ = ", ".join(roles)
+    yield f"GRANT {all_} TO {login};"
+    yield "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
+    yield f"GRANT USAGE ON SCHEMA public TO {all_};"
+    yield f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {all_}, {login};"
+    yield f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {prefix}_{APP};"
+    yield f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {all_};"
+    for name in (*sorted(metadata.tables), "alembic_version"):
+        for role, may in GRANTS.get(name, {APP: _ANY}).items():
+            yield f"GRANT {may} ON {name} TO {prefix}_{role};"
+    yield "COMMIT;"
