@@ -24,10 +24,11 @@ import structlog
 
 from audit.checkpoint import LOG_KEY, NoteInvalid, SignedCheckpoint, VerifierKey
 from audit.events import Event, InvalidEvent, Json, Leaf, SectionName
+from audit.merkle import root_at
 from audit.rotation import MILESTONES
 from audit.sequencer import Advance, Head, Pending, advance
 from audit.signer import SignerRefused
-from audit.tiles import TILE_WIDTH, TileMalformed, TileReader, TileUnreadable, bundles_of, decode_bundle
+from audit.tiles import TILE_WIDTH, TileHashes, TileMalformed, TileReader, TileUnreadable, bundles_of, decode_bundle
 from broker import clock, witnesses
 from broker.errors import BrokerError, LogUnavailable, SignerUnavailable, WrongState
 from broker.signing import SignedLog, Signers
@@ -51,17 +52,23 @@ log = structlog.get_logger()
 LOOK_SECONDS: Final = 1.0
 _SHOWN: Final[tuple[SectionName, ...]] = ("what",)
 _NAME: Final = re.compile(r"(\d{4})(?:-\d+)?")
+_ANEW: Final = "`broker log restore --new`"
 
 
 @dataclass(frozen=True, slots=True)
 class ShardStanding:
-    """How one shard stands: in the tables, and with the signer (None: it does not know it, or can't be asked)."""
+    """How one shard stands: in the tables, and with the signer (None: it does not know it, or can't be asked).
+
+    `faults`: where the two are not of one log, each with what to do; none where the signer can't be asked, nor of a
+    frozen shard, whose successor says what became of it.
+    """
 
     row: ShardRow
     size: int
     checkpoint: int | None
     witnessed: int | None
     signed: SignedLog | None
+    faults: tuple[str, ...] = ()
 
     @property
     def lost(self) -> int:
@@ -275,13 +282,56 @@ def standing(store: Store, signers: Signers) -> tuple[tuple[ShardStanding, ...],
         for shard in every_shard(reading):
             head, kept = head_of(reading, shard.log_id), newest_checkpoint(reading, shard.log_id)
             quorum = _witnessed(reading, shard.log_id, clock.now())
+            signed, size = _of(told, shard.log_id), head.size if head else 0
             found.append(
                 ShardStanding(
-                    shard, head.size if head else 0, kept.size if kept else None,
-                    quorum.checkpoint.size if quorum else None, _of(told, shard.log_id),
+                    shard, size, kept.size if kept else None, quorum.checkpoint.size if quorum else None, signed,
+                    tuple(_faults(reading, shard, signed, size, kept.note if kept else None)) if wrong is None else (),
                 )
             )  # fmt: skip
     return tuple(found), wrong
+
+
+def _faults(
+    reading: Reading, shard: ShardRow, signed: SignedLog | None, size: int, note: bytes | None
+) -> Iterator[str]:
+    """In what signer and tables are not of one log, and what to do."""
+    if shard.frozen:
+        return
+    if signed is None:
+        if size:
+            yield (
+                "the signer does not know this log, or its state or key is lost or was changed: its own output says "
+                f"which. Put the right folder back; if there is none: {_ANEW}"
+            )
+        return
+    if {str(key) for key in signed.keys} != {key["vkey"] for key in shard.keys if key["until"] is None}:
+        yield (
+            "the signer signs with other keys than this log's: its folder was exchanged, or a rotation was cut short. "
+            f"Put the right folder back, or run `broker log rotate` again; if the key is lost: {_ANEW}"
+        )
+    if signed.size > size:
+        yield (
+            f"the signer has signed {signed.size} entries, and the database holds {size}: the database was put back "
+            "from a copy, or cut. `broker log restore`, from an agency's mirror if there is one"
+        )
+    elif root_at(TileHashes(SqlTiles(reading, shard.log_id), size), signed.size) != signed.root:
+        yield (
+            f"the signer has signed another tree of {signed.size} entries than the database holds: one of the two was "
+            "changed or exchanged. Keep a copy of both, look with `auditor fsck --state` at what an agency holds, put "
+            f"back what was changed; failing that: {_ANEW}"
+        )
+    newest = SignedCheckpoint.parse(note.decode()) if note is not None else None
+    if newest is not None and not _by_its_keys(newest, shard):
+        yield "the newest checkpoint in the database bears no key of this log: the database was changed"
+    elif newest is not None and newest.checkpoint.size > signed.size:
+        yield (
+            f"the signer's state is an old copy: it says {signed.size} entries, and its key has signed "
+            f"{newest.checkpoint.size}. It would sign an older database too, so look first whether the log has only "
+            "grown since what an agency holds (`auditor consistency`); then the next entry makes the state new"
+        )
+    if signed.closed and shard.closed_at is None:
+        yield f"the signer has closed this log, and signs no more of it; the database has not. {_ANEW}"
 
 
 def keep_watch(trail: Trail, base: str, watch: clock.Watch | None = None) -> Callable[[], None]:

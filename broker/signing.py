@@ -425,6 +425,9 @@ class SignerServer:
                 _, uid, _ = _CREDENTIALS.unpack(raw)
                 if uid not in self._uids:
                     log.error("a caller was turned away", reason="uid")
+                    connection.settimeout(ANSWER_SECONDS)
+                    _receive(connection)  # or the answer would be lost with the question
+                    _send(connection, {"unavailable": f"the signer does not answer user {uid}: --allow-uid says whom"})
                     return
                 while not self._stopping:
                     connection.settimeout(IDLE_SECONDS)

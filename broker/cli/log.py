@@ -56,8 +56,11 @@ Note = Annotated[
 def status(config: Config = None, as_json: AsJson = False) -> None:
     """Show each shard: how many entries it has, how many are signed and witnessed, and its keys.
 
-    Exit codes: 0 all is as it was signed; 1 the signer has signed what the database does not hold, or entries have no
-    signature; 3 the signer can't be asked, or its state can't be read.
+    Where signer and database are not of one log, says in what, and what to do: the database was put back from a copy,
+    or cut; the signer's state was; another tree, or another key.
+
+    Exit codes: 0 all is as it was signed; 1 it is not, or entries of a frozen shard are lost; 3 the signer can't be
+    asked, or its state can't be read.
     """
     with answering(as_json), open_broker(config, agreeing=False) as broker:
         from broker import shards
@@ -69,10 +72,11 @@ def status(config: Config = None, as_json: AsJson = False) -> None:
             "waiting": broker.trail.unsequenced(),
         }
         rows = [_row(one, asked=wrong is None) for one in found]
+        rows += [f"! {one.row.log_id}: {fault}" for one in found for fault in one.faults]
         say(as_json, told, "\n".join(rows + ([f"The signer: {wrong}"] if wrong else [])))
         if wrong:
             raise typer.Exit(UNKNOWN)
-        if any(one.lost or (one.signed is None and one.size) for one in found):
+        if any(one.faults or one.lost for one in found):
             raise typer.Exit(FINDING)
 
 
@@ -182,7 +186,7 @@ def restore(
 
         actor, at = operator_of(broker, who), clock.now()
         found, wrong = shards.standing(broker.store, broker.trail.signers)
-        if not wrong and found and not found[-1].lost and found[-1].signed is not None:
+        if not wrong and found and not found[-1].faults:
             fail("nothing is lost: the database holds all that was signed", FINDING, as_json)
         if mirror is not None:
             from audit.folder import Finding, LogFolder
@@ -217,8 +221,8 @@ def _told(one: ShardStanding) -> dict[str, Any]:
     return {
         "origin": row.log_id, "reason": row.reason, "state": _state(one), "entries": one.size,
         "checkpoint": one.checkpoint, "witnessed": one.witnessed, "signed": one.signed.size if one.signed else None,
-        "lost": one.lost, "follows": row.follows, "opened_at": row.opened_at, "closed_at": row.closed_at,
-        "keys": row.keys,
+        "lost": one.lost, "faults": one.faults, "follows": row.follows, "opened_at": row.opened_at,
+        "closed_at": row.closed_at, "keys": row.keys,
     }  # fmt: skip
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from audit.folder import LogFolder
+from audit.merkle import Frontier
 from audit.policy import Policy
 from audit.rotation import parse
 from audit.verify import fsck
@@ -88,6 +92,92 @@ def test_status_policy_and_turn_of_a_log_in_order(config: Path) -> None:
     assert [key.name for key in policy.logs] == [f"127.0.0.1:8400/audit/{year()}"]
     assert typed("log", "turn", "--by", "op-1", *at)["turned"] is False
     assert typed("log", "restore", "--new", "--by", "op-1", *at, code=FINDING)
+
+
+def a_state(config: Path) -> Path:
+    return config.parent / "data" / "signer" / str(year()) / "state.json"
+
+
+def older(config: Path) -> None:
+    """The signer's state as it was before the newest entry."""
+    old = a_state(config).read_bytes()
+    an_entry(config)
+    a_state(config).write_bytes(old)
+
+
+def larger(config: Path) -> None:
+    """The state after an entry that the database has not: its file alone is put back."""
+    database = config.parent / "broker.db"
+    shutil.copy(database, database.with_name("old.db"))
+    an_entry(config)
+    shutil.move(database.with_name("old.db"), database)
+    for left in ("-wal", "-shm"):
+        database.with_name(f"broker.db{left}").unlink(missing_ok=True)
+
+
+def another_tree(config: Path) -> None:
+    state = json.loads(a_state(config).read_bytes())
+    hashes = (bytes(32),) * len(state["frontier"])
+    frontier = Frontier(state["size"], hashes)
+    told = {"frontier": [b64(each) for each in hashes], "root": b64(frontier.root)}
+    a_state(config).write_text(json.dumps(state | told))
+
+
+def another_key(config: Path) -> None:
+    other = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    a_state(config).with_name("1.pem").write_bytes(other)
+
+
+def closed(config: Path) -> None:
+    a_state(config).write_text(json.dumps(json.loads(a_state(config).read_bytes()) | {"closed": True}))
+
+
+def no_state(config: Path) -> None:
+    a_state(config).with_name("keys.json").unlink()
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told", "to_do"),
+    [
+        (
+            older,
+            "the signer's state is an old copy: it says 2 entries, and its key has signed 3",
+            "auditor consistency",
+        ),
+        (larger, "the signer has signed 3 entries, and the database holds 2", "broker log restore"),
+        (another_tree, "another tree of 2 entries", "broker log restore --new"),
+        (another_key, "other keys than this log's", "Put the right folder back"),
+        (closed, "the signer has closed this log", "broker log restore --new"),
+        (no_state, "the signer does not know this log", "Put the right folder back"),
+    ],
+)
+def test_status_names_what_is_wrong_with_a_signers_state_that_can_be_read_and_what_to_do(
+    config: Path, damage: Callable[[Path], None], told: str, to_do: str
+) -> None:
+    an_entry(config)
+    damage(config)
+    (shard,) = typed("log", "status", "--config", config, code=FINDING)["shards"]
+    (fault,) = shard["faults"]
+    assert told in fault
+    assert to_do in fault
+    done = CliRunner().invoke(app, ["log", "status", "--config", str(config)])
+    assert f"! {shard['origin']}: {fault}" in done.output
+
+
+def test_a_signers_old_state_is_made_new_by_the_next_entry_and_another_tree_by_a_new_shard(config: Path) -> None:
+    an_entry(config)
+    older(config)
+    an_entry(config)
+    at = ("--config", config)
+    assert typed("log", "status", *at)["shards"][0]["faults"] == []
+    another_tree(config)
+    assert typed("log", "restore", "--new", "--by", "op-1", *at)["origin"].endswith(f"/{year()}-2")
+    an_entry(config)
+    assert [shard["faults"] for shard in typed("log", "status", *at)["shards"]] == [[], []]
 
 
 def test_the_year_is_turned_by_hand_and_both_shards_are_served(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,7 @@ def test_the_socket_is_its_users_and_who_is_not_on_the_list_is_not_answered(tmp_
         assert path.stat().st_mode & 0o777 == 0o600
     with listening(tmp_path, uids=frozenset({os.geteuid() + 1})) as path:
         assert path.stat().st_mode & 0o777 == 0o660
-        with pytest.raises(SignerUnavailable):
+        with pytest.raises(SignerUnavailable, match=f"does not answer user {os.geteuid()}: --allow-uid"):
             RemoteSigners(path).status()
 
 
