@@ -194,7 +194,10 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
     "statistics.disclosed": _written("statistics", "a released table was given out", _RELEASE),
     "subject.erased": _written("erasure", "a subject was erased; never whom",
                                "erasure, authority, proposed_by, counts, outcome"),
-    "retention.run": _written("retention", "bodies expired by type and age", "counts, sha256 of the events' ids"),
+    "retention.run": _written(
+        "retention erasure", "bodies expired by type and age, or the database's files were written anew",
+        "outcome, counts, sha256 of the events' ids",
+    ),
     "decision.made": _reserved("what was decided on a request", "the answer's own event holds it"),
     "notice.batch": _written(
         "considering", "a round was held, on its schedule, empty or not", "slot",

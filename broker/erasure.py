@@ -37,7 +37,7 @@ from broker.store.notices import NoticeRecordRow, NoticeRow
 from broker.store.roles import owns
 from broker.store.runs import PersonEventRow
 from broker.store.tombstones import Tombstone, Tombstones
-from broker.trail import EntryRef, Trail, new_event_id
+from broker.trail import EntryRef, Trail, new_event_id, record_change
 
 log = structlog.get_logger()
 
@@ -309,16 +309,20 @@ def replay(store: Store, trail: Trail, keys: Keys, kept: Tombstones, *, who: Map
     return len(due)
 
 
-def purge(store: Store, kept: Tombstones) -> bool:
-    """Write the database's files anew, so that nothing erased is left in them.
+def purge(store: Store, trail: Trail, kept: Tombstones, *, who: Mapping[str, str], at: datetime) -> bool:
+    """Write the database's files anew, so that nothing erased is left in them, and record who had it done.
 
     False if that is still due: a reader kept it from that, or the tables of PostgreSQL are another user's, who has to
-    do it.  Whoever writes waits meanwhile: seconds for each gigabyte.  Raises StoreUnavailable, StoreFull.
+    do it.  Whoever writes waits meanwhile: seconds for each gigabyte.  Raises StoreUnavailable, StoreFull,
+    LogUnavailable.
     """
-    done = owns(store, PURGED) and store.purge(PURGED)
-    if done:
-        kept.purged()
-    return done
+    if not owns(store, PURGED) or not store.purge(PURGED):
+        return False
+    with store.transaction() as tx:
+        record_change(tx, trail, "retention.run", who, at, outcome="files_rewritten", tables=len(PURGED))
+    trail.wake()
+    kept.purged()
+    return True
 
 
 def may_act(caller: Caller) -> None:

@@ -79,7 +79,7 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
             broker.store, broker.trail, broker.keys, service, partnership=broker.settings.partnership, slot=at, at=at
         )
         done["audit"] = watch(broker)
-        done["log_retention"] = expire(broker)
+        done["log_retention"] = expire(broker, who=operator_of(broker))
         broker.trail.advance_pending()
         done |= {"agreements": fallen_due} if fallen_due else {}
         say(as_json, done, json.dumps(done, indent=1, default=str))

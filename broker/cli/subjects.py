@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broker.cli.shared import UNKNOWN, USAGE, AsJson, Config, answering, fail, open_broker, operator_of, say, staff_id
+from broker.cli.shared import UNKNOWN, USAGE, AsJson, Config, answering, fail, open_broker, say, staff_id
 
 if TYPE_CHECKING:
     from broker.access import Rulings
@@ -184,7 +184,7 @@ def approve(proposed: Proposed, by: By, config: Config = None, as_json: AsJson =
 
         caller, kept = _officer(broker, by, as_json), Tombstones(broker.settings.data_dir)
         done = erasure.approve(broker.store, broker.trail, broker.keys, kept, caller, erasure=proposed, at=clock.now())
-        purged = erasure.purge(broker.store, kept)
+        purged = erasure.purge(broker.store, broker.trail, kept, who=caller.who(), at=clock.now())
         words = "" if purged else f"\n{_NOT_PURGED}"
         say(as_json, asdict(done.answer) | {"purged": purged}, _erasure_line(done.answer) + words)
 
@@ -218,23 +218,24 @@ def list_erasures(by: By, config: Config = None, as_json: AsJson = False) -> Non
 
 @app.command()
 def retention(
+    by: By,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Let what the log says of people expire, as the settings under [log_retention] say; `broker nightly` does it too.
 
-    Leaves stay, and with them every proof.  What a legal hold lies on stays whole.  The run is an event with counts by
-    type and a digest of what went.
+    Leaves stay, and with them every proof.  What a legal hold lies on stays whole.  The run is an event: who had it
+    done, counts by type, a digest of what went.
     """
     with answering(as_json), open_broker(config) as broker:
-        done = expire(broker, dry=dry_run)
+        done = expire(broker, who=_officer(broker, by, as_json).who(), dry=dry_run)
         say(as_json, done, json.dumps(done, indent=1))
 
 
 @app.command()
-def purge(config: Config = None, as_json: AsJson = False) -> None:
-    """Write the database's files anew, so that no deleted byte is left in them.  Writers wait meanwhile.
+def purge(by: By, config: Config = None, as_json: AsJson = False) -> None:
+    """Write the database's files anew, so that no deleted byte is left in them, which the log is told.  Writers wait.
 
     On PostgreSQL it is for the tables' owner: run it with the owner's database_url.
 
@@ -242,10 +243,11 @@ def purge(config: Config = None, as_json: AsJson = False) -> None:
     holds the database.
     """
     with answering(as_json), open_broker(config) as broker:
-        from broker import erasure
+        from broker import clock, erasure
         from broker.store.tombstones import Tombstones
 
-        done = erasure.purge(broker.store, Tombstones(broker.settings.data_dir))
+        who, kept = _officer(broker, by, as_json).who(), Tombstones(broker.settings.data_dir)
+        done = erasure.purge(broker.store, broker.trail, kept, who=who, at=clock.now())
         say(as_json, {"purged": done}, "No deleted byte is left." if done else _NOT_PURGED)
         if not done:
             raise typer.Exit(1)
@@ -271,8 +273,8 @@ def _new_file(out: Path, as_json: bool) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
-def expire(broker: Broker, *, dry: bool = False) -> dict[str, Any]:
-    """One run of the log's retention, and a purge if anything went since the last; what was done."""
+def expire(broker: Broker, *, who: dict[str, str], dry: bool = False) -> dict[str, Any]:
+    """One run of the log's retention on somebody's word, and a purge if anything went since the last; what was done."""
     from broker import clock, erasure
     from broker import retention as keeping
     from broker.store.tombstones import Tombstones
@@ -286,12 +288,12 @@ def expire(broker: Broker, *, dry: bool = False) -> dict[str, Any]:
     while not runs or (runs[-1].more and not dry):
         runs.append(
             keeping.run(
-                broker.store, broker.trail, broker.settings.log_retention, born, who=operator_of(broker),
-                at=clock.now(), dry=dry,
+                broker.store, broker.trail, broker.settings.log_retention, born, who=who, at=clock.now(), dry=dry
             )
-        )  # fmt: skip
+        )
     events = sum(one.events for one in runs)
-    purged = not dry and (events > 0 or kept.purge_due) and erasure.purge(broker.store, kept)
+    due = not dry and (events > 0 or kept.purge_due)
+    purged = due and erasure.purge(broker.store, broker.trail, kept, who=who, at=clock.now())
     return {"events": events, "purged": purged, "runs": [asdict(one) for one in runs]}
 
 

@@ -396,7 +396,7 @@ def test_what_a_restore_would_undo_is_not_done(
         erasure.approve(store, trail, keys, kept, officer("ig-2"), erasure=one.erasure, at=AT).answer.state == "erased"
     )
     assert kept.purge_due
-    assert erasure.purge(store, kept)  # on both databases, and the log goes on
+    assert erasure.purge(store, trail, kept, who=officer().who(), at=AT)  # on both databases, and the log goes on
     assert not kept.purge_due
     trail.receipt(EntryRef(looked(store, trail, SIBLING))).verify(policy_of(store))
 

@@ -233,9 +233,9 @@ def test_a_broker_serves_links_turns_erases_and_expires_under_the_login_alone(ar
     done = run("subjects", "approve", proposed, "--by", "ig-2")
     assert (done["state"], done["purged"]) == ("erased", False)
     assert done["counts"]["withheld"] > 0
-    assert run("subjects", "purge", code=1) == {"purged": False}  # the tables are the owner's
-    assert by_command(area, granted.owner)("subjects", "purge") == {"purged": True}
-    assert run("subjects", "retention")["purged"] is False
+    assert run("subjects", "purge", "--by", "ig-1", code=1) == {"purged": False}  # the tables are the owner's
+    assert by_command(area, granted.owner)("subjects", "purge", "--by", "ig-1") == {"purged": True}
+    assert run("subjects", "retention", "--by", "ig-1")["purged"] is False
     next_year = broker_clock.now().replace(year=broker_clock.now().year + 1)
     assert turn(broker.trail, broker.settings.log_base, who=WHO, at=next_year) is not None
     assert [shard["state"] for shard in run("log", "status")["shards"]] == ["closed", "open"]

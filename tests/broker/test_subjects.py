@@ -163,9 +163,15 @@ def test_by_command(desk: TestClient, tmp_path: Path) -> None:
     done = run("approve", proposed, "--by", "ig-2")
     assert (done["state"], done["purged"]) == ("erased", True)
     assert run("erasures", "--by", "ig-1")[0]["decided_by"] == "ig-2"
-    assert run("retention", "--dry-run")["events"] == 0
-    assert [one["by_type"] for one in run("retention")["runs"]] == [{}]
-    assert run("purge") == {"purged": True}
+    assert run("retention", "--dry-run", "--by", "ig-1")["events"] == 0
+    assert [one["by_type"] for one in run("retention", "--by", "ig-1")["runs"]] == [{}]
+    assert run("purge", "--by", "ig-2") == {"purged": True}
+    broker.trail.advance_pending()
+    with broker.store.reading() as reading:
+        told = [(row.actor_ref, row.outcome) for row in reading.all(EventRow, type="retention.run", order=["seq"])]
+    assert told == [("ig-2", "files_rewritten"), ("ig-1", "0_expired"), ("ig-2", "files_rewritten")]
+    for what in ("retention", "purge"):
+        assert "--by" in run(what, code=2)  # nobody's word
     run("erase", CHILD, "--by", "not a staff id!", "--authority", "court_order", code=2)
     run("report", CHILD, "--by", "ig-1", "--out", str(out), "--withhold", "nonsense", code=2)
     size = broker.trail.advance_pending()
@@ -223,7 +229,7 @@ def test_a_child_who_was_asked_about_is_erased_from_log_and_tables_and_the_sibli
     assert done.counts["views"] > 0
     assert done.counts["candidates"] > 0
     assert done.counts["withheld"] >= 2  # the family views, which showed the sibling and the mother too
-    assert erasure.purge(broker.store, kept)
+    assert erasure.purge(broker.store, broker.trail, kept, who=officer().who(), at=clock.now())
     indexes = {broker.keys.subject_index(one) for one in ids}
     with broker.store.reading() as reading:
         assert reading.all(SubjectRow, idx_hmac=sorted(indexes)) == []
