@@ -70,6 +70,23 @@ class DataKey:
         except (InvalidTag, ValueError):
             raise Undecipherable("sealed bytes do not open here") from None
 
+    def seal_into(self, plain: memoryview, into: memoryview, *, bound_to: bytes) -> int:
+        """The same written `into` memory that is there already; how many bytes."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        size = len(plain) + self.OVERHEAD
+        into[:NONCE_BYTES] = nonce
+        AESGCM(self._key).encrypt_into(nonce, plain, bound_to, into[NONCE_BYTES:size])
+        return size
+
+    def open_into(self, sealed: memoryview, into: memoryview, *, bound_to: bytes) -> int:
+        """What was sealed, written `into` memory that is there already; how many bytes.  Raises Undecipherable."""
+        size = len(sealed) - self.OVERHEAD
+        try:
+            AESGCM(self._key).decrypt_into(bytes(sealed[:NONCE_BYTES]), sealed[NONCE_BYTES:], bound_to, into[:size])
+        except (InvalidTag, ValueError):
+            raise Undecipherable("sealed bytes do not open here") from None
+        return size
+
     def seal_item(self, payload: bytes, *, agency: str, batch: str, item_ref: str) -> bytes:
         """An item's payload, bound to its agency, batch and row."""
         return self.seal(payload, bound_to=_place(agency, batch, item_ref, ITEM_SCHEMA))

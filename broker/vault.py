@@ -1,16 +1,23 @@
-"""Sealed Parquet segments: encodings, pair scores, clusters.  No plaintext touches the disk.
+"""Sealed segments, a table each: encodings, pair scores, clusters.  No plaintext touches the disk.
 
-<folder>/<name>.<random>.seg    blocks of 8 MiB, each sealed to its place: segment, number, and whether it is the last
+<folder>/<name>.<random>.seg    blocks of at most 8 MiB, each sealed to its place: segment, number, and whether it is
+                                the last.  A column begins a block (an Arrow stream of it alone), and so does what says
+                                which columns there are, in which blocks; the last block says where that begins.
+
+Only the broker reads them, so they are as they lie in its memory: to open one is to decrypt what is asked for of it.
 """
 
 from __future__ import annotations
 
+import base64
 import errno
+import json
 import os
 import re
 import secrets
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, NewType
@@ -23,8 +30,8 @@ if TYPE_CHECKING:  # and where it is used: most commands open no segment
 
 SegmentId = NewType("SegmentId", str)
 BLOCK: Final = 8 * 1024 * 1024
+FORMAT: Final = "columns-1"
 SAMPLE: Final = 4096  # values by which a column is known
-FOOTER: Final = 1024 * 1024  # more than a footer takes
 _LENGTH: Final = struct.Struct(">I")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _SEGMENT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\.[0-9a-f]{16}")
@@ -46,22 +53,21 @@ class Vault:
         if not _NAME.fullmatch(name):
             raise ValueError("a segment's name is lower-case letters, digits and hyphens")
         segment = SegmentId(f"{name}.{secrets.token_hex(8)}")
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        lists = [f"{field.name}.list.element" for field in table.schema if pa.types.is_list(field.type)]
-        words = [name for name in table.column_names if _repeats(table[name])]
         fresh = self.folder / f"{segment}.tmp"
         try:
             handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb", buffering=0) as file:
                 with _Sealing(file, self._key, segment) as sink:
-                    # What fills a segment are keyed encodings: there is nothing in them to compress, and nothing that
-                    # a range of values would spare a reader.
-                    pq.write_table(
-                        table, sink, compression="none", use_dictionary=[*words, *lists] or False,
-                        write_statistics=False,
+                    columns = [[one, *_write_column(sink, table[one])] for one in table.column_names]
+                    contents = sink.number
+                    sink.write(
+                        json.dumps({
+                            "format": FORMAT, "rows": table.num_rows, "columns": columns,
+                            "schema": base64.b64encode(table.schema.serialize()).decode(),
+                        }).encode()
                     )  # fmt: skip
+                    sink.end_block()
+                    sink.write(_LENGTH.pack(contents))
                 os.fsync(file.fileno())
             fresh.rename(self.folder / f"{segment}.seg")
             _sync_folder(self.folder)
@@ -70,18 +76,35 @@ class Vault:
             raise unwritable("the vault", wrong) from None
         return segment
 
-    def read(self, segment: SegmentId | str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A segment's table, or some of its columns.
+    def open(self, segment: SegmentId | str) -> Segment:
+        """A segment, of which nothing is read yet but what it holds.
 
-        Raises NotFound if it is not there, Undecipherable if it was altered, cut short or swapped.
+        Raises NotFound if it is not there, Undecipherable if it was altered, cut short or swapped, or is of a version
+        of the broker that wrote others.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        plain = b"".join(self._blocks(segment))
-        # one thread and no look-ahead: the file is in memory, and copying it about takes longer than to parse it
-        file = pq.ParquetFile(pa.BufferReader(plain), pre_buffer=False)
-        return file.read(columns and list(columns), use_threads=False)
+        blocks = self._blocks(segment)
+        try:
+            (first,) = _LENGTH.unpack(self._plain(segment, blocks, len(blocks) - 1))
+            said = json.loads(b"".join(self._plain(segment, blocks, n) for n in range(first, len(blocks) - 1)))
+            if said["format"] != FORMAT:
+                raise ValueError
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(said["schema"])))
+            columns = {name: (first, count) for name, first, count in said["columns"]}
+        except (ValueError, KeyError, TypeError, struct.error):
+            raise Undecipherable("a segment of the vault is of another version of the broker") from None
+        return Segment(vault=self, id=SegmentId(segment), rows=said["rows"], schema=schema, blocks=blocks,
+                       places=columns)  # fmt: skip
+
+    def read(self, segment: SegmentId | str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A segment's table, or some of its columns.  Raises as `open` does."""
+        import pyarrow as pa
+
+        opened = self.open(segment)
+        names = opened.schema.names if columns is None else list(columns)
+        schema = opened.schema if columns is None else pa.schema([opened.schema.field(name) for name in names])
+        return pa.Table.from_arrays([opened.column(name) for name in names], schema=schema)
 
     def read_parts(self, segments: Mapping[str, str], name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The table that the segments called `name` or `<name>/...` make up in order.  Raises NotFound if none is."""
@@ -93,43 +116,49 @@ class Vault:
         return pa.concat_tables([self.read(segment, columns) for segment in parts])
 
     def check(self, segment: SegmentId | str, table: pa.Table) -> bool:
-        """Whether every sealed block is on disk and opens, and its footer names the rows and columns of `table`.
+        """Whether every sealed block is on disk and opens, and the last names the rows and columns of `table`.
 
-        A block that opens is bit for bit the one that was sealed; that what Parquet writes reads back equal is tested.
+        A block that opens is bit for bit the one that was sealed; that what was written reads back equal is tested.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        tail = b""
         try:
-            for block in self._blocks(segment):
-                tail = (tail + block)[-FOOTER:] if len(block) < FOOTER else block[-FOOTER:]
-            length = int.from_bytes(tail[-8:-4], "little") + 8
-            footer = pq.read_metadata(pa.BufferReader(b"PAR1" + tail[-length:]))
-        except (NotFound, Undecipherable, pa.ArrowException):
+            opened = self.open(segment)
+            with self._open(segment) as file:
+                sealed, plain = (_memory(max(size for _, size in opened.blocks)) for _ in range(2))
+                for number in range(len(opened.blocks)):
+                    self.unseal(file, opened, number, sealed, plain)
+        except (NotFound, Undecipherable):
             return False
-        return bool(footer.num_rows == table.num_rows and footer.schema.to_arrow_schema().equals(table.schema))
+        return bool(opened.rows == table.num_rows and opened.schema.equals(table.schema))
 
-    def _blocks(self, segment: SegmentId | str) -> Iterator[bytes]:
-        sizes = self._sizes(segment)
-        with self._open(segment) as file:
-            for number, size in enumerate(sizes):
-                file.seek(_LENGTH.size, os.SEEK_CUR)
-                place = _place(segment, number, last=number == len(sizes) - 1)
-                yield self._key.open(file.read(size), bound_to=place)
-
-    def _sizes(self, segment: SegmentId | str) -> list[int]:
-        """Of the sealed blocks, as their headers say: a wrong one does not open."""
-        sizes: list[int] = []
-        with self._open(segment) as file:
-            while head := file.read(_LENGTH.size):
-                sizes.append(int.from_bytes(head, "big"))
-                if len(head) < _LENGTH.size or not DataKey.OVERHEAD < sizes[-1] <= BLOCK + DataKey.OVERHEAD:
-                    raise Undecipherable("a segment is torn")
-                file.seek(sizes[-1], os.SEEK_CUR)
-        if not sizes:
+    def unseal(self, file: BinaryIO, segment: Segment, number: int, sealed: memoryview, into: memoryview) -> int:
+        """Decrypt a block of an open file `into` memory; how many bytes.  `sealed` is room for it as it lies there."""
+        at, size = segment.blocks[number]
+        file.seek(at)
+        if file.readinto(sealed[:size]) != size:  # type: ignore[attr-defined]
             raise Undecipherable("a segment is torn")
-        return sizes
+        place = _place(segment.id, number, last=number == len(segment.blocks) - 1)
+        return self._key.open_into(sealed[:size], into, bound_to=place)
+
+    def _plain(self, segment: SegmentId | str, blocks: Sequence[tuple[int, int]], number: int) -> bytes:
+        at, size = blocks[number]
+        with self._open(segment) as file:
+            file.seek(at)
+            return self._key.open(file.read(size), bound_to=_place(segment, number, last=number == len(blocks) - 1))
+
+    def _blocks(self, segment: SegmentId | str) -> list[tuple[int, int]]:
+        """Where each sealed block begins, and its size, as their headers say: a wrong one does not open."""
+        blocks: list[tuple[int, int]] = []
+        with self._open(segment) as file:
+            at = 0
+            while head := file.read(_LENGTH.size):
+                size = int.from_bytes(head, "big")
+                if len(head) < _LENGTH.size or not DataKey.OVERHEAD < size <= BLOCK + DataKey.OVERHEAD:
+                    raise Undecipherable("a segment is torn")
+                blocks.append((at + _LENGTH.size, size))
+                at = file.seek(size, os.SEEK_CUR)
+        if not blocks:
+            raise Undecipherable("a segment is torn")
+        return blocks
 
     def _open(self, segment: SegmentId | str) -> BinaryIO:
         if not _SEGMENT.fullmatch(segment):
@@ -152,14 +181,88 @@ class Vault:
         return len(gone)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A segment whose columns are decrypted when they are asked for, each time anew."""
+
+    vault: Vault
+    id: SegmentId
+    rows: int
+    schema: pa.Schema
+    blocks: Sequence[tuple[int, int]]  # where each begins, and its size
+    places: Mapping[str, tuple[int, int]]  # by column: its first block, and how many
+
+    def column(self, name: str, spare: Spare | None = None) -> pa.ChunkedArray:
+        """A column.  In `spare` it lies until that is used again: memory that is used again costs little.
+
+        Raises NotFound, Undecipherable.
+        """
+        import pyarrow as pa
+
+        first, count = self.places[name]
+        sizes = [size - DataKey.OVERHEAD for _, size in self.blocks[first : first + count]]
+        into = Spare().room(sum(sizes)) if spare is None else spare.room(sum(sizes))
+        sealed = (spare or Spare()).sealed(max(sizes))
+        start = 0
+        with self.vault._open(self.id) as file:
+            for number in range(first, first + count):
+                start += self.vault.unseal(file, self, number, sealed, into[start:])
+        table = pa.ipc.open_stream(pa.py_buffer(into)).read_all()
+        column, type_ = table.column(0), self.schema.field(name).type
+        if pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(type_):
+            column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], type_)
+        return column
+
+
+class Spare:
+    """Memory for one column at a time."""
+
+    def __init__(self) -> None:
+        self._plain = memoryview(b"")
+        self._sealed = memoryview(b"")
+
+    def room(self, size: int) -> memoryview:
+        """Room for so many bytes, which the next call gives away again."""
+        if len(self._plain) < size:
+            self._plain = _memory(size)
+        return self._plain[:size]
+
+    def sealed(self, size: int) -> memoryview:
+        """Room for a sealed block of so many bytes."""
+        if len(self._sealed) < size + DataKey.OVERHEAD:
+            self._sealed = _memory(size + DataKey.OVERHEAD)
+        return self._sealed
+
+
+def _memory(size: int) -> memoryview:
+    """Memory that nobody has written to yet: as a bytearray it would be filled with nothing first."""
+    import numpy as np
+
+    return np.empty(size, np.uint8).data
+
+
+def _write_column(sink: _Sealing, column: pa.ChunkedArray) -> tuple[int, int]:
+    """Write a column from the beginning of a block to the end of one; the first of its blocks, and how many."""
+    import pyarrow as pa
+
+    first = sink.number
+    if _repeats(column):
+        column = column.dictionary_encode()
+    table = pa.table({"": column})
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    sink.end_block()
+    return first, sink.number - first
+
+
 class _Sealing:
     """A file that `write` fills with sealed blocks; the last one says that it is, so none can be cut off."""
 
     def __init__(self, file: BinaryIO, key: DataKey, segment: str) -> None:
         self._file, self._key, self._segment = file, key, segment
-        self._waiting = memoryview(bytearray(BLOCK))
+        self._waiting, self._sealed = _memory(BLOCK), _memory(BLOCK + DataKey.OVERHEAD)
         self._filled = 0
-        self._number = 0
+        self.number = 0
         self._size = 0
         self.closed = False
 
@@ -168,8 +271,7 @@ class _Sealing:
         size = len(rest)
         while self._filled + len(rest) > BLOCK:  # a block is full, and more is to come
             rest = self._take(rest)
-            self._seal(self._waiting, last=False)
-            self._filled = 0
+            self.end_block()
         self._take(rest)
         self._size += size
         return size
@@ -180,6 +282,11 @@ class _Sealing:
         self._waiting[self._filled : self._filled + len(some)] = some
         self._filled += len(some)
         return data[len(some) :]
+
+    def end_block(self) -> None:
+        """Seal what waits: what is written next begins a block."""
+        self._seal(self._waiting[: self._filled], last=False)
+        self._filled = 0
 
     def tell(self) -> int:
         return self._size
@@ -200,11 +307,11 @@ class _Sealing:
             self._seal(self._waiting[: self._filled], last=True)
 
     def _seal(self, block: memoryview, *, last: bool) -> None:
-        sealed = self._key.seal(block, bound_to=_place(self._segment, self._number, last=last))
-        for part in (_LENGTH.pack(len(sealed)), sealed):
+        size = self._key.seal_into(block, self._sealed, bound_to=_place(self._segment, self.number, last=last))
+        for part in (_LENGTH.pack(size), self._sealed[:size]):
             if self._file.write(part) != len(part):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._number += 1
+        self.number += 1
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:

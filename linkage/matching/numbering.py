@@ -455,15 +455,20 @@ def whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def texts_of(texts: pa.ChunkedArray, places: npt.NDArray[Any]) -> pa.Array:
-    """The texts at some places of a column in pieces."""
+    """The texts at some places of a column in pieces, which are not put together for it."""
     pieces = [chunk for chunk in texts.chunks if len(chunk)]
     held = [_blocks_of(chunk) for chunk in pieces]
     size = held[0].shape[1] if held and held[0] is not None else 0
-    same = [one for one in held if one is not None and one.shape[1] == size]
+    same = [_wide(one) for one in held if one is not None and one.shape[1] == size]
     if len(pieces) < 2 or len(same) < len(pieces) or len(places) * size >= 1 << 31:
         return texts_at(whole(texts), places)
-    every = np.concatenate([_wide(one) for one in same])
-    return _texts(np.take(every, places, axis=0).view(np.uint8).reshape(len(places), size))
+    found = np.empty((len(places), same[0].shape[1]), same[0].dtype)
+    start = 0
+    for one in same:
+        here = np.flatnonzero((places >= start) & (places < start + len(one)))
+        found[here] = one[places[here] - start]
+        start += len(one)
+    return _texts(found.view(np.uint8).reshape(len(places), size))
 
 
 def texts_at(texts: pa.Array, places: npt.NDArray[Any]) -> pa.Array:
