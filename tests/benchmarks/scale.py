@@ -119,41 +119,52 @@ def _row(claim: str, ours: float, name: str, peer: float, unit: str, goal: float
     }  # fmt: skip
 
 
-def _make(size: int, folder: Path) -> None:
+def made(size: int, folder: Path) -> None:
+    """Write the encoded tables of both nights, unless they are there."""
     if (folder / f"{size}-carried.npz").exists():
         return
     records = population(size)
-    tables = []
+    both = []
     for night, held in enumerate((records, after_a_night(records))):
-        tables.append((encoded(held), households(held)))
-        pq.write_table(tables[-1][0], folder / f"{size}-{night}.parquet", compression="none", use_dictionary=False)
-        pq.write_table(tables[-1][1], folder / f"{size}-{night}-homes.parquet")
-    before, after = tables
+        both.append((encoded(held), households(held)))
+        pq.write_table(both[-1][0], folder / f"{size}-{night}.parquet", compression="none", use_dictionary=False)
+        pq.write_table(both[-1][1], folder / f"{size}-{night}-homes.parquet")
+    before, after = both
     carried = {
-        name: _carried(*both) for name, both in (("persons", (before[0], after[0])), ("homes", (before[1], after[1])))
+        name: _carried(*nights)
+        for name, nights in (("persons", (before[0], after[0])), ("homes", (before[1], after[1])))
     }
     np.savez(folder / f"{size}-carried.npz", **carried)
+
+
+def tables(size: int, folder: Path, night: int) -> tuple[pa.Table, pa.Table]:
+    """Persons and households of a night that was `made`."""
+    return (
+        pq.read_table(folder / f"{size}-{night}.parquet"),
+        pq.read_table(folder / f"{size}-{night}-homes.parquet"),
+    )
+
+
+def digests(table: pa.Table) -> Any:
+    """A digest of each row."""
+    with open_workspace() as connection:
+        connection.register("rows_in", table)
+        found = connection.execute(f"SELECT hash({', '.join(table.column_names)}) AS digest FROM rows_in").fetchnumpy()
+        connection.unregister("rows_in")
+    return np.asarray(found["digest"], np.uint64)
 
 
 def _carried(before: pa.Table, after: pa.Table) -> Any:
     """Which row of the night before each row is, as a broker knows it that put a delta into the rows it holds."""
     names = [name for name in after.column_names if not pa.types.is_null(after.schema.field(name).type)]
-    with open_workspace() as connection:
-        made = []
-        for table in (after, before):
-            connection.register("rows_in", table.select(names))
-            found = connection.execute(f"SELECT hash({', '.join(names)}) AS digest FROM rows_in").fetchnumpy()
-            made.append(np.asarray(found["digest"], np.uint64))
-            connection.unregister("rows_in")
-    at = aligned(*made)
+    at = aligned(*(digests(table.select(names)) for table in (after, before)))
     at[at < np.maximum.accumulate(np.append(-1, at[:-1]))] = -1
     return at
 
 
 def _linked(size: int, folder: Path, night: int, **options: Any) -> tuple[Linkage, float, float]:
     """A run, its processor seconds, and the memory in use before it began."""
-    persons = pq.read_table(folder / f"{size}-{night}.parquet")
-    homes = pq.read_table(folder / f"{size}-{night}-homes.parquet")
+    persons, homes = tables(size, folder, night)
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     numbers = count()
     began = time.process_time()
@@ -193,6 +204,6 @@ def _night(size: int, folder: Path) -> Row:
 if __name__ == "__main__":
     step, size, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     if step == "make":
-        _make(size, folder)
+        made(size, folder)
     else:
         print(json.dumps({"full": _full, "night": _night}[step](size, folder)))
