@@ -11,6 +11,7 @@ from audit.merkle import HASH_BYTES
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, TileMalformed, TileUnreadable, bundle_prefix
 
 CHECKPOINT: Final = "checkpoint"
+HISTORY: Final = "history"
 WITNESSED: Final = "checkpoint.witnessed"
 TO_WITNESS: Final = "checkpoint.witness"
 _MAX_BUNDLE_BYTES: Final = TILE_WIDTH * (2 + 0xFFFF)
@@ -85,7 +86,7 @@ class LogFolder:
     def history(self) -> str:
         """What the log published of itself.  Raises Unreadable, or Broken if it is not text at all."""
         try:
-            with (self.path / "history").open("rb") as file:
+            with (self.path / HISTORY).open("rb") as file:
                 return file.read(_MAX_HISTORY_BYTES).decode()
         except OSError:
             raise Unreadable("the log's key has changed, and the folder's history can't be read") from None

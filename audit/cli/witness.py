@@ -22,7 +22,7 @@ from audit.cli.shared import (
     text_of,
     worst,
 )
-from audit.folder import LogFolder, Unreadable
+from audit.folder import HISTORY, LogFolder, Unreadable
 from audit.verify import Seen
 from audit.witness import WitnessKey
 
@@ -62,7 +62,10 @@ def witness_key(
 def gossip(
     heard: Annotated[
         Path,
-        typer.Option("--heard", help="A checkpoint that somebody else was shown, or a folder of them."),
+        typer.Option(
+            "--heard",
+            help="A checkpoint that somebody else was shown, or a folder of them: their copy of the log will do.",
+        ),
     ],
     log: LogOption,
     policy: PolicyOption,
@@ -80,7 +83,9 @@ def gossip(
     the first of 1, 3 and 4 is given.
     """
     with answering("gossip", evidence, as_json) as done:
-        paths = sorted(path for path in heard.iterdir() if path.is_file()) if heard.is_dir() else [heard]
+        paths = [heard]
+        if heard.is_dir():  # a log's folder has its history beside its checkpoints
+            paths = sorted(path for path in heard.iterdir() if path.is_file() and path.name != HISTORY)
         notes = {path.name: text_of(path) for path in paths}
         if not notes:
             raise Unreadable("there is nothing that others were shown")

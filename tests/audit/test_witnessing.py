@@ -236,6 +236,13 @@ def test_checkpoints_of_one_log_agree_whoever_was_shown_them(desk: Desk) -> None
     assert "3 checkpoints" in result.output
 
 
+def test_anothers_copy_of_the_log_is_heard_by_its_checkpoints_and_its_history_is_none(desk: Desk) -> None:
+    desk.fetches(ALog().add(300))
+    theirs = {"checkpoint": ALog().add(120).signed([1]), "history": '{"origin": "...", "entries": []}'}
+    result = gossip(desk, **theirs)
+    assert (result.exit_code, "1 checkpoints" in result.output) == (FINE, True), result.output
+
+
 @pytest.mark.parametrize(("size", "first"), [(300, 299), (280, 100), (1, 0)])
 def test_a_split_view_is_found_when_two_compare_and_both_notes_are_kept_9(desk: Desk, size: int, first: int) -> None:
     fork = rewritten(size, first)
