@@ -226,7 +226,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
     "key.compromised": _written("shards", "the log's key is in others' hands", "origin, keys, trusted_below"),
     "auth.login": _written("reports.opening", "an officer signed in"),
     "auth.denied": _written("reviewing", "somebody was kept from deciding on their own event", "event, outcome"),
-    "auth.logout": _reserved("an officer signed out", "ends one's own session; a session ends by itself as well"),
+    "auth.logout": _written("reports.opening", "an officer signed out; a session that ends by itself is no act"),
     "auth.role_changed": _reserved("an officer's role changed", "roles come with each sign-in"),
     "agency.enrolled": _written("agencies", "an agency takes part", "agency, flows, roles, keys"),
     "agency.changed": _written("agencies", "an agency's terms changed, or a flow is paused",

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from audit.events import Event, SectionName
+from audit.events import SectionName
 from audit.receipts import LogReceipt
 from broker.callers import Caller
 from broker.errors import NotFound
 from broker.reports.looking import OPEN_SECTIONS, LoggedEvent, bodies, check_reader, listed, note
 from broker.store import Store
 from broker.store.log_search import head_of_event
-from broker.trail import EntryRef, Trail, new_event_id
+from broker.trail import EntryRef, Trail, record_change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,21 +61,19 @@ def opening_of(store: Store, trail: Trail, caller: Caller, event_id: str, *, at:
     return trail.receipt(EntryRef(receipt.event_id), show=OPEN_SECTIONS)
 
 
-def note_sign_in(store: Store, trail: Trail, *, organisation: str, person: str, role: str, at: datetime) -> None:
+def note_sign_in(store: Store, trail: Trail, who: Mapping[str, str], *, at: datetime) -> None:
     """Record that somebody signed in at the broker itself."""
+    _note_session(store, trail, "auth.login", who, at=at)
+
+
+def note_sign_out(store: Store, trail: Trail, who: Mapping[str, str], *, at: datetime) -> None:
+    """Record that somebody ended their session; one that ends by itself is no act of anybody's."""
+    _note_session(store, trail, "auth.logout", who, at=at)
+
+
+def _note_session(store: Store, trail: Trail, type_: str, who: Mapping[str, str], *, at: datetime) -> None:
     with store.transaction() as tx:
-        trail.record(
-            tx,
-            Event(
-                id=new_event_id(),
-                type="auth.login",
-                who={"organisation": organisation, "person": person, "role": role, "method": "demo"},
-                what={},
-                why={},
-                detail={},
-            ),
-            at=at,
-        )
+        record_change(tx, trail, type_, who, at)
     trail.wake()
 
 

@@ -31,14 +31,8 @@ def sign_in(request: Request, form: FormDep, broker: BrokerDep, now: NowDep) -> 
         cookie, session = signin.sign_in_to_demo(broker.store, broker.settings, form.get("person", ""), at=now)
     except NotAllowed:
         return _page(request, broker, fault="Choose who you are")
-    reports.note_sign_in(
-        broker.store,
-        broker.trail,
-        organisation=broker.settings.partnership,
-        person=session.person,
-        role=session.role,
-        at=now,
-    )
+    who = {"person": session.person, "role": session.role, "method": session.method}
+    reports.note_sign_in(broker.store, broker.trail, {"organisation": broker.settings.partnership} | who, at=now)
     response = RedirectResponse("/log", 303)
     response.set_cookie(signin.COOKIE, cookie, path="/", secure=True, httponly=True, samesite="lax")
     return response
@@ -48,6 +42,7 @@ def sign_in(request: Request, form: FormDep, broker: BrokerDep, now: NowDep) -> 
 def sign_out(request: Request, form: OfficerFormDep, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
     """End the session, here and in the browser."""
     signin.end(broker.store, request.cookies[signin.COOKIE], at=now)
+    reports.note_sign_out(broker.store, broker.trail, caller.who(), at=now)
     response = RedirectResponse("/", 303)
     response.delete_cookie(signin.COOKIE, path="/", secure=True, httponly=True, samesite="lax")
     response.headers["Clear-Site-Data"] = '"cache", "cookies", "storage"'

@@ -41,6 +41,7 @@ ROLE_NAMES: Final = {
 HAPPENED: Final = {
     "audit.searched": "Log consulted",
     "auth.login": "Signed in",
+    "auth.logout": "Signed out",
     "search.authorised": "Search",
     "search.refused": "Search refused",
     "disclosure.authorised": "Family view disclosed",

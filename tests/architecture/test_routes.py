@@ -28,6 +28,7 @@ WRITES: Final[Mapping[str, tuple[str, ...]]] = {
     "POST /v1/disclosures": ("disclosure.authorised", "disclosure.completed"),
     "POST /v1/thresholds": ("threshold.set",),
     "POST /sign-in": ("auth.login",),
+    "POST /sign-out": ("auth.logout",),
     "POST /log": ("audit.searched",),
     "POST /log/{event}/detail": ("audit.searched",),
     "GET /log/{event}": ("audit.searched",),
@@ -73,7 +74,7 @@ OTHERS: Final[Mapping[str, str]] = {
     f"POST {BATCHES}/{{batch}}/commit": "submission.received: held in tests/broker/test_submissions.py",
     f"GET {BATCHES}/{{batch}}/receipt": "one's own receipt", f"GET {BATCHES}/{{batch}}/rejections": "one's own rows",
     f"DELETE {BATCHES}/{{batch}}": "submission.withdrawn: held in tests/broker/test_submissions.py",
-    "GET /": "the front page", "POST /sign-out": "ends one's own session",
+    "GET /": "the front page",
     "GET /log": "an empty form", "GET /log/searches/{search}": "what POST /log was recorded for",
     "GET /log/{event}/proof": "hashes",
     "GET /v1/in-force": "a mark of what is in force: says nothing of any record",
@@ -91,11 +92,12 @@ OTHERS: Final[Mapping[str, str]] = {
     "POST /v1/ledger/accesses": "ledger.listed: held there too",
     "GET /v1/ledger/recalls": "ledger.listed: held there too",
     "POST /v1/ledger/read": "ledger.collected: held there too",
-    "POST /v1/wrong-person": "link.wrong_person_reported: held there too",
+    "POST /v1/wrong-person": "link.wrong_person_reported: held in tests/broker/test_reviews.py",
     "GET /v1/statistics/tables": "the declared tables", "GET /v1/statistics/releases": "what was released, no figures",
     "POST /v1/statistics/releases": "statistics.prepared, .refused, .disclosed: held in tests/broker/test_statistics.py",
     "GET /v1/statistics/releases/{release}": "statistics.opened, statistics.disclosed: held there too",
     "GET /v1/statistics/releases/{release}/csv": "the same: held there too",
+    "POST /v1/statistics/releases/{release}/check": "statistics.approved, statistics.rejected: held there too",
     "GET /audit/subjects/codes": "closed lists",
     "GET /audit/subjects/holds": "holds, never on whom", "GET /audit/subjects/erasures": "erasures, never of whom",
     "POST /audit/subjects/holds": "legal_hold.set: held in tests/broker/test_subjects.py",
@@ -103,9 +105,10 @@ OTHERS: Final[Mapping[str, str]] = {
     "POST /audit/subjects/erasures": "subject.erasure_proposed, .erasure_refused: held there too",
     "POST /audit/subjects/erasures/{proposed}/decision": "subject.erased, .erasure_refused: held there too",
     "POST /audit/subjects/reports": "subject.report_issued: held there too",
-    "POST /v1/statistics/releases/{release}/check": "statistics.approved, statistics.rejected: held there too",
 }  # fmt: skip
 """Every other route, and why one call of it writes nothing of its own here."""
+
+ROOT: Final = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +159,18 @@ def test_every_event_that_a_route_is_said_to_write_is_of_the_closed_set() -> Non
     told = {each for each in said if not each.endswith(".py")} | {each for types in WRITES.values() for each in types}
     assert told <= OPS.keys()
     assert not [each for each in told if KINDS[each].reserved]
+
+
+def test_what_is_held_elsewhere_is_held_there() -> None:
+    there, unheld = "", []
+    for name, text in OTHERS.items():
+        if found := re.search(r"held in (tests/\S+\.py)", text):
+            there = (ROOT / found[1]).read_text(encoding="utf-8")
+        if "held" in text:
+            types = re.findall(r"[a-z_]*\.[a-z_]+", text.partition(":")[0])
+            whole = [each if each[0] != "." else types[0].partition(".")[0] + each for each in types]
+            unheld += [(name, each) for each in whole if f'"{each}"' not in there]
+    assert unheld == []
 
 
 def test_every_route_but_the_public_ones_asks_who_calls() -> None:
@@ -225,6 +240,10 @@ def test_information_governance_writes_its_events_and_no_other(site: TestClient)
     before = broker.trail.advance_pending()
     assert site.get(f"/audit/reviews/{opened}?purpose=lawfulness").status_code == 200
     assert written(broker, before) == WRITES["GET /audit/reviews/{event_id}"]
+    before = broker.trail.advance_pending()
+    assert site.post("/sign-out", data={"csrf": csrf}).status_code == 303
+    assert written(broker, before) == WRITES["POST /sign-out"]
+    assert site.get("/log").status_code == 303  # to the sign-in page
 
 
 def test_while_the_log_can_not_record_not_a_byte_of_an_answer_leaves(area: Area, tmp_path: Path) -> None:

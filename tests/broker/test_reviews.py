@@ -342,6 +342,8 @@ def test_a_second_reviewer_who_does_not_agree_sends_the_pair_on_and_nothing_bind
     done = second.post(f"/reviews/{review}/confirm", {"agree": False}).json()
     assert (done["state"], done["takes_effect"]) == ("withdrawn", None)
     assert [one["review"] for one in second.waiting(state="passed_on")] == [review]
+    assert [event.actor_ref for event in events(area, "override.must_link")] == ["links-1"]
+    assert [event.actor_ref for event in events(area, "link.rejected")] == ["links-2"]
     with area.broker.store.reading() as tx:
         assert [row.state for row in tx.all(OverrideRow, kind="must_link")] == ["withdrawn"]
 

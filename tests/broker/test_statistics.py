@@ -355,6 +355,7 @@ def test_planners_ask_and_information_governance_checks_and_nobody_does_both(
     assert officer.post(f"/releases/{release}/check", agree=False).status_code == 400, "a refusal says why"
     rejected = officer.post(f"/releases/{release}/check", agree=False, reason="figures_wrong").json()
     assert (rejected["state"], rejected["reason"]) == ("rejected", "figures_wrong")
+    assert events(area)[-1] == "statistics.rejected"
     assert planner.ask()["release"]["release"] != release, "what was rejected may be asked for anew"
 
 

@@ -25,6 +25,7 @@ from broker.store.agencies import AgencyFlowRow
 from broker.store.batches import BatchChunkRow, BatchRow
 from broker.store.documents import AgreementRow
 from broker.store.items import ItemRow, held_by
+from broker.store.log import EventRow
 from linkage.records import schema_of
 from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_signer, an_entry, an_item, parquet
 from tests.builders_broker import AGREEMENT, Caller, agreed, pause
@@ -289,6 +290,10 @@ def test_what_is_not_committed_can_be_withdrawn_and_its_night_taken_again(counci
     assert council.on(batch, id_).json()["reason"] == "withdrawn"
     other = council.hand_in(a_night(items=[]))
     assert council.on(batch, other, method="DELETE").status_code == 409
+    desk.trail.advance_pending()
+    with desk.store.reading() as reading:
+        told = [row.type for row in reading.all(EventRow, order=("seq",)) if row.type.startswith("submission.")]
+    assert told == ["submission.withdrawn", "submission.received"]
 
 
 def test_nobody_sees_or_touches_anothers_batch(http: TestClient, council: Caller, desk: Reception) -> None:
