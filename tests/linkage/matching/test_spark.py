@@ -150,16 +150,16 @@ def test_no_pair_is_a_table_without_rows(witness: Witness) -> None:
 
 @needs_spark
 def test_a_failure_names_its_kind_and_no_value(witness: Witness, capfd: pytest.CaptureFixture[str]) -> None:
-    linked(encoded([Someone(), Someone().at(HEALTH, given_name="zoey")]), None, witness)
+    linked(encoded([Someone(), Someone().at(HEALTH, given_name="zoey")], "accurate-2"), None, witness)
     most = 2**31 - 1
-    place = witness.rows.schema.get_field_index("given_d_n")
-    broken = witness.rows.set_column(place, "given_d_n", pa.array([most, most], pa.int32()))
+    place = witness.rows.schema.get_field_index("given_n")
+    broken = witness.rows.set_column(place, "given_n", pa.array([most, most], pa.int32()))
     for rows, kind in (
         (broken, "ARITHMETIC_OVERFLOW"),
-        (broken.set_column(place, "given_d_n", pa.array(["Zoe"] * 2)), "DATATYPE"),
+        (broken.set_column(place, "given_n", pa.array(["Zoe"] * 2)), "CAST_INVALID_INPUT|DATATYPE"),
     ):
         with pytest.raises(SparkFailed, match=kind) as caught:
-            witness.engine(rows, default_model("guarded-3"))
+            witness.engine(rows, default_model("accurate-2"))
         assert "Zoe" not in str(caught.value)
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
