@@ -46,6 +46,7 @@ from broker.errors import BadSignature, Conflict, LogUnavailable, Malformed, Not
 from broker.store import Reading, Store, Transaction
 from broker.store.log import CheckpointRow, CosignatureRow
 from broker.store.sequence import SqlTiles, newest_checkpoint
+from broker.store.shards import ShardRow, every_shard
 from broker.store.witnesses import (
     ConflictRow,
     WitnessRow,
@@ -279,15 +280,22 @@ def proof_text(proof: Sequence[bytes]) -> str:
 
 
 def standing(reading: Reading, log_id: str, *, at: datetime) -> Standing:
-    """How far each witness is, and the quorum."""
+    """How far each witness is with a shard, and the quorum; how long behind, of this shard or of one that was turned.
+
+    A shard that has ended is asked of those alone who witnessed the log before it did.
+    """
     newest, rows = newest_checkpoint(reading, log_id), enrolled(reading)
-    ids = [row.id for row in rows]
-    witnessed = _witnessed(reading, log_id, ids) or 0
-    behind = _behind(reading, log_id, witnessed, at) if rows else timedelta()
+    ended = [shard for shard in every_shard(reading) if shard.closed_at is not None and not shard.frozen]
+    behind = _quorum_behind(reading, log_id, rows, at) if rows else timedelta()
+    for shard in ended:
+        before = [row for row in rows if _saw(row, shard)]
+        if len(before) >= quorum_of(len(rows)):
+            behind = max(behind, _quorum_behind(reading, shard.log_id, rows, at))
     told = []
     for row in rows:
         last = newest_of(reading, log_id, row.id)
-        lag = _behind(reading, log_id, last.size if last else 0, at, since=row.enrolled_at)
+        shards = [log_id, *(shard.log_id for shard in ended if _saw(row, shard) and shard.log_id != log_id)]
+        lag = max(_witness_behind(reading, each, row, at) for each in shards)
         told.append(
             WitnessStanding(
                 name=row.name, organisation=row.organisation, size=last.size if last else 0,
@@ -296,10 +304,24 @@ def standing(reading: Reading, log_id: str, *, at: datetime) -> Standing:
             )
         )  # fmt: skip
     return Standing(
-        origin=log_id, size=newest.size if newest else 0, signed_at=newest.at if newest else None, witnessed=witnessed,
-        quorum=quorum_of(len(rows)), behind_s=int(behind.total_seconds()), state=_state(behind) if rows else "none",
-        witnesses=tuple(told), conflicts=len(reading.all(ConflictRow)),
+        origin=log_id, size=newest.size if newest else 0, signed_at=newest.at if newest else None,
+        witnessed=_witnessed(reading, log_id, [row.id for row in rows]) or 0, quorum=quorum_of(len(rows)),
+        behind_s=int(behind.total_seconds()), state=_state(behind) if rows else "none", witnesses=tuple(told),
+        conflicts=len(reading.all(ConflictRow)),
     )  # fmt: skip
+
+
+def _saw(row: WitnessRow, shard: ShardRow) -> bool:
+    return shard.closed_at is not None and row.enrolled_at < shard.closed_at
+
+
+def _quorum_behind(reading: Reading, log_id: str, rows: Sequence[WitnessRow], at: datetime) -> timedelta:
+    return _behind(reading, log_id, _witnessed(reading, log_id, [row.id for row in rows]) or 0, at)
+
+
+def _witness_behind(reading: Reading, log_id: str, row: WitnessRow, at: datetime) -> timedelta:
+    last = newest_of(reading, log_id, row.id)
+    return _behind(reading, log_id, last.size if last else 0, at, since=row.enrolled_at)
 
 
 def watch(store: Store, trail: Trail, *, who: Who, at: datetime) -> tuple[str, ...]:

@@ -6,8 +6,8 @@
     PREFIX_sequencer adds entries, bodies, tiles and checkpoints; takes from the outbox; moves the head, that only grows
     PREFIX_eraser    empties the body of an event and deletes its keys: erasure and expiry
 
-None of the last three may change or delete a leaf, a checkpoint, a witness's line or anything else that is only added
-to, nor drop the triggers that say so.
+None of the last three may change or delete a leaf, a checkpoint or anything else that is only added to, nor drop the
+triggers that say so.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ GRANTS: Final[dict[str, dict[str, str]]] = {
     "audit_head": {SEQUENCER: "INSERT, UPDATE (size, frontier, root, last_ms)"},
     "audit_checkpoint": {SEQUENCER: _ADDED_TO},
     "audit_shard": {SEQUENCER: "INSERT, UPDATE (closed_at, frozen, keys)"},
-    "audit_cosig": {APP: _ADDED_TO},
+    "audit_cosig": {APP: "INSERT, UPDATE (t_s, line)"},  # a newer line of the same witness over one checkpoint
     "audit_conflict": {APP: "INSERT, UPDATE (event_id)"},
     "audit_witness": {APP: "INSERT, UPDATE (removed_at, late_since)"},
     "audit_flag": {APP: _ADDED_TO},

@@ -20,7 +20,7 @@ from audit.receipts import TlogProof
 from audit.witness import WitnessKey
 from broker import clock, witnesses
 from broker.errors import Conflict, LogUnavailable, Malformed, NotFound, StoreUnavailable, TooMany
-from broker.shards import log_keys
+from broker.shards import log_keys, turn
 from broker.store import Store
 from broker.store.log import EventRow
 from broker.store.witnesses import ConflictRow, WitnessRow
@@ -258,6 +258,29 @@ def test_the_standing_is_green_then_amber_then_red_and_none_without_witnesses(si
     site.hands_in(site.cosigned(0))
     stand = site.http.get("/audit/witnesses").json()
     assert (stand["state"], stand["behind_s"], stand["witnessed"]) == ("green", 0, stand["size"])
+
+
+def test_a_shard_that_ended_unwitnessed_is_behind_though_the_new_one_is_witnessed(site: Site) -> None:
+    begun = clock.now()
+    site.enrols(2, at=begun)
+    site.hands_in(site.cosigned(0, 1))
+    site.grow()
+    trail, at = site.broker.trail, clock.now() + timedelta(days=366)
+    assert turn(trail, site.broker.settings.log_base, who=OPERATOR, at=at) is not None
+    witnesses.enrol(  # who was not there yet is not asked for what had ended
+        site.broker.store, trail, str(site.keys[2].verifier), "northshire-icb", who=OPERATOR, at=at + timedelta(days=1)
+    )
+    trail.advance_pending()
+    newest = trail.signed()
+    assert newest is not None
+    assert site.hands_in(site.cosigned(0, 1, 2, note=SignedCheckpoint.parse(newest.note.decode()))).is_success
+    with site.broker.store.reading() as reading:
+        stand = witnesses.standing(reading, trail.origin, at=clock.now() + timedelta(minutes=16))
+    assert stand.witnessed == stand.size
+    assert [(one.name, one.state) for one in stand.witnesses] == [
+        ("witness-0.example", "amber"), ("witness-1.example", "amber"), ("witness-2.example", "green"),
+    ]  # fmt: skip
+    assert stand.state == "amber"
 
 
 def test_a_proof_given_out_later_is_under_a_checkpoint_that_a_quorum_signed(site: Site) -> None:
