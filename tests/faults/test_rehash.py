@@ -49,7 +49,8 @@ def test_a_million_entries_are_hashed_anew_in_ten_seconds_and_one_changed_bit_is
     policy.write_text(f"log {VerifierKey.of(a_key(), ORIGIN)}\nquorum none\n")
 
     def fsck() -> Result:
-        return CliRunner().invoke(auditor, ["fsck", "--log", str(log), "--policy", str(policy)])
+        where = ["--log", str(log), "--policy", str(policy), "--evidence", str(tmp_path / "evidence")]
+        return CliRunner().invoke(auditor, ["fsck", *where])
 
     begun = time.process_time()
     whole = fsck()
