@@ -47,6 +47,7 @@ from broker.store.searches import Shown
 from broker.trail import EntryRef, Trail, new_event_id
 
 Kind = Literal["search", "view"]
+Why = Literal["split", "reported"]
 Broken = Literal["not_sent", "broken_off"]
 Ended = Broken | Literal["completed"]
 
@@ -131,11 +132,12 @@ class Latest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recalled:
-    """An answer to one's own people that showed several persons as one: not to be used any more."""
+    """An answer to one's own people that showed several persons as one, or is said to have: not to be used any more."""
 
     recall: str
     event_id: str  # of the answer
     kind: str
+    why: str  # split, by a night; reported, and a reviewer looks at it
     person: str
     shown_at: datetime
     at: datetime
@@ -280,8 +282,8 @@ def recalls(store: Store, trail: Trail, caller: Caller, *, at: datetime) -> Rele
         )  # fmt: skip
     told = tuple(
         Recalled(
-            recall=row.id, event_id=row.event_id, kind=row.kind, person=row.person, shown_at=row.shown_at, at=row.at,
-            recalled_by=row.recalled_by, collected_at=row.collected_at,
+            recall=row.id, event_id=row.event_id, kind=row.kind, why=row.why, person=row.person, shown_at=row.shown_at,
+            at=row.at, recalled_by=row.recalled_by, collected_at=row.collected_at,
         )
         for row in due
     )  # fmt: skip
@@ -316,16 +318,21 @@ def collected(
 # --- Recall ----------------------------------------------------------------------------------------------------------
 
 
-def to_recall(tx: Transaction, saw: Iterable[Shown], *, run: str, at: datetime) -> int:
-    """Keep which answers showed persons that a run has split, in the transaction that publishes it; how many."""
+def to_recall(tx: Transaction, saw: Iterable[Shown], *, run: str, why: Why = "split", at: datetime) -> int:
+    """Keep which answers showed persons that a run has split, or that a report calls mixed up; how many.
+
+    In the transaction of the run or the report.  What was recalled before is not recalled for a report again.
+    """
     answers = {one.event_id: one for one in saw}
+    for event_id in recalled_at(tx, answers) if why == "reported" else ():
+        del answers[event_id]
     tx.insert(
         RecallRow,
         *(
             {
                 "id": new_event_id(), "agency": one.organisation, "person": one.person, "event_id": event_id,
-                "kind": one.kind, "shown_at": one.at, "run": run, "at": at, "recalled_by": "", "collected_at": None,
-                "collected_by": "",
+                "kind": one.kind, "shown_at": one.at, "run": run, "why": why, "at": at, "recalled_by": "",
+                "collected_at": None, "collected_by": "",
             }
             for event_id, one in sorted(answers.items())
         ),
@@ -347,7 +354,7 @@ def recall_due(store: Store, trail: Trail, *, who: Mapping[str, str], at: dateti
                     id=new_event_id(),
                     type="disclosure.recalled",
                     who=who,
-                    what={"recalls": row.event_id, "kind": row.kind, "run": row.run, "outcome": "split"},
+                    what={"recalls": row.event_id, "kind": row.kind, "run": row.run, "outcome": row.why},
                     why={"reason": "linked_wrongly"},
                     recipients=[{"organisation": row.agency, "person": row.person}],
                     detail={},

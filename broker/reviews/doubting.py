@@ -7,7 +7,7 @@ from datetime import datetime
 
 import rfc8785
 
-from broker import lineage
+from broker import ledger, lineage
 from broker.callers import Caller
 from broker.deciding import Released, named
 from broker.errors import Malformed, NotAllowed, NotFound
@@ -41,7 +41,8 @@ def wrong_person(
 
     The link in doubt goes before a reviewer.  The answer is the same whatever is behind it: of a person of whom one
     record alone is known there is no link to doubt, and the caller is not to learn that.  Who was shown the person goes
-    with the event, sealed.  Raises NotFound for a view of somebody else, Malformed, TooMany, LogUnavailable.
+    with the event, sealed; where a link is in doubt, the next night recalls what they were shown.  Raises NotFound for
+    a view of somebody else, Malformed, TooMany, LogUnavailable.
     """
     if caller.kind not in ("person", "agency"):
         raise NotAllowed("a person at a gateway, or an agency, reports a wrong person")
@@ -53,13 +54,15 @@ def wrong_person(
         within_budget(tx, caller, "reported", at=at)
         persons = _doubted(tx, area, caller, view, record)
         reviews = []
+        viewers = {person: lineage.who_saw(tx, person) for person in persons}
         for person in persons if what != "family_member" else ():
             sides = _parted(area, person, caller, organisation=organisation, record=record)
             if sides is not None:
                 reviews.append(_reported(tx, keys, area, sides, at=at))
+                ledger.to_recall(tx, viewers[person], run=report, why="reported", at=at)
         saw = [
             [one.person_id, one.organisation, one.person, one.event_id, one.kind, one.at.isoformat()]
-            for person in persons for one in lineage.who_saw(tx, person)
+            for seen in viewers.values() for one in seen
         ]  # fmt: skip
         records = {named(one) for person in persons for one in area.index.records_of(person)}
         entry = logged(

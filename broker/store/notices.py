@@ -57,9 +57,10 @@ class NoticeRecordRow(Row, table=True):
 
 
 class RecallRow(Row, table=True):
-    """An answer that showed as one person those who were several: whoever asked is to be told.
+    """An answer that showed as one person those who were several, or may have: whoever asked is to be told.
 
-    `event_id`: of the answer; `recalled_by`: of the event that recalls it, empty until there is one.
+    `event_id`: of the answer; `recalled_by`: of the event that recalls it, empty until there is one.  `why`: split, by
+    a run; reported, as mixed up, which a reviewer has still to look at.
     """
 
     __tablename__ = "recall"
@@ -74,7 +75,8 @@ class RecallRow(Row, table=True):
     event_id: str
     kind: str
     shown_at: datetime = instant()
-    run: str  # that split them
+    run: str  # that split them; or the report
+    why: str = Field(default="split")
     at: datetime = instant()
     recalled_by: str = Field(default="", index=True)
     collected_at: datetime | None = instant(default=None, nullable=True)

@@ -93,6 +93,14 @@ def line(access: Mapping[str, Any]) -> str:
     return "\n".join([f"{head} [{', '.join(notes)}]" if notes else head, *shown])
 
 
+def recall_line(one: Mapping[str, Any]) -> str:
+    """One recalled answer in words."""
+    how = (
+        "may mix people up: so it was reported, and a reviewer looks" if one["why"] == "reported" else "mixed people up"
+    )
+    return f"RECALLED: what {one['person']} was shown at {one['shown_at']} {how}: {one['event_id']}"
+
+
 _ENDED: Final = {
     "not_sent": "was not sent",
     "broken_off": "broke off: a part may have arrived",

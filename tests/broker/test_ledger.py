@@ -29,7 +29,7 @@ from linkage.matching.link import ClusterEvent
 from tests.broker.test_considering import at_gateway, events
 from tests.builders import COUNCIL, ICB, PARTNERSHIP, POLICE
 from tests.builders_area import ANALYST, DECIDER, Area
-from tests.builders_families import ELI, FAY, KIT, NOBODY, NOOR, ROBIN, VIC
+from tests.builders_families import ELI, FAY, KIT, NOBODY, NOOR, ROBIN, SOLO, VIC
 
 REP: Final = "AGENCY_REP"
 NIGHTLY: Final = {"organisation": PARTNERSHIP, "method": "nightly"}
@@ -313,6 +313,28 @@ def test_an_agency_reads_its_own_numbers_and_what_was_new_is_read(area: Area, ag
     rows = list(csv.DictReader(StringIO(agency("--csv", "--all").output)))
     assert {row["local_id"] for row in rows if row["record_ref"]} == {ROBIN.id, KIT.id}
     assert {row["category"] for row in rows} > {""}
+
+
+def test_what_others_were_shown_of_a_person_reported_as_mixed_up_is_recalled_once_before_any_split(
+    area: Area, agency: Callable[..., Result]
+) -> None:
+    mine = area.asker(ANALYST).view(ROBIN.typed(), case="W1")
+    theirs = area.asker(DECIDER).view(ROBIN.typed(), case="W2")
+    alone = area.asker(ANALYST).view(SOLO.typed(), case="W3")  # of whom one record is known: there is no link to doubt
+    for view in (mine, mine, alone):
+        body = {"view": view["view"], "what": "whole_child", "how": "knows_the_child"}
+        asker = area.asker(ANALYST)
+        asker.broker._post("/v1/wrong-person", body, asker.actor)
+    assert recall(area) == 4  # two searches and two views, once, though reported twice
+    told = by_machine(area, COUNCIL, "GET", "/recalls").json()["recalls"]
+    assert {one["why"] for one in told} == {"reported"}
+    heard = {one["event_id"] for one in told}
+    assert {mine["receipt"]["event_id"], theirs["receipt"]["event_id"]} < heard
+    assert alone["receipt"]["event_id"] not in heard
+    assert [row.outcome for row in events(area, "disclosure.recalled")] == ["reported"] * 4
+    listed = agency(whose=COUNCIL)
+    assert listed.exit_code == 1
+    assert "may mix people up: so it was reported, and a reviewer looks" in listed.output
 
 
 def test_a_recalled_answer_is_a_finding_at_the_agency_that_asked(area: Area, agency: Callable[..., Result]) -> None:

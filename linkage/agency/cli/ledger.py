@@ -49,14 +49,13 @@ def ledger(
                 found = list(known.accesses(broker, which="all" if everything else "new", since=since))
                 recalls = broker.recalls()["recalls"]
             found = [known.resolved(one, held.local_id) for one in found]
+        recalled = [known.recall_line(one) for one in recalls]
         if as_csv:
             known.write_csv(found, sys.stdout)
+            for line in recalled:
+                print(line, file=sys.stderr)
         else:
-            lines = [known.line(one) for one in found]
-            lines += [
-                f"RECALLED: what {one['person']} was shown at {one['shown_at']} mixed people up: {one['event_id']}"
-                for one in recalls
-            ]
+            lines = [*map(known.line, found), *recalled]
             say(as_json, {"accesses": found, "recalls": recalls}, "\n".join(lines) or "Nothing is new.")
         if record is None and not keep:
             new = [str(one["notice"]) for one in found if one["collected_at"] is None]
