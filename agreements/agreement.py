@@ -11,13 +11,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
-from typing import Any, Literal, NewType
+from typing import Any, Final, Literal, NewType
 from zoneinfo import ZoneInfo
 
 from agreements.vocabulary import RECORD, Mode
 
 AgencyId = NewType("AgencyId", str)
 LONDON = ZoneInfo("Europe/London")
+FIRST_DAY: Final = date(1990, 1, 1)
+LAST_DAY: Final = date(2199, 12, 31)
+"""Between these lie all days that a document may name, and all instants that are decided on."""
 
 
 class InvalidAgreement(ValueError):
@@ -33,7 +36,12 @@ class Period:
 
     @classmethod
     def of_days(cls, first: date, last: date) -> Period:
-        """From midnight in London as `first` begins to midnight as `last` ends."""
+        """From midnight in London as `first` begins to midnight as `last` ends.
+
+        Raises InvalidAgreement for the last day that a calendar of four digits has: no day follows it.
+        """
+        if last == date.max:
+            raise InvalidAgreement("a period that ends on 9999-12-31 has no end")
         return cls(london_midnight(first), london_midnight(last + timedelta(days=1)))
 
     def __contains__(self, at: datetime) -> bool:
@@ -58,13 +66,16 @@ class Duration:
     unit: Literal["Y", "M", "D", "TM"]
 
     def before(self, day: date) -> date:
-        """The day this long before another; 29 February less a year is 28 February."""
+        """The day this long before another; 29 February less a year is 28 February.  Never before the first day that
+        a calendar has."""
         if self.unit == "D":
-            return day - timedelta(days=self.number)
+            return date.fromordinal(max(day.toordinal() - self.number, 1))
         if self.unit == "TM":
             raise InvalidAgreement("minutes don't count back from a day")
         months = day.year * 12 + day.month - 1 - self.number * (12 if self.unit == "Y" else 1)
         year, month = divmod(months, 12)
+        if year < date.min.year:
+            return date.min
         for last in (day.day, 30, 29, 28):
             try:
                 return date(year, month + 1, min(day.day, last))
@@ -158,6 +169,8 @@ class Grant:
             raise InvalidAgreement(f"{self.id}: a grant can't show nothing; to hold back, write a limit")
         if self.modes.get(RECORD, Mode.EXISTENCE) is not Mode.EXISTENCE:
             raise InvalidAgreement(f"{self.id}: the bare record is shown at existence only")
+        if self.recorded_within is not None and self.recorded_within.unit == "TM":
+            raise InvalidAgreement(f"{self.id}: a window is in days or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

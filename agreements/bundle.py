@@ -87,10 +87,8 @@ def unpack(raw: bytes, *, trusted: Iterable[PartyKey] | None = None) -> Bundle:
     `trusted`: keys brought along, instead of those it carries; what is signed by any other then counts as not there.
     Raises BundleRefused; BadBundleSignature where a key is there and its signature does not hold.
     """
+    body = _opened(raw)
     try:
-        body = json.loads(raw)
-        if (body["format"], body["kind"]) != (FORMAT, "replay-bundle"):
-            raise BundleRefused(f"it is no replay bundle of format {FORMAT}")
         lists = of_lists(body["vocabulary"])
         carried = [_party_key(one) for one in body["keys"]] if trusted is None else list(trusted)
         keys = {key.kid: key for key in carried}
@@ -107,7 +105,7 @@ def unpack(raw: bytes, *, trusted: Iterable[PartyKey] | None = None) -> Bundle:
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as wrong:
         if isinstance(wrong, BundleRefused):
             raise
-        raise BundleRefused(f"it can't be read: {type(wrong).__name__}") from None
+        raise BundleRefused(f"a part of it is not as `broker agreements export` writes it; {_AGAIN}") from None
     return Bundle(snapshot, lists, keys)
 
 
@@ -147,6 +145,25 @@ def jwk_set(keys: Iterable[PartyKey]) -> dict[str, Any]:
 def fingerprint(key: PartyKey) -> str:
     """What two people compare over the telephone: the first 16 hex digits of the SHA-256 of a raw public key."""
     return hashlib.sha256(key.public.public_bytes_raw()).hexdigest()[:16]
+
+
+_AGAIN: Final = "have the host write it again with `broker agreements export --to bundle`"
+_PARTS: Final = ("vocabulary", "documents", "signatures", "events", "keys")
+
+
+def _opened(raw: bytes) -> dict[str, Any]:
+    """The table of a bundle, with all its parts.  Raises BundleRefused, which says what is there instead."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise BundleRefused(f"it is not JSON; {_AGAIN}") from None
+    if not isinstance(body, dict) or body.get("kind") != "replay-bundle":
+        raise BundleRefused(f'it does not say kind "replay-bundle", so it is another file; {_AGAIN}')
+    if body.get("format") != FORMAT:
+        raise BundleRefused(f"it is of another format than {FORMAT}, the one that is read here; {_AGAIN}")
+    if lacking := [part for part in _PARTS if part not in body]:
+        raise BundleRefused(f"it lacks {', '.join(lacking)}; {_AGAIN}")
+    return body
 
 
 def _documents(texts: Iterable[str], lists: Vocabulary) -> list[Document]:

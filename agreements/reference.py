@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import Final
 
 from agreements.agreement import Agreement, Grant, GrantRef, london_day
-from agreements.request import Facts, Held, Link, Request, aware, checked
+from agreements.request import Facts, Held, Link, Request, aware, checked, checked_facts, within_reach
 from agreements.restrictions import baseline_applies, caps, limit_applies, restriction_applies, unknown_facts
 from agreements.snapshot import Snapshot
 from agreements.verdict import Decision, Shown, outcome_of, owed, review_warnings
@@ -42,7 +42,9 @@ class Question:
 def decide(snapshot: Snapshot, vocabulary: Vocabulary, request: Request, facts: Facts, at: datetime) -> Decision:
     """As `decision.decide`, clause by clause, category by category, item by item."""
     aware(at, "at")
+    within_reach(at, "at")
     checked(request, vocabulary)
+    checked_facts(facts, vocabulary)
     q = Question(snapshot=snapshot, vocabulary=vocabulary, request=request, facts=facts, source=facts.source, at=at)
     applied = applying(q, facts)
     gate = any(cap is Mode.NONE and RECORD in categories for _, categories, cap in applied)

@@ -13,6 +13,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
+from agreements.agreement import FIRST_DAY, LAST_DAY
 from agreements.vocabulary import RECORD, Mode, Vocabulary
 
 
@@ -26,6 +27,9 @@ class RequestRefused(ValueError):
         super().__init__(f"{code}: {term}: {message}")
         self.code: Final = code
         self.term: Final = term
+
+
+_REGIMES: Final = ("GENERAL", "LE", None)
 
 
 class Link(IntEnum):
@@ -85,10 +89,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The newest item of one category under one regime; an unknown date or regime never helps to cover."""
+    """The newest item of one category under one regime; an unknown date or regime never helps to cover.
+
+    Raises RequestRefused for a regime that is none.
+    """
 
     recorded_on: date | None
     regime: str | None = "GENERAL"  # or "LE"
+
+    def __post_init__(self) -> None:
+        if self.regime not in _REGIMES:
+            raise RequestRefused("REGIME_MISMATCH", f"facts.held regime {self.regime}", "GENERAL or LE is due")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +143,7 @@ def checked(request: Request, vocabulary: Vocabulary) -> Request:
             known = ", ".join(vocabulary.emergencies)
             raise RequestRefused("NO_SESSION", "break_glass.reason", f"emergency access needs one of {known}")
         aware(request.break_glass.started, "break_glass.started")
+        within_reach(request.break_glass.started, "break_glass.started")
     return request
 
 
@@ -139,6 +151,45 @@ def aware(at: datetime, term: str) -> None:
     """Raises RequestRefused unless `at` is an instant: a datetime with its offset."""
     if type(at) is not datetime or at.tzinfo is None:
         raise RequestRefused("POLICY_STALE", term, "an instant with its offset is due")
+
+
+def within_reach(at: datetime, term: str) -> None:
+    """Raises RequestRefused for an instant in a year that no agreement may name: no calendar holds all around it."""
+    if not FIRST_DAY.year <= at.year <= LAST_DAY.year:
+        raise RequestRefused("POLICY_STALE", term, f"a year from {FIRST_DAY.year} to {LAST_DAY.year} is due")
+
+
+def checked_facts(facts: Facts, vocabulary: Vocabulary) -> Facts:
+    """`facts` itself, if every term of it is known: what is unknown of a record is said by None, never by a word that
+    no list holds, since a tag that nothing knows would hold nothing back.
+
+    Raises RequestRefused, which names the term.
+    """
+    check_standing_facts(facts, vocabulary)
+    check_held(facts, vocabulary)
+    return facts
+
+
+def check_standing_facts(facts: Facts, vocabulary: Vocabulary) -> None:
+    """Tags and relation, of which many records have the same.  Raises RequestRefused."""
+    for name, tags in (("tags", facts.tags), ("tags_unknown", facts.tags_unknown)):
+        if not tags <= vocabulary.tags.keys():
+            raise _unheard(f"facts.{name} {min(tags - vocabulary.tags.keys())}")
+    if facts.relation is not None and facts.relation not in vocabulary.relations:
+        raise _unheard(f"facts.relation {facts.relation}")
+    if facts.link is not None and type(facts.link) is not Link:
+        raise _unheard(f"facts.link {facts.link}")
+
+
+def check_held(facts: Facts, vocabulary: Vocabulary) -> None:
+    """The categories held.  Raises RequestRefused."""
+    if strange := facts.held.keys() - vocabulary.categories.keys() - {RECORD}:
+        term = min(strange)
+        raise RequestRefused("CATEGORY_NOT_IN_DSA", f"facts.held {term}", "not in the vocabulary")
+
+
+def _unheard(term: str) -> RequestRefused:
+    return RequestRefused("POLICY_STALE", term, "not in the vocabulary")
 
 
 def _check_basis(basis: Basis, vocabulary: Vocabulary) -> None:

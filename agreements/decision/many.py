@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from agreements.decision.cells import EVERY_MODE, HIGHEST
 from agreements.decision.standing import Source, asker_of
-from agreements.request import Facts, Request, aware
+from agreements.request import Facts, Request, aware, check_held
 from agreements.snapshot import Snapshot
 from agreements.vocabulary import Mode, Vocabulary
 
@@ -35,7 +35,8 @@ def view(
 ) -> tuple[Modes, ...]:
     """One request on many records at once: of each, the modes that `decide` would give.
 
-    For finding among the records of a family, or of a search, the few that show anything.  Raises RequestRefused.
+    For finding among the records of a family, or of a search, the few that show anything.  Raises RequestRefused, for
+    facts with a word that no list holds wherever they would show anything.
     """
     aware(at, "at")
     asker = asker_of(snapshot, vocabulary, request)
@@ -70,5 +71,7 @@ def view(
             if cells and (named := opening.named) is not None and (facts.record is None or facts.record in named):
                 for holder in source.specific(facts, at):
                     cells &= holder.leaves
+        if cells:
+            check_held(facts, vocabulary)
         found.append(Modes(cells, terms.shifts) if cells else nothing)
     return tuple(found)

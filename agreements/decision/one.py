@@ -11,7 +11,7 @@ from typing import Any, Final
 from agreements.decision.cells import EVERY_MODE, HIGHEST, MODES, ones
 from agreements.decision.compiled import REMEMBERED, Holder
 from agreements.decision.standing import Opening, Source, Standing, asker_of
-from agreements.request import Facts, Request, aware
+from agreements.request import Facts, Request, aware, check_held
 from agreements.restrictions import unknown_facts
 from agreements.snapshot import Snapshot
 from agreements.verdict import Decision, Shown, outcome_of, owed, review_warnings
@@ -37,8 +37,9 @@ def decide(snapshot: Snapshot, vocabulary: Vocabulary, request: Request, facts: 
         inside, doubted = _inside(source.opening, facts)
         key: tuple[object, ...] = (*inside, *inside.values(), specific)
     else:
-        inside, doubted, key = {}, _doubted(facts), (specific,)
+        inside, doubted, key = {}, _doubted(facts), (*facts.held, specific)
     if (answer := standing.answers.get(key)) is None:
+        check_held(facts, vocabulary)  # the key names the categories: what is remembered was checked
         if len(standing.answers) >= REMEMBERED:
             standing.answers.clear()
         answer = standing.answers[key] = _weighed(source, standing, at, inside, specific)

@@ -16,7 +16,17 @@ from typing import Any, Final, NamedTuple
 from agreements.agreement import Duration, london_day, london_midnight
 from agreements.decision.cells import EVERY_MODE, WIDTH, ones
 from agreements.decision.compiled import REMEMBERED, Clause, Compiled, Holder, compiled
-from agreements.request import Basis, BreakGlass, Facts, Link, Request, Threshold, checked
+from agreements.request import (
+    Basis,
+    BreakGlass,
+    Facts,
+    Link,
+    Request,
+    Threshold,
+    check_standing_facts,
+    checked,
+    within_reach,
+)
 from agreements.restrictions import LONGEST_SESSION
 from agreements.snapshot import FIRST, LAST, Snapshot
 from agreements.verdict import Shown
@@ -72,6 +82,7 @@ class Opening:
     def __init__(self, known: Compiled, prepared: Prepared, source: str, at: datetime) -> None:
         kind = prepared.kind
         self.terms, self.wanted, self.source = known.terms, prepared.wanted, source
+        self.vocabulary = known.vocabulary
         session = kind.session
         self.live_session = session is not None and session.started <= at < session.started + LONGEST_SESSION
         day, *turns = _day(at)
@@ -277,6 +288,7 @@ class Source:
         of_the_case = self.request.case is not None and self.request.case == facts.case
         key = (facts.relation, facts.link, of_the_case, facts.tags, facts.tags_unknown)
         if (known := self.standings.get(key)) is None:
+            check_standing_facts(facts, self.opening.vocabulary)  # what is remembered was checked
             if len(self.standings) >= REMEMBERED:
                 self.standings.clear()
             known = self.standings[key] = Standing(self.opening, facts, of_the_case=of_the_case)
@@ -322,6 +334,7 @@ class Asker:
         """Where this request stands at an instant with a source, whatever the record."""
         key = (source, at)
         if (known := self.sources.get(key)) is None:
+            within_reach(at, "at")
             if len(self.sources) >= REMEMBERED:
                 self.sources.clear()
             opening = self.prepared.opening(self.compiled, source, at)

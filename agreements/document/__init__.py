@@ -29,7 +29,8 @@ def read(source: bytes | str, *, umbrellas: Iterable[Agreement] = (), vocabulary
 
     Raises DocumentRefused.
     """
-    return _document(parsed(source), umbrellas, vocabulary)
+    text = source if isinstance(source, str) else source.decode("utf-8", "replace")
+    return _document(parsed(source), umbrellas, vocabulary, text)
 
 
 def from_canonical(raw: bytes, *, umbrellas: Iterable[Agreement] = (), vocabulary: Vocabulary = VOCABULARY) -> Document:
@@ -69,7 +70,9 @@ def json_schema(vocabulary: Vocabulary = VOCABULARY) -> dict[str, Any]:
     return schemas(vocabulary)
 
 
-def _document(body: dict[str, Any], umbrellas: Iterable[Agreement], vocabulary: Vocabulary) -> Document:
+def _document(
+    body: dict[str, Any], umbrellas: Iterable[Agreement], vocabulary: Vocabulary, source: str | None = None
+) -> Document:
     kind = body.get("kind")
     if kind not in ("agreement", "restriction"):
         raise refused("kind", "it says neither agreement nor restriction", 'write kind = "agreement" or "restriction"')
@@ -77,7 +80,7 @@ def _document(body: dict[str, Any], umbrellas: Iterable[Agreement], vocabulary: 
     try:
         text = model.model_validate(body)
     except ValidationError as error:
-        raise DocumentRefused(faults(error, model)) from None
+        raise DocumentRefused(faults(error, model, source)) from None
     if isinstance(text, AgreementText):
         umbrella = next((one for one in umbrellas if one.ref == text.under), None)
         if findings := list(dict.fromkeys(of_agreement(text, umbrella, vocabulary))):

@@ -68,7 +68,7 @@ def parsed(source: bytes | str) -> dict[str, Any]:
         raise refused(f"line {line}", "it is not UTF-8", "save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (line \d+, column \d+|end of document)\)", str(error))
-        message = str(error).split(" (at ")[0]
+        message = _said_of(str(error).rpartition(" (at ")[0] or str(error))
         raise refused(place.group(1) if place else "document", f"not TOML: {message}", _mend(raw, place)) from None
     except ValueError:  # of an integer with thousands of digits
         raise refused("document", "a number is too long to be read", "write a shorter one") from None
@@ -77,6 +77,20 @@ def parsed(source: bytes | str) -> dict[str, Any]:
     if findings:
         raise DocumentRefused(findings)
     return body
+
+
+def _said_of(message: str) -> str:
+    """The parser's words, without the key that some of them repeat: it may be anybody's name."""
+    for beginning, said in (
+        ("Cannot declare", "a table stands twice"),
+        ("Cannot mutate", "a table is written to after it was closed"),
+        ("Duplicate inline table key", "a key stands twice"),
+        ("Cannot overwrite", "a key stands twice"),
+        ("Invalid date or datetime", "no calendar has that day"),
+    ):
+        if message.startswith(beginning):
+            return said
+    return message
 
 
 _SLIPS: Final = (
@@ -95,6 +109,8 @@ def _mend(raw: bytes, place: re.Match[str] | None) -> str:
     lines = raw.decode("utf-8").splitlines()
     at = int(number.group(1)) if number else len(lines)
     for line in reversed(lines[max(at - 2, 0) : at]):
+        if _no_such_day(line):
+            return "write a day that there is, as 2026-02-28: look at the day and the month"
         for slip, fix in _SLIPS:
             if slip.search(line):
                 return fix
@@ -103,12 +119,22 @@ def _mend(raw: bytes, place: re.Match[str] | None) -> str:
     )
 
 
+def _no_such_day(line: str) -> bool:
+    """Whether a line has what looks like a day and is none, as 2026-02-30."""
+    for found in re.findall(r"=\s*(\d{4}-\d\d-\d\d)\b", line):
+        try:
+            date.fromisoformat(found)
+        except ValueError:
+            return True
+    return False
+
+
 def _unclean(value: object, path: str) -> Iterator[Finding]:
     """Texts that are not what they look like, integers that JSON can't hold."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _unclean(str(key), inside(path, "key"))
-            yield from _unclean(inner, inside(path, str(key)) if str(key).isprintable() else inside(path, "key"))
+            yield from _unclean(inner, inside(path, str(key) if key in _KEYS else UNKNOWN))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             yield from _unclean(inner, f"{path}[{index}]")
@@ -121,6 +147,10 @@ def _unclean(value: object, path: str) -> Iterator[Finding]:
             )
     elif type(value) is int and abs(value) > LARGEST_INTEGER:
         yield Finding(path, "an integer beyond 2^53 - 1", "write a smaller one")
+
+
+UNKNOWN: Final = "<unknown key>"
+"""What stands in a path for a key that no document has: it may be anybody's name."""
 
 
 def inside(path: str, key: str) -> str:
@@ -145,6 +175,7 @@ def dated(value: Any, key: str = "") -> Any:
 _FIXES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "missing": "write it",
+        "model_type": "write a table, as {key = value} on one line",
         "string_type": "write a text in quotes",
         "bool_type": "write true or false",
         "int_type": "write a whole number",
@@ -167,7 +198,21 @@ _SAID: Final[Mapping[str, str]] = MappingProxyType(
         "model_type": "a table is due",
         "too_short": "it is empty",
         "string_too_short": "it is empty",
+        "string_too_long": "it is too long",
+        "literal_error": "no word of the list stands there",
+        "greater_than_equal": "it is too small",
+        "less_than_equal": "it is too large",
     }
+)
+_BOUNDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "string_too_long": ("max_length", "write {} letters or fewer"),
+        "greater_than_equal": ("ge", "write {} or more"),
+        "less_than_equal": ("le", "write {} or less"),
+    }
+)
+_OURS: Final[Mapping[str, str]] = MappingProxyType(
+    {text.NO_DAY: "write it as 2026-04-01, without quotes and without a time", text.TWICE: "name each once"}
 )
 _FORMS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -182,21 +227,45 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 )
 
 
-def faults(error: ValidationError, model: type[BaseModel]) -> Iterator[Finding]:
-    """What pydantic found, each with its place and its fix; never a value."""
+def faults(error: ValidationError, model: type[BaseModel], source: str | None = None) -> Iterator[Finding]:
+    """What pydantic found, each with its place and its fix; never a value, nor a key that no document has.
+
+    `source`: the text, if it is at hand, in which the line of such a key is looked for.
+    """
     for one in error.errors(include_url=False, include_input=False):
+        kind, steps = one["type"], one["loc"]
         path = ""
-        for step in one["loc"]:
-            path = f"{path}[{step}]" if isinstance(step, int) else inside(path, str(step).rstrip("_"))
+        for number, step in enumerate(steps, start=1):
+            strange = kind == "extra_forbidden" and number == len(steps)
+            key = UNKNOWN if strange else str(step).rstrip("_")
+            path = f"{path}[{step}]" if isinstance(step, int) and not strange else inside(path, key)
         context = one.get("ctx", {})
-        message = _SAID.get(one["type"], one["msg"].removeprefix("Value error, "))
-        due = f"write one of {expected}" if (expected := context.get("expected")) else "write what is due"
-        fix = _FIXES.get(one["type"], due)
-        if one["type"] == "extra_forbidden":
-            fix = _other_key(str(one["loc"][-1]), _keys_at(model, one["loc"][:-1]))
-        elif one["type"] == "string_pattern_mismatch":
+        message, fix = _SAID.get(kind, one["msg"].removeprefix("Value error, ")), _FIXES.get(kind, "write what is due")
+        if kind == "extra_forbidden":
+            fix = _other_key(str(steps[-1]), _keys_at(model, steps[:-1]))
+            if source is not None and (line := _line_of(str(steps[-1]), source)):
+                message = f"{message}: line {line}"
+        elif kind == "literal_error":
+            due = str(context["expected"]).replace("'", '"')
+            single = " or " not in due
+            message, fix = ("it is another", f"write {due}") if single else (message, f"write one of {due}")
+        elif kind in _BOUNDS:
+            name, words = _BOUNDS[kind]
+            fix = words.format(context[name])
+        elif kind == "value_error":
+            fix = _OURS.get(message, fix)
+        elif kind == "string_pattern_mismatch":
             message, fix = _FORMS.get(str(context.get("pattern")), (message, fix))
         yield Finding(path or "document", message, fix)
+
+
+def _line_of(key: str, source: str) -> int | None:
+    """The only line of a text on which a key is written."""
+    written = re.compile(
+        rf"""(?:^|[\s{{,.])["']?{re.escape(key)}["']?\s*(?:=|\.[^=]*=)|^\s*\[+.*\b{re.escape(key)}\b"""
+    )
+    found = [number for number, line in enumerate(source.splitlines(), start=1) if written.search(line)]
+    return found[0] if len(found) == 1 else None
 
 
 def _other_key(key: str, known: Iterable[str]) -> str:
@@ -219,6 +288,16 @@ def _table_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := _table_in(part))), None)
+
+
+def _every_key(model: type[BaseModel]) -> frozenset[str]:
+    """The keys of a table and of all tables in it."""
+    fields = model.model_fields.items()
+    tables = [table for _, field in fields if (table := _table_in(field.annotation)) is not None]
+    return frozenset(field.alias or name for name, field in fields).union(*map(_every_key, tables))
+
+
+_KEYS: Final = _every_key(text.AgreementText) | _every_key(text.RestrictionText)
 
 
 def nearest(term: str, known: Iterable[str]) -> str | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from itertools import product
 from types import MappingProxyType
 from typing import Final
 
-from agreements.agreement import Agreement
+from agreements.agreement import FIRST_DAY, LAST_DAY, Agreement, Duration
+from agreements.document.declared import declared_tables
 from agreements.document.meaning import span
 from agreements.document.parsing import LONGEST_TERM, Finding, nearest
 from agreements.document.text import (
@@ -24,11 +26,15 @@ from agreements.document.text import (
 )
 from agreements.vocabulary import RECORD, Mode, Vocabulary
 
+LONGEST_YEARS: Final = 150
 _TERM: Final = re.compile(rf"[A-Za-z0-9_.:-]{{1,{LONGEST_TERM}}}")
 
 
 def of_agreement(text: AgreementText, umbrella: Agreement | None, lists: Vocabulary) -> Iterator[Finding]:
     yield from _period_findings(text.period, choose=True)
+    yield from _day_findings("assurance.approved", text.assurance.approved)
+    for index, change in enumerate(text.change_log):
+        yield from _day_findings(f"change_log[{index}].on", change.on)
     if text.vocabulary != lists.id:
         yield Finding("vocabulary", f"only {lists.id} is known here", f'write "{lists.id}"')
     yield from _umbrella_findings(text, umbrella)
@@ -61,6 +67,9 @@ def of_agreement(text: AgreementText, umbrella: Agreement | None, lists: Vocabul
         )
         yield from _unknown(f"flows[{index}].source", [flow.source], set(parties), "party")
         yield from _unknown(f"flows[{index}].destination", flow.destination or (), set(parties), "party")
+        yield from _window_findings(f"flows[{index}].lookback", flow.lookback)
+    if text.statistics is not None:
+        yield from _unknown("statistics.tables", text.statistics.tables or (), set(declared_tables()), "declared table")
 
 
 def _umbrella_findings(text: AgreementText, umbrella: Agreement | None) -> Iterator[Finding]:
@@ -77,6 +86,8 @@ def _umbrella_findings(text: AgreementText, umbrella: Agreement | None) -> Itera
 
 
 def _period_findings(period: PeriodText, *, choose: bool) -> Iterator[Finding]:
+    for name in ("effective", "expires", "review_by"):
+        yield from _day_findings(f"period.{name}", getattr(period, name))
     if period.expires < period.effective:
         yield Finding("period.expires", "it ends before it begins", "write a day on or after effective")
     if period.review_by is not None and not period.effective <= period.review_by <= period.expires:
@@ -85,6 +96,25 @@ def _period_findings(period: PeriodText, *, choose: bool) -> Iterator[Finding]:
         yield Finding("period.review_by", "it must be there", "write by which day it is reviewed")
     if choose and period.if_review_overdue is None:
         yield Finding("period.if_review_overdue", "it must be there", 'choose "warn" or "suspend"')
+
+
+def _day_findings(path: str, day: date | None) -> Iterator[Finding]:
+    """A day that nobody means: no day of an agreement lies before the first or after the last of these."""
+    if day is not None and not FIRST_DAY <= day <= LAST_DAY:
+        yield Finding(path, "no agreement reaches there", f"write a day from {FIRST_DAY} to {LAST_DAY}")
+
+
+def _span_findings(path: str, written: str | None) -> Iterator[Finding]:
+    """A length of time that outlasts whoever it is about."""
+    if written is not None and span(written).minutes > Duration(LONGEST_YEARS, "Y").minutes:
+        yield Finding(path, f"longer than {LONGEST_YEARS} years", f"write P{LONGEST_YEARS}Y or less")
+
+
+def _window_findings(path: str, written: str | None) -> Iterator[Finding]:
+    """How far back from a day a window reaches."""
+    if written is not None and written.startswith("PT"):
+        yield Finding(path, "a window is in days or more", "write it as P30D, P6M or P2Y")
+    yield from _span_findings(path, written)
 
 
 def _holder_findings(where: str, holder: LimitText | RestrictionText, lists: Vocabulary) -> Iterator[Finding]:
@@ -126,18 +156,24 @@ def _term_findings(
     yield from _unknown(f"{where}.basis.le_authority", basis.le_authority or (), set(lists.le_authorities), "authority")
     if grant.given.threshold is not None:
         yield from _unknown(f"{where}.given.threshold", [grant.given.threshold], set(lists.thresholds), "threshold")
-    if grant.given.recorded_within is not None and grant.given.recorded_within.startswith("PT"):
-        yield Finding(f"{where}.given.recorded_within", "a window is in days or more", "write it as P30D, P6M or P2Y")
+    yield from _window_findings(f"{where}.given.recorded_within", grant.given.recorded_within)
     for index, duty in enumerate(grant.duties):
         yield from _unknown(f"{where}.duties[{index}].do", [duty.do], set(lists.duties), "duty")
+        if duty.after is not None and lists.occasions:  # an earlier version of the lists had none
+            yield from _unknown(f"{where}.duties[{index}].after", [duty.after], set(lists.occasions), "occasion")
+        yield from _span_findings(f"{where}.duties[{index}].within", duty.within)
+    if grant.break_glass is not None and lists.notified:
+        yield from _unknown(
+            f"{where}.break_glass.notify", grant.break_glass.notify, set(lists.notified), "person to be told"
+        )
     seen: dict[str, str] = {}
     for mode, names in disclosed(grant):
         allowed = {RECORD, *lists.shareable} if mode is Mode.EXISTENCE else set(lists.shareable)
         yield from _unknown(f"{where}.disclose.{mode.word}", names, allowed, "category", aliases=_aliases(lists))
         for name in names:
-            if name in seen:
+            if name in seen and name in allowed:
                 yield Finding(f"{where}.disclose.{mode.word}", f"{name} stands under {seen[name]} too", "name it once")
-            seen[name] = mode.word
+            seen.setdefault(name, mode.word)
     if not seen:
         yield Finding(f"{where}.disclose", "it gives nothing", "name a category, or take the clause out")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from agreements.document.declared import declared_tables
 from agreements.document.text import AgreementText, RestrictionText
 from agreements.vocabulary import RECORD, Vocabulary
 
@@ -57,7 +58,9 @@ def _terms(kind: str, lists: Vocabulary) -> dict[str, dict[str, Iterable[str]]]:
             "le_authority": lists.le_authorities,
         },
         "GivenText": {"threshold": lists.thresholds},
-        "DutyText": {"do": lists.duties},
+        "DutyText": {"do": lists.duties, "after": lists.occasions},
+        "BreakGlassText": {"notify": lists.notified},
+        "StatisticsText": {"tables": declared_tables()},
         "DiscloseText": {"existence": {RECORD, *shareable}, **dict.fromkeys(modes, shareable)},
         "GrantText": {"for": lists.purposes, "but_not_for": lists.purposes, "about": lists.relations},
         "PurposeText": {"code": lists.purposes},

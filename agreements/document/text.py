@@ -9,10 +9,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from agreements.vocabulary import CASEWORK, Mode
 
+NO_DAY: Final = "a day is due"
+TWICE: Final = "an entry stands twice"
+
 
 def _exactly_a_day(value: object) -> object:
     if type(value) is not date:  # a datetime is a date to Python, and a day to nobody
-        raise ValueError("a day is due, such as 2026-04-01 without quotes and without a time")
+        raise ValueError(NO_DAY)
     return value
 
 
@@ -20,7 +23,7 @@ def _unique(values: list[Any] | None) -> list[Any] | None:
     seen: list[Any] = []
     for value in values or ():
         if value in seen:
-            raise ValueError("an entry stands twice")
+            raise ValueError(TWICE)
         seen.append(value)
     return values
 
@@ -129,7 +132,7 @@ class BreakGlassText(Strict):
 
 class DutyText(Strict):
     do: str
-    after: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")] | None = None
+    after: str | None = None
     within: Span | None = None
 
 

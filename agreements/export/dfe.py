@@ -15,12 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from agreements.agreement import Agreement, Grant, Limit, Restriction, london_day
+from agreements.agreement import FIRST_DAY, LAST_DAY, Agreement, Grant, Limit, Restriction, london_day, london_midnight
 from agreements.export import words
 from agreements.vocabulary import RECORD, Mode, Vocabulary
 
 CONTENT, EXISTENCE = "CONTENT", "EXISTENCE"
 _TICK: Final = timedelta(milliseconds=1)
+_SINCE: Final = london_midnight(FIRST_DAY)
+_UNTIL: Final = london_midnight(LAST_DAY)
 
 
 def dfe(
@@ -186,8 +188,12 @@ def draft(policy: Mapping[str, Any], vocabulary: Vocabulary, *, name: str) -> st
         effects = {one["effect"] for one in rules}, {one["effect"] for one in exceptions}
         if effects[0] != {"allow"} or not effects[1] <= {"deny"}:
             raise RuleRefused("defaults allow and exceptions deny; there is at least one default")
-        first = max(london_day(_parsed(one["validFrom"]) - _TICK) for one in rules) + timedelta(days=1)
-        last = min(london_day(_parsed(one["validUntil"]) + _TICK) for one in rules) - timedelta(days=1)
+        begins = [max(_parsed(one["validFrom"]), _SINCE) for one in rules]  # "for ever" is written in many ways
+        ends = [min(_parsed(one["validUntil"]), _UNTIL) for one in rules]
+        if max(begins) >= _UNTIL or min(ends) <= _SINCE:
+            raise RuleRefused("the policy holds in no year that an agreement may name")
+        first = max(london_day(one - _TICK) for one in begins) + timedelta(days=1)
+        last = min(london_day(one + _TICK) for one in ends) - timedelta(days=1)
         parties = sorted({source, *(org for one in rules for org in one["destOrgIds"])})
         grants = [_grant(one, number, source, vocabulary) for number, one in enumerate(rules, start=1)]
         limits = [_limit(one, number, vocabulary) for number, one in enumerate(exceptions, start=1)]

@@ -159,6 +159,8 @@ class Vocabulary:
     gateways: Mapping[str, Term]
     le_authorities: Mapping[str, Term]
     duties: Mapping[str, Term]
+    occasions: Mapping[str, Term]  # after which a duty is due; none in the earliest lists
+    notified: Mapping[str, Term]  # whom an emergency clause tells; none in the earliest lists
     tags: Mapping[str, Term]
     emergencies: Mapping[str, Term]
     results: Mapping[str, Result]
@@ -250,6 +252,8 @@ def of_lists(lists: Mapping[str, Any]) -> Vocabulary:
         gateways=_terms(lists["gateways"]),
         le_authorities=_terms({code: lists["gateways"][code] for code in lists["le_authorities"]["codes"]}),
         duties=_terms(lists["duties"]),
+        occasions=_terms(lists.get("occasions", {})),
+        notified=_terms(lists.get("notified", {})),
         tags=_terms(lists["tags"]),
         emergencies=_terms(lists["emergencies"]),
         results=_keyed(

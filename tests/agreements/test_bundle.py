@@ -111,8 +111,8 @@ def test_order_makes_no_difference_to_a_bundle() -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda body: body.pop("vocabulary"), "KeyError"),
-        (lambda body: body.update(kind="letter"), "no replay bundle"),
+        (lambda body: body.pop("vocabulary"), "it lacks vocabulary; have the host"),
+        (lambda body: body.update(kind="letter"), "it is another file; have the host write it again"),
         (lambda body: body["keys"].clear(), "not registered"),
         (lambda body: body["documents"].append("{}"), "kind"),
         (lambda body: body["vocabulary"].update(id="other@1"), "only other@1 is known"),

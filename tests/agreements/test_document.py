@@ -68,7 +68,12 @@ def test_a_bad_document_is_refused_with_its_place_and_its_fix(bad: Mapping[str, 
         text = table.text_of(body)
     with pytest.raises(DocumentRefused) as refused:
         read(text, umbrellas=[UMBRELLA])
-    assert any(finding.path.startswith(bad["path"]) for finding in refused.value.findings), refused.value
+    assert any(
+        finding.path.startswith(bad["path"]) and finding.fix.startswith(bad.get("fix", ""))
+        for finding in refused.value.findings
+    ), refused.value
+    for finding in refused.value.findings:  # the list of what may stand there is said once
+        assert not finding.message.startswith("Input should be") and "Value error" not in finding.message
     assert all(finding.fix and finding.message for finding in refused.value.findings)
     assert {finding.severity for finding in check(text, umbrellas=[UMBRELLA])} == {"refused"}
 
@@ -114,7 +119,7 @@ def test_all_that_is_wrong_is_found_at_once() -> None:
 @pytest.mark.parametrize(
     ("written", "meant", "path", "fix"),
     [
-        ('threshold = "L4"', 'treshold = "L4"', "grants[1].given.treshold", "write threshold, if that is meant"),
+        ('threshold = "L4"', 'treshold = "L4"', "grants[1].given.<unknown key>", "write threshold, if that is meant"),
         ('"SOCIAL_WORKER"', '"social_worker"', "grants[1].to.roles", "write SOCIAL_WORKER, if that is meant; else one of "),
         ('"health.cp_is"', '"HE7"', "grants[1].disclose.status", "write health.cp_is, if that is meant; else one of "),
         ('for = ["S47"]', 'for = ["s.47"]', "grants[2].for", "write S47, if that is meant; else one of "),
@@ -136,6 +141,29 @@ def test_a_slip_is_answered_with_what_was_meant(written: str, meant: str, path: 
 def test_what_could_be_no_term_is_not_repeated() -> None:
     (found,) = check(TEXT.replace('"subject_child"', '"Mary Example, 4 Any Street"', 1), umbrellas=[UMBRELLA])
     assert found.path == "grants[0].about" and "Mary" not in str(found) and "subject_child" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("where", "written", "path"),
+    [
+        ('id = "health-cp"', '"Jane Smith" = true', "grants[1].<unknown key>"),
+        ('id = "health-cp"', 'jane_smith = {born = 1e5, text = "\\u202e"}', "grants[1].<unknown key>"),
+        ('id = "health-cp"', "jane_smith.born = 2015", "grants[1].<unknown key>"),
+        ('id = "health-cp"', "jane_smith = 1\njane_smith = 2", "line 36"),
+        ('id = "health-cp"', "x = {jane_smith = 1, jane_smith = 2}", "line 35"),
+        ('id = "health-cp"', "[jane_smith]\n[jane_smith]", "line 36"),
+        ("[[grants]]", 'given."Jane Smith" = "L4"', "given"),
+    ],
+)
+def test_a_key_that_no_document_has_is_told_by_its_line_and_not_repeated(where: str, written: str, path: str) -> None:
+    assert where in TEXT
+    found = check(TEXT.replace(where, f"{where}\n{written}", 1), umbrellas=[UMBRELLA])
+    assert found and not any("jane" in str(one).lower() for one in found), found
+    if path != "given":
+        assert found[0].path.startswith(path)
+    unclean = 'jane_smith = {born = 1e5, text = "\\u202e"}'
+    if path.endswith("<unknown key>") and written != unclean:
+        assert "line 35" in found[0].message
 
 
 def test_a_missing_paper_is_told_once() -> None:

@@ -28,7 +28,8 @@ UMBRELLAS = [
 GOOD = [SPEC / "northshire-mash.toml", SPEC / "northshire-icb-r12.toml", *sorted(DEMO.glob("*.toml"))]
 STRANGE = (
     0, -1, 2**53, 10**30, 1.5, True, "", " ", "none", "no", "é", "e\u0301", "\u202e", "a" * 5000, [], {}, [[]], [{}],
-    date(2026, 4, 1), datetime(2026, 4, 1, tzinfo=UTC), "2026-04-01", "P2Y", "PT4H", "record", "health.sealed", "S47", "*",
+    date(2026, 4, 1), date(1, 1, 1), date(9999, 12, 30), date(9999, 12, 31), date(2199, 12, 31), date(1989, 12, 31), "P9999Y",
+    "P9999M", "P9999D", "P150Y", "PT9999M", datetime(2026, 4, 1, tzinfo=UTC), "2026-04-01", "P2Y", "PT4H", "record", "health.sealed", "S47", "*",
     "northshire-la", "../../etc/passwd", "x@1.0.0",
 )  # fmt: skip
 Body = dict[str, Any]
