@@ -91,7 +91,7 @@ def check(
     accepted: bool = False,
 ) -> None:
     """Raise RunRefused for a result that must not be served.  `accepted`: a person has taken in its link rate."""
-    if linkage.clusters.num_rows != counts["records"] or not counts["records"]:
+    if len(linkage.person) != counts["records"] or not counts["records"]:
         raise RunRefused("incomplete", "not every record is in the result")
     if linkage.report.severed_meetings:
         raise RunRefused("severed_joined", "a severed pair shares a person")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from hashlib import sha256
 from typing import Final, cast
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import structlog
 
 from broker.errors import NotFound
 from broker.keys import Keys
@@ -18,14 +20,19 @@ from broker.reception import Reception
 from broker.store import Reading
 from broker.store.agencies import AgencyFlowRow, AgencyRow
 from broker.store.batches import BatchRow
+from broker.store.erasures import tombstones
 from broker.store.runs import LinkRunRow
-from broker.vault import Vault
+from broker.vault import GONE, Vault
 from linkage.matching import intake
+from linkage.matching.lazily import Lazy, Piece
 from linkage.matching.link import Carried
 from linkage.records import IDENTIFIERS, RELATIONSHIPS_SCHEMA, TOKENS, Manifest, Profile, Table, persons_schema
 
+log = structlog.get_logger()
 SOURCE: Final = [("agency", pa.string()), ("flow", pa.string())]
 PARTS: Final[tuple[Table, ...]] = ("persons", "relationships")
+MOST_PIECES: Final = 12  # of a flow's table: one more delta, and all is written as one
+GONE_SHARE: Final = 8  # and if one row in so many counts no more
 
 Flow = tuple[str, str]
 """Agency and flow."""
@@ -34,11 +41,15 @@ Places = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Which batches make up each flow: those in service already (None first), then what was accepted since."""
+    """Which batches make up each flow: those in service already (None first), then what was accepted since.
+
+    `erased`: when each erased id was, by its HMAC; no record of one is linked, whoever sends it again.
+    """
 
     sources: Mapping[Flow, tuple[bool, tuple[BatchRow, ...]]]  # flow -> (keep what is in service, batches in order)
     duplicates: frozenset[Flow]
     fingerprint: str
+    erased: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def batches(self) -> tuple[BatchRow, ...]:
@@ -50,14 +61,16 @@ class Inputs:
 class Gathered:
     """Persons and relationships of every flow as of tonight, and which of them lie in the vault already.
 
-    A flow's tables are segments of their own, `persons/<agency>/<flow>` and `relationships/<agency>/<flow>`, so that a
-    flow that says nothing new is neither read from the spool nor written again.  `contents` tells two full batches of
-    one flow that say the same.  `carried` says which rows are those of the run in service, where they were read from
-    its segments: no agency's word is taken for it.  `lengths` are the rows of each part.
+    A flow's tables are segments of their own, `persons/<agency>/<flow>` and `relationships/<agency>/<flow>`; a delta is
+    one more, `persons/<agency>/<flow>/<number>`, and `gone/persons/<agency>/<flow>` says which rows of them all count
+    no more.  So what an agency did not send is neither read whole nor written again, until MOST_PIECES or too many gone
+    rows make one of them.  `contents` tells two full batches of one flow that say the same.  `carried` says which rows
+    are those of the run in service, where they were read from its segments: no agency's word is taken for it.
+    `lengths` are the rows of each flow's part.
     """
 
-    persons: pa.Table
-    relationships: pa.Table
+    persons: Lazy
+    relationships: Lazy
     new: Mapping[str, pa.Table]
     unchanged: Mapping[str, str]  # part -> the segment of the run in service
     contents: Mapping[str, str]  # <agency>/<flow> -> digest, for a flow that is one full batch and nothing since
@@ -66,7 +79,7 @@ class Gathered:
 
 
 def inputs_of(tx: Reading, reception: Reception) -> Inputs:
-    """What there is to link tonight; its fingerprint changes with any flow that has a new batch in."""
+    """What there is to link tonight; its fingerprint changes with any flow that has a new batch in, or an erasure."""
     revoked = {row.id for row in tx.all(AgencyRow) if row.state == "revoked"}
     sources: dict[Flow, tuple[bool, tuple[BatchRow, ...]]] = {}
     duplicates: set[Flow] = set()
@@ -82,16 +95,19 @@ def inputs_of(tx: Reading, reception: Reception) -> Inputs:
         if Manifest.parse(last.manifest).duplicates:
             duplicates.add((flow.agency, flow.flow))
         said.append(f"{flow.agency} {flow.flow} {last.id}")
+    erased = tombstones(tx)
+    said += sorted({f"erased {row.erasure}" for row in erased})
     return Inputs(
         sources=sources,
         duplicates=frozenset(duplicates),
         fingerprint=sha256("\n".join(said).encode()).hexdigest(),
+        erased={row.idx_hmac: row.at for row in erased},
     )
 
 
 def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRow | None) -> Gathered:
     """Persons and relationships of every flow as of tonight, tokens under the pepper, without `op`."""
-    tables: dict[str, list[pa.Table]] = {name: [] for name in PARTS}
+    pieces: dict[str, list[Piece]] = {name: [] for name in PARTS}
     new: dict[str, pa.Table] = {}
     unchanged: dict[str, str] = {}
     contents: dict[str, str] = {}
@@ -103,27 +119,22 @@ def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRo
         content = _content(batches) if not keep else None if batches else known.get(name)
         if content is not None:
             contents[name] = content
-        if in_service and (not batches or (content is not None and content == known.get(name))):
-            unchanged |= in_service
-            for part, segment in in_service.items():
-                tables[part.partition("/")[0]].append(vault.read(segment))
-                places[part] = np.arange(tables[part.partition("/")[0]][-1].num_rows)
-            continue
-        held = {part.partition("/")[0]: vault.read(segment) for part, segment in in_service.items()} if keep else {}
-        flow_now = _Flow.of(held)
-        for batch in batches:
+        as_it_was = in_service and (not batches or (content is not None and content == known.get(name)))
+        flow_now = _Flow.of(vault, in_service, flow) if in_service and (keep or as_it_was) else None
+        for batch in () if as_it_was else batches:
             peppered = [
                 _peppered(reception.keys, table, flow, reception.profile) for table in tables_of(reception, batch)
             ]
             flow_now = _Flow.of_all(*peppered) if flow_now is None else flow_now.changed(*peppered)
-        if flow_now is not None:
-            for part, table, at in zip(PARTS, flow_now.tables, flow_now.places, strict=True):
-                new[f"{part}/{name}"] = table
-                tables[part].append(table)
-                places[f"{part}/{name}"] = at
+        for part, one in zip(PARTS, flow_now.parts, strict=True) if flow_now is not None else ():
+            kept, written = one.segments(f"{part}/{name}", in_service)
+            unchanged |= kept
+            new |= written
+            pieces[part] += one.pieces()
+            places[f"{part}/{name}"] = one.places
     return Gathered(
-        persons=pa.concat_tables([_stored(persons_schema(reception.profile)).empty_table(), *tables["persons"]]),
-        relationships=pa.concat_tables([_stored(RELATIONSHIPS_SCHEMA).empty_table(), *tables["relationships"]]),
+        persons=Lazy(_stored(persons_schema(reception.profile)), pieces["persons"]),
+        relationships=Lazy(_stored(RELATIONSHIPS_SCHEMA), pieces["relationships"]),
         new=new,
         unchanged=unchanged,
         contents=contents,
@@ -156,8 +167,14 @@ def _carried(places: Mapping[str, Places], before: LinkRunRow | None) -> Carried
 def _in_service(before: LinkRunRow | None, flow: str, profile: Profile) -> dict[str, str]:
     """The segments of a flow in the run in service, by part; empty if it was not there, or under another profile."""
     segments = before.segments if before is not None and before.counts.get("profile") == profile else {}
-    found = {f"{part}/{flow}": segments.get(f"{part}/{flow}") for part in PARTS}
-    return {part: segment for part, segment in found.items() if segment} if all(found.values()) else {}
+    if not all(f"{part}/{flow}" in segments for part in PARTS):
+        return {}
+    names = [f"{prefix}{part}/{flow}" for part in PARTS for prefix in ("", GONE)]
+    return {
+        part: segment
+        for part, segment in segments.items()
+        if part in names or (part.rpartition("/")[0] in names and part.rpartition("/")[2].isdigit())
+    }
 
 
 def _content(batches: Sequence[BatchRow]) -> str | None:
@@ -199,42 +216,113 @@ def _peppered(keys: Keys, table: pa.Table, flow: Flow, profile: Profile) -> pa.T
 
 
 @dataclass(frozen=True, slots=True)
-class _Flow:
-    """Persons and relationships of a flow, and which row of its segments in service each is, or -1."""
+class _Part:
+    """A table of one flow: rows of segments in service that still count, then new ones; by row its place among those
+    that counted in the run in service, or -1."""
 
-    tables: tuple[pa.Table, pa.Table]
-    places: tuple[Places, Places]
+    old: tuple[Piece, ...]
+    fresh: pa.Table
+    places: Places
+    counted: int = 0  # rows in the run in service
 
     @classmethod
-    def of(cls, held: Mapping[str, pa.Table]) -> _Flow | None:
-        """What is in service, if anything is."""
-        if not all(part in held for part in PARTS):
-            return None
-        people, relations = (held[part] for part in PARTS)
-        return cls((people, relations), (np.arange(people.num_rows), np.arange(relations.num_rows)))
+    def of(cls, vault: Vault, in_service: Mapping[str, str], name: str, flow: Flow) -> _Part:
+        """What is in service."""
+        opened = [vault.open(in_service[part]) for part in sorted(in_service) if f"{part}/".startswith(f"{name}/")]
+        gone = in_service.get(f"{GONE}{name}")
+        there = np.ones(sum(one.rows for one in opened), np.bool_)
+        if gone is not None:
+            there[vault.read(gone)["row"].to_numpy()] = False
+        same = dict(zip(("agency", "flow"), flow, strict=True))
+        pieces, start = [], 0
+        for one in opened:
+            mine = there[start : start + one.rows]
+            live = None if mine.all() else np.flatnonzero(mine)
+            pieces.append(Piece(read=one.reader(), rows=one.rows, live=live, same=same))
+            start += one.rows
+        count = int(there.sum())
+        return cls(tuple(pieces), opened[0].schema.empty_table(), np.arange(count), count)
+
+    def pieces(self) -> list[Piece]:
+        return [*self.old, Piece.of(self.fresh)] if self.fresh.num_rows or not self.old else list(self.old)
+
+    def without(self, gone: Callable[[Lazy], npt.NDArray[np.bool_]], new: pa.Table) -> _Part:
+        """Less the rows that are `gone`, and with new ones."""
+        old, stay = [], []
+        for piece in (*self.old, Piece.of(self.fresh)):
+            stay.append(~gone(Lazy(self.fresh.schema, [piece])))
+            rows = np.arange(piece.rows) if piece.live is None else piece.live
+            old.append(piece if stay[-1].all() else replace(piece, live=rows[stay[-1]]))
+        fresh = self.fresh if stay[-1].all() else self.fresh.filter(pa.array(stay[-1]))
+        places = np.concatenate([self.places[np.concatenate(stay)], np.full(new.num_rows, -1)])
+        return _Part(tuple(old[:-1]), pa.concat_tables([fresh, new]), places, self.counted)
+
+    def segments(self, name: str, in_service: Mapping[str, str]) -> tuple[dict[str, str], dict[str, pa.Table]]:
+        """Which segments in service are still of this table, and what to write of it."""
+        kept = {part: segment for part, segment in in_service.items() if f"{part}/".startswith(f"{name}/")}
+        gone_part = f"{GONE}{name}"
+        if self.old and not self.fresh.num_rows and len(self.places) == self.counted:  # nothing is new, nothing gone
+            return kept | {part: in_service[part] for part in in_service if part == gone_part}, {}
+        lying, counting = sum(piece.rows for piece in self.old), sum(map(len, self.old))
+        if not self.old or len(self.old) + 1 > MOST_PIECES or (lying - counting) * GONE_SHARE > lying:
+            return {}, {name: Lazy(self.fresh.schema, self.pieces()).whole()}
+        written = {f"{name}/{len(self.old):03d}": self.fresh} if self.fresh.num_rows else {}
+        if lying > counting:
+            gone, start = [np.zeros(0, np.int64)], 0
+            for piece in self.old:
+                if piece.live is not None:
+                    gone.append(start + np.setdiff1d(np.arange(piece.rows), piece.live, assume_unique=True))
+                start += piece.rows
+            rows = np.concatenate(gone)
+            written[gone_part] = pa.table({"row": pa.array(rows.astype(np.int32))})
+        return kept, written
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """Persons and relationships of a flow."""
+
+    parts: tuple[_Part, _Part]
+
+    @classmethod
+    def of(cls, vault: Vault, in_service: Mapping[str, str], flow: Flow) -> _Flow:
+        """What is in service."""
+        people, relations = (_Part.of(vault, in_service, f"{part}/{'/'.join(flow)}", flow) for part in PARTS)
+        return cls((people, relations))
 
     @classmethod
     def of_all(cls, people: pa.Table, relations: pa.Table) -> _Flow:
         """A flow of which one batch says all."""
-        upserts = _upserts(people), _upserts(relations)
-        return cls(upserts, (np.full(upserts[0].num_rows, -1), np.full(upserts[1].num_rows, -1)))
+        one, other = (_Part((), table, np.full(table.num_rows, -1)) for table in map(_upserts, (people, relations)))
+        return cls((one, other))
 
     def changed(self, new_people: pa.Table, new_relations: pa.Table) -> _Flow:
         """The same after one more batch, a delta: it replaces the records that it names."""
-        people, relations = self.tables
-        gone = new_people.filter(pc.equal(new_people["op"], "delete"))["record_ref"]
-        stay = pc.invert(pc.is_in(people["record_ref"], value_set=new_people["record_ref"]))
-        both = pc.invert(pc.is_in(_relation(relations), value_set=_relation(new_relations)))
-        for column in ("ref_a", "ref_b"):
-            both = pc.and_(both, pc.invert(pc.is_in(relations[column], value_set=gone, skip_nulls=True)))
-        new = _Flow.of_all(new_people, new_relations)
-        kept = (people.filter(stay), relations.filter(both))
-        tables = [pa.concat_tables(pair) for pair in zip(kept, new.tables, strict=True)]
-        places = [
-            np.concatenate([at[mask.to_numpy()], fresh])
-            for at, mask, fresh in zip(self.places, (stay, both), new.places, strict=True)
-        ]
-        return _Flow((tables[0], tables[1]), (places[0], places[1]))
+        people, relations = self.parts
+        named = pc.unique(new_people["record_ref"])
+        gone = pc.unique(new_people.filter(pc.equal(new_people["op"], "delete"))["record_ref"])
+        told = pc.unique(_relation(new_relations))
+        ends = pc.unique(new_relations["ref_a"])
+
+        def unsaid(rows: Lazy) -> npt.NDArray[np.bool_]:
+            found = _is_in(rows, "ref_b", gone) | _is_in(rows, "ref_a", gone)
+            maybe = np.flatnonzero(_is_in(rows, "ref_a", ends))
+            again = pc.is_in(_relation(rows.rows_at(maybe, RELATION)), value_set=told)
+            found[maybe[again.to_numpy()]] = True
+            return found
+
+        return _Flow((
+            people.without(lambda rows: _is_in(rows, "record_ref", named), _upserts(new_people)),
+            relations.without(unsaid, _upserts(new_relations)),
+        ))  # fmt: skip
+
+
+def _is_in(rows: Lazy, column: str, values: pa.Array) -> npt.NDArray[np.bool_]:
+    """Of which rows a column is one of these values, of one piece."""
+    (piece,) = rows.pieces
+    found = pc.is_in(piece.read(column, True), value_set=values, skip_nulls=True)
+    every = np.asarray(found.to_numpy(), np.bool_)
+    return every if piece.live is None else every[piece.live]
 
 
 def _upserts(table: pa.Table) -> pa.Table:
@@ -242,6 +330,9 @@ def _upserts(table: pa.Table) -> pa.Table:
     if not pc.all(upsert).as_py():  # a copy of all that a million rows hold is not made for nothing
         table = table.filter(upsert)
     return table.drop_columns(["op"])
+
+
+RELATION: Final = ("ref_a", "ref_b", "household", "type")
 
 
 def _relation(table: pa.Table) -> pa.ChunkedArray:

@@ -36,6 +36,7 @@ from broker.store.runs import LinkRunRow, PublishedRow
 from broker.validation import validate_sealed
 from broker.vault import Vault
 from linkage.matching.families import network
+from linkage.matching.lazily import Lazy, Piece
 from linkage.matching.link import KEPT, Engine, Linkage, link
 from linkage.matching.members import Placed
 from linkage.matching.model import BadModel, Model
@@ -43,7 +44,6 @@ from linkage.matching.overrides import Overrides
 
 log = structlog.get_logger()
 
-FAMILIAR: Final = ("agency", "flow", "record_ref", "birth_year", "sex")  # what family statements are held against
 LOOKED_AFTER: Final = "social_care.looked_after"  # the category whose records the standing report tells apart
 
 
@@ -183,7 +183,7 @@ class _Run:
                 site.store, site.trail, site.keys, gathered.persons, held.clusters, at=self.at
             )
             linkage, warnings = self._linked(row, gathered, held, by_hand)
-            placed = Placed.of(linkage.clusters, gathered.persons)
+            placed = Placed.of_run(linkage, gathered.persons)
             counts = counts_of(gathered.persons, linkage, self.inputs, placed)
             counts |= {"overrides": said, "contents": dict(gathered.contents), "profile": self.reception.profile}
             counts["lengths"] = [list(one) for one in gathered.lengths]
@@ -191,11 +191,12 @@ class _Run:
             counts["rates"] = self._rates(gathered.persons, placed)
             stage(site, row, "build")
             family = network(
-                linkage.clusters,
+                None,
                 gathered.relationships,
                 overrides=by_hand,
-                persons=gathered.persons.select(list(FAMILIAR)),
+                persons=gathered.persons,
                 placed=placed,
+                homes=linkage.homes,
             )
             counts["family"] = family.counts()
             tables = {
@@ -264,7 +265,7 @@ class _Held:
     """What the run in service leaves to the next: the frozen model, its clusters, and what it kept to compare with."""
 
     model: Model | None
-    clusters: pa.Table | None
+    clusters: Lazy | None
     kept: Mapping[str, pa.Table] | None
 
     @classmethod
@@ -272,7 +273,8 @@ class _Held:
         """Nothing before the first run; a model of another version is none, and is trained anew."""
         if before is None:
             return cls(model=None, clusters=None, kept=None)
-        clusters = vault.read(before.segments["clusters"])
+        lying = vault.open(before.segments["clusters"])
+        clusters = Lazy(lying.schema, [Piece(read=lying.reader(), rows=lying.rows)])
         kept: dict[str, pa.Table] = {
             name: vault.read(before.segments[name]) for name in KEPT if name in before.segments
         }

@@ -29,6 +29,7 @@ from broker.keys import Keys
 from broker.store import Reading, Store, Transaction
 from broker.store.reviews import OverrideRecordRow, OverrideRow, SeverMarkRow, in_force
 from broker.trail import EntryRef, Trail, new_event_id
+from linkage.matching.lazily import rows_where
 from linkage.matching.overrides import Overrides, RecordKey, RecordPair
 
 Kind = Literal["sever", "must_not_link", "must_link"]
@@ -139,7 +140,7 @@ def _marked_anew(
     tx: Transaction, keys: Keys, persons: pa.Table, *, at: datetime
 ) -> Iterable[tuple[str, tuple[list[RecordKey], list[RecordKey]]]]:
     """By marker of which a record is new: the agency, its records known before, and the new ones."""
-    marked = persons.select(["agency", "flow", "record_ref", "sever_ref"]).filter(pc.is_valid(persons["sever_ref"]))
+    marked = rows_where(persons, pc.is_valid(persons["sever_ref"]), ("agency", "flow", "record_ref", "sever_ref"))
     groups: dict[tuple[str, str], set[RecordKey]] = defaultdict(set)
     for row in marked.to_pylist():
         groups[row["agency"], row["sever_ref"]].add((row["agency"], row["flow"], row["record_ref"]))
@@ -238,8 +239,10 @@ def _together(clusters: pa.Table | None, records: Iterable[RecordKey]) -> dict[R
 
 def _among(persons: pa.Table, records: Iterable[RecordKey]) -> set[RecordKey]:
     wanted = set(records)
+    if not wanted:
+        return set()
     refs = pa.array(sorted({ref for _, _, ref in wanted}), pa.string())
-    near = persons.select(["agency", "flow", "record_ref"]).filter(pc.is_in(persons["record_ref"], value_set=refs))
+    near = rows_where(persons, pc.is_in(persons["record_ref"], value_set=refs), ("agency", "flow", "record_ref"))
     return {_key(row) for row in near.to_pylist()} & wanted
 
 

@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # and where it is used: most commands open no segment
 SegmentId = NewType("SegmentId", str)
 BLOCK: Final = 8 * 1024 * 1024
 FORMAT: Final = "columns-1"
+GONE: Final = "gone/"  # how a part is called that says which rows of the part count no more
+PARTED: Final = 3  # words of a flow's part: `persons/<agency>/<flow>`; a delta's has its number beside
 SAMPLE: Final = 4096  # values by which a column is known
 _LENGTH: Final = struct.Struct(">I")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -107,13 +109,26 @@ class Vault:
         return pa.Table.from_arrays([opened.column(name) for name in names], schema=schema)
 
     def read_parts(self, segments: Mapping[str, str], name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The table that the segments called `name` or `<name>/...` make up in order.  Raises NotFound if none is."""
+        """The table that the segments called `name` or `<name>/...` make up in order.  Raises NotFound if none is.
+
+        Less the rows that `gone/<name>/<agency>/<flow>` numbers in all segments of that flow.
+        """
+        import numpy as np
         import pyarrow as pa
 
-        parts = [segment for part, segment in sorted(segments.items()) if part.split("/")[0] == name]
-        if not parts:
+        flows: dict[str, list[pa.Table]] = {}
+        for part, segment in sorted(segments.items()):
+            if part.split("/")[0] == name:
+                flows.setdefault("/".join(part.split("/")[:PARTED]), []).append(self.read(segment, columns))
+        if not flows:
             raise NotFound("there is no such segment")
-        return pa.concat_tables([self.read(segment, columns) for segment in parts])
+        for flow, tables in flows.items():
+            if gone := segments.get(f"{GONE}{flow}"):
+                whole = pa.concat_tables(tables)
+                stay = np.ones(whole.num_rows, np.bool_)
+                stay[self.read(gone)["row"].to_numpy()] = False
+                flows[flow] = [whole.filter(pa.array(stay))]
+        return pa.concat_tables([table for tables in flows.values() for table in tables])
 
     def check(self, segment: SegmentId | str, table: pa.Table) -> bool:
         """Whether every sealed block is on disk and opens, and the last names the rows and columns of `table`.
@@ -209,9 +224,16 @@ class Segment:
                 start += self.vault.unseal(file, self, number, sealed, into[start:])
         table = pa.ipc.open_stream(pa.py_buffer(into)).read_all()
         column, type_ = table.column(0), self.schema.field(name).type
+        if pa.types.is_null(column.type) and not pa.types.is_null(type_):
+            column = pa.chunked_array([pa.nulls(len(column), type_)])
         if pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(type_):
             column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], type_)
         return column
+
+    def reader(self) -> Callable[[str, bool], pa.ChunkedArray]:
+        """Reads a column, for good or (true) until the next one is read."""
+        spare = Spare()
+        return lambda name, passing: self.column(name, spare if passing else None)
 
 
 class Spare:
@@ -246,7 +268,9 @@ def _write_column(sink: _Sealing, column: pa.ChunkedArray) -> tuple[int, int]:
     import pyarrow as pa
 
     first = sink.number
-    if _repeats(column):
+    if column.null_count == len(column):
+        column = pa.chunked_array([pa.nulls(len(column))])
+    elif _repeats(column):
         column = column.dictionary_encode()
     table = pa.table({"": column})
     with pa.ipc.new_stream(sink, table.schema) as stream:

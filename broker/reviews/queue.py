@@ -36,6 +36,7 @@ from broker.store.reviews import (
     known_pairs,
     queue,
     seen_again,
+    standings,
 )
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.trail import Trail
@@ -139,13 +140,17 @@ def take_in(store: Store, keys: Keys, run: str, found: pa.Table, *, at: datetime
     with store.transaction() as tx:
         if tx.one(ReviewActRow, act="taken_in", code=run) is not None:
             return 0
-        known = known_pairs(tx, pairs)
+        known = standings(tx, pairs)
         seen_again(tx, known, run=run)
-        for row in known.values():
+        moved = [  # most stand as they did, and are not read for it
+            index for index, it in known.items()
+            if it.state in ("gone", "decided") or (it.scope == "records" and it.reason != pairs[index][1])
+        ]  # fmt: skip
+        for row in known_pairs(tx, moved).values():
             override = tx.one(OverrideRow, id=row.override) if row.override else None
             if row.state == "gone" or (row.state == "decided" and (override is None or override.state == "withdrawn")):
                 row.state, row.since, row.changed_at, row.override = "waiting", at, at, None
-            row.run, row.reason = run, pairs[row.pair_index][1] if row.scope == "records" else row.reason
+            row.reason = pairs[row.pair_index][1] if row.scope == "records" else row.reason
             tx.add(row)
         new = [
             new_row(keys, sides, reason, run, at=at) for index, (sides, reason) in pairs.items() if index not in known
@@ -157,7 +162,8 @@ def take_in(store: Store, keys: Keys, run: str, found: pa.Table, *, at: datetime
 
 
 def _pairs_of(found: pa.Table) -> Iterable[tuple[Sides, str]]:
-    for row in found.to_pylist():
+    names = [f"{name}_{side}" for side in "lr" for name in ("agency", "flow", "record_ref")]
+    for row in found.select([*names, "reason"]).to_pylist():
         left, right = ((row[f"agency_{s}"], row[f"flow_{s}"], row[f"record_ref_{s}"]) for s in "lr")
         yield Sides.of([left], [right]), row["reason"]
 

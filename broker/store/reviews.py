@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Index, UniqueConstraint, and_, func, insert, or_, update
+from sqlalchemy import select as sa_select
 from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value, octets
@@ -163,6 +165,28 @@ def known_pairs(tx: Reading, indices: Iterable[str]) -> dict[str, ReviewRow]:
     for start in range(0, len(wanted), _AT_ONCE):
         rows = tx.all(ReviewRow, pair_index=wanted[start : start + _AT_ONCE])
         found |= {row.pair_index: row for row in rows}
+    return found
+
+
+class Standing(NamedTuple):
+    """What is needed of a review to see whether a run changes it."""
+
+    state: str
+    override: str | None
+    reason: str
+    scope: str
+
+
+def standings(tx: Reading, indices: Iterable[str]) -> dict[str, Standing]:
+    """How the reviews of these pairs stand, by index."""
+    wanted = list(indices)
+    found: dict[str, Standing] = {}
+    names = ("pair_index", "state", "override", "reason", "scope")
+    for start in range(0, len(wanted), _AT_ONCE):
+        query = sa_select(*(getattr(ReviewRow, name) for name in names))
+        chosen = query.where(col(ReviewRow.pair_index).in_(wanted[start : start + _AT_ONCE]))
+        for index, state, override, reason, scope in tx.session.connection().execute(chosen):
+            found[index] = Standing(state, override, reason, scope)
     return found
 
 

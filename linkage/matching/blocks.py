@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage.matching.blocking import BLOCK_CAP, KEYS, blocking_columns
-from linkage.matching.comparing import gathered, raw
+from linkage.matching.comparing import raw
 from linkage.matching.holders import Holders
+from linkage.matching.lazily import numbers_of
 from linkage.matching.numbering import (
     Flags,
     Ints,
@@ -115,13 +116,13 @@ def _among(
         recs, values = holders.least_among(column.removeprefix(BY_NUMBER), rows.rec[touched])
         return _of_records(rows, recs, values)
     tokens, mine = rows.persons[f"t_{column.removeprefix(BY_TOKEN)}"], np.flatnonzero(touched)
-    wanted, there = gathered(tokens, mine)
+    wanted, there = numbers_of(tokens, mine)
     wanted = wanted if there is None else wanted[there]
     if capped is not None:
         wanted = np.concatenate([wanted, capped])
     # Any number may stand where a value is missing: those are told by whether one is there.
     of = np.flatnonzero(maybe_among(wanted, raw(tokens))).astype(np.int64)
-    values, there = gathered(tokens, of)
+    values, there = numbers_of(tokens, of)
     of, values = (of, values) if there is None else (of[there], values[there])
     found = pc.is_in(pa.array(values), value_set=pa.array(wanted)).to_numpy(zero_copy_only=False)
     return of[found], values[found]

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage.matching.comparisons import FIELDS, comparisons, most_apart
+from linkage.matching.lazily import numbers_at, numbers_of
 from linkage.matching.model import Model
 from linkage.matching.numbering import Flags, Ints, Numbered, ends_of, groups_of, packed_pairs, whole
 from linkage.matching.scoring import columns_compared, levels, tf, weighed
@@ -104,38 +105,20 @@ class _Sides:
 
     def numbers(self, column: str) -> tuple[npt.NDArray[Any], Flags | None]:
         """The values of a column of whole numbers, and which are there; None if all are."""
-        return gathered(self.persons[column], self.used)
+        return numbers_at(self.persons, column, self.used)
 
     def codes(self, column: str) -> tuple[npt.NDArray[Any], Flags | None]:
         """Numbers that are equal where the values of a column are, and which are there."""
         if pa.types.is_integer(self.persons.schema.field(column).type):
             return self.numbers(column)
         values = self.persons[column].take(pa.array(self.used))
-        return gathered(pc.index_in(values, value_set=values.unique().drop_null()), np.arange(len(values)))
+        return numbers_of(pc.index_in(values, value_set=values.unique().drop_null()), np.arange(len(values)))
 
     def chunks(self) -> Iterator[tuple[slice, Ints, Ints]]:
         """The pairs, some at a time."""
         for start in range(0, len(self.low), NEAR):
             some = slice(start, start + NEAR)
             yield some, self.low[some], self.high[some]
-
-
-def gathered(column: pa.ChunkedArray, places: Ints) -> tuple[npt.NDArray[Any], Flags | None]:
-    """Values of a column of whole numbers at some places, in order; and which of them are there, None if all are."""
-    dtype = column.type.to_pandas_dtype()
-    values, valid = np.empty(len(places), dtype), np.ones(len(places), np.bool_) if column.null_count else None
-    start = done = 0
-    for chunk in column.chunks:
-        end = int(np.searchsorted(places, start + len(chunk)))
-        mine = places[done:end] - start
-        if len(mine):
-            held = np.frombuffer(chunk.buffers()[1], dtype)[chunk.offset : chunk.offset + len(chunk)]
-            np.take(held, mine, out=values[done:end])
-            if valid is not None and chunk.null_count:
-                at = mine + chunk.offset
-                valid[done:end] = np.frombuffer(chunk.buffers()[0], np.uint8)[at >> 3] >> (at & 7).astype(np.uint8) & 1
-        start, done = start + len(chunk), end
-    return values, valid
 
 
 def raw(column: pa.ChunkedArray) -> Ints:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.lazily import Lazy, rows_where
 from linkage.matching.members import Members, Placed, flow_codes, flows_of
 from linkage.matching.overrides import Overrides, RecordKey
 from linkage.matching.workspace import open_workspace
@@ -136,12 +137,13 @@ def families(
 
 
 def network(
-    clusters: pa.Table,
-    relationships: pa.Table,
+    clusters: pa.Table | None,
+    relationships: pa.Table | Lazy,
     *,
     overrides: Overrides | None = None,
-    persons: pa.Table | None = None,
+    persons: pa.Table | Lazy | None = None,
     placed: Placed | None = None,
+    homes: Pairs | None = None,
     memory_limit: str = "3GB",
     threads: int = 2,
 ) -> Network:
@@ -151,15 +153,18 @@ def network(
     an edge has the agency and flow of both ends' statements, a row each, and lasts while both are there.  No path of
     edges leads from one side of a severed pair to the other: pass `Overrides.with_markers(persons)`.  Years of birth
     and sex for the conflicts are those of `persons` (agency, flow, record_ref, birth_year, sex); `placed` are its
-    rows among `clusters`, where that is known already.
+    rows among `clusters`, where that is known already, and these are then not needed;
+    `homes` is by row of `relationships` the record whose household it says, or -1, where that is known.
     """
     if placed is None:
+        if clusters is None:
+            raise ValueError("whose the records are: by clusters, or by where rows are placed")
         placed = Placed.of(clusters, (clusters if persons is None else persons).select(list(RECORD)))
     members = placed.members
     sources = tuple(sorted({*members.sources, *flows_of(relationships)}))
     connection = open_workspace(memory_limit=memory_limit, threads=threads)
     try:
-        _load(connection, placed, sources, relationships, persons)
+        _load(connection, placed, sources, relationships, persons, homes)
         _state(connection)
         _live_together(connection)
         _limit(connection)
@@ -294,8 +299,9 @@ def _load(
     connection: duckdb.DuckDBPyConnection,
     placed: Placed,
     sources: tuple[tuple[str, str], ...],
-    relationships: pa.Table,
-    persons: pa.Table | None,
+    relationships: pa.Table | Lazy,
+    persons: pa.Table | Lazy | None,
+    homes: Pairs | None,
 ) -> None:
     """Make `told` and `lived`, the statements of two records and of homes, and `known` (p, born, sex).
 
@@ -305,24 +311,27 @@ def _load(
     members = placed.members
     kinds = sorted({*LIMITS, *pc.unique(relationships["type"]).drop_null().to_pylist()})
     connection.execute(f"CREATE TYPE kind AS ENUM ({', '.join(_quoted(kind) for kind in kinds)})")
-    home = pc.and_(pc.equal(relationships["type"], "household"), pc.is_valid(relationships["household"]))
-    home = pc.fill_null(home, False)
-    others = relationships.filter(pc.invert(home))
-    one, where = (
-        _persons(members, members.places(relationships, "ref_a")),
-        pa.array(flow_codes(relationships, sources), pa.int32()),
+    home = pc.fill_null(
+        pc.and_(pc.equal(relationships["type"], "household"), pc.is_valid(relationships["household"])), False
     )
+    lives = home.to_numpy()
     dates = ["valid_from", "valid_to"]
-    lived = pa.table({"household": relationships["household"], "p": one, "s": where}).filter(home)
-    told = (
-        pa.table({"a": one, "s": where})
-        .filter(pc.invert(home))
-        .append_column("b", _persons(members, members.places(others, "ref_b")))
+    if homes is None:
+        named = rows_where(relationships, home, ["agency", "flow", "ref_a"])
+        homes = np.full(relationships.num_rows, -1, np.int64)
+        homes[lives] = members.places(named, "ref_a")
+    where = flow_codes(relationships, sources)
+    lived = pa.table({
+        "household": relationships["household"].filter(home), "p": _persons(members, homes[lives]),
+        "s": pa.array(where[lives], pa.int32()), **{name: relationships[name].filter(home) for name in dates},
+    })  # fmt: skip
+    others = rows_where(
+        relationships, pc.invert(home), ["agency", "flow", "ref_a", "ref_b", "type", "verified", *dates]
     )
-    for name in dates:
-        lived = lived.append_column(name, relationships[name].filter(home))
-    for name in ("type", "verified", *dates):
-        told = told.append_column(name, others[name])
+    told = pa.table({
+        **{end: _persons(members, members.places(others, f"ref_{end}")) for end in "ab"},
+        "s": pa.array(where[~lives], pa.int32()), **{name: others[name] for name in ("type", "verified", *dates)},
+    })  # fmt: skip
     connection.register("lived_in", lived)
     connection.register("told_in", told)
     connection.execute("""

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkage.matching.comparing import gathered
 from linkage.matching.identifiers import ALIAS_CAP, ALL_SCHEMES, HOLDER_CAP, LOCAL, SCHEMES, SPREAD
+from linkage.matching.lazily import numbers_at
 from linkage.matching.numbering import (
     Flags,
     Ints,
@@ -286,11 +286,10 @@ def _written(rows: Numbered, columns: tuple[str, ...], mine: Ints | None = None)
     """The tokens in these columns, of all rows or of some."""
     tokens, recs = [], []
     for name in columns:
-        column = rows.persons[f"id_{name}"]
         if mine is None:
-            held, values = _valid(column)
+            held, values = _valid(rows.persons[f"id_{name}"])
         else:
-            values, there = gathered(column, mine)
+            values, there = numbers_at(rows.persons, f"id_{name}", mine)
             held, values = (mine, values) if there is None else (mine[there], values[there])
         tokens.append(values)
         recs.append(rows.rec[held])
@@ -328,9 +327,9 @@ def _chains(rows: Numbered, columns: tuple[str, ...]) -> tuple[Ints, Ints]:
     nothing = np.zeros(0, np.int64)
     if len(columns) == 1:
         return nothing, nothing
-    one, other = (rows.persons[f"id_{name}"] for name in columns)
-    places, old = _valid(other)
-    current, there = gathered(one, places)
+    one, other = (f"id_{name}" for name in columns)
+    places, old = _valid(rows.persons[other])
+    current, there = numbers_at(rows.persons, one, places)
     both = current != old if there is None else there & (current != old)
     return _aliases(current[both], old[both])
 

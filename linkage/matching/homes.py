@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkage.matching.comparing import gathered
 from linkage.matching.digests import Digests, mixed
+from linkage.matching.lazily import numbers_at
 from linkage.matching.numbering import SAMPLED, Before, Flags, Ints, Numbered, groups_of, name_digests, ramp, rows_at
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def homes_of(
     of = np.full(households.num_rows, -1, np.int64)
     of[lived] = place
     rec = place[place >= 0]
-    token = gathered(households["household"], lived)[0][place >= 0]
+    token = numbers_at(households, "household", lived)[0][place >= 0]
     return _in_order(rec, token, of, rows.records)
 
 
@@ -83,7 +83,7 @@ def _whose(
     was = np.append(before.homes, np.int32(-1))[carried[lived]]
     place: Ints = np.append(rows.now, -1)[was]
     others = np.flatnonzero(was < 0)
-    some = rows_at(households.select(named), lived[others])
+    some = rows_at(households, lived[others], named)
     place[others] = rows.places_of(*name_digests(connection, *(some[name] for name in named)))
     return place
 
@@ -97,7 +97,7 @@ def _plausible(connection: duckdb.DuckDBPyConnection, households: pa.Table, befo
     lived = np.flatnonzero(before.homes[at] >= 0)
     some = lived[:: max(1, len(lived) // SAMPLED)]
     was = before.homes[at[some]]
-    names = name_digests(connection, *rows_at(households.select(["agency", "flow", "ref_a"]), rows[some]).columns)
+    names = name_digests(connection, *rows_at(households, rows[some], ("agency", "flow", "ref_a")).columns)
     return all(bool((known[was] == said).all()) for known, said in zip(before.name, names, strict=True))
 
 

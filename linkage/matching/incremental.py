@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from linkage.matching.bands import banded
 from linkage.matching.blocking import BLOCK_CAP, blocking_columns
@@ -59,8 +58,9 @@ from linkage.matching.keeping import (
     tokens_in,
     written_in,
 )
+from linkage.matching.lazily import values_at
 from linkage.matching.model import Model
-from linkage.matching.numbering import KEY, Flags, Ints, Numbered, content_columns, packed_pairs
+from linkage.matching.numbering import KEY, Flags, Ints, Numbered, Places, content_columns, packed_pairs
 from linkage.matching.scoring import columns_compared, scored_sides
 from linkage.matching.settling import JUDGED, RULES, ByHand, Earlier, Settled, worth_keeping
 from linkage.records import FILTERS, TOKENS, filter_columns
@@ -221,12 +221,12 @@ def compare(
     judged: pa.Table | None = None
     opened = np.ones(rows.records, np.bool_) if touched is None else touched.copy()
     if usable is not None and touched is not None:
-        stay, left_over = _still(usable[PAIRS], before, touched)
+        stay, left, right, left_over = _still(usable[PAIRS], before, touched)
         opened[left_over] = True
         decided = usable[RECORDS]["by_hand"].to_numpy()
         opened[before[decided & (before >= 0)]] = True
         opened[holders.holding(tokens_in(usable, SPREAD_AS))] = True
-        found, judged = _together(stay, found)
+        found, judged = _together(usable[PAIRS], stay, left, right, found)
     return Compared(
         pairs=found.select([*SCORED.names, "one_home"]).combine_chunks(),
         judged=judged,
@@ -245,13 +245,34 @@ def compare(
     )
 
 
-def _together(stay: pa.Table, found: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Pairs that were kept and pairs that are new, in order; and what the former were judged."""
-    every = pa.concat_tables([stay, found], promote_options="default").combine_chunks()
-    both = packed_pairs(every["rec_l"].to_numpy(), every["rec_r"].to_numpy())
-    every = every.take(pa.array(np.argsort(both, kind="stable")))  # two runs in order: merged, not sorted
-    judged = {name: pc.fill_null(every[name], pa.scalar(0, pa.int8()).cast(every[name].type)) for name in JUDGED.names}
-    return every, pa.table(judged)
+def _together(pairs: pa.Table, stay: Ints, left: Places, right: Places, found: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Kept pairs that stay, by tonight's numbers, and pairs that are new, in order; and what the former were judged."""
+    old = packed_pairs(left, right)
+    new = packed_pairs(found["rec_l"].to_numpy(), found["rec_r"].to_numpy())
+    come = np.searchsorted(old, new) + np.arange(len(new))  # both are in order: merged, not sorted
+    is_old = np.ones(len(old) + len(new), np.bool_)
+    is_old[come] = False
+    at = np.flatnonzero(is_old)
+    columns: dict[str, pa.Array] = {}
+    for field in PAIRS_SCHEMA:
+        if field.name in ("rec_l", "rec_r"):
+            mine, valid = (left if field.name == "rec_l" else right), None
+        else:
+            mine, valid = values_at(pairs[field.name], stay)
+        every = np.zeros(len(is_old), mine.dtype)
+        every[at] = mine
+        missing = np.zeros(len(is_old), np.bool_) if valid is not None else None
+        if missing is not None and valid is not None:
+            missing[at] = ~valid
+        if field.name in found.column_names:
+            theirs, there = values_at(found[field.name], np.arange(len(new)))
+            every[come] = theirs
+            if there is not None:
+                missing = np.zeros(len(is_old), np.bool_) if missing is None else missing
+                missing[come] = ~there
+        columns[field.name] = pa.array(every, field.type, mask=missing)
+    table = pa.table(columns, schema=PAIRS_SCHEMA)
+    return table.drop_columns(list(JUDGED.names)), table.select(list(JUDGED.names))
 
 
 def settings_of(connection: duckdb.DuckDBPyConnection, rows: Numbered, model: Model, cap: int) -> str:
@@ -312,13 +333,12 @@ def _touched(
     return touched, blocks_of(rows, holders, model.profile, cap=cap, touched=touched[rows.rec], capped=was_capped)
 
 
-def _still(pairs: pa.Table, before: Ints, touched: Flags) -> tuple[pa.Table, Ints]:
-    """The kept pairs of which neither record is gone or touched, by tonight's numbers; and whom the others leave."""
+def _still(pairs: pa.Table, before: Ints, touched: Flags) -> tuple[Ints, Places, Places, Ints]:
+    """The kept pairs of which neither record is gone or touched, and these by tonight's numbers; and whom the others
+    leave."""
     left, right = (before[pairs[f"rec_{side}"].to_numpy()] for side in "lr")
-    stay = (left >= 0) & (right >= 0)
-    stay[stay] = ~(touched[left[stay]] | touched[right[stay]])
-    kept = pairs.filter(pa.array(stay))
-    for n, side in enumerate((left, right)):
-        kept = kept.set_column(n, pairs.schema.field(n), pa.array(side[stay].astype(np.int32)))
-    left_over = np.concatenate([side[~stay] for side in (left, right)])
-    return kept.cast(PAIRS_SCHEMA), left_over[left_over >= 0]
+    gone = np.append(touched, True)  # the last is for -1: one that is gone
+    stays = ~(gone[left] | gone[right])
+    stay = np.flatnonzero(stays)
+    left_over = np.concatenate([side[~stays] for side in (left, right)])
+    return stay, left[stay].astype(np.int32), right[stay].astype(np.int32), left_over[left_over >= 0]

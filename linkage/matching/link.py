@@ -10,10 +10,11 @@ from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,24 +22,21 @@ from linkage.matching.bands import MATCHED, banded
 from linkage.matching.blocking import BLOCK_CAP, add_blocking_columns
 from linkage.matching.comparing import SCORED
 from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE, NAME_ONES
+from linkage.matching.digests import Digests
 from linkage.matching.identifiers import LOCAL, SPREAD, compare_numbers, drop_shared, number_records
 from linkage.matching.incremental import Compared, compare
 from linkage.matching.keeping import KEPT, PEOPLE, RECORDS, before_of
 from linkage.matching.keeping import PAIRS as SCORED_PAIRS
-from linkage.matching.lasting import lasting_ids
+from linkage.matching.lasting import Lasting, lasting_ids
+from linkage.matching.lazily import Lazy, in_memory
 from linkage.matching.model import BadModel, Model, default_model, linker
 from linkage.matching.numbering import (
-    KEY,
-    SAMPLED,
-    Before,
     Carried,
     Ints,
     Numbered,
-    name_digests,
+    Places,
     numbered,
-    rows_at,
     texts_at,
-    texts_of,
     whole,
 )
 from linkage.matching.overrides import Overrides, RecordKey, RecordPair, without_bridges
@@ -143,17 +141,33 @@ class Report:
 class Linkage:
     """What one run found.
 
-    `named` makes the pairs from what is kept of them by number: who needs no name of a record does not wait for it.
+    `named` makes the pairs from what is kept of them by number, `records` the clusters: who needs no name of a record
+    does not wait for it.  `placed` is by row of the persons given its record, as a row of `clusters`; None where rows
+    were left out for a sever.  `people` are the ids of persons, `person` by record the place of its own, and so are
+    `sources` its agency and flow, and `source`; `names` are two digests of its name.  `homes` is
+    by row of the relationships given the record whose household it says, or -1.
     `kept` is what the next run needs to compare only what has changed: tables by name (KEPT), for its `kept`.  They
     hold record_refs, person ids, digests of rows and levels of pairs: sealed wherever encodings are.
     """
 
     named: Callable[[], pa.Table]
-    clusters: pa.Table
+    records: Callable[[], pa.Table]
+    placed: Places | None
+    people: pa.Array
+    person: Ints
+    sources: tuple[tuple[str, str], ...]
+    source: Places
+    names: tuple[Digests, Digests] | None
+    homes: Ints | None
     reviews: pa.Table
     model: Model
     report: Report
     kept: Mapping[str, pa.Table]
+
+    @cached_property
+    def clusters(self) -> pa.Table:
+        """Every record, once, and whose it is: of CLUSTERS."""
+        return self.records()
 
     @cached_property
     def pairs(self) -> pa.Table:
@@ -162,13 +176,13 @@ class Linkage:
 
 
 def link(
-    persons: pa.Table,
+    persons: pa.Table | Lazy,
     *,
     duplicates: AbstractSet[tuple[str, str]] = frozenset(),
     model: Model | None = None,
-    previous: pa.Table | None = None,
+    previous: pa.Table | Lazy | None = None,
     overrides: Overrides | None = None,
-    households: pa.Table | None = None,
+    households: pa.Table | Lazy | None = None,
     new_id: Callable[[], str],
     seed: int = 1,
     memory_limit: str = "3GB",
@@ -199,10 +213,12 @@ def link(
     if model is not None and model.profile != profile:
         raise BadModel(f"profile: {profile} is due")
     overrides = (overrides or Overrides()).with_markers(persons)
-    given, persons = persons, without_bridges(persons, overrides.sever)
+    given = persons
+    if overrides.sever:
+        persons = without_bridges(in_memory(persons), overrides.sever)
     if model is None:
         with open_workspace(memory_limit=memory_limit, threads=threads) as connection:
-            model = Run(connection, persons, duplicates, overrides, None).trained(seed)
+            model = Run(connection, in_memory(persons), duplicates, overrides, None).trained(seed)
     with open_workspace(memory_limit=memory_limit, threads=threads) as connection:
         before = before_of(kept)
         as_they_were = carried if persons is given and before is not None and before.as_given else None
@@ -223,18 +239,23 @@ def link(
         lasting = lasting_ids(rows, settled.person, old, old_ids, new_id, settled.near)
         kept_now = found.kept(rows, lasting.people, lasting.person, settled, by_hand, as_given=persons is given)
         scored = kept_now[SCORED_PAIRS]
-        names = rows.names(previous if _of_one_run(connection, previous, before) else None)
-        clusters = pa.table({**names, "person_id": texts_at(lasting.people, lasting.person)}, schema=CLUSTERS)
         review = settled.review
-        reviews = named_pairs(scored.filter(pa.array(review != 0)), clusters, connection)
+        reviews = named_pairs(scored.filter(pa.array(review != 0)), rows.named, connection)
     reason = pc.if_else(pa.array(review[review != 0] == TIE), "tie", reviews["rule"])
     dropped = found.numbers.over_shared()
     over_shared = {
         scheme: dropped.get(scheme, 0) + len(settled.spread.get(scheme, ())) for scheme in (*dropped, *settled.spread)
     }
     return Linkage(
-        named=partial(named_pairs, scored, clusters),
-        clusters=clusters,
+        named=partial(named_pairs, scored, rows.named),
+        records=partial(_clusters, rows, lasting),
+        placed=rows.rec if persons is given else None,
+        people=lasting.people,
+        person=lasting.person,
+        sources=rows.sources,
+        source=rows.source,
+        names=rows.name,
+        homes=found.homes.of if len(found.homes.of) else None,
         reviews=reviews.append_column("reason", reason).cast(REVIEWS),
         model=model,
         kept=kept_now,
@@ -258,12 +279,20 @@ def link(
     )
 
 
-def _itself(pairs: pa.Table) -> pa.Table:
-    return pairs
+def _itself(table: pa.Table) -> pa.Table:
+    return table
 
 
-def named_pairs(scored: pa.Table, clusters: pa.Table, connection: duckdb.DuckDBPyConnection | None = None) -> pa.Table:
-    """PAIRS of those of a run's kept pairs that reached `possible`, in order; they number records by row of `clusters`.
+def _clusters(rows: Numbered, lasting: Lasting) -> pa.Table:
+    return pa.table({**rows.named(), "person_id": texts_at(lasting.people, lasting.person)}, schema=CLUSTERS)
+
+
+def named_pairs(
+    scored: pa.Table,
+    named: Callable[[npt.NDArray[Any]], Mapping[str, pa.Array]],
+    connection: duckdb.DuckDBPyConnection | None = None,
+) -> pa.Table:
+    """PAIRS of those of a run's kept pairs that reached `possible`, in order; `named` gives the names of records.
 
     Any of the kept pairs may be left out before.  Without a `connection` a workspace is opened for it.
     """
@@ -272,7 +301,7 @@ def named_pairs(scored: pa.Table, clusters: pa.Table, connection: duckdb.DuckDBP
     with nullcontext(connection) if connection else open_workspace(threads=1) as at_work:
         fields = fields_said(at_work, some.select([*SCORED.names, "one_home"]), agreed, differs)
     names = {
-        f"{name}_{side}": texts_of(clusters[name], some[f"rec_{side}"].to_numpy()) for side in "lr" for name in KEY
+        f"{name}_{side}": column for side in "lr" for name, column in named(some[f"rec_{side}"].to_numpy()).items()
     }
     band = pa.array(["possible", "match"]).take(pa.array((rule < len(MATCHED)).astype(np.int8)))
     return pa.table(
@@ -301,15 +330,6 @@ def _before(
     place, old = rows.places(connection, previous), np.full(rows.records, -1, np.int64)
     old[place[place >= 0]] = coded.indices.to_numpy()[place >= 0]
     return old, coded.dictionary
-
-
-def _of_one_run(connection: duckdb.DuckDBPyConnection, previous: pa.Table | None, before: Before | None) -> bool:
-    """Whether clusters are those of the run that something was kept of, by as many records and the names of some."""
-    if previous is None or before is None or previous.num_rows != len(before.source):
-        return False
-    some = np.arange(0, previous.num_rows, max(1, previous.num_rows // SAMPLED))
-    names = name_digests(connection, *rows_at(previous.select(list(KEY)), some).columns)
-    return all(bool((known[some] == said).all()) for known, said in zip(before.name, names, strict=True))
 
 
 def _packed(pairs: Iterable[RecordPair], rows: Numbered) -> frozenset[tuple[int, int]]:
@@ -374,13 +394,26 @@ class Run:
         reviews = self._reviews(partition)
         return Linkage(
             named=partial(_itself, self._pairs("judged WHERE band <> 'none'", "", PAIRS)),
-            clusters=pa.Table.from_pylist(
-                [
-                    {"agency": key[0], "flow": key[1], "record_ref": key[2], "person_id": person[key]}
-                    for key in self.keys
-                ],
-                schema=CLUSTERS,
+            records=partial(
+                _itself,
+                pa.Table.from_pylist(
+                    [
+                        {"agency": key[0], "flow": key[1], "record_ref": key[2], "person_id": person[key]}
+                        for key in self.keys
+                    ],
+                    schema=CLUSTERS,
+                ),
             ),
+            placed=None,
+            people=pa.array(ids, pa.string()),
+            person=np.array(
+                [group for _, group in sorted((rec, n) for n, members in enumerate(clusters) for rec in members)],
+                np.int64,
+            ),
+            sources=(sources := tuple(sorted({key[:2] for key in self.keys}))),
+            source=np.array([sources.index(key[:2]) for key in self.keys], np.int32),
+            names=None,
+            homes=None,
             reviews=reviews,
             model=model,
             kept={},

@@ -4,26 +4,27 @@ What counts or draws a million records (rates, families, gates) joins numbers he
 characters each.  Names are found by two digests of 64 bits and by their flow, as in `numbering`.
 """
 
-# ruff: noqa: S608 - what SQL is built of here are constants of this module, never input
-
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage.matching.digests import Digests
-from linkage.matching.numbering import Flags, Ints, contains, whole
+from linkage.matching.lazily import Lazy
+from linkage.matching.numbering import Flags, Ints, contains, name_digests, order_of, texts_at, texts_in_order, whole
 from linkage.matching.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from linkage.matching.link import Linkage
 
 Flow = tuple[str, str]
 """Agency and flow."""
-
-_THREADS: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,40 +38,48 @@ class Members:
     sources: tuple[Flow, ...]
     person: Ints
     source: Ints
-    _order: Ints  # of records, by the first digest of their names
-    _first: Digests  # in that order
-    _second: Digests  # by record
+    clusters: Callable[[], pa.Table]
+    names: tuple[Digests, Digests] | None = None  # two digests of each name, where they are known
 
     @classmethod
     def of(cls, clusters: pa.Table) -> Members:
         """Those of a table of CLUSTERS."""
         sources = flows_of(clusters)
         coded = pc.dictionary_encode(whole(clusters["person_id"]))
-        order = pc.sort_indices(coded.dictionary).to_numpy()
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order))
-        first, second = _digests(clusters, "record_ref")
-        by_digest = np.argsort(first)
+        rank, people = _ranked(coded.dictionary)
         return cls(
-            people=coded.dictionary.take(pa.array(order)),
-            sources=sources,
-            person=rank[coded.indices.to_numpy()],
-            source=flow_codes(clusters, sources),
-            _order=by_digest,
-            _first=first[by_digest],
-            _second=second,
-        )
+            people=people, sources=sources, person=rank[coded.indices.to_numpy()],
+            source=flow_codes(clusters, sources), clusters=lambda: clusters,
+        )  # fmt: skip
+
+    @classmethod
+    def of_run(cls, linkage: Linkage) -> Members:
+        """Those of a run, by its own numbers: no name is read."""
+        rank, people = _ranked(linkage.people)
+        return cls(
+            people=people, sources=linkage.sources, person=rank[linkage.person],
+            source=linkage.source.astype(np.int64), clusters=lambda: linkage.clusters,
+            names=linkage.names,
+        )  # fmt: skip
+
+    @cached_property
+    def _names(self) -> tuple[Ints, Digests, Digests]:
+        """Records in order of the first digest of their names, these digests, and by record the second."""
+        first, second = self.names or _digests(self.clusters(), "record_ref")
+        order = order_of(first)
+        return order, first[order], second
 
     def places(self, named: pa.Table, ref: str = "record_ref") -> Ints:
         """The record that each row of a table names by `agency`, `flow` and the column `ref`; -1 if there is none."""
-        if not len(self._order):
+        if not len(self.person) or not named.num_rows:
             return np.full(named.num_rows, -1, np.int64)
+        order, known, others = self._names
         first, second = _digests(named, ref)
-        asked = np.argsort(first)  # in order, a search finds its neighbours in the cache
-        there, at = contains(self._first, first[asked])
+        asked = order_of(first)  # in order, a search finds its neighbours in the cache
+        there, at = contains(known, first[asked])
         found = np.full(len(first), -1, np.int64)
-        found[asked[there]] = self._order[at[there]]
-        wrong = (self._second[found] != second) | (self.source[found] != flow_codes(named, self.sources))
+        found[asked[there]] = order[at[there]]
+        wrong = (others[found] != second) | (self.source[found] != flow_codes(named, self.sources))
         if named[ref].null_count:
             wrong |= pc.is_null(named[ref]).to_numpy()
         found[wrong] = -1
@@ -102,6 +111,22 @@ class Placed:
         """The rows of `named` among the records of `clusters`."""
         members = Members.of(clusters)
         return cls(members=members, record=members.places(named))
+
+    @classmethod
+    def of_run(cls, linkage: Linkage, named: pa.Table | Lazy) -> Placed:
+        """The rows that a run was made of, among its records."""
+        members = Members.of_run(linkage)
+        if linkage.placed is None:
+            return cls(members=members, record=members.places(named.select(["agency", "flow", "record_ref"])))
+        return cls(members=members, record=linkage.placed.astype(np.int64))
+
+
+def _ranked(ids: pa.Array) -> tuple[Ints, pa.Array]:
+    """The place of each id in their order, and the ids in it."""
+    order = texts_in_order(ids)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank, texts_at(ids, order)
 
 
 def first_rows(places: Ints, records: int) -> Ints:
@@ -135,11 +160,5 @@ def _pairs(table: pa.Table) -> tuple[Ints, list[Flow]]:
 
 def _digests(named: pa.Table, ref: str) -> tuple[Digests, Digests]:
     """Two digests of the name of each row's record: by both together no two names are taken for one."""
-    with open_workspace(threads=_THREADS) as connection:
-        connection.register("named_in", named.select(["agency", "flow", ref]))
-        # the second is of less of the record_ref: two names that collide in one do not in the other
-        made = connection.execute(
-            f"SELECT hash(agency, flow, {ref}) AS one, hash({ref}[9:]) AS two FROM named_in"
-        ).fetchnumpy()
-        connection.unregister("named_in")
-    return np.asarray(made["one"], np.uint64), np.asarray(made["two"], np.uint64)
+    with open_workspace(threads=1) as connection:
+        return name_digests(connection, named["agency"], named["flow"], named[ref])

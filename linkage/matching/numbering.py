@@ -6,7 +6,7 @@ the order of the rows makes no difference, and yesterday's records are found by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage.matching.digests import Digests, mixed, row_digests
+from linkage.matching.lazily import Lazy
 from linkage.records import FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _MIX_TOO: Final = np.uint64(0xBF58476D1CE4E5B9)
 REF_LENGTH: Final = 64  # of a record_ref: hex digits of a keyed token
 SAMPLED: Final = 1024  # rows that are read again of those that are said to be as they were
 FEW: Final = 8  # times as many are searched for this many by a look at each
+KEYED: Final = 8  # bytes by which texts are put in order
+AT_ONCE: Final = 1 << 15  # numbers that are looked at together
 NEAR: Final = 1 << 13  # texts that are hashed at a time
 STEP: Final = 64  # of rows in one order, one in so many is looked up, and the others are beside it
 
@@ -90,8 +93,7 @@ class Numbered:
 
     def keys(self, recs: npt.NDArray[Any]) -> list[tuple[str, str, str]]:
         """The names of these records."""
-        refs = texts_of(self.persons["record_ref"], self.first[recs]).to_pylist()
-        return [(*self.sources[source], ref) for source, ref in zip(self.source[recs].tolist(), refs, strict=True)]
+        return list(zip(*(column.to_pylist() for column in self.named(recs).values()), strict=True))
 
     def find(self, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
         """The numbers of those of these records that are there."""
@@ -149,21 +151,12 @@ class Numbered:
         found[others] = self.places_of(first[others], second[others])
         return found
 
-    def names(self, previous: pa.Table | None = None) -> dict[str, pa.Array]:
-        """The three columns that name the records; those that an earlier run had are copied from its."""
-        parts = {name: _spelled([source[n] for source in self.sources], self.source) for n, name in enumerate(KEY[:2])}
-        return {**parts, "record_ref": self._refs(previous)}
-
-    def _refs(self, previous: pa.Table | None) -> pa.Array:
-        if previous is None or self.now is None or previous.num_rows != len(self.now) or not len(self.now):
-            return texts_of(self.persons["record_ref"], self.first)
-        was = np.full(self.records, -1, np.int64)
-        alive = np.flatnonzero(self.now >= 0)
-        was[self.now[alive]] = alive
-        new = np.flatnonzero(was < 0)
-        fresh = texts_of(self.persons["record_ref"], self.first[new])
-        was[new] = previous.num_rows + np.arange(len(new))
-        return texts_of(pa.chunked_array([*previous["record_ref"].chunks, fresh]), was)
+    def named(self, recs: npt.NDArray[Any] | None = None) -> dict[str, pa.Array]:
+        """The three columns that name these records, or all."""
+        sources = self.source if recs is None else self.source[recs]
+        refs = texts_of(self.persons["record_ref"], self.first if recs is None else self.first[recs])
+        parts = {name: _spelled([source[n] for source in self.sources], sources) for n, name in enumerate(KEY[:2])}
+        return {**parts, "record_ref": refs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +200,8 @@ def numbered(
     With `carried` (see Carried) only the other rows are read, unless a sample says that it is wrong.
     """
     told = None
-    if before is not None and carried is not None and _plausible(connection, persons, profile, before, carried):
-        told = _told(connection, persons, profile, before, carried)
+    if before is not None and carried is not None and (sample := _sample(persons, before, carried)) is not None:
+        told = _told(connection, persons, profile, before, carried, sample)
     sources, (name, source, rec, now), digest = told or _read(connection, persons, profile, before)
     count = np.bincount(rec, minlength=len(source))
     start = np.cumsum(count) - count
@@ -252,48 +245,52 @@ def _read(
 
 
 def _told(
-    connection: duckdb.DuckDBPyConnection, persons: pa.Table, profile: Profile, before: Before, carried: Ints
-) -> tuple[tuple[Source, ...], _Recorded, Digests] | None:
-    """The same, of which those rows alone are read that are not `carried`; None where that would not do."""
-    new = np.flatnonzero(carried < 0)
-    some = rows_at(persons.select([*KEY, *content_columns(profile)]), new)
+    connection: duckdb.DuckDBPyConnection, persons: pa.Table, profile: Profile, before: Before, carried: Ints,
+    sample: Ints,
+) -> tuple[tuple[Source, ...], _Recorded, Digests] | None:  # fmt: skip
+    """The same, of which those rows alone are read that are not `carried`, and a `sample` of those that are.
+
+    None where that would not do: the sample is not what it is said to have been.
+    """
+    is_new = carried < 0
+    read = is_new.copy()
+    read[sample] = True
+    rows = np.flatnonzero(read)
+    some = rows_at(persons, rows, (*KEY, *content_columns(profile)))
     codes, mine = _sources(some["agency"], some["flow"])
     first, second = _digests_of(connection, some["record_ref"], codes, mine)
+    said = row_digests(connection, some, content_columns(profile))
+    fresh = is_new[rows]
+    at = carried[rows[~fresh]]
+    of = before.rec[at]
+    names = (before.name[0][of] == first[~fresh]) & (before.name[1][of] == second[~fresh])
+    if not (names & (before.digest[at] == said[~fresh])).all():
+        return None
+    new, codes, first, second, said = rows[fresh], codes[fresh], first[fresh], second[fresh], said[fresh]
     was = np.append(before.rec, np.int32(-1))[carried]
     was[new] = looked_up(before.name[0], first)
     alive = np.zeros(len(before.source), np.bool_)
     alive[was[was >= 0]] = True
     here = np.flatnonzero(np.bincount(before.source[alive], minlength=len(before.sources)))
-    sources = tuple(sorted({*mine, *(before.sources[n] for n in here.tolist())}))
-    place = np.array([sources.index(source) for source in mine], np.int32)
+    came = [mine[n] for n in np.flatnonzero(np.bincount(codes, minlength=len(mine))).tolist()]
+    sources = tuple(sorted({*came, *(before.sources[n] for n in here.tolist())}))
+    place = np.array([sources.index(source) if source in sources else -1 for source in mine], np.int32)
     every, one, other = np.zeros(len(carried), np.int32), *(np.zeros(len(carried), np.uint64) for _ in range(2))
     every[new], one[new], other[new] = place[codes], first, second
     digest = np.append(before.digest, np.uint64(0))[carried]
-    digest[new] = row_digests(connection, some, content_columns(profile))
+    digest[new] = said
     merged = _merged(every, sources, one, other, was, before, new)
     return None if merged is None else (sources, merged, digest)
 
 
-def _plausible(
-    connection: duckdb.DuckDBPyConnection, persons: pa.Table, profile: Profile, before: Before, carried: Ints
-) -> bool:
-    """Whether the rows may be what they are said to have been: in one order, each once, and a sample of them is."""
+def _sample(persons: pa.Table, before: Before, carried: Ints) -> Ints | None:
+    """Some of the carried rows; None if they can't be what they are said to have been: in one order, each once."""
     rows = np.flatnonzero(carried >= 0)
     at = carried[rows]
     if len(carried) != persons.num_rows or not len(at) or at.max() >= len(before.rec) or not (at[1:] > at[:-1]).all():
-        return False
-    step = max(1, len(rows) // SAMPLED)
-    rows, at = rows[::step], at[::step]
-    if (before.rec[at] < 0).any():
-        return False
-    some = rows_at(persons.select([*KEY, *content_columns(profile)]), rows)
-    first, second = _names(connection, some)
-    of = before.rec[at]
-    return bool(
-        (before.name[0][of] == first).all()
-        and (before.name[1][of] == second).all()
-        and (before.digest[at] == row_digests(connection, some, content_columns(profile))).all()
-    )
+        return None
+    rows = rows[:: max(1, len(rows) // SAMPLED)]
+    return None if (before.rec[carried[rows]] < 0).any() else rows
 
 
 _Recorded = tuple[tuple[Digests, Digests], Places, Places, Ints | None]  # by record name and source; by row the record
@@ -433,8 +430,11 @@ def _ref_digests(connection: duckdb.DuckDBPyConnection, refs: pa.Array) -> tuple
     return first, second
 
 
-def rows_at(table: pa.Table, places: Ints) -> pa.Table:
+def rows_at(table: Any, places: Ints, columns: Sequence[str]) -> pa.Table:
     """Some rows of a table, in order: piece by piece, as to find the piece of each anew for each column takes long."""
+    if isinstance(table, Lazy):
+        return table.rows_at(places, columns)
+    table = table.select(list(columns))
     pieces, start = [], 0
     for batch in table.to_batches():
         low, high = np.searchsorted(places, [start, start + batch.num_rows])
@@ -479,6 +479,20 @@ def texts_at(texts: pa.Array, places: npt.NDArray[Any]) -> pa.Array:
     if held is None or len(places) * held.shape[1] >= 1 << 31:
         return texts.take(pa.array(places))
     return _texts(np.take(_wide(held), places, axis=0).view(np.uint8).reshape(len(places), held.shape[1]))
+
+
+def texts_in_order(texts: pa.Array) -> Ints:
+    """The places of texts that are all unlike, in their order."""
+    held = _blocks_of(texts) if len(texts) else None
+    if held is None or held.shape[1] < KEYED:
+        return np.asarray(pc.sort_indices(texts).to_numpy(), np.int64)
+    begin = np.ascontiguousarray(held[:, :KEYED]).view(">u8").ravel().astype(np.uint64)
+    order = order_of(begin)
+    alike = repeated(begin[order])
+    if len(alike):  # few begin alike: those are put in order by the whole of them
+        some = order[alike]
+        order[alike] = some[np.lexsort((pc.rank(texts.take(pa.array(some))).to_numpy(), begin[some]))]
+    return order
 
 
 def _blocks_of(texts: pa.Array) -> npt.NDArray[np.uint8] | None:
@@ -635,10 +649,16 @@ def aligned(new: Digests, old: Digests) -> Ints:
 def maybe_among(few: npt.NDArray[Any], many: npt.NDArray[Any]) -> Flags:
     """Which of many numbers could be among a few: certainly all that are, and hardly any others."""
     bits = max(10, (8 * len(few)).bit_length())
-    at = (few.view(np.uint64) * _MIX) >> np.uint64(64 - bits)
+    shift = np.uint64(64 - bits)
     there = np.zeros(1 << bits, np.bool_)
-    there[at] = True
-    return np.asarray(there[(many.view(np.uint64) * _MIX) >> np.uint64(64 - bits)])
+    there[(few.view(np.uint64) * _MIX) >> shift] = True
+    found = np.empty(len(many), np.bool_)
+    numbers = many.view(np.uint64)
+    for start in range(0, len(many), AT_ONCE):  # so many at a time that what comes between stays in the cache
+        some = numbers[start : start + AT_ONCE] * _MIX
+        some >>= shift
+        np.take(there, some.view(np.int64), out=found[start : start + AT_ONCE])
+    return found
 
 
 def components(count: int, left: Ints, right: Ints) -> Ints:

@@ -201,16 +201,15 @@ def settle(
 def _reached(open_records: Flags, left: Places, right: Places, holders: Holders) -> Flags:
     """Whom the open records reach, by pairs and by numbers shared."""
     near = open_records.copy()
-    one, other = (np.concatenate(both) for both in zip((left, right), holders.beside(), strict=True))
-    while len(one):
-        mine, theirs = near[one], near[other]
-        crossing = mine != theirs
-        if not crossing.any():
-            break
-        near[one[crossing]] = near[other[crossing]] = True
-        far = ~(mine | theirs)
-        one, other = one[far], other[far]
-    return near
+    edges: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = [(left, right), holders.beside()]
+    while True:
+        reached = False
+        for one, other in edges:
+            crossing = np.flatnonzero(near[one] != near[other])
+            if len(crossing):
+                near[one[crossing]] = near[other[crossing]] = reached = True
+        if not reached:
+            return near
 
 
 def _all_settled(

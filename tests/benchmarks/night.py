@@ -38,6 +38,7 @@ from broker.store.agencies import AgencyFlowRow
 from broker.store.batches import BatchRow
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.vault import Vault
+from linkage.agency.batch import ROW_GROUP
 from linkage.records import QUALITY_FLAGS, RELATIONSHIPS_SCHEMA, TABLES, persons_schema, schema_of
 from tests.benchmarks import scale
 from tests.benchmarks.population import SOURCES
@@ -220,7 +221,7 @@ def hand_in(
         files, counts = {}, {}
         for name, table in tables.items():
             sink = io.BytesIO()
-            pq.write_table(table, sink, compression="zstd")
+            pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
             files[name], counts[name] = sink.getvalue(), table.num_rows
         entries = {name: an_entry(files[name], rows=counts[name], chunk_size=CHUNK) for name in TABLES}
         manifest = a_manifest(

@@ -170,7 +170,7 @@ def test_rows_carried_over_are_those_of_the_run_in_service_and_the_night_is_that
     gathered = gather(broker.vault, desk, inputs, before)
     assert gathered.carried is not None
     for part, places in (("persons", gathered.carried.persons), ("relationships", gathered.carried.relationships)):
-        rows = getattr(gathered, part).to_pylist()
+        rows = getattr(gathered, part).whole().to_pylist()
         assert [row for row, at in zip(rows, places, strict=True) if at >= 0] == [
             held[part][at] for at in places.tolist() if at >= 0
         ]

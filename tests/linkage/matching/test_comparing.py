@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linkage.matching.comparing import SCORED, frequencies_of, gathered, scored_pairs
+from linkage.matching.comparing import SCORED, frequencies_of, scored_pairs
 from linkage.matching.comparisons import FIELDS
+from linkage.matching.lazily import numbers_of
 from linkage.matching.model import default_model
 from linkage.matching.numbering import numbered, packed_pairs
 from linkage.matching.overrides import RecordKey
@@ -88,7 +89,7 @@ def test_values_are_gathered_from_columns_in_pieces(pieces: list[list[int | None
     column = pa.chunked_array([pa.array([0, *piece], pa.int64())[1:] for piece in pieces], pa.int64())
     listed = [value for piece in pieces for value in piece]
     places = [place for place in range(len(listed)) if data.draw(st.booleans())]
-    values, valid = gathered(column, np.array(places, np.int64))
+    values, valid = numbers_of(column, np.array(places, np.int64))
     there = [True] * len(places) if valid is None else valid.tolist()
     held = [value if known else None for value, known in zip(values.tolist(), there, strict=True)]
     assert held == [listed[place] for place in places]
