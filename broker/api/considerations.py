@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
-from pydantic import TypeAdapter
 
 from broker import considering
+from broker.api.answers import answer
 from broker.api.searches import Body, Code, in_service
 from broker.considering import Considered, Page, Schedule, State
-from broker.deciding import Released
 from broker.dependencies import KeysDep, NowDep, PersonDep, StoreDep, TrailDep
 from broker.wiring import Broker
 
 router = APIRouter(prefix="/v1/considerations", tags=["consider"])
 
 ConsiderationId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
-
-_PAGE: Final = TypeAdapter(Page)
-_CONSIDERED: Final = TypeAdapter(Considered)
 
 
 class DecisionBody(Body):
@@ -58,7 +54,7 @@ def listed(
 ) -> JSONResponse:
     """The caller's organisation's own items, oldest first: which record, who asked and why, what little was missing."""
     released = considering.listed(store, trail, keys, caller, state=state, after=cursor, at=now)
-    return _answer(_PAGE.dump_python(released.answer, mode="json"), released)
+    return answer(released, caller)
 
 
 @router.get("/codes")
@@ -81,8 +77,4 @@ def decide(
     released = considering.decide_on(
         store, trail, keys, caller, consideration, body.decision, reason=body.reason, at=now
     )
-    return _answer(_CONSIDERED.dump_python(released.answer, mode="json"), released, status=201)
-
-
-def _answer(content: dict[str, Any], released: Released[Any], *, status: int = 200) -> JSONResponse:
-    return JSONResponse({**content, "receipt": released.receipt.to_json()}, status_code=status)
+    return answer(released, caller, status=201)

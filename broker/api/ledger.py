@@ -7,15 +7,15 @@ never in a URL.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from broker import ledger
+from broker.api.answers import answer
 from broker.api.searches import Body
-from broker.deciding import Released
 from broker.dependencies import CallerDep, KeysDep, NowDep, StoreDep, TrailDep
 from broker.ledger import Collected, Latest, Page, Recalls
 from broker.store.notices import Which
@@ -24,11 +24,6 @@ router = APIRouter(prefix="/v1/ledger", tags=["ledger"])
 
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 RecordRef = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._=-]{1,128}$")]
-
-_PAGE: Final = TypeAdapter(Page)
-_LATEST: Final = TypeAdapter(Latest)
-_RECALLS: Final = TypeAdapter(Recalls)
-_COLLECTED: Final = TypeAdapter(Collected)
 
 
 class RecordBody(Body):
@@ -58,7 +53,7 @@ def listed(
     """Who was shown what of the caller's own organisation's records, oldest first; `new`: not yet read."""
     when: datetime | None = since
     released = ledger.listed(store, trail, keys, caller, which=which, since=when, after=cursor, at=now)
-    return _answer(_PAGE.dump_python(released.answer, mode="json"), released)
+    return answer(released, caller)
 
 
 @router.post("/accesses", responses={200: {"model": Latest}})
@@ -67,22 +62,18 @@ def latest(
 ) -> JSONResponse:
     """The latest 25 accesses of one record, newest first."""
     released = ledger.latest(store, trail, keys, caller, record_ref=body.record_ref, at=now)
-    return _answer(_LATEST.dump_python(released.answer, mode="json"), released)
+    return answer(released, caller)
 
 
 @router.get("/recalls", responses={200: {"model": Recalls}})
 def recalls(caller: CallerDep, store: StoreDep, trail: TrailDep, now: NowDep) -> JSONResponse:
     """Answers to the caller's own people that showed several persons as one, and are not to be used any more."""
     released = ledger.recalls(store, trail, caller, at=now)
-    return _answer(_RECALLS.dump_python(released.answer, mode="json"), released)
+    return answer(released, caller)
 
 
 @router.post("/read", status_code=201, responses={201: {"model": Collected}})
 def read(body: ReadBody, caller: CallerDep, store: StoreDep, trail: TrailDep, now: NowDep) -> JSONResponse:
     """The read receipt: these notices and recalls have arrived.  Twice does no harm."""
     released = ledger.collected(store, trail, caller, notices=body.notices, recalls=body.recalls, at=now)
-    return _answer(_COLLECTED.dump_python(released.answer, mode="json"), released, status=201)
-
-
-def _answer(content: dict[str, Any], released: Released[Any], *, status: int = 200) -> JSONResponse:
-    return JSONResponse({**content, "receipt": released.receipt.to_json()}, status_code=status)
+    return answer(released, caller, status=201)

@@ -6,28 +6,17 @@ queue gives it as `csrf`, which only a page of our own origin can read.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import Field, StringConstraints
 
 from broker import reviews
+from broker.api.answers import answer, plain
 from broker.api.leaving import Leaving, PaceDep
 from broker.api.searches import Body, Code, Opaque, ServiceDep
-from broker.callers import Caller
-from broker.deciding import Released
-from broker.dependencies import (
-    ActingOfficerDep,
-    AgencyDep,
-    CallerDep,
-    KeysDep,
-    NowDep,
-    OfficerDep,
-    StoreDep,
-    TrailDep,
-    VaultDep,
-)
+from broker.dependencies import ActingOfficerDep, AgencyDep, BrokerDep, CallerDep, NowDep, OfficerDep
 from broker.errors import Malformed
 from broker.reviews import PAGE, QUEUE_REASONS, Asking, Decided, Question, QueuePage, Reported, Review, State, Wanted
 
@@ -38,13 +27,6 @@ Reference = Annotated[str, Path(pattern=r"^[2-9A-Z]{4}-[2-9A-Z]{4}-[2-9A-Z]{4}$"
 RecordRef = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16,64}$")]
 Reason = Annotated[str | None, Query(pattern=f"^({'|'.join(QUEUE_REASONS)})$")]
 Organisation = Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-
-_QUEUE: Final = TypeAdapter(QueuePage)
-_REVIEW: Final = TypeAdapter(Review)
-_DECIDED: Final = TypeAdapter(Decided)
-_ASKING: Final = TypeAdapter(Asking)
-_QUESTION: Final = TypeAdapter(Question)
-_REPORTED: Final = TypeAdapter(Reported)
 
 
 class DecisionBody(Body):
@@ -87,10 +69,7 @@ class WrongPersonBody(Body):
 @router.get("/reviews", responses={200: {"model": QueuePage}})
 def queue(
     caller: OfficerDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    vault: VaultDep,
+    broker: BrokerDep,
     now: NowDep,
     state: State = "waiting",
     reason: Reason = None,
@@ -103,8 +82,8 @@ def queue(
     wanted = Wanted(
         state=state, reason=reason, agency=agency, waiting_days=waiting_days, after=cursor, limit=limit
     )  # fmt: skip
-    released = reviews.listed(store, trail, keys, vault, caller, wanted, at=now)
-    return _answer(_QUEUE.dump_python(released.answer, mode="json"), released, caller)
+    released = reviews.listed(broker.store, broker.trail, broker.keys, broker.vault, caller, wanted, at=now)
+    return answer(released, caller)
 
 
 @router.get("/reviews/codes")
@@ -114,122 +93,80 @@ def codes(caller: OfficerDep) -> dict[str, Any]:
 
 
 @router.get("/reviews/{review}", responses={200: {"model": Review}})
-def show(
-    review: ReviewId,
-    caller: OfficerDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    service: ServiceDep,
-    now: NowDep,
-) -> JSONResponse:
+def show(review: ReviewId, caller: OfficerDep, broker: BrokerDep, service: ServiceDep, now: NowDep) -> JSONResponse:
     """One pair, masked: which fields agree and how rarely by chance, which numbers conflict, the waterfall."""
-    released = reviews.opened(store, trail, keys, service, caller, review, at=now)
-    return _answer(_REVIEW.dump_python(released.answer, mode="json"), released, caller)
+    released = reviews.opened(broker.store, broker.trail, broker.keys, service, caller, review, at=now)
+    return answer(released, caller)
 
 
 @router.post("/reviews/{review}/decision", status_code=201, responses={201: {"model": Decided}})
 def decide(
-    review: ReviewId,
-    body: DecisionBody,
-    caller: ActingOfficerDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    service: ServiceDep,
-    now: NowDep,
+    review: ReviewId, body: DecisionBody, caller: ActingOfficerDep, broker: BrokerDep, service: ServiceDep, now: NowDep
 ) -> JSONResponse:
     """Decide a pair; in force from the next night, or once a second reviewer has confirmed."""
     released = reviews.decide(
-        store, trail, keys, service, caller, review, body.decision, reason=body.reason, evidence=body.evidence, at=now
+        broker.store,
+        broker.trail,
+        broker.keys,
+        service,
+        caller,
+        review,
+        body.decision,
+        reason=body.reason,
+        evidence=body.evidence,
+        at=now,
     )
-    return _answer(_DECIDED.dump_python(released.answer, mode="json"), released, caller, status=201)
+    return answer(released, caller, status=201)
 
 
 @router.post("/reviews/{review}/confirm", status_code=201, responses={201: {"model": Decided}})
 def confirm(
-    review: ReviewId,
-    body: ConfirmBody,
-    caller: ActingOfficerDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    service: ServiceDep,
-    now: NowDep,
+    review: ReviewId, body: ConfirmBody, caller: ActingOfficerDep, broker: BrokerDep, service: ServiceDep, now: NowDep
 ) -> JSONResponse:
     """Confirm another reviewer's decision, or send the pair on."""
-    released = reviews.confirm(store, trail, keys, service, caller, review, agree=body.agree, at=now)
-    return _answer(_DECIDED.dump_python(released.answer, mode="json"), released, caller, status=201)
+    released = reviews.confirm(
+        broker.store, broker.trail, broker.keys, service, caller, review, agree=body.agree, at=now
+    )
+    return answer(released, caller, status=201)
 
 
 @router.post("/reviews/{review}/withdraw", status_code=201, responses={201: {"model": Decided}})
 def withdraw(
-    review: ReviewId,
-    body: WithdrawBody,
-    caller: ActingOfficerDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    service: ServiceDep,
-    now: NowDep,
+    review: ReviewId, body: WithdrawBody, caller: ActingOfficerDep, broker: BrokerDep, service: ServiceDep, now: NowDep
 ) -> JSONResponse:
     """Take a decision back; the pair waits again.  A sever is nobody's to take back."""
-    released = reviews.withdraw(store, trail, keys, service, caller, review, reason=body.reason, at=now)
-    return _answer(_DECIDED.dump_python(released.answer, mode="json"), released, caller, status=201)
+    released = reviews.withdraw(
+        broker.store, broker.trail, broker.keys, service, caller, review, reason=body.reason, at=now
+    )
+    return answer(released, caller, status=201)
 
 
 @router.get("/reviews/{review}/ask", responses={200: {"model": Asking}})
-def ask(
-    review: ReviewId,
-    caller: OfficerDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    service: ServiceDep,
-    now: NowDep,
-) -> JSONResponse:
+def ask(review: ReviewId, caller: OfficerDep, broker: BrokerDep, service: ServiceDep, now: NowDep) -> JSONResponse:
     """Whom to ring at the two agencies, and the reference by which each finds its own record."""
-    released = reviews.ask(store, trail, keys, service, caller, review, at=now)
-    return _answer(_ASKING.dump_python(released.answer, mode="json"), released, caller)
+    released = reviews.ask(broker.store, broker.trail, broker.keys, service, caller, review, at=now)
+    return answer(released, caller)
 
 
 @router.get("/record-questions/{reference}", responses={200: {"model": Question}})
 def question(
-    reference: Reference,
-    caller: AgencyDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    service: ServiceDep,
-    now: NowDep,
+    reference: Reference, caller: AgencyDep, broker: BrokerDep, service: ServiceDep, now: NowDep
 ) -> JSONResponse:
     """Which record of the calling agency a reviewer's reference is about, and what to check of it."""
-    released = reviews.question(store, trail, keys, service, caller, reference, at=now)
-    return _answer(_QUESTION.dump_python(released.answer, mode="json"), released, caller)
+    released = reviews.question(broker.store, broker.trail, broker.keys, service, caller, reference, at=now)
+    return answer(released, caller)
 
 
 @router.post("/wrong-person", status_code=201, responses={201: {"model": Reported}})
 def wrong_person(
-    body: WrongPersonBody,
-    caller: CallerDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    service: ServiceDep,
-    now: NowDep,
-    pace: PaceDep,
+    body: WrongPersonBody, caller: CallerDep, broker: BrokerDep, service: ServiceDep, now: NowDep, pace: PaceDep
 ) -> Leaving:
     """Say that two people are mixed up: a reviewer looks at the link in doubt.  The answer tells nothing of it."""
     if (body.view is None) == (body.record is None):
         raise Malformed("view or record: one of the two is due")
     released = reviews.wrong_person(
-        store, trail, keys, service, caller, what=body.what, how=body.how, view=body.view,
+        broker.store, broker.trail, broker.keys, service, caller, what=body.what, how=body.how, view=body.view,
         organisation=body.organisation, record=(body.record.flow, body.record.record_ref) if body.record else None,
         at=now,
     )  # fmt: skip
-    return Leaving.of(_REPORTED.dump_python(released.answer, mode="json"), released, pace)
-
-
-def _answer(content: dict[str, Any], released: Released[Any], caller: Caller, *, status: int = 200) -> JSONResponse:
-    csrf = {"csrf": caller.csrf} if caller.csrf else {}
-    return JSONResponse({**content, **csrf, "receipt": released.receipt.to_json()}, status_code=status)
+    return Leaving.of(plain(released.answer), released, pace)

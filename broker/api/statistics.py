@@ -6,16 +6,15 @@ X-CSRF-Token, which an answer here gives as `csrf`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse, Response
-from pydantic import StringConstraints, TypeAdapter
+from pydantic import StringConstraints
 
 from broker import statistics
+from broker.api.answers import answer, plain
 from broker.api.searches import Body, ServiceDep
-from broker.callers import Caller
-from broker.deciding import Released
 from broker.dependencies import ActingOfficerDep, KeysDep, NowDep, OfficerDep, StoreDep, TrailDep
 from broker.statistics import REJECTED, Answer, Listed
 
@@ -25,9 +24,6 @@ ReleaseId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 TableId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 Period = Annotated[str, StringConstraints(pattern=r"^20[0-9]{2}-Q[1-4]$")]
 Reason = Annotated[str, StringConstraints(pattern=f"^({'|'.join(REJECTED)})$")]
-
-_ANSWER: Final = TypeAdapter(Answer)
-_LISTED: Final = TypeAdapter(Listed)
 
 
 class ReleaseBody(Body):
@@ -54,7 +50,7 @@ def tables(caller: OfficerDep) -> dict[str, Any]:
 def releases(caller: OfficerDep, store: StoreDep) -> dict[str, Any]:
     """What has been released or waits for its check, newest first, without figures."""
     listed = statistics.releases(store, caller)
-    return {"releases": [_LISTED.dump_python(one, mode="json") for one in listed], "csrf": caller.csrf}
+    return {"releases": [plain(one) for one in listed], "csrf": caller.csrf}
 
 
 @router.post("/releases", status_code=201, responses={201: {"model": Answer}})
@@ -69,14 +65,14 @@ def ask(
 ) -> JSONResponse:
     """Ask for one table of one quarter: it is prepared, or, once approved, shown.  A refusal is an answer with why."""
     released = statistics.ask(store, trail, keys, service, caller, table=body.table, period=body.period, at=now)
-    return _answer(_ANSWER.dump_python(released.answer, mode="json"), released, caller, status=201)
+    return answer(released, caller, status=201)
 
 
 @router.get("/releases/{release}", responses={200: {"model": Answer}})
 def show(release: ReleaseId, caller: OfficerDep, store: StoreDep, trail: TrailDep, now: NowDep) -> JSONResponse:
     """One release: for its planners once approved, for information governance to check it."""
     released = statistics.opened(store, trail, caller, release=release, at=now)
-    return _answer(_ANSWER.dump_python(released.answer, mode="json"), released, caller)
+    return answer(released, caller)
 
 
 @router.get("/releases/{release}/csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
@@ -96,8 +92,4 @@ def check(
     released = statistics.check(
         store, trail, caller, release=release, agree=body.agree, reason=body.reason or "", at=now
     )
-    return _answer(_LISTED.dump_python(released.answer, mode="json"), released, caller, status=201)
-
-
-def _answer(content: dict[str, Any], released: Released[Any], caller: Caller, *, status: int = 200) -> JSONResponse:
-    return JSONResponse({**content, "csrf": caller.csrf, "receipt": released.receipt.to_json()}, status_code=status)
+    return answer(released, caller, status=201)

@@ -7,19 +7,17 @@ X-CSRF-Token, which an answer here gives as `csrf`.  A subject is named in a bod
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import Field, StringConstraints
 
 from broker import access, erasure
 from broker.access import Rulings
+from broker.api.answers import answer, plain
 from broker.api.searches import Body, ServiceDep
-from broker.callers import Caller
-from broker.deciding import Released
-from broker.dependencies import ActingOfficerDep, KeysDep, NowDep, OfficerDep, SettingsDep, StoreDep, TrailDep
+from broker.dependencies import ActingOfficerDep, BrokerDep, NowDep, OfficerDep
 from broker.erasure import Erasure, Hold
 from broker.linked import InService
 from broker.store import Store
@@ -33,9 +31,6 @@ Code = Annotated[str, StringConstraints(pattern=r"^[a-z_]+$", max_length=32)]
 SubjectId = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+/[A-Za-z0-9._=-]+)?$", max_length=256)
 ]
-
-_ERASURE: Final = TypeAdapter(Erasure)
-_HOLD: Final = TypeAdapter(Hold)
 
 
 class Subject(Body):
@@ -86,106 +81,81 @@ def codes(caller: OfficerDep) -> dict[str, Any]:
 
 
 @router.get("/holds")
-def list_holds(caller: OfficerDep, store: StoreDep) -> dict[str, Any]:
+def list_holds(caller: OfficerDep, broker: BrokerDep) -> dict[str, Any]:
     """Every legal hold, newest first; never on whom."""
-    listed = erasure.holds(store, caller)
-    return {"holds": [_HOLD.dump_python(one, mode="json") for one in listed], "csrf": caller.csrf}
+    listed = erasure.holds(broker.store, caller)
+    return {"holds": [plain(one) for one in listed], "csrf": caller.csrf}
 
 
 @router.post("/holds", status_code=201, responses={201: {"model": Hold}})
 def set_hold(
-    body: HoldBody,
-    caller: ActingOfficerDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    service: ServiceDep,
-    now: NowDep,
+    body: HoldBody, caller: ActingOfficerDep, broker: BrokerDep, service: ServiceDep, now: NowDep
 ) -> JSONResponse:
     """Lay a legal hold on a subject: nothing of it is erased or expires until it is released."""
-    ids = _ids(store, service, body)
-    released = erasure.hold(store, trail, keys, caller, ids=ids, reason=body.reason, at=now)
-    return _answer(_HOLD.dump_python(released.answer, mode="json"), released, caller)
+    ids = _ids(broker.store, service, body)
+    released = erasure.hold(broker.store, broker.trail, broker.keys, caller, ids=ids, reason=body.reason, at=now)
+    return answer(released, caller, status=201)
 
 
 @router.post("/holds/{hold}/release", status_code=201, responses={201: {"model": Hold}})
-def release_hold(hold: Id, caller: ActingOfficerDep, store: StoreDep, trail: TrailDep, now: NowDep) -> JSONResponse:
+def release_hold(hold: Id, caller: ActingOfficerDep, broker: BrokerDep, now: NowDep) -> JSONResponse:
     """Release a legal hold."""
-    released = erasure.release(store, trail, caller, hold=hold, at=now)
-    return _answer(_HOLD.dump_python(released.answer, mode="json"), released, caller)
+    released = erasure.release(broker.store, broker.trail, caller, hold=hold, at=now)
+    return answer(released, caller, status=201)
 
 
 @router.get("/erasures")
-def list_erasures(caller: OfficerDep, store: StoreDep) -> dict[str, Any]:
+def list_erasures(caller: OfficerDep, broker: BrokerDep) -> dict[str, Any]:
     """Every erasure, newest first; never of whom."""
-    listed = erasure.erasures(store, caller)
-    return {"erasures": [_ERASURE.dump_python(one, mode="json") for one in listed], "csrf": caller.csrf}
+    listed = erasure.erasures(broker.store, caller)
+    return {"erasures": [plain(one) for one in listed], "csrf": caller.csrf}
 
 
 @router.post("/erasures", status_code=201, responses={201: {"model": Erasure}})
 def propose_erasure(
-    body: ErasureBody,
-    caller: ActingOfficerDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    service: ServiceDep,
-    now: NowDep,
+    body: ErasureBody, caller: ActingOfficerDep, broker: BrokerDep, service: ServiceDep, now: NowDep
 ) -> JSONResponse:
     """Propose to erase a subject: somebody else must approve it.  409 with the reason if a legal hold forbids it."""
-    ids = _ids(store, service, body)
-    released = erasure.propose(store, trail, keys, caller, ids=ids, authority=body.authority, at=now)
-    return _answer(_ERASURE.dump_python(released.answer, mode="json"), released, caller)
+    ids = _ids(broker.store, service, body)
+    released = erasure.propose(
+        broker.store, broker.trail, broker.keys, caller, ids=ids, authority=body.authority, at=now
+    )
+    return answer(released, caller, status=201)
 
 
 @router.post("/erasures/{proposed}/decision", status_code=201, responses={201: {"model": Erasure}})
 def decide_erasure(
-    proposed: Id,
-    body: DecisionBody,
-    caller: ActingOfficerDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    settings: SettingsDep,
-    now: NowDep,
+    proposed: Id, body: DecisionBody, caller: ActingOfficerDep, broker: BrokerDep, now: NowDep
 ) -> JSONResponse:
     """Carry out an erasure that somebody else has proposed, or refuse it with a reason; it can't be undone."""
     if body.approve:
-        kept = Tombstones(settings.data_dir)
-        released = erasure.approve(store, trail, keys, kept, caller, erasure=proposed, at=now)
+        kept = Tombstones(broker.settings.data_dir)
+        released = erasure.approve(broker.store, broker.trail, broker.keys, kept, caller, erasure=proposed, at=now)
     else:
-        released = erasure.refuse(store, trail, caller, erasure=proposed, reason=body.reason or "", at=now)
-    return _answer(_ERASURE.dump_python(released.answer, mode="json"), released, caller)
+        released = erasure.refuse(
+            broker.store, broker.trail, caller, erasure=proposed, reason=body.reason or "", at=now
+        )
+    return answer(released, caller, status=201)
 
 
 @router.post("/reports", status_code=201)
 def issue_report(
-    body: ReportBody,
-    caller: ActingOfficerDep,
-    store: StoreDep,
-    trail: TrailDep,
-    keys: KeysDep,
-    service: ServiceDep,
-    now: NowDep,
+    body: ReportBody, caller: ActingOfficerDep, broker: BrokerDep, service: ServiceDep, now: NowDep
 ) -> JSONResponse:
     """Issue a subject's pack: `ledger` to print, `pack` the zip in base64, `sha256` of it as the log has it."""
     released = access.report(
-        store, trail, keys, service.area(), caller, ids=_ids(store, service, body), relation=body.relation,
-        rulings=Rulings(withheld=body.withhold, opened=body.open), at=now,
+        broker.store, broker.trail, broker.keys, service.area(), caller, ids=_ids(broker.store, service, body),
+        relation=body.relation, rulings=Rulings(withheld=body.withhold, opened=body.open), at=now,
     )  # fmt: skip
     pack = released.answer
     content = {
         "report": pack.report, "sha256": pack.sha256, "ledger": pack.ledger,
-        "pack": base64.b64encode(pack.content).decode(),
+        "pack": base64.b64encode(pack.content).decode(), "csrf": caller.csrf, "receipt": released.receipt.to_json(),
     }  # fmt: skip
-    return _answer(content, released, caller)
+    return JSONResponse(content, status_code=201)
 
 
 def _ids(store: Store, service: InService, body: Subject) -> tuple[str, ...]:
     area = service.area()
     with store.reading() as reading:
         return erasure.subject_ids(reading, area, body.subject, alone=body.alone)
-
-
-def _answer(content: Mapping[str, Any], released: Released[Any], caller: Caller) -> JSONResponse:
-    return JSONResponse({**content, "csrf": caller.csrf, "receipt": released.receipt.to_json()}, status_code=201)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broker.cli.shared import UNKNOWN, USAGE, AsJson, Config, answering, fail, open_broker, operator_of, say, staff_id
+from broker.cli.shared import (
+    USAGE,
+    AsJson,
+    Config,
+    answering,
+    fail,
+    new_file,
+    officer_of,
+    open_broker,
+    operator_of,
+    say,
+    staff_id,
+)
 
 if TYPE_CHECKING:
-    from broker.callers import Caller
     from broker.reviewing import Case
     from broker.sampling import Drawn
     from broker.wiring import Broker
@@ -58,7 +68,7 @@ def list_flags(
 
         days = Period.of_days(first.date(), last.date())
         found = reviewing.flags(
-            broker.store, broker.trail, _officer(broker, by, as_json), since=days.since, until=days.until, rule=rule,
+            broker.store, broker.trail, officer_of(broker, by, as_json), since=days.since, until=days.until, rule=rule,
             reason=reason, at=clock.now(),
         )  # fmt: skip
         words = "\n".join(
@@ -81,7 +91,7 @@ def flag(
     with answering(as_json), open_broker(config) as broker:
         from broker import anomalies, clock
 
-        caller = _officer(broker, by, as_json)
+        caller = officer_of(broker, by, as_json)
         done = anomalies.flag(broker.store, broker.trail, caller, event_id=event, why=why, at=clock.now())
         say(as_json, {"flag": done.answer}, f"{event} waits for a review")
 
@@ -105,7 +115,7 @@ def rules(
 
         if change:
             rule, name, value = _threshold(change, as_json)
-            caller = _officer(broker, by, as_json)
+            caller = officer_of(broker, by, as_json)
             done = anomalies.change(
                 broker.store, broker.trail, caller, rule=rule, name=name, value=value, why=why, at=clock.now()
             )
@@ -154,7 +164,7 @@ def sample(
         from broker import clock, sampling
         from broker.reports import Period
 
-        caller = _officer(broker, by, as_json)
+        caller = officer_of(broker, by, as_json)
         done = sampling.take(
             broker.store, broker.trail, Period.of_days(first.date(), last.date()), who=caller.who(), percent=percent,
             least=least, at=clock.now(),
@@ -168,7 +178,7 @@ def samples(by: By, config: Config = None, as_json: AsJson = False) -> None:
     with answering(as_json), open_broker(config) as broker:
         from broker import sampling
 
-        listed = sampling.samples(broker.store, _officer(broker, by, as_json))
+        listed = sampling.samples(broker.store, officer_of(broker, by, as_json))
         say(as_json, [asdict(one) for one in listed], "\n".join(map(_drawn, listed)) or "No sample was drawn.")
 
 
@@ -185,10 +195,10 @@ def redraw(
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, sampling
 
-        found = sampling.redraw(
-            broker.store, broker.trail, _officer(broker, by, as_json), sample=drawn, reason=reason, at=clock.now()
-        )
-        _write(out, json.dumps(found.to_json(), indent=1).encode(), as_json)
+        caller = officer_of(broker, by, as_json)
+        with new_file(out, as_json) as file:
+            found = sampling.redraw(broker.store, broker.trail, caller, sample=drawn, reason=reason, at=clock.now())
+            file.write(json.dumps(found.to_json(), indent=1).encode())
         say(as_json, {"file": str(out)}, f"{out}: {found.sample.candidates} candidates, {found.sample.drawn} drawn")
 
 
@@ -208,7 +218,7 @@ def list_reviews(
         from broker import clock, reviewing
 
         found = reviewing.queue(
-            broker.store, broker.trail, _officer(broker, by, as_json), reason=reason,
+            broker.store, broker.trail, officer_of(broker, by, as_json), reason=reason,
             states=(state,) if state else reviewing.WAITING, kind=kind, at=clock.now(),
         )  # fmt: skip
         say(as_json, [asdict(one) for one in found], "\n".join(map(_case, found)) or "Nothing waits.")
@@ -226,7 +236,7 @@ def take(
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, reviewing
 
-        caller = _officer(broker, by, as_json)
+        caller = officer_of(broker, by, as_json)
         whom = staff_id(to, as_json) if to else ""
         case = reviewing.take(broker.store, broker.trail, caller, event_id=event, to=whom, at=clock.now())
         say(as_json, asdict(case), _case(case))
@@ -248,7 +258,7 @@ def review(
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, reviewing
 
-        caller = _officer(broker, by, as_json)
+        caller = officer_of(broker, by, as_json)
         done = reviewing.decide(
             broker.store, broker.trail, caller, event_id=event, decision=decision, words=note, at=clock.now()
         )
@@ -271,7 +281,7 @@ def signoff(
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, reviewing
 
-        caller = _officer(broker, by, as_json)
+        caller = officer_of(broker, by, as_json)
         done = reviewing.sign_off(
             broker.store, broker.trail, caller, event_id=event, agrees=agrees, words=note, at=clock.now()
         )
@@ -289,16 +299,14 @@ def pack(
 ) -> None:
     """Write the monthly pack: counts of disclosures, refusals, break-glass, flags, reviews and samples, and how the log
     and its witnesses stand. Its SHA-256 is in the log before the file has its name."""
-    if out.exists():
-        fail(f"{out} is there already", USAGE, as_json)
     with answering(as_json), open_broker(config) as broker:
         from broker import clock
         from broker.reports.pack import pack as make
 
-        made = make(
-            broker.store, broker.trail, _officer(broker, by, as_json), month=month.date(), reason=reason, at=clock.now()
-        )
-        _write(out, made.content, as_json)
+        caller = officer_of(broker, by, as_json)
+        with new_file(out, as_json) as file:
+            made = make(broker.store, broker.trail, caller, month=month.date(), reason=reason, at=clock.now())
+            file.write(made.content)
         told = {"file": str(out), "month": made.month, "sha256": made.sha256, "event": made.event_id}
         say(as_json, told, f"{out}: SHA-256 {made.sha256}, event {made.event_id}")
 
@@ -322,35 +330,12 @@ def watch(broker: Broker) -> dict[str, Any]:
     return done
 
 
-def _officer(broker: Broker, by: str, as_json: bool) -> Caller:
-    from broker.callers import Caller
-
-    return Caller(
-        kind="officer", organisation=broker.settings.partnership, person=staff_id(by, as_json), role="IG_OFFICER",
-        method="command",
-    )  # fmt: skip
-
-
 def _threshold(text: str, as_json: bool) -> tuple[str, str, int]:
     place, equals, value = text.partition("=")
     rule, dot, name = place.partition(".")
     if not (equals and dot and value.isdecimal() and len(value) <= 6):
         fail("--set is RULE.NAME=VALUE, a whole number", USAGE, as_json)
     return rule, name, int(value)
-
-
-def _write(out: Path, content: bytes, as_json: bool) -> None:
-    part = out.with_name(f"{out.name}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(out)
-    except OSError as wrong:
-        fail(f"{out} can't be written: {wrong.strerror}", UNKNOWN, as_json)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _case(one: Case) -> str:

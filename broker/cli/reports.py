@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.shared import STAFF_ID, UNKNOWN, USAGE, AsJson, Config, answering, fail, open_broker, say
+from broker.cli.shared import AsJson, Config, answering, new_file, officer_of, open_broker, say
 
 app = typer.Typer(
     help="Reports of information governance: registers, refusals, breach packs, extracts of the log.",
@@ -57,7 +56,7 @@ def run(
     reason: Annotated[
         str, typer.Option("--reason", help="lawfulness, self_monitoring, integrity or criminal_proceedings.")
     ],
-    officer: Annotated[str, typer.Option("--officer", help="Your staff id: the log keeps it.")],
+    by: Annotated[str, typer.Option("--by", help="Your staff id: the log keeps it.")],
     form: Annotated[Form, typer.Option("--format", help="fhir, ocsf and cef: where it is made of events.")] = Form.csv,
     subject: Annotated[str, typer.Option("--subject", help="R7: the person's id, or record, as the log has it.")] = "",
     organisation: Annotated[
@@ -76,32 +75,15 @@ def run(
     Exit codes: 0 written; 1 the log knows nobody or no report of that name; 2 wrong usage; 3 the log or the database
     can't be reached, or the file can't be written: nothing was.
     """
-    if not STAFF_ID.fullmatch(officer):
-        fail("--officer is a staff id: letters, digits and . _ @ -", USAGE, as_json)
-    if out.exists():
-        fail(f"{out} is there already", USAGE, as_json)
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, reports
-        from broker.callers import Caller
 
-        caller = Caller(
-            kind="officer", organisation=broker.settings.partnership, person=officer, role="IG_OFFICER",
-            method="command",
-        )  # fmt: skip
-        part = out.with_name(f"{out.name}.part")
-        try:
-            with part.open("xb") as file:
-                made = reports.export(
-                    broker.store, broker.trail, caller, code=report,
-                    period=reports.Period.of_days(first.date(), last.date()),
-                    about=reports.About(subject=subject, organisation=organisation, discovered=discovered),
-                    fmt=form.value, reason=reason, sink=file, at=clock.now(),
-                )  # fmt: skip
-                os.fsync(file.fileno())
-            part.rename(out)
-        except OSError as wrong:
-            fail(f"{out} can't be written: {wrong.strerror}", UNKNOWN, as_json)
-        finally:
-            part.unlink(missing_ok=True)
+        with new_file(out, as_json) as file:
+            made = reports.export(
+                broker.store, broker.trail, officer_of(broker, by, as_json), code=report,
+                period=reports.Period.of_days(first.date(), last.date()),
+                about=reports.About(subject=subject, organisation=organisation, discovered=discovered),
+                fmt=form.value, reason=reason, sink=file, at=clock.now(),
+            )  # fmt: skip
         words = f"{out}: {made.rows} rows, SHA-256 {made.sha256}, event {made.event_id}"
         say(as_json, {**asdict(made), "file": str(out)}, words)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
+    from broker.callers import Caller
     from broker.settings import Settings
     from broker.wiring import Broker
 
@@ -81,6 +83,16 @@ def operator_of(broker: Broker, by: str = "") -> dict[str, str]:
     return who | {"person": by} if by else who
 
 
+def officer_of(broker: Broker, by: str, as_json: bool) -> Caller:
+    """Information governance, acting by a command: a person who gave a staff id."""
+    from broker.callers import Caller
+
+    return Caller(
+        kind="officer", organisation=broker.settings.partnership, person=staff_id(by, as_json), role="IG_OFFICER",
+        method="command",
+    )  # fmt: skip
+
+
 def staff_id(by: str, as_json: bool) -> str:
     """A staff id as it was typed; anything else ends the command."""
     if not STAFF_ID.fullmatch(by):
@@ -102,6 +114,28 @@ def json_of(path: Path) -> Any:
         return json.loads(bytes_of(path))
     except (ValueError, RecursionError):
         raise Unreadable(f"{path} is not JSON in UTF-8") from None
+
+
+@contextmanager
+def new_file(out: Path, as_json: bool) -> Iterator[BinaryIO]:
+    """A file that only its owner reads; it has its name once it is whole, and is not there if it failed."""
+    if out.exists():
+        fail(f"{out} is there already", USAGE, as_json)
+    part = out.with_name(f"{out.name}.part")
+    try:
+        opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as wrong:
+        fail(f"{out} can't be written: {wrong.strerror}", UNKNOWN, as_json)
+    try:
+        with os.fdopen(opened, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(out)
+    except OSError as wrong:
+        fail(f"{out} can't be written: {wrong.strerror}", UNKNOWN, as_json)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def say(as_json: bool, value: Any, words: str) -> None:

@@ -316,7 +316,7 @@ def test_the_command_writes_a_file_that_only_its_owner_reads_and_records_it(
 ) -> None:
     out = tmp_path / "r10.json"
     arguments = ("run", "R10", "--from", "2026-01-01", "--to", "2026-12-31", "--format", "json", "--out", str(out),
-                 "--reason", "criminal_proceedings", "--officer", "ig-9", "--config", str(settings_file))  # fmt: skip
+                 "--reason", "criminal_proceedings", "--by", "ig-9", "--config", str(settings_file))  # fmt: skip
     done = run(*arguments, "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
@@ -329,7 +329,7 @@ def test_the_command_writes_a_file_that_only_its_owner_reads_and_records_it(
 
 
 ENDS: Final[tuple[tuple[dict[str, str], int], ...]] = (
-    ({"--reason": "curiosity"}, 2), ({"--officer": "Wilhelmina Brown"}, 2), ({"--from": "2027-01-01"}, 2),
+    ({"--reason": "curiosity"}, 2), ({"--by": "Wilhelmina Brown"}, 2), ({"--from": "2027-01-01"}, 2),
     ({"--organisation": "nobody"}, 1), ({"--out": "/nowhere/at/all.csv"}, 3),
 )  # fmt: skip
 
@@ -338,7 +338,7 @@ def test_the_command_ends_as_it_promises(settings_file: Path, tmp_path: Path) ->
     for changes, code in ENDS:
         given = {
             "--from": "2026-01-01", "--to": "2026-12-31", "--out": str(tmp_path / "r1.csv"), "--reason": "lawfulness",
-            "--officer": "ig-9", "--config": str(settings_file),
+            "--by": "ig-9", "--config": str(settings_file),
         } | changes  # fmt: skip
         done = run("run", "R1", *(word for pair in given.items() for word in pair))
         assert done.exit_code == code, done.output
