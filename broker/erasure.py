@@ -2,7 +2,8 @@
 
 One person proposes and another approves.  Then bodies, salts and keys of every event about the subject are gone; of an
 event that is also about others, what names the subject.  A legal hold refuses it.  What remains is a leaf that commits
-to nothing anybody can show, the time, the type, and who acted.
+to nothing anybody can show, the time, the type, and who acted.  Encodings go with the next night (`REMAINS` says what
+stays, and until when), and no night links a record of the subject again, though an agency sends it.
 
 An erasure outlives a restore: its tombstone (an HMAC for each id) goes to a file outside the database before it
 commits, and a database that does not know of it is emptied again before it serves.
@@ -28,12 +29,14 @@ from broker.deciding import Released, named
 from broker.errors import Malformed, NotAllowed, NotFound, WrongState
 from broker.keys import Keys
 from broker.linked import LinkedArea
+from broker.overrides import open_sides
 from broker.store import Reading, Store, Transaction
 from broker.store.erasing import empty_elsewhere, empty_subject, ids_behind
 from broker.store.erasures import ErasureRow, HoldRow, TombstoneRow, held, tombstones
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow
 from broker.store.log import BlobRow, EventRow, OutboxRow, SubjectRow
 from broker.store.notices import NoticeRecordRow, NoticeRow
+from broker.store.reviews import OverrideRow, ReviewRow
 from broker.store.roles import owns
 from broker.store.runs import PersonEventRow
 from broker.store.tombstones import Tombstone, Tombstones
@@ -47,6 +50,7 @@ _REFERENCE: Final = re.compile(
 OFFICERS: Final = frozenset({"IG_OFFICER"})
 PURGED: Final = (
     EventRow, BlobRow, EventKeyRow, SubjectKeyRow, SubjectRow, OutboxRow, ErasureRow, NoticeRow, NoticeRecordRow,
+    ReviewRow,
 )  # fmt: skip
 AUTHORITIES: Final[Mapping[str, str]] = {
     "subject_request": "The subject's right to erasure: UK GDPR Article 17, or Data Protection Act 2018 section 47",
@@ -62,6 +66,15 @@ REFUSED: Final[Mapping[str, str]] = {
     "not_authorised": "The authority could not be confirmed",
 }
 """Why a proposed erasure is not carried out."""
+REMAINS: Final[Mapping[str, str]] = {
+    "encodings": "of the records, in the run in service, until the next night; in the run before it, a night longer",
+    "decisions on links": "sealed, as long as they bind: a sever, or what a reviewer joined or kept apart",
+    "leaves of the log": "for good: a time, a type, who acted, and a hash that nothing leads from",
+    "tombstones": "for good: an HMAC of each id, by which it is left out if it is sent again, or an old copy put back",
+    "old copies": "of the database, the vault and the keys, until you delete them",
+    "the agencies' own records": "theirs to erase: the broker tells them nothing of it",
+}
+"""What an erasure leaves, and until when."""
 HELD: Final = "legal_hold"
 HOLDS: Final[Mapping[str, str]] = {
     "court_proceedings": "Court proceedings",
@@ -88,6 +101,7 @@ class Erasure:
     decided_at: datetime | None
     reason: str
     counts: Mapping[str, Any]
+    remains: Mapping[str, str]  # what is left, and until when
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,9 +358,30 @@ def _erase(
     """Everything of a subject, and the tombstones; what went."""
     emptied = empty_subject(tx, keys, indexes, under=under, at=at)
     beside = empty_elsewhere(tx, ids, indexes)
+    if reviews := _drop_reviews(tx, keys, indexes):
+        beside["reviews"] = reviews
     tx.add(*(TombstoneRow(idx_hmac=index, erasure=erasure, at=at) for index in sorted(indexes)))
     tx.flush()
     return {**asdict(emptied), **beside}
+
+
+def _drop_reviews(tx: Transaction, keys: Keys, indexes: frozenset[str]) -> int:
+    """Delete the pairs with a record of these ids that wait, or waited, for a reviewer; how many.
+
+    A decision on one that waits for a second person falls with it.
+    """
+
+
+    def about(row: ReviewRow) -> bool:
+        records = open_sides(keys, row.sealed, row.key_wrapped, row.id).records
+        return any(keys.subject_index(named(one)) in indexes for one in records)
+
+    gone = [row for row in tx.all(ReviewRow) if about(row)]
+    for override in tx.all(OverrideRow, state="proposed", review=[row.id for row in gone]):
+        override.state = "withdrawn"
+        tx.add(override)
+    tx.delete(*gone)
+    return len(gone)
 
 
 def _refused_by_hold(
@@ -415,6 +450,7 @@ def _listed(row: ErasureRow) -> Erasure:
         erasure=row.id, state=row.state, authority=row.authority, ids=row.counts.get("ids", 0),
         proposed_by=row.proposed_by, proposed_at=row.proposed_at, decided_by=row.decided_by,
         decided_at=row.decided_at, reason=row.reason, counts=dict(row.counts),
+        remains=REMAINS if row.state == "erased" else {},
     )  # fmt: skip
 
 

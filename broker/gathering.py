@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from broker.errors import NotFound
+from broker.errors import NotFound, WrongState
 from broker.keys import Keys
 from broker.reception import Reception
 from broker.store import Reading
@@ -22,11 +22,20 @@ from broker.store.agencies import AgencyFlowRow, AgencyRow
 from broker.store.batches import BatchRow
 from broker.store.erasures import tombstones
 from broker.store.runs import LinkRunRow
-from broker.vault import GONE, Vault
+from broker.vault import GONE, OTHERS, Vault
 from linkage.matching import intake
 from linkage.matching.lazily import Lazy, Piece
 from linkage.matching.link import Carried
-from linkage.records import IDENTIFIERS, RELATIONSHIPS_SCHEMA, TOKENS, Manifest, Profile, Table, persons_schema
+from linkage.records import (
+    IDENTIFIERS,
+    RELATIONSHIPS_SCHEMA,
+    TOKENS,
+    BadManifest,
+    Manifest,
+    Profile,
+    Table,
+    persons_schema,
+)
 
 log = structlog.get_logger()
 SOURCE: Final = [("agency", pa.string()), ("flow", pa.string())]
@@ -92,7 +101,11 @@ def inputs_of(tx: Reading, reception: Reception) -> Inputs:
         fulls = [at for at, batch in enumerate(new) if batch.kind == "full"]
         new = new[fulls[-1] :] if fulls else new
         sources[flow.agency, flow.flow] = (not fulls, tuple(new))
-        if Manifest.parse(last.manifest).duplicates:
+        try:
+            manifest = Manifest.parse(last.manifest)
+        except BadManifest:
+            raise WrongState(f"the last batch of {flow.agency}/{flow.flow} {OTHERS}") from None
+        if manifest.duplicates:
             duplicates.add((flow.agency, flow.flow))
         said.append(f"{flow.agency} {flow.flow} {last.id}")
     erased = tombstones(tx)
@@ -106,7 +119,7 @@ def inputs_of(tx: Reading, reception: Reception) -> Inputs:
 
 
 def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRow | None) -> Gathered:
-    """Persons and relationships of every flow as of tonight, tokens under the pepper, without `op`."""
+    """Persons and relationships of every flow as of tonight, tokens under the pepper, without `op` and the erased."""
     pieces: dict[str, list[Piece]] = {name: [] for name in PARTS}
     new: dict[str, pa.Table] = {}
     unchanged: dict[str, str] = {}
@@ -126,6 +139,10 @@ def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRo
                 _peppered(reception.keys, table, flow, reception.profile) for table in tables_of(reception, batch)
             ]
             flow_now = _Flow.of_all(*peppered) if flow_now is None else flow_now.changed(*peppered)
+        erased = _erased(reception.keys, inputs, before, flow, flow_now) if flow_now is not None else frozenset()
+        if flow_now is not None and erased:
+            flow_now = flow_now.less(erased)
+            log.info("records of the erased are left out", agency=flow[0], flow=flow[1], rows=len(erased))
         for part, one in zip(PARTS, flow_now.parts, strict=True) if flow_now is not None else ():
             kept, written = one.segments(f"{part}/{name}", in_service)
             unchanged |= kept
@@ -141,6 +158,17 @@ def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRo
         lengths=[(part, len(at)) for part, at in places.items()],
         carried=_carried(places, before),
     )
+
+
+def _erased(keys: Keys, inputs: Inputs, before: LinkRunRow | None, flow: Flow, now: _Flow) -> frozenset[str]:
+    """The records of a flow that were erased: of those in service only where that was since."""
+    if not inputs.erased:
+        return frozenset()
+    people = now.parts[0]
+    since = before is None or max(inputs.erased.values()) >= before.started_at
+    refs = Lazy(people.fresh.schema, people.pieces())["record_ref"] if since else people.fresh["record_ref"]
+    agency, name = flow
+    return frozenset(ref for ref in refs.to_pylist() if keys.subject_index(f"{agency}/{name}/{ref}") in inputs.erased)
 
 
 def _carried(places: Mapping[str, Places], before: LinkRunRow | None) -> Carried | None:
@@ -257,6 +285,10 @@ class _Part:
         places = np.concatenate([self.places[np.concatenate(stay)], np.full(new.num_rows, -1)])
         return _Part(tuple(old[:-1]), pa.concat_tables([fresh, new]), places, self.counted)
 
+    def anew(self) -> _Part:
+        """The same as one table that is written whole."""
+        return _Part((), Lazy(self.fresh.schema, self.pieces()).whole(), self.places)
+
     def segments(self, name: str, in_service: Mapping[str, str]) -> tuple[dict[str, str], dict[str, pa.Table]]:
         """Which segments in service are still of this table, and what to write of it."""
         kept = {part: segment for part, segment in in_service.items() if f"{part}/".startswith(f"{name}/")}
@@ -314,6 +346,19 @@ class _Flow:
         return _Flow((
             people.without(lambda rows: _is_in(rows, "record_ref", named), _upserts(new_people)),
             relations.without(unsaid, _upserts(new_relations)),
+        ))  # fmt: skip
+
+    def less(self, refs: Collection[str]) -> _Flow:
+        """The same without these records and what ties anybody to them, written anew: no byte of theirs is kept."""
+        people, relations = self.parts
+        gone = pa.array(sorted(refs), pa.string())
+
+        def tied(rows: Lazy) -> npt.NDArray[np.bool_]:
+            return _is_in(rows, "ref_a", gone) | _is_in(rows, "ref_b", gone)
+
+        return _Flow((
+            people.without(lambda rows: _is_in(rows, "record_ref", gone), people.fresh.schema.empty_table()).anew(),
+            relations.without(tied, relations.fresh.schema.empty_table()).anew(),
         ))  # fmt: skip
 
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broker.cli.shared import UNKNOWN, USAGE, AsJson, Config, answering, fail, open_broker, say, staff_id
+from broker.cli.shared import USAGE, AsJson, Config, answering, fail, new_file, officer_of, open_broker, say
 
 if TYPE_CHECKING:
     from broker.access import Rulings
-    from broker.callers import Caller
     from broker.erasure import Erasure, Hold
     from broker.linked import LinkedArea
     from broker.wiring import Broker
@@ -68,16 +64,17 @@ def report(
     written: then no pack was issued.
     """
     rulings = _rulings(withhold or (), show or (), as_json)
-    with answering(as_json), open_broker(config) as broker, _new_file(out, as_json) as file:
+    with answering(as_json), open_broker(config) as broker:
         from broker import access, clock
 
+        caller = officer_of(broker, by, as_json)
         area, ids = _found(broker, subject, alone=alone)
-        released = access.report(
-            broker.store, broker.trail, broker.keys, area, _officer(broker, by, as_json), ids=ids, relation=relation,
-            rulings=rulings, at=clock.now(),
-        )  # fmt: skip
-        pack = released.answer
-        file.write(pack.content)
+        with new_file(out, as_json) as file:
+            pack = access.report(
+                broker.store, broker.trail, broker.keys, area, caller, ids=ids, relation=relation, rulings=rulings,
+                at=clock.now(),
+            ).answer  # fmt: skip
+            file.write(pack.content)
         entries = len(pack.ledger["entries"])
         told = {"report": pack.report, "sha256": pack.sha256, "entries": entries, "file": str(out)}
         say(as_json, told, f"{entries} entries in {out}\nSHA-256 {pack.sha256}, in the log as event {pack.report}")
@@ -104,7 +101,7 @@ def hold(
         from broker import clock, erasure
 
         _, ids = _found(broker, subject, alone=alone)
-        caller = _officer(broker, by, as_json)
+        caller = officer_of(broker, by, as_json)
         done = erasure.hold(broker.store, broker.trail, broker.keys, caller, ids=ids, reason=reason, at=clock.now())
         say(as_json, asdict(done.answer), _hold_line(done.answer))
 
@@ -120,7 +117,7 @@ def release(
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, erasure
 
-        caller = _officer(broker, by, as_json)
+        caller = officer_of(broker, by, as_json)
         done = erasure.release(broker.store, broker.trail, caller, hold=held, at=clock.now())
         say(as_json, asdict(done.answer), _hold_line(done.answer))
 
@@ -131,7 +128,7 @@ def list_holds(by: By, config: Config = None, as_json: AsJson = False) -> None:
     with answering(as_json), open_broker(config) as broker:
         from broker import erasure
 
-        listed = erasure.holds(broker.store, _officer(broker, by, as_json))
+        listed = erasure.holds(broker.store, officer_of(broker, by, as_json))
         say(as_json, [asdict(one) for one in listed], "\n".join(map(_hold_line, listed)) or "There is no hold.")
 
 
@@ -158,7 +155,7 @@ def erase(
         from broker import clock, erasure
 
         _, ids = _found(broker, subject, alone=alone)
-        caller = _officer(broker, by, as_json)
+        caller = officer_of(broker, by, as_json)
         done = erasure.propose(
             broker.store, broker.trail, broker.keys, caller, ids=ids, authority=authority, at=clock.now()
         )
@@ -175,6 +172,7 @@ def approve(proposed: Proposed, by: By, config: Config = None, as_json: AsJson =
 
     Bodies, salts and keys of the events about the subject are gone, and what is held of them beside the log; the tree,
     its proofs and receipts stay valid.  Then the database's files are written anew, so that no deleted byte is left.
+    The next `broker nightly` drops the encodings; the answer says what remains, and until when.
 
     Exit codes: 0 erased; 1 refused, and why.
     """
@@ -182,11 +180,13 @@ def approve(proposed: Proposed, by: By, config: Config = None, as_json: AsJson =
         from broker import clock, erasure
         from broker.store.tombstones import Tombstones
 
-        caller, kept = _officer(broker, by, as_json), Tombstones(broker.settings.data_dir)
+        caller, kept = officer_of(broker, by, as_json), Tombstones(broker.settings.data_dir)
         done = erasure.approve(broker.store, broker.trail, broker.keys, kept, caller, erasure=proposed, at=clock.now())
         purged = erasure.purge(broker.store, broker.trail, kept, who=caller.who(), at=clock.now())
         words = "" if purged else f"\n{_NOT_PURGED}"
-        say(as_json, asdict(done.answer) | {"purged": purged}, _erasure_line(done.answer) + words)
+        remains = "\n".join(f"  {what}: {until}" for what, until in done.answer.remains.items())
+        told = f"{_erasure_line(done.answer)}{words}\nWhat remains:\n{remains}"
+        say(as_json, asdict(done.answer) | {"purged": purged}, told)
 
 
 @app.command()
@@ -201,7 +201,7 @@ def refuse(
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, erasure
 
-        caller = _officer(broker, by, as_json)
+        caller = officer_of(broker, by, as_json)
         done = erasure.refuse(broker.store, broker.trail, caller, erasure=proposed, reason=reason, at=clock.now())
         say(as_json, asdict(done.answer), _erasure_line(done.answer))
 
@@ -212,7 +212,7 @@ def list_erasures(by: By, config: Config = None, as_json: AsJson = False) -> Non
     with answering(as_json), open_broker(config) as broker:
         from broker import erasure
 
-        listed = erasure.erasures(broker.store, _officer(broker, by, as_json))
+        listed = erasure.erasures(broker.store, officer_of(broker, by, as_json))
         say(as_json, [asdict(one) for one in listed], "\n".join(map(_erasure_line, listed)) or "Nobody was erased.")
 
 
@@ -229,7 +229,7 @@ def retention(
     done, counts by type, a digest of what went.
     """
     with answering(as_json), open_broker(config) as broker:
-        done = expire(broker, who=_officer(broker, by, as_json).who(), dry=dry_run)
+        done = expire(broker, who=officer_of(broker, by, as_json).who(), dry=dry_run)
         say(as_json, done, json.dumps(done, indent=1))
 
 
@@ -246,31 +246,11 @@ def purge(by: By, config: Config = None, as_json: AsJson = False) -> None:
         from broker import clock, erasure
         from broker.store.tombstones import Tombstones
 
-        who, kept = _officer(broker, by, as_json).who(), Tombstones(broker.settings.data_dir)
+        who, kept = officer_of(broker, by, as_json).who(), Tombstones(broker.settings.data_dir)
         done = erasure.purge(broker.store, broker.trail, kept, who=who, at=clock.now())
         say(as_json, {"purged": done}, "No deleted byte is left." if done else _NOT_PURGED)
         if not done:
             raise typer.Exit(1)
-
-
-@contextmanager
-def _new_file(out: Path, as_json: bool) -> Iterator[IO[bytes]]:
-    """A file that only its owner reads; it has its name once it is whole, and is not there if it failed."""
-    if out.exists():
-        fail(f"{out} is there already", USAGE, as_json)
-    part = out.with_name(f"{out.name}.part")
-    try:
-        opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as wrong:
-        fail(f"{out} can't be written: {wrong.strerror}", UNKNOWN, as_json)
-    try:
-        with os.fdopen(opened, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(out)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def expire(broker: Broker, *, who: dict[str, str], dry: bool = False) -> dict[str, Any]:
@@ -295,15 +275,6 @@ def expire(broker: Broker, *, who: dict[str, str], dry: bool = False) -> dict[st
     due = not dry and (events > 0 or kept.purge_due)
     purged = due and erasure.purge(broker.store, broker.trail, kept, who=who, at=clock.now())
     return {"events": events, "purged": purged, "runs": [asdict(one) for one in runs]}
-
-
-def _officer(broker: Broker, by: str, as_json: bool) -> Caller:
-    from broker.callers import Caller
-
-    return Caller(
-        kind="officer", organisation=broker.settings.partnership, person=staff_id(by, as_json), role="IG_OFFICER",
-        method="command",
-    )  # fmt: skip
 
 
 def _found(broker: Broker, subject: str, *, alone: bool) -> tuple[LinkedArea | None, tuple[str, ...]]:

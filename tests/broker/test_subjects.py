@@ -4,28 +4,38 @@ import base64
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import inspect, text
 from typer.testing import CliRunner
 
-from broker import clock, signin
+from broker import access, clock, erasure, signin
+from broker.access import Rulings
 from broker.cli import app as command
 from broker.errors import NotFound
+from broker.linked import InService
+from broker.overrides import open_sides
 from broker.settings import DemoPerson
 from broker.store import Store
 from broker.store.items import ItemRow
 from broker.store.log import EventRow, SubjectRow
+from broker.store.reviews import ReviewRow
 from broker.store.searches import SearchCandidateRow, ViewPersonRow
+from broker.store.tombstones import Tombstones
 from broker.wiring import Broker
+from linkage.agency import client
+from linkage.agency import clock as agency_clock
 from tests.broker.platform import an_app
 from tests.broker.test_erasure import CHILD, RECORD, looked, officer
-from tests.builders_area import MORNING, Area, the_time
-from tests.builders_families import KIT, ROBIN, a_linked_area
+from tests.builders import COUNCIL, ICB, POLICE
+from tests.builders_area import MORNING, NIGHT, Area, the_time
+from tests.builders_families import KIT, ROBIN, a_linked_area, extracts
 
 Post = Callable[..., Any]
 
@@ -194,11 +204,6 @@ def area(tmp_path: Path) -> Iterator[Area]:
 
 
 def test_a_child_who_was_asked_about_is_erased_from_log_and_tables_and_the_sibling_is_not(area: Area) -> None:
-    from broker import access, erasure
-    from broker.access import Rulings
-    from broker.linked import InService
-    from broker.store.tombstones import Tombstones
-
     analyst, broker = area.asker(), area.broker
     view = analyst.view(ROBIN.typed(), case="E1")
     other = analyst.view(KIT.typed(), case="E2")
@@ -250,6 +255,65 @@ def test_a_child_who_was_asked_about_is_erased_from_log_and_tables_and_the_sibli
 def _search(store: Store, view: dict[str, Any]) -> str:
     body = view["receipt"]["opening"]["what"]["body"]
     return str(body["search"])
+
+
+def test_the_nights_after_drop_the_encodings_of_the_erased_and_link_them_no_more_though_they_are_sent_again(
+    area: Area,
+) -> None:
+    broker = area.broker
+    with broker.store.reading() as reading:
+        waits = next(row for row in reading.all(ReviewRow, order=["id"]) if row.scope == "records")
+        record = "/".join(open_sides(broker.keys, waits.sealed, waits.key_wrapped, waits.id).left[0])
+        ids = erasure.subject_ids(reading, InService(broker.store, broker.vault).area(), record)
+    erased = {tuple(one.split("/")) for one in ids if "/" in one}
+    done = erased_by_two(broker, ids)
+    assert done.counts["reviews"] >= 1
+    assert {"encodings", "leaves of the log", "old copies"} <= done.remains.keys()
+    with broker.store.reading() as reading:
+        assert waits.id not in {row.id for row in reading.all(ReviewRow)}
+    assert erased <= kept_in_the_vault(broker)
+
+    for night in (1, 2):
+        with the_time(NIGHT + timedelta(days=night)):
+            if night == 2:  # every agency sends all it has, the erased among them
+                for agency in (COUNCIL, ICB, POLICE):
+                    home = area.home(agency)
+                    caller = client.Broker(home, now=agency_clock.now, http=area.http, sleep=lambda _: None)
+                    for batch in client.receipts(home):
+                        client.settle(home, caller, batch)
+                area.push(extracts())
+            assert area.link()["state"] == "published"
+        linked = InService(broker.store, broker.vault).area()
+        assert linked is not None
+        assert erased.isdisjoint(records_of(linked.clusters))
+        with broker.store.reading() as reading:
+            sides = [open_sides(broker.keys, row.sealed, row.key_wrapped, row.id) for row in reading.all(ReviewRow)]
+        assert erased.isdisjoint(one for side in sides for one in side.records)
+    assert erased.isdisjoint(kept_in_the_vault(broker))
+
+
+def erased_by_two(broker: Broker, ids: Collection[str]) -> erasure.Erasure:
+    """One proposes and another approves."""
+    about = (broker.store, broker.trail, broker.keys)
+    one = erasure.propose(*about, officer(), ids=ids, authority="court_order", at=clock.now()).answer
+    kept = Tombstones(broker.settings.data_dir)
+    return erasure.approve(*about, kept, officer("ig-2"), erasure=one.erasure, at=clock.now()).answer
+
+
+def records_of(table: pa.Table) -> set[tuple[str, ...]]:
+    """The records that a table's rows are of, if of any."""
+    names = ("agency", "flow", "record_ref")
+    if not set(names) <= set(table.column_names):
+        return set()
+    return set(zip(*(table[name].to_pylist() for name in names), strict=True))
+
+
+def kept_in_the_vault(broker: Broker) -> set[tuple[str, ...]]:
+    """Every record in every segment that is in the vault."""
+    found: set[tuple[str, ...]] = set()
+    for segment in broker.vault.segments():
+        found |= records_of(broker.vault.read(segment))
+    return found
 
 
 def test_what_was_typed_is_in_no_table_of_the_log(area: Area) -> None:
