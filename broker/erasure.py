@@ -371,7 +371,6 @@ def _drop_reviews(tx: Transaction, keys: Keys, indexes: frozenset[str]) -> int:
     A decision on one that waits for a second person falls with it.
     """
 
-
     def about(row: ReviewRow) -> bool:
         records = open_sides(keys, row.sealed, row.key_wrapped, row.id).records
         return any(keys.subject_index(named(one)) in indexes for one in records)

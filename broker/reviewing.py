@@ -430,7 +430,7 @@ def _in_state(reading: Reading, event_id: str, *states: str) -> CaseRow:
     if row is None:
         raise NotFound("this event is not in the queue")
     if row.state not in states:
-        raise WrongState(f"this event is {row.state}")
+        raise WrongState(f"this event is {row.state}, not {' or '.join(states)}")
     return row
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -54,7 +55,7 @@ def run(config: Config = None, as_json: AsJson = False) -> None:
     """
     with answering(as_json), open_broker(config) as broker:
         done = watch(broker)
-        say(as_json, done, json.dumps(done, indent=1, default=str))
+        say(as_json, done, _watched(done))
 
 
 @app.command("flags")
@@ -130,11 +131,7 @@ def rules(
         ]  # fmt: skip
         lines = [
             f"{rule.id} v{rule.version}: {rule.words}\n    "
-            + (
-                f"NOT MEASURED HERE. {rule.unmeasured}"
-                if rule.unmeasured
-                else ", ".join(f"{name} {value}" for name, value in values.items())
-            )
+            + (f"NOT MEASURED HERE. {rule.unmeasured}" if rule.unmeasured else _in_force(values))
             for rule, values in listed
         ]
         changes = [asdict(one) for one in anomalies.changes(broker.store)]
@@ -336,6 +333,24 @@ def _threshold(text: str, as_json: bool) -> tuple[str, str, int]:
     if not (equals and dot and value.isdecimal() and len(value) <= 6):
         fail("--set is RULE.NAME=VALUE, a whole number", USAGE, as_json)
     return rule, name, int(value)
+
+
+def _watched(done: Mapping[str, Any]) -> str:
+    """What a look over the log found, in words."""
+    found = ", ".join(f"{count} {rule}" for rule, count in done["by_rule"].items()) or "nothing"
+    sample = done["sample"]
+    drawn = f"{sample['drawn']} drawn" if sample["state"] == "drawn" else f"not drawn: {sample['why']}"
+    return (
+        f"Looked at {done['events']} events, until {done['until']:%Y-%m-%d %H:%M} UTC. Flagged: {found}.\n"
+        f"{done['queued']} more wait for a review. Last week's sample: {drawn}.\n"
+        f"Not measured here, and why: `broker audit rules` ({', '.join(done['not_measured'])})."
+    )
+
+
+def _in_force(values: Mapping[str, int]) -> str:
+    """A rule's thresholds; `on` says whether it looks at all."""
+    named = ", ".join(f"{name} {value}" for name, value in values.items() if name != "on") or "no threshold"
+    return named if values["on"] else f"TURNED OFF. {named}"
 
 
 def _case(one: Case) -> str:

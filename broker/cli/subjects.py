@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -230,7 +230,12 @@ def retention(
     """
     with answering(as_json), open_broker(config) as broker:
         done = expire(broker, who=officer_of(broker, by, as_json).who(), dry=dry_run)
-        say(as_json, done, json.dumps(done, indent=1))
+        by_type = Counter[str]()
+        for run in done["runs"]:
+            by_type.update(run["by_type"])
+        went = ", ".join(f"{count} {type_}" for type_, count in sorted(by_type.items())) or "nothing"
+        held = f"; {done['runs'][-1]['held']} stay for a legal hold" if done["runs"][-1]["held"] else ""
+        say(as_json, done, f"{'Would expire' if dry_run else 'Expired'}: {went}{held}.")
 
 
 @app.command()

@@ -140,6 +140,7 @@ def test_whoever_holds_a_receipt_finds_that_it_was_edited(who: Auditor, edit: Ca
         pytest.param(rows(lambda leaves: [*leaves[:44], leaves[45], leaves[44], *leaves[46:]]), id="[5] swap two rows"),
         pytest.param(rows(lambda leaves: [*leaves[:44], leaves[0], *leaves[44:]]), id="[6] insert a row between"),
         pytest.param(rows(lambda leaves: [*leaves[:44], b"sg-audit/v2", *leaves[45:]]), id="a leaf that is none"),
+        pytest.param(rows(lambda leaves: [*leaves[:44], b"x" * 65_535, *leaves[45:]]), id="[42] an entry of 64 KiB"),
         pytest.param(lambda data: data[:-1], id="cut a bundle"),
         pytest.param(lambda data: b"", id="empty a bundle"),
     ],
