@@ -74,13 +74,10 @@ def _guardians(agreement: Agreement, body: Mapping[str, Any], vocabulary: Vocabu
 
 
 def _legal_rows(agreement: Agreement, body: Mapping[str, Any], vocabulary: Vocabulary) -> Iterator[Gap]:
-    """Where a document states its law row by row, every flow has a row for each of its categories and purposes."""
-    rows = body.get("legal", ())
-    if not rows:
-        return
+    """Every flow has a row of the law it rests on, for each of its categories and purposes."""
     stated = {
         (row["party"], purpose, name)
-        for row in rows
+        for row in body.get("legal", ())
         for purpose in vocabulary.down(row["purpose"])
         for name in row["categories"]
     }

@@ -2,7 +2,8 @@
 
 A planner asks, and a release is prepared: every record is decided on for purpose PLAN, what counts is tabulated, what
 would tell of a child is hidden, and the ledger refuses what a few children would stand out of beside an earlier
-release.  Nobody sees a figure before information governance has approved it.  Who asks again gets the same figures.
+release.  Nobody sees a figure before information governance has approved it.  Who asks again gets the same figures;
+where nothing could be published, it is counted anew.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from agreements.statistics import (
 )
 from agreements.statistics.writing import as_csv, as_json, figures_of
 from audit.events import Event, Json
-from broker import activation, agencies, family_view, lineage
+from broker import activation, agencies, family_view, lineage, register
 from broker.callers import Caller
 from broker.deciding import Released, hidden_code, newest, refused, unanswerable
 from broker.errors import Conflict, Malformed, NotAllowed, NotFound, TooMany, WrongState
@@ -123,12 +124,12 @@ def ask(
         raise NotFound("there is no such table: statistics are of declared tables alone")
     quarter = _quarter(period, at=at)
     with store.reading() as reading:
-        found = _latest(reading, caller.organisation, table, quarter)
+        found = _stands(_latest(reading, caller.organisation, table, quarter))
         counted = (
             None if found else count_children(reading, keys, service, caller, lists, declared_table, quarter, at=at)
         )
     with store.transaction() as tx:
-        row = _latest(tx, caller.organisation, table, quarter)
+        row = _stands(_latest(tx, caller.organisation, table, quarter))
         refusals: tuple[Refusal, ...] = ()
         if row is None and counted is not None:
             row, entry, refusals = _prepare(tx, trail, keys, caller, lists, declared_table, quarter, counted, at=at)
@@ -242,7 +243,8 @@ def count_children(
     if area is None:
         raise WrongState("nothing has been linked yet")
     categories = frozenset().union(*(one.categories for one in catalogue.attempts(table)))
-    snapshot, _ = activation.snapshot_for(tx, caller.person)
+    snapshot, barred = activation.snapshot_for(tx, caller.person)
+    every = register.snapshot(tx)
     feeds = agencies.feeds(tx, at=at)
     nothing = Counting(
         run=area.run, children={}, clauses=frozenset(), hidden={}, snapshot=snapshot, feeds=feeds, refusals=()
@@ -251,8 +253,11 @@ def count_children(
         organisation=caller.organisation, role=caller.role, purpose=PURPOSE, basis=catalogue.basis,
         asked=dict.fromkeys(sorted(categories), Mode.AGGREGATE),
     )  # fmt: skip
+    if own := _put_in_force(every, barred, request):
+        # Without them fewer children might be counted than there are, and everybody would read that figure.
+        return replace(nothing, refusals=(refused("APPROVED_BY_ASKER", agreements=" and ".join(own)),))
     try:
-        missing = _missing(snapshot, request.checked(VOCABULARY), feeds, at=at)
+        missing = _missing(snapshot, every, request.checked(VOCABULARY), feeds, at=at)
     except RequestRefused as wrong:
         missing = (unanswerable(wrong),)
     if missing:
@@ -300,25 +305,41 @@ def _by_source(record: tuple[str, str, str], items: Iterable[tuple[Item, str | N
     return found
 
 
-def _missing(snapshot: Snapshot, request: Request, feeds: Sequence[Feed], *, at: datetime) -> tuple[Refusal, ...]:
+def _put_in_force(every: Snapshot, barred: Sequence[str], request: Request) -> list[str]:
+    """The agreements that the asker put in force and that give the asker's organisation anything of what is asked."""
+    return [
+        agreement.ref
+        for agreement in every.agreements
+        if agreement.ref in barred
+        and any(
+            request.organisation in grant.organisations
+            and any(grant.modes.get(category) is Mode.AGGREGATE for category in request.asked)
+            for grant in agreement.grants
+        )
+    ]
+
+
+def _missing(
+    snapshot: Snapshot, every: Snapshot, request: Request, feeds: Sequence[Feed], *, at: datetime
+) -> tuple[Refusal, ...]:
     """Why a table can't be counted whole: what no live agreement gives of a source that owns a category of it.
 
-    A count from which an organisation is left out would be read as its having nothing.
+    Who owns what is as in `every` agreement in force, whoever asks.  A count from which an organisation is left out
+    would be read as its having nothing.
     """
     sectors = {VOCABULARY.categories[category].sector for category in request.asked}
     owners = {
-        party.id
-        for agreement in snapshot.agreements
-        for party in agreement.parties.values()
-        if party.discloses & sectors
+        party.id for agreement in every.agreements for party in agreement.parties.values() if party.discloses & sectors
     }
     names = {feed.organisation: feed.name for feed in feeds}
     desks = {feed.organisation: family_view.desk_of(feed) for feed in feeds}
+    if not owners & names.keys():
+        return (refused("NO_DSA", sentence="No agreement in force covers this table."),)
     return tuple(
         family_view.refusal_of(reason)
         for source in sorted(owners & names.keys())
         for reason in explain_for_asker(
-            snapshot, VOCABULARY, _of_source(request, snapshot, source), source, at, names=names, desks=desks
+            snapshot, VOCABULARY, _of_source(request, every, source), source, at, names=names, desks=desks
         )
     )
 
@@ -362,10 +383,13 @@ def _prepare(
 
     if counting.refusals:
         return refuse(*counting.refusals)
+    if not counting.clauses:  # nobody holds anything of it yet: nothing to keep, and nothing that would stand later
+        return refuse(refused("SDC_SUPPRESSED"))
     agreements = _relied_on(counting)
     terms, budget, allowed = terms_of(agreements)
     if allowed is not None and table.id not in allowed:
         raise NotAllowed("the agreement under which this would be counted does not name this table")
+    earlier = _latest(tx, caller.organisation, table.id, quarter)  # withheld, if any: what is there stands
     if prepared_since(tx, organisation=caller.organisation, since=at - A_QUARTER) >= budget:
         raise TooMany("the agreement allows no more releases in a quarter", retry_after=86_400)
     first = tabulate(table, counting.children, quarter.last_day)
@@ -378,6 +402,8 @@ def _prepare(
     ledgered = _counted(release, used, quarter, tabulate(used, counting.children, quarter.last_day))
     if made is not None and (alike := too_alike(ledgered, before, threshold=terms.threshold)):
         return refuse(refused("SDC_SUPPRESSED"), earlier=alike.release, by=alike.by)
+    if made is None and earlier is not None and earlier.reason == withheld:
+        return earlier, _seen(tx, trail, caller, earlier, at=at), _of_withheld(earlier)
     sealed, wrapped = seal_counted(keys, ledgered)
     why["clauses"] = sorted(map(str, counting.clauses))
     row = ReleaseRow(
@@ -493,6 +519,12 @@ def _latest(tx: Reading, organisation: str, table: str, quarter: Quarter) -> Rel
         ReleaseRow, organisation=organisation, asked=table, period=str(quarter), order=("-attempt",), limit=1
     )
     return found[0] if found and found[0].state != "rejected" else None
+
+
+def _stands(row: ReleaseRow | None) -> ReleaseRow | None:
+    """The release that everybody who asks gets: none where nothing could be published, since nothing was shown then,
+    and another day's count may be published."""
+    return row if row is not None and row.state != "withheld" else None
 
 
 def _seen(tx: Transaction, trail: Trail, caller: Caller, row: ReleaseRow, *, at: datetime) -> EntryRef:

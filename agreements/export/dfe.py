@@ -225,7 +225,23 @@ def draft(policy: Mapping[str, Any], vocabulary: Vocabulary, *, name: str) -> st
     lines += [f"{key} = {_toml(value)}" for key, value in body.items()]
     for grant in grants:
         lines += ["", "[[grants]]", *(f"{key} = {_toml(value)}" for key, value in grant.items())]
+    for row in _law(grants, source):
+        lines += ["", "[[legal]]", *(f"{key} = {_toml(value)}" for key, value in row.items())]
     return "\n".join(lines) + "\n"
+
+
+def _law(grants: Iterable[Mapping[str, Any]], source: str) -> Iterator[dict[str, Any]]:
+    """A row of law for each purpose, to be written: without them nothing is put in force."""
+    by_purpose: dict[str, set[str]] = {}
+    for grant in grants:
+        for purpose in grant["for"]:
+            by_purpose.setdefault(purpose, set()).update(*grant["disclose"].values())
+    for purpose, names in sorted(by_purpose.items()):
+        if categories := sorted(names - {RECORD}):
+            yield {
+                "purpose": purpose, "party": source, "categories": categories, "regime": "GENERAL", "art6": "",
+                "statute": "",
+            }  # fmt: skip
 
 
 def _grant(rule: Mapping[str, Any], number: int, source: str, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from agreements.agreement import Duration
+from agreements.agreement import FIRST_DAY, LAST_DAY, Duration
 from agreements.render import Item, render
 from agreements.request import Basis
 from agreements.statistics.suppression import Counts
@@ -52,7 +52,7 @@ class Quarter:
     def parse(cls, text: str) -> Quarter:
         """The quarter that a text names.  Raises ValueError."""
         found = _QUARTER.fullmatch(text)
-        if found is None:
+        if found is None or not FIRST_DAY.year <= int(found[1]) <= LAST_DAY.year:
             raise ValueError("a period is a quarter, as in 2026-Q3")
         return cls(int(found[1]), int(found[2]))
 

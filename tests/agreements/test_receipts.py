@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import copy
 import json
+from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -18,6 +19,9 @@ from agreements import (
     VOCABULARY,
     BadSignature,
     DecisionReceipt,
+    Facts,
+    Held,
+    Link,
     PartyKey,
     Snapshot,
     StatusEvent,
@@ -28,7 +32,7 @@ from agreements import (
 from agreements.receipts import AskerCopy
 from agreements.signing import sign_payload
 from tests.agreements.test_laws import law
-from tests.agreements.worlds import World
+from tests.agreements.worlds import SCALE, World, disclosing, world
 from tests.spec import table
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
@@ -58,21 +62,43 @@ def test_p15_holds_on_drawn_worlds(w: World, _: Random) -> None:
     assert replay(receipt.jws, w.snapshot, VOCABULARY, KEYS) == ()
 
 
-@law
-def test_p11_the_askers_copy_is_the_same_with_and_without_a_silent_record(w: World, draw: Random) -> None:
-    silent = replace(w.facts, record="r9", tags=w.facts.tags | {draw.choice(("shield_full", "sever_boundary"))})
-    decisions = [decide(w.snapshot, VOCABULARY, w.request, facts, w.at) for facts in (w.facts, silent)]
-    assert not decisions[1].shown
-    copies = []
-    for several in (decisions[:1], decisions):
-        receipt = make_receipt(
-            w.snapshot, VOCABULARY, w.request, several, source=w.facts.source, at=w.at, salt=bytes(32),
-            kid="broker/1", key=KEY,
-        )  # fmt: skip
-        body = dict(receipt.asker.body)
-        assert len(body.pop("commitment")) == 64
-        copies.append(rfc8785.dumps(body))
-    assert copies[0] == copies[1]
+def silenced(w: World, draw: Random) -> tuple[str, Facts]:
+    """A record beside the world's own that shows nothing, and why it does not."""
+    other = replace(w.facts, record="r9")
+    ways = {
+        "shield": replace(other, tags=other.tags | {draw.choice(("shield_full", "sever_boundary"))}),
+        "shield unknown": replace(other, tags_unknown=other.tags_unknown | {"shield_full"}),
+        "no link": replace(other, link=draw.choice((Link.NONE, None))),
+        "whose unknown": replace(other, relation=None),
+        "holds nothing": replace(other, held={}),
+        "too old": replace(other, held=dict.fromkeys(other.held, (Held(date(1999, 1, 1)),))),
+        "another case": replace(other, case="C9"),
+    }
+    for way in draw.sample(sorted(ways), len(ways)):
+        if not decide(w.snapshot, VOCABULARY, w.request, ways[way], w.at).shown:
+            return way, ways[way]
+    raise AssertionError("a shielded record shows nothing")
+
+
+def test_p11_the_askers_copy_is_the_same_bytes_with_and_without_a_silent_record() -> None:
+    seen = Counter[str]()
+    for seed in disclosing():
+        w, draw = world(seed), Random(seed)
+        way, silent = silenced(w, draw)
+        seen[way] += 1
+        decisions = [decide(w.snapshot, VOCABULARY, w.request, facts, w.at) for facts in (w.facts, silent)]
+        assert decisions[0].shown and not decisions[1].shown
+        copies = []
+        for several in (decisions[:1], draw.sample(decisions, 2)):
+            receipt = make_receipt(
+                w.snapshot, VOCABULARY, w.request, several, source=w.facts.source, at=w.at, salt=bytes(32),
+                kid="broker/1", key=KEY,
+            )  # fmt: skip
+            body = dict(receipt.asker.body)
+            assert len(body.pop("commitment")) == 64
+            copies.append(rfc8785.dumps(body))
+        assert len(set(copies)) == 1, f"world({seed}), {way}"
+    assert seen.total() >= 1000 * SCALE and len(seen) == 7, seen
 
 
 def test_a_forged_mode_is_found_by_replay_and_a_changed_byte_by_the_signature() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from joserfc import jws as joserfc_jws
 from joserfc.jwk import OKPKey
 
@@ -19,9 +19,11 @@ from agreements import (
     VOCABULARY,
     Agreement,
     BadSignature,
+    DocumentRefused,
     PartyKey,
     Snapshot,
     decide,
+    from_canonical,
     join,
     read,
     sign,
@@ -30,6 +32,7 @@ from agreements import (
     verify,
     verify_event,
 )
+from tests.agreements.worlds import SCALE
 from tests.spec import table
 
 AT = datetime(2026, 3, 20, 9, tzinfo=UTC)
@@ -61,20 +64,40 @@ def test_an_independent_library_verifies_the_signature() -> None:
     assert opened.payload == MASH.canonical
 
 
-@settings(max_examples=1000, deadline=None)
-@given(st.data())
-def test_p14_a_changed_byte_anywhere_breaks_it(data: st.DataObject) -> None:
-    text = bytearray(json.dumps(SIGNED).encode())
-    place = data.draw(st.integers(0, len(text) - 1))
-    text[place] ^= data.draw(st.integers(1, 127))
-    try:
-        changed = json.loads(bytes(text))
-    except ValueError:
-        return
-    if not isinstance(changed, dict) or changed == SIGNED:
-        return
-    with pytest.raises(BadSignature):
-        verify(MASH, changed, KEYS)
+def test_p14_a_changed_byte_anywhere_breaks_it() -> None:
+    draw, whole, verdicts = Random(14), json.dumps(SIGNED).encode(), Counter[str]()
+    for _ in range(2000 * SCALE):
+        text = bytearray(whole)
+        text[draw.randrange(len(text))] ^= draw.randint(1, 127)
+        try:
+            changed = json.loads(bytes(text))
+        except ValueError:
+            verdicts["no JSON"] += 1
+            continue
+        if not isinstance(changed, dict) or changed == SIGNED:
+            verdicts["the same"] += 1
+            continue
+        with pytest.raises(BadSignature):
+            verify(MASH, changed, KEYS)
+        verdicts["refused"] += 1
+    assert verdicts["refused"] >= 1000 * SCALE and verdicts["the same"] < 10 * SCALE, verdicts
+
+
+def test_p14_a_changed_byte_of_the_document_is_another_digest_or_no_document() -> None:
+    draw, verdicts = Random(41), Counter[str]()
+    for _ in range(500 * SCALE):
+        raw = bytearray(MASH.canonical)
+        raw[draw.randrange(len(raw))] ^= draw.randint(1, 127)
+        try:
+            document = from_canonical(bytes(raw), umbrellas=[UMBRELLA])  # type: ignore[list-item]
+        except DocumentRefused:
+            verdicts["refused"] += 1
+            continue
+        verdicts["another"] += 1
+        assert document.canonical == bytes(raw) and document.digest != MASH.digest
+        with pytest.raises(BadSignature):
+            verify(document, SIGNED, KEYS)
+    assert verdicts.total() == 500 * SCALE and verdicts["another"] >= 50 * SCALE, verdicts
 
 
 def test_a_signature_over_another_text_is_refused() -> None:

@@ -170,7 +170,18 @@ def test_every_paper_has_its_code_and_a_missing_legal_row_its_place() -> None:
     assert codes == ["NO_DPIA", "NO_NOTICE", "NO_APD"]
     assert {gap.code for gap in found(legal=body["legal"][1:])} == {"NO_LEGAL_ROW"}
     assert all(gap.path.startswith(("grants[", "flows[")) for gap in found(legal=body["legal"][1:]))
-    assert found(legal=[]) == ()  # its law is not stated row by row
+    none = found(legal=[])
+    assert {gap.code for gap in none} == {"NO_LEGAL_ROW"}
+    assert {gap.path for gap in none} >= {f"grants[{index}]" for index in range(len(body["grants"]))}
+
+
+def test_an_agreement_without_any_legal_row_is_not_put_in_force(hub: Hub) -> None:
+    head, *rows = MASH.split(b"[[legal]]")
+    rest = rows[-1].partition(b"\n[")[2]
+    ref = hub.take_in(head + b"[" + rest, COUNCIL, ICB)
+    with pytest.raises(activation.NotAssured, match="NO_LEGAL_ROW: grants") as refused:
+        activation.activate(hub.store, hub.trail, ref, who=OFFICER, at=AT)
+    assert all("[[legal]]" in gap.fix for gap in refused.value.gaps)
 
 
 def test_what_is_unsigned_has_ended_or_lacks_its_umbrella_is_not_put_in_force(hub: Hub) -> None:

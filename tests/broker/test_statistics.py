@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
 from agreements import Agreement, read, sign
-from agreements.statistics import Counted, Quarter, shipped
+from agreements.statistics import Counted, Quarter, Withheld, shipped
 from broker import activation, register, signin, statistics
 from broker import clock as broker_clock
 from broker.callers import Caller
@@ -321,6 +321,76 @@ def test_a_record_that_a_restriction_of_its_owner_names_is_not_counted(area: Are
     assert kept.state == "prepared"
 
 
+def in_force(area: Area, name: str, *, by: str) -> str:
+    """Somebody takes an agreement out of force and puts it back: its ref."""
+    who = {**OPERATOR, "person": by}
+    with area.broker.store.reading() as tx:
+        ref = next(one.ref for one in register.documents(tx, at=broker_clock.now()) if one.ref.startswith(name))
+    activation.suspend(area.broker.store, area.broker.trail, ref, who=who, at=broker_clock.now())
+    activation.activate(area.broker.store, area.broker.trail, ref, who=who, at=broker_clock.now())
+    return ref
+
+
+def test_who_put_the_agreement_in_force_is_refused_and_nothing_is_kept_that_others_would_get(
+    area: Area, planner: Staff
+) -> None:
+    ref = in_force(area, "northshire-planning", by="northshire-ig-1")
+    refused = Staff.of(area, "northshire-ig-1", "SERVICE_PLANNER", COUNCIL).ask()
+    assert refused["release"] is None and rows(area) == []
+    (told,) = refused["refusals"]
+    assert told["code"] == "APPROVED_BY_ASKER"
+    assert told["sentence"] == f"You put {ref} in force, so you cannot ask under it. Ask a colleague."
+    assert events(area)[-1] == "statistics.refused"
+    assert planner.ask()["release"]["state"] == "prepared", "a colleague is answered"
+
+
+def test_who_put_the_umbrella_in_force_is_refused_and_who_put_another_agreement_in_force_is_not(area: Area) -> None:
+    in_force(area, "northshire-mash", by="ig-2")
+    assert Staff.of(area, "ig-2", "SERVICE_PLANNER", COUNCIL).ask()["release"]["state"] == "prepared"
+    in_force(area, "northshire-tier1", by="ig-3")
+    (told,) = Staff.of(area, "ig-3", "SERVICE_PLANNER", COUNCIL).ask("need-and-sen")["refusals"]
+    assert told["code"] == "APPROVED_BY_ASKER"
+    assert len(rows(area)) == 1
+
+
+def test_without_an_agreement_in_force_nothing_is_counted_and_nothing_kept(area: Area, planner: Staff) -> None:
+    with area.broker.store.reading() as tx:
+        refs = [one.ref for one in register.documents(tx, at=broker_clock.now()) if one.kind == "agreement"]
+    for ref in refs:
+        activation.suspend(area.broker.store, area.broker.trail, ref, who=OPERATOR, at=broker_clock.now())
+    refused = planner.ask()
+    assert (refused["release"], [one["code"] for one in refused["refusals"]], rows(area)) == (None, ["NO_DSA"], [])
+    activation.activate(area.broker.store, area.broker.trail, refs[0], who=OPERATOR, at=broker_clock.now())
+    for ref in refs[1:]:
+        activation.activate(area.broker.store, area.broker.trail, ref, who=OPERATOR, at=broker_clock.now())
+    assert planner.ask()["release"]["state"] == "prepared"
+
+
+def test_a_count_that_relied_on_no_clause_is_not_kept(area: Area, planner: Staff) -> None:
+    """Nobody holds anything of the table: the agreement would give it, and there is nothing to give."""
+    with area.broker.store.transaction() as tx:
+        tx.session.execute(sql("delete from item"))
+    refused = planner.ask("missing-by-age-and-sex")
+    assert refused["release"] is None and rows(area) == []
+    assert [one["code"] for one in refused["refusals"]] == ["SDC_SUPPRESSED"]
+    assert events(area)[-1] == "statistics.refused"
+
+
+def test_what_could_not_be_published_blocks_no_later_count_that_can(area: Area, clock: Clock, planner: Staff) -> None:
+    kept = shipped().tables[TABLE]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(statistics, "protect", lambda *_, **__: Withheld("few_children"))
+        withheld = planner.ask()
+        again = planner.ask()
+    assert withheld["release"]["state"] == again["release"]["state"] == "withheld"
+    assert len(rows(area)) == 1, "withheld for the same reason: what is there stands"
+    prepared = planner.ask()
+    assert prepared["release"]["state"] == "prepared" and prepared["refusals"] == []
+    assert [row.state for row in rows(area)] == ["withheld", "prepared"] and kept.asked
+    assert planner.ask()["release"]["release"] == prepared["release"]["release"]
+    assert [one for one in events(area) if one != "statistics.opened"] == ["statistics.prepared"] * 2
+
+
 @pytest.mark.parametrize(
     ("table", "period", "status"),
     [
@@ -328,6 +398,8 @@ def test_a_record_that_a_restriction_of_its_owner_names_is_not_counted(area: Are
         ("children-by-name", PERIOD, 404),
         (TABLE, "2026-Q4", 400),  # not over
         (TABLE, "2020-Q1", 400),
+        (TABLE, "9999-Q4", 422),  # no calendar has the day after it
+        (TABLE, "0000-Q1", 422),
         (TABLE, "2026-07", 422),
     ],
 )
@@ -432,6 +504,10 @@ def test_the_command_prepares_lists_approves_and_writes(area: Area, tmp_path: Pa
     assert [one["state"] for one in typed("list", *at)] == ["approved"]
     late = ("release", TABLE, "--period", "2026-Q2", "--by", "planner-1", "--organisation", COUNCIL, *at)
     assert [one["code"] for one in typed(*late, code=1)["refusals"]] == ["SDC_SUPPRESSED"]
+    in_force(area, "northshire-planning", by="northshire-ig-1")
+    barred = ("release", "need-and-sen", "--period", PERIOD, "--by", "northshire-ig-1", "--organisation", COUNCIL, *at)
+    assert [one["code"] for one in typed(*barred, code=1)["refusals"]] == ["APPROVED_BY_ASKER"]
+    assert len(rows(area)) == 1
 
 
 def a_release(keys: Keys, **changes: Any) -> ReleaseRow:
