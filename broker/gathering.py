@@ -26,6 +26,7 @@ from broker.vault import GONE, OTHERS, Vault
 from linkage.matching import intake
 from linkage.matching.lazily import Lazy, Piece
 from linkage.matching.link import Carried
+from linkage.matching.numbering import texts_among, whole
 from linkage.records import (
     IDENTIFIERS,
     RELATIONSHIPS_SCHEMA,
@@ -332,13 +333,16 @@ class _Flow:
         """The same after one more batch, a delta: it replaces the records that it names."""
         people, relations = self.parts
         named = pc.unique(new_people["record_ref"])
-        gone = pc.unique(new_people.filter(pc.equal(new_people["op"], "delete"))["record_ref"])
+        gone = whole(pc.unique(new_people.filter(pc.equal(new_people["op"], "delete"))["record_ref"]))
         told = pc.unique(_relation(new_relations))
-        ends = pc.unique(new_relations["ref_a"])
+        ends = whole(pc.unique(new_relations["ref_a"]))
 
         def unsaid(rows: Lazy) -> npt.NDArray[np.bool_]:
-            found = _is_in(rows, "ref_b", gone) | _is_in(rows, "ref_a", gone)
-            maybe = np.flatnonzero(_is_in(rows, "ref_a", ends))
+            found = _is_in(rows, "ref_b", gone)
+            begins = np.flatnonzero(_is_in(rows, "ref_a", pa.concat_arrays([gone, ends])))
+            ref_a = rows.rows_at(begins, ["ref_a"])["ref_a"]
+            found[begins[pc.is_in(ref_a, value_set=gone).to_numpy()]] = True
+            maybe = begins[pc.is_in(ref_a, value_set=ends).to_numpy()]
             again = pc.is_in(_relation(rows.rows_at(maybe, RELATION)), value_set=told)
             found[maybe[again.to_numpy()]] = True
             return found
@@ -365,8 +369,7 @@ class _Flow:
 def _is_in(rows: Lazy, column: str, values: pa.Array) -> npt.NDArray[np.bool_]:
     """Of which rows a column is one of these values, of one piece."""
     (piece,) = rows.pieces
-    found = pc.is_in(piece.read(column, True), value_set=values, skip_nulls=True)
-    every = np.asarray(found.to_numpy(), np.bool_)
+    every = texts_among(piece.read(column, True), values)
     return every if piece.live is None else every[piece.live]
 
 

@@ -13,12 +13,13 @@ from typing import Any, Final, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from broker.errors import WrongState
 from broker.store import Store
 from broker.store.runs import LinkRunRow, PublishedRow
-from broker.vault import SegmentId, Vault
+from broker.vault import OTHERS, SegmentId, Vault
 from linkage.matching.families import Known, Statement, disagreements
 from linkage.matching.keeping import PAIRS as KEPT_PAIRS
-from linkage.matching.model import Model
+from linkage.matching.model import BadModel, Model
 from linkage.matching.overrides import RecordKey, severed_pairs
 from linkage.matching.search import Index
 from linkage.matching.settling import NO_RULE, RULES
@@ -286,7 +287,10 @@ class InService:
     def _open(self, run: LinkRunRow) -> LinkedArea:
         names = ("persons", "clusters", "family", KEPT_PAIRS, "severed")
         tables = {name: self._vault.read_parts(run.segments, name) for name in names}
-        model = Model.parse(self._vault.read(SegmentId(run.segments["model"]))["model"][0].as_py())
+        try:
+            model = Model.parse(self._vault.read(SegmentId(run.segments["model"]))["model"][0].as_py())
+        except BadModel:
+            raise WrongState(f"the linkage model in service {OTHERS}") from None
         return LinkedArea(
             run=run.id,
             index=Index(

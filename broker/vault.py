@@ -31,6 +31,9 @@ if TYPE_CHECKING:  # and where it is used: most commands open no segment
 SegmentId = NewType("SegmentId", str)
 BLOCK: Final = 8 * 1024 * 1024
 FORMAT: Final = "columns-1"
+OTHERS: Final = (
+    "is of another version of the broker: begin with an empty data folder, and have every agency send a full batch"
+)
 GONE: Final = "gone/"  # how a part is called that says which rows of the part count no more
 PARTED: Final = 3  # words of a flow's part: `persons/<agency>/<flow>`; a delta's has its number beside
 SAMPLE: Final = 4096  # values by which a column is known
@@ -95,7 +98,7 @@ class Vault:
             schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(said["schema"])))
             columns = {name: (first, count) for name, first, count in said["columns"]}
         except (ValueError, KeyError, TypeError, struct.error):
-            raise Undecipherable("a segment of the vault is of another version of the broker") from None
+            raise Undecipherable(f"a segment of the vault {OTHERS}") from None
         return Segment(vault=self, id=SegmentId(segment), rows=said["rows"], schema=schema, blocks=blocks,
                        places=columns)  # fmt: skip
 
@@ -208,7 +211,7 @@ class Segment:
     places: Mapping[str, tuple[int, int]]  # by column: its first block, and how many
 
     def column(self, name: str, spare: Spare | None = None) -> pa.ChunkedArray:
-        """A column.  In `spare` it lies until that is used again: memory that is used again costs little.
+        """A column.  In `spare` it lies until that is used again, its words as a dictionary's: both cost little.
 
         Raises NotFound, Undecipherable.
         """
@@ -226,7 +229,7 @@ class Segment:
         column, type_ = table.column(0), self.schema.field(name).type
         if pa.types.is_null(column.type) and not pa.types.is_null(type_):
             column = pa.chunked_array([pa.nulls(len(column), type_)])
-        if pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(type_):
+        if spare is None and pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(type_):
             column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], type_)
         return column
 

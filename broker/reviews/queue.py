@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from broker.callers import Caller
 from broker.deciding import Released
@@ -32,6 +34,8 @@ from broker.store.reviews import (
     ReviewActRow,
     ReviewRow,
     close_unseen,
+    decided,
+    found_again,
     insert_reviews,
     known_pairs,
     queue,
@@ -42,6 +46,8 @@ from broker.store.runs import LinkRunRow, PublishedRow
 from broker.trail import Trail
 from broker.vault import Vault
 from linkage.matching.explain import held_because
+
+PAIR: Final = [*(f"{name}_{side}" for side in "lr" for name in ("agency", "flow", "record_ref")), "reason"]
 
 
 def listed(
@@ -127,30 +133,43 @@ def take_in_published(store: Store, keys: Keys, vault: Vault, *, at: datetime) -
         run = reading.one(LinkRunRow, id=pointer.run) if pointer else None
         if run is None or reading.one(ReviewActRow, act="taken_in", code=run.id) is not None:
             return 0
-    return take_in(store, keys, run.id, vault.read_parts(run.segments, "reviews"), at=run.published_at or at)
+        last = reading.one(LinkRunRow, id=run.previous) if run.previous else None
+        if last is not None and reading.one(ReviewActRow, act="taken_in", code=last.id) is None:
+            last = None
+    found = vault.read_parts(run.segments, "reviews", PAIR)
+    before = (last.id, vault.read_parts(last.segments, "reviews", PAIR)) if last is not None else None
+    return take_in(store, keys, run.id, found, at=run.published_at or at, before=before)
 
 
-def take_in(store: Store, keys: Keys, run: str, found: pa.Table, *, at: datetime) -> int:
+def take_in(
+    store: Store, keys: Keys, run: str, found: pa.Table, *, at: datetime, before: tuple[str, pa.Table] | None = None
+) -> int:
     """Bring the queue to what a run found uncertain; how many pairs are new.  Twice does no harm.
 
     A pair keeps its place while each run finds it again, and leaves when one does not.  What was decided stays so, as
-    long as its override holds.
+    long as its override holds.  `before` is the run to which the queue was brought last, and what that found: then only
+    what differs is looked up.
     """
-    pairs = {pair_index(keys, sides): (sides, reason) for sides, reason in _pairs_of(found)}
+    came, went = (found, None) if before is None else (_unlike(found, before[1]), _unlike(before[1], found))
+    pairs = {pair_index(keys, sides): (sides, reason) for sides, reason in _pairs_of(came)}
     with store.transaction() as tx:
         if tx.one(ReviewActRow, act="taken_in", code=run) is not None:
             return 0
+        if before is not None and went is not None:
+            left = {pair_index(keys, sides) for sides, _ in _pairs_of(went)} - pairs.keys()
+            found_again(tx, run=run, before=before[0], but=left)
         known = standings(tx, pairs)
         seen_again(tx, known, run=run)
         moved = [  # most stand as they did, and are not read for it
             index for index, it in known.items()
             if it.state in ("gone", "decided") or (it.scope == "records" and it.reason != pairs[index][1])
         ]  # fmt: skip
-        for row in known_pairs(tx, moved).values():
+        for row in (*known_pairs(tx, moved).values(), *(decided(tx, run=run) if before is not None else ())):
             override = tx.one(OverrideRow, id=row.override) if row.override else None
             if row.state == "gone" or (row.state == "decided" and (override is None or override.state == "withdrawn")):
                 row.state, row.since, row.changed_at, row.override = "waiting", at, at, None
-            row.reason = pairs[row.pair_index][1] if row.scope == "records" else row.reason
+            if row.scope == "records" and row.pair_index in pairs:
+                row.reason = pairs[row.pair_index][1]
             tx.add(row)
         new = [
             new_row(keys, sides, reason, run, at=at) for index, (sides, reason) in pairs.items() if index not in known
@@ -161,9 +180,14 @@ def take_in(store: Store, keys: Keys, run: str, found: pa.Table, *, at: datetime
     return len(new)
 
 
+def _unlike(some: pa.Table, others: pa.Table) -> pa.Table:
+    """The pairs of a run that another did not find, or for another reason."""
+    ours, theirs = (pc.binary_join_element_wise(*(table[name] for name in PAIR), "|") for table in (some, others))
+    return some.filter(pc.invert(pc.is_in(ours, value_set=theirs)))
+
+
 def _pairs_of(found: pa.Table) -> Iterable[tuple[Sides, str]]:
-    names = [f"{name}_{side}" for side in "lr" for name in ("agency", "flow", "record_ref")]
-    for row in found.select([*names, "reason"]).to_pylist():
+    for row in found.select(PAIR).to_pylist():
         left, right = ((row[f"agency_{s}"], row[f"flow_{s}"], row[f"record_ref_{s}"]) for s in "lr")
         yield Sides.of([left], [right]), row["reason"]
 

@@ -211,6 +211,22 @@ def seen_again(tx: Transaction, indices: Iterable[str], *, run: str) -> None:
         )
 
 
+def found_again(tx: Transaction, *, run: str, before: str, but: Iterable[str]) -> None:
+    """Mark as found by a run whatever the one before found, `but` these pairs."""
+    tx.flush()
+    unmarked = update(ReviewRow).execution_options(synchronize_session=False)
+    tx.session.exec(unmarked.where(col(ReviewRow.run) == before).values(run=run))
+    wanted = list(but)
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = col(ReviewRow.pair_index).in_(wanted[start : start + _AT_ONCE])
+        tx.session.exec(unmarked.where(some).values(run=before))
+
+
+def decided(tx: Reading, *, run: str) -> list[ReviewRow]:
+    """The reviews of pairs that a run found and that were decided before."""
+    return tx.all(ReviewRow, run=run, state="decided", scope="records")
+
+
 def close_unseen(tx: Transaction, *, run: str, scope: str, states: Sequence[str], at: datetime) -> int:
     """Mark as `gone` what a run did not find again; how many."""
     tx.flush()

@@ -24,6 +24,8 @@ BYTES: Final = 8  # in which the bits of a column's missing values are counted
 class Piece:
     """Rows of a table that lie together: `read` gives a column, for good or (true) until the next one is read.
 
+    What is given until the next one may be of a dictionary.
+
     `live` are the rows that count, in order; None if all do.  `same` are the columns of which all values are one.
     """
 
@@ -177,7 +179,9 @@ def in_memory(table: Any) -> pa.Table:
 
 
 def _taken(column: pa.ChunkedArray, rows: Ints) -> pa.Array:
-    """Some values, in order, as an array of their own."""
+    """Some values, in order, as an array of their own; words of a dictionary are spelled out."""
+    if len(column) and column.null_count == len(column):
+        return pa.nulls(len(rows), column.type.value_type if pa.types.is_dictionary(column.type) else column.type)
     if pa.types.is_integer(column.type):
         values, valid = numbers_of(column, rows)
         return pa.array(values, column.type, mask=None if valid is None else ~valid)
@@ -185,6 +189,8 @@ def _taken(column: pa.ChunkedArray, rows: Ints) -> pa.Array:
     for chunk in column.chunks:
         low, high = np.searchsorted(rows, [start, start + len(chunk)])
         if high > low:
-            pieces.append(chunk.take(pa.array(rows[low:high] - start)))
+            some = chunk.take(pa.array(rows[low:high] - start))
+            pieces.append(some.dictionary_decode() if pa.types.is_dictionary(some.type) else some)
         start += len(chunk)
-    return pa.concat_arrays(pieces) if pieces else pa.array([], column.type)
+    type_ = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    return pa.concat_arrays(pieces) if pieces else pa.array([], type_)

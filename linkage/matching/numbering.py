@@ -444,8 +444,28 @@ def rows_at(table: Any, places: Ints, columns: Sequence[str]) -> pa.Table:
     return pa.Table.from_batches(pieces, schema=table.schema)
 
 
-def whole(column: pa.ChunkedArray) -> pa.Array:
+def texts_among(column: pa.ChunkedArray, some: pa.Array) -> Flags:
+    """Which texts of a column are one of some: of texts of one length by how they begin, before all of one is read."""
+    found = [np.zeros(0, np.bool_)]
+    wanted = _blocks_of(some) if len(some) else None
+    for chunk in (one for one in column.chunks if len(one)):
+        held = _blocks_of(chunk)
+        if held is None or wanted is None or held.shape[1] != wanted.shape[1] or held.shape[1] % KEYED:
+            found.append(np.asarray(pc.is_in(chunk, value_set=some, skip_nulls=True).to_numpy(zero_copy_only=False)))
+            continue
+        begin = np.ascontiguousarray(held.view(np.uint64)[:, 0])
+        maybe = np.flatnonzero(maybe_among(np.ascontiguousarray(wanted.view(np.uint64)[:, 0]), begin))
+        among = np.zeros(len(chunk), np.bool_)
+        are = pc.is_in(chunk.take(pa.array(maybe)), value_set=some).to_numpy(zero_copy_only=False)
+        among[maybe[np.asarray(are, np.bool_)]] = True
+        found.append(among)
+    return np.concatenate(found)
+
+
+def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """A column in one piece: itself, where it is one."""
+    if isinstance(column, pa.Array):
+        return column
     if column.num_chunks == 1:
         return column.chunk(0)
     joined = column.combine_chunks()

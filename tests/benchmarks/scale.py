@@ -201,7 +201,17 @@ def _night(size: int, folder: Path) -> Row:
     }  # fmt: skip
 
 
+def _printed() -> None:
+    """The rows, one below the other."""
+    for row in rows():
+        against = "" if row["peer"] is None else f" v {row['peer']:,} ({row['peer_name']}), ratio {row['ratio']}"
+        verdict = {True: "  held", False: "  MISSED", None: ""}[row["held"]]
+        print(f"{row['claim']}: {row['ours']:,} {row['unit']}{against}{verdict}", flush=True)
+
+
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(_printed())
     step, size, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     if step == "make":
         made(size, folder)

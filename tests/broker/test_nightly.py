@@ -181,6 +181,36 @@ def test_rows_carried_over_are_those_of_the_run_in_service_and_the_night_is_that
     assert person_of(broker) == night
 
 
+def test_deltas_lie_beside_what_they_change_until_there_are_many_and_say_what_one_full_night_says(
+    http: TestClient, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.gathering.MOST_PIECES", 3)
+    monkeypatch.setattr("broker.gathering.GONE_SHARE", 1)
+    previous = a_night(COUNCIL, "education")
+    hand_in(http, previous, a_night(ICB, "health"))
+    run(broker)
+    parts, given = [], dict.fromkeys(NAMES, "F")
+    for sequence, name in enumerate(("alice", "benjamin", "alice"), 2):
+        given[name] = "M" if sequence < 4 else "F"
+        people = [{**a_person(ref(COUNCIL, "education", name), given=name), "sex": given[name]}]
+        previous = agreed(a_batch(persons=people, flow="education", kind="delta", sequence=sequence,
+                                  previous=previous.sha256, items=[]))  # fmt: skip
+        hand_in(http, previous)
+        run(broker)
+        parts.append(sum(part.startswith(f"persons/{COUNCIL}/education") for part in in_service(broker).segments))
+        held = {row["record_ref"]: row["sex"] for row in segment(broker, "persons").to_pylist()
+                if row["agency"] == COUNCIL}  # fmt: skip
+        assert len(held) == len(NAMES)
+        assert all(held[ref(COUNCIL, "education", one)] == given[one] for one in ("alice", "benjamin"))
+        night = person_of(broker)
+        run(broker, relink=nightly.Relink(full=True))
+        assert person_of(broker) == night
+    assert parts == [2, 3, 1]
+    with broker.store.reading() as tx:
+        rows = tx.all(LinkRunRow, state="published")
+    assert broker.vault.segments() == {segment for row in rows for segment in row.segments.values()}
+
+
 def segment_of_flows(broker: Broker, run_row: LinkRunRow, part: str) -> list[dict[str, Any]]:
     """The rows of a part in the order in which the run had them."""
     names = [name for name, _ in run_row.counts["lengths"] if name.startswith(part)]
