@@ -87,7 +87,8 @@ def line(access: Mapping[str, Any]) -> str:
         categories = ", ".join(f"{each['label']} ({each['mode']})" for each in record["categories"])
         whose = record.get("local_id") or record["record_ref"] or f"carried by {record['carried_by']}"
         shown.append(f"    {record['flow'] or '-'} {whose}: {categories or 'that there is a record'}")
-    head = f"{access['at']}  {access['name']}, {access['role_label']}: {access['purpose_label']}"
+    who = f"{access['name']}, {access['role_label']} ({access['person']})"
+    head = f"{access['at'][:19]}Z  {who}: {access['purpose_label']}  event {access['event_id']}"
     notes = [] if access["ended"] == "completed" else [_ENDED.get(access["ended"], access["ended"])]
     notes += [f"recalled {access['recalled_at']}"] if access["recalled_at"] else []
     return "\n".join([f"{head} [{', '.join(notes)}]" if notes else head, *shown])

@@ -298,7 +298,7 @@ def test_an_agency_reads_its_own_numbers_and_what_was_new_is_read(area: Area, ag
     kept = agency("--keep")
     assert kept.exit_code == 0, kept.output
     assert f"health {ROBIN.id}: " in kept.output
-    assert "Northshire Council, MASH analyst: " in kept.output
+    assert "Northshire Council, MASH analyst (p-mash_analyst): " in kept.output
     found = json.loads(agency("--json").output)["accesses"]
     assert {record["local_id"] for one in found for record in one["records"] if record["record_ref"]} == {
         ROBIN.id,
