@@ -31,6 +31,7 @@ HERE = Path(__file__).parent
 DEMO = HERE.parents[1] / "deploy" / "demo" / "agreements"
 TABLE: dict[str, Any] = tomllib.loads((HERE / "scenarios.toml").read_text(encoding="utf-8"))
 SCENARIOS: list[dict[str, Any]] = TABLE["scenario"]
+HELD: list[dict[str, str]] = TABLE["held"]
 SIGNED = datetime(2026, 3, 20, tzinfo=UTC)
 PAUSED = datetime(2026, 11, 20, 16, 30, tzinfo=UTC)
 
@@ -117,8 +118,18 @@ def rendered() -> str:
         "| scenario | what happens | what follows |",
         "|---|---|---|",
         *(f"| {one['n']} | {one['what']} | {_outcome(one)} |" for one in SCENARIOS),
+        "",
+        "Scenarios of policy that are no decision on a record, each with the test that holds it:",
+        "",
+        "| scenario | what happens | what follows | held by |",
+        "|---|---|---|---|",
+        *(f"| {one['n']} | {one['what']} | {one['follows']} | {_tests(one)} |" for one in HELD),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tests(one: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{one[name]}`" for name in ("test", "also") if name in one)
 
 
 def _outcome(one: Mapping[str, Any]) -> str:
