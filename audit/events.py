@@ -47,6 +47,8 @@ _LEAF: Final = re.compile(rb"sg-audit/v1\n([1-9][0-9]{12})\n([A-Za-z0-9+/]{42}[A
 _EVENT_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _EARLIEST_MS: Final = 10**12  # thirteen digits, until the year 2286: so a leaf is always 71 bytes
 _LATEST_MS: Final = 10**13 - 1
+_LARGEST: Final = 2**53 - 1
+_ENCODE: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class InvalidEvent(ValueError):
@@ -318,6 +320,8 @@ def event_commitment(sections: Mapping[SectionName, bytes]) -> bytes:
 def canonical(value: Json) -> bytes:
     """RFC 8785 bytes.  Raises InvalidEvent for floats, whole numbers past 2^53 - 1, lone surrogates, other types."""
     try:
+        if _ordinary(value):
+            return _ENCODE(value).encode()
         return rfc8785.dumps(cast("Any", _plain(value)))
     except (rfc8785.CanonicalizationError, UnicodeError, RecursionError):
         raise InvalidEvent("an event's section has no canonical form (RFC 8785)") from None
@@ -344,6 +348,24 @@ def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 def _refuse_constant(_: str) -> Json:
     raise InvalidEvent("not a number that JSON knows")
+
+
+def _ordinary(value: object) -> bool:
+    """Whether Python's own encoder, which is many times as fast, writes this value as RFC 8785 does.
+
+    So it is for all that an event holds as a rule: text, whole numbers within 2^53 - 1, lists, and keys in ASCII, which
+    sort alike by code point and by UTF-16 unit.
+    """
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return True
+    if kind is int:
+        return -_LARGEST <= cast("int", value) <= _LARGEST
+    if kind is dict:
+        return all(
+            type(key) is str and key.isascii() and _ordinary(inner) for key, inner in cast("Any", value).items()
+        )
+    return (kind is list or kind is tuple) and all(map(_ordinary, cast("Any", value)))
 
 
 def _plain(value: Json) -> Json:

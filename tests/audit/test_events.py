@@ -162,6 +162,42 @@ def test_keys_are_sorted_as_rfc_8785_does_by_utf_16_not_by_code_point() -> None:
     assert canonical({"\ufb33": 1, "\U0001f600": 2}) == '{"\U0001f600":2,"\ufb33":1}'.encode()
 
 
+ANY_VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**54), 2**54) | st.text() | st.floats(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(st.characters(max_codepoint=127)) | st.text(), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+
+
+@given(ANY_VALUE)
+def test_the_canonical_form_is_that_of_the_rfc_8785_library_however_it_is_made(value: object) -> None:
+    try:
+        expected = rfc8785.dumps(value) if not a_float_in(value) else None  # type: ignore[arg-type]
+    except (rfc8785.CanonicalizationError, UnicodeError):
+        expected = None
+    if expected is None:
+        with pytest.raises(InvalidEvent):
+            canonical(value)  # type: ignore[arg-type]
+    else:
+        assert canonical(value) == expected  # type: ignore[arg-type]
+
+
+def a_float_in(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(a_float_in, value.values()))
+    return any(map(a_float_in, value)) if isinstance(value, list | tuple) else isinstance(value, float)
+
+
+@pytest.mark.parametrize("value", [{1: "a"}, {None: 1}, {True: 1}, {"a": {2: 1}}, b"x", {"a": {1, 2}}, object()])
+def test_what_json_has_no_word_for_has_no_canonical_form(value: object) -> None:
+    with pytest.raises(InvalidEvent):
+        canonical(value)  # type: ignore[arg-type]
+
+
 @given(st.integers(10**12, 10**13 - 1), st.binary(min_size=32, max_size=32))
 def test_a_leaf_is_71_bytes_with_one_spelling(at_ms: int, commitment: bytes) -> None:
     leaf = Leaf(at_ms, commitment)
