@@ -362,9 +362,7 @@ def _ordinary(value: object) -> bool:
     if kind is int:
         return -_LARGEST <= cast("int", value) <= _LARGEST
     if kind is dict:
-        return all(
-            type(key) is str and key.isascii() and _ordinary(inner) for key, inner in cast("Any", value).items()
-        )
+        return all(type(key) is str and key.isascii() and _ordinary(inner) for key, inner in cast("Any", value).items())
     return (kind is list or kind is tuple) and all(map(_ordinary, cast("Any", value)))
 
 

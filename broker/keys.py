@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from audit.events import canonical
 from broker.errors import BadSignature, KeyUnavailable, Undecipherable
 
 if TYPE_CHECKING:
@@ -57,6 +58,15 @@ class DataKey:
 
     OVERHEAD: ClassVar = NONCE_BYTES + 16  # what sealing adds: nonce and tag
     _key: bytes = field(repr=False)
+
+    @classmethod
+    def fresh(cls) -> DataKey:
+        """A key nobody can guess."""
+        return cls(secrets.token_bytes(KEY_BYTES))
+
+    def wrapped_under(self, other: DataKey, *, bound_to: bytes) -> bytes:
+        """This key, sealed under another."""
+        return other.seal(self._key, bound_to=bound_to)
 
     def seal(self, plain: bytes | memoryview, *, bound_to: bytes) -> bytes:
         """Nonce, ciphertext and tag; opens only with the same `bound_to`."""
@@ -151,8 +161,12 @@ class Keys:
 
         Without one, under the KEK.
         """
-        key = secrets.token_bytes(KEY_BYTES)
-        return DataKey(key), (under or DataKey(self._kek)).seal(key, bound_to=_place("dek-1", name))
+        key = DataKey.fresh()
+        return key, self.wrap(key, name, under=under)
+
+    def wrap(self, key: DataKey, name: str, *, under: DataKey | None = None) -> bytes:
+        """A key for what `name` names, wrapped `under` another; without one, under the KEK."""
+        return key.wrapped_under(under or DataKey(self._kek), bound_to=_place("dek-1", name))
 
     def data_key(self, wrapped: bytes, name: str, *, under: DataKey | None = None) -> DataKey:
         """Unwrap.  Raises Undecipherable if it was wrapped for another name, or under another key."""
@@ -290,7 +304,7 @@ def private_key(path: Path) -> PrivateKeyTypes:
 
 
 def _place(*parts: str) -> bytes:
-    return rfc8785.dumps(list(parts))
+    return canonical(parts)
 
 
 def _read(path: Path) -> bytes:

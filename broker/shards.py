@@ -243,7 +243,7 @@ def refill(trail: Trail, mirror: TileReader, note: str, *, who: Who, at: datetim
         step: Advance = advance(replace(head, last_ms=0), pending, SqlTiles(tx, log_id))  # times as they were
         if step.head.root != newest.checkpoint.root:
             raise WrongState("the mirror's log is not a growth of this one")
-        write(tx, log_id, step, {row.event_id: row for row in rows.values()})
+        write(tx, log_id, step, {row.event_id: row.position for row in rows.values() if row.position is not None})
         what: dict[str, Json] = {"origin": log_id, "refilled": len(lost), "from": head.size}
         _record(tx, trail, "log.discontinuity", who, at, **what)
     trail.advance_pending()

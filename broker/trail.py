@@ -25,19 +25,20 @@ from broker import clock
 from broker.ballast import Ballast
 from broker.committing import POLL_SECONDS, Committer, degraded
 from broker.errors import EventTooLarge, LogUnavailable, NotFound
-from broker.keys import Keys
+from broker.keys import DataKey, Keys
 from broker.signing import Signers
 from broker.store import Reading, Store, Transaction
 from broker.store.event_keys import (
+    NO_SUBJECT,
     event_key,
-    new_event_key,
     open_blob,
     open_body,
     seal_blob,
     seal_body,
     sole_subject,
 )
-from broker.store.log import BlobRow, CheckpointRow, EventRow, OutboxRow
+from broker.store.log import BlobRow, CheckpointRow, EventRow
+from broker.store.outbox import Written, put
 from broker.store.sequence import SqlTiles, entry_of, head_of, newest_checkpoint, waiting
 from broker.store.shards import current_shard
 
@@ -115,29 +116,8 @@ class Trail:
         Raises LogUnavailable if the log is out of order, EventTooLarge over 8 KiB.
         """
         self._committer.refuse_if_broken()
-        at_ms = clock.milliseconds(at or clock.now())
-        try:
-            sealed = seal(event, at_ms=at_ms)
-        except InvalidEvent as wrong:
-            raise EventTooLarge(str(wrong)) from None
-        ids = set(about)
-        sole = sole_subject(ids)
-        subject = self._keys.subject_index(sole) if sole is not None else None
-        key = new_event_key(tx, self._keys, event.id, subject=subject)
-        sections, detail = seal_body(key, event.id, Opening(dict(sealed.sections)))
-        tx.insert(
-            OutboxRow,
-            {
-                "event_id": event.id, "idem_key": idempotency_key, "at_ms": at_ms, "commitment": sealed.commitment,
-                "columns": _columns(event), "sections": sections, "detail": detail,
-                "subjects": sorted(map(self._keys.subject_index, ids)),
-            },
-        )  # fmt: skip
-        beside = [
-            {"event_id": event.id, "name": name, "sealed": seal_blob(key, event.id, name, blob)}
-            for name, blob in (blobs or {}).items()
-        ]
-        tx.insert(BlobRow, *beside)
+        sealed, written = self._sealed(event, about, blobs, idempotency_key, at)
+        put(tx, self._keys, written)
         return EntryRef(event.id, sealed)
 
     def receipt(
@@ -229,6 +209,25 @@ class Trail:
         """How many events wait."""
         with self._store.reading() as reading:
             return waiting(reading)
+
+    def _sealed(
+        self, event: Event, about: Iterable[str], blobs: Mapping[str, bytes] | None, idempotency_key: str | None,
+        at: datetime | None,
+    ) -> tuple[Sealed, Written]:  # fmt: skip
+        try:
+            sealed = seal(event, at_ms=clock.milliseconds(at or clock.now()))
+        except InvalidEvent as wrong:
+            raise EventTooLarge(str(wrong)) from None
+        ids = set(about)
+        sole, key = sole_subject(ids), DataKey.fresh()
+        sections, detail = seal_body(key, event.id, Opening(dict(sealed.sections)))
+        return sealed, Written(
+            event_id=event.id, at_ms=sealed.at_ms, commitment=sealed.commitment, columns=_columns(event),
+            sections=sections, detail=detail, subjects=sorted(map(self._keys.subject_index, ids)),
+            sole=self._keys.subject_index(sole) if sole is not None else NO_SUBJECT, key=key,
+            blobs={name: seal_blob(key, event.id, name, blob) for name, blob in (blobs or {}).items()},
+            idempotency_key=idempotency_key,
+        )  # fmt: skip
 
     def _receipt_from_memory(self, entry: EntryRef, show: Collection[SectionName]) -> LogReceipt | None:
         """The receipt of an entry that this process wrote, sequenced and had signed itself."""

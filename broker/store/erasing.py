@@ -241,10 +241,10 @@ def _withhold(tx: Transaction, keys: Keys, bodies: Sequence[Body], *, at: dateti
 
 
 def _rows(reading: Reading, query: Any) -> Iterator[Any]:
-    yield from reading.session.connection().execute(query)
+    yield from reading.connection.execute(query)
 
 
 def _delete(tx: Transaction, statement: Any) -> int:
     tx.flush()
-    done: CursorResult[Any] = tx.session.connection().execute(statement)
+    done: CursorResult[Any] = tx.connection.execute(statement)
     return int(done.rowcount)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from sqlmodel import Field, col, select
 from audit.events import Opening, canonical, loads
 from broker.keys import DataKey, Keys
 from broker.store.columns import Row, octets
+from broker.store.statements import Statement
 from broker.store.transaction import Reading, Transaction
 
 NO_SUBJECT: Final = ""
@@ -48,6 +49,21 @@ class SubjectKeyRow(Row, table=True):
     wrapped: bytes = octets()
 
 
+KEEP_KEY: Final = Statement("INSERT INTO audit_key (event_id, wrapped, subject) VALUES (:event_id, :wrapped, :subject)")
+_SUBJECT: Final = Statement("SELECT wrapped FROM audit_subject_key WHERE idx_hmac = :idx")
+_KEEP_SUBJECT: Final = Statement(
+    "INSERT INTO audit_subject_key (idx_hmac, wrapped) VALUES (:idx, :fresh) ON CONFLICT DO NOTHING"
+)
+_KEEP_AND_TELL_SUBJECT: Final = Statement("""
+    WITH kept AS (SELECT wrapped FROM audit_subject_key WHERE idx_hmac = :idx),
+    made AS (
+        INSERT INTO audit_subject_key (idx_hmac, wrapped) SELECT CAST(:idx AS text), CAST(:fresh AS bytea)
+        WHERE NOT EXISTS (SELECT 1 FROM kept) ON CONFLICT DO NOTHING RETURNING wrapped
+    )
+    SELECT wrapped FROM kept UNION ALL SELECT wrapped FROM made
+""")
+
+
 def sole_subject(about: Collection[str]) -> str | None:
     """The one subject among the ids that an event concerns: its only person, or where there is none its only record.
 
@@ -64,15 +80,36 @@ def new_event_key(tx: Transaction, keys: Keys, event_id: str, *, subject: str | 
 
     As many statements with a subject as without: how many there are must not tell whether there was somebody.
     """
-    index = subject or NO_SUBJECT
-    _, fresh = keys.new_data_key(_of(index))
-    statement = tx.upsert(SubjectKeyRow).values(idx_hmac=index, wrapped=fresh).on_conflict_do_nothing()
-    tx.session.connection().execute(statement)
-    chosen = select(SubjectKeyRow.wrapped).where(col(SubjectKeyRow.idx_hmac) == index)
-    wrapped = tx.session.connection().execute(chosen).scalar_one()
-    key, sealed = keys.new_data_key(event_id, under=keys.data_key(wrapped, _of(index)) if subject else None)
-    tx.insert(EventKeyRow, {"event_id": event_id, "wrapped": sealed, "subject": index})
+    key = DataKey.fresh()
+    KEEP_KEY.run(tx.connection, **wrapped_key(tx, keys, event_id, key, subject or NO_SUBJECT))
     return key
+
+
+def wrapped_key(tx: Transaction, keys: Keys, event_id: str, key: DataKey, subject: str) -> dict[str, Any]:
+    """The row of an event's key, to be inserted (`KEEP_KEY`); its subject's key is made if there is none."""
+    _, fresh = keys.new_data_key(_of(subject))
+    if tx.connection.dialect.name == "sqlite":
+        _KEEP_SUBJECT.run(tx.connection, idx=subject, fresh=fresh)
+        found = _SUBJECT.run(tx.connection, idx=subject).scalar_one()
+    else:
+        found = _KEEP_AND_TELL_SUBJECT.run(tx.connection, idx=subject, fresh=fresh).scalar()
+        if found is None:  # another transaction made it while ours looked
+            found = _SUBJECT.run(tx.connection, idx=subject).scalar_one()
+    return _key_row(keys, event_id, key, subject, keys.data_key(found, _of(subject)) if subject else None)
+
+
+def wrapped_keys(tx: Transaction, keys: Keys, fresh: Sequence[tuple[str, DataKey, str]]) -> list[dict[str, Any]]:
+    """As `wrapped_key`, for several events by few statements: each with its key and its subject."""
+    subjects = sorted({subject for *_, subject in fresh})
+    _KEEP_SUBJECT.run_each(
+        tx.connection, [{"idx": subject, "fresh": keys.new_data_key(_of(subject))[1]} for subject in subjects]
+    )
+    query = select(SubjectKeyRow.idx_hmac, SubjectKeyRow.wrapped).where(col(SubjectKeyRow.idx_hmac).in_(subjects))
+    under = {
+        subject: keys.data_key(wrapped, _of(subject)) if subject else None
+        for subject, wrapped in tx.connection.execute(query)
+    }
+    return [_key_row(keys, event_id, key, subject, under[subject]) for event_id, key, subject in fresh]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +207,10 @@ def _drop(tx: Transaction, row: type[Row], column: str, values: Collection[str])
         some = listed[start : start + AT_ONCE]
         gone += tx.session.exec(delete(row).where(col(getattr(row, column)).in_(some))).rowcount
     return gone
+
+
+def _key_row(keys: Keys, event_id: str, key: DataKey, subject: str, under: DataKey | None) -> dict[str, Any]:
+    return {"event_id": event_id, "wrapped": keys.wrap(key, event_id, under=under), "subject": subject}
 
 
 def _place(event_id: str, part: str) -> bytes:

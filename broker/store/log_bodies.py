@@ -22,7 +22,7 @@ def bodies_of(reading: Reading, keys: Keys, event_ids: Collection[str]) -> dict[
         query = select(EventRow.event_id, EventRow.sections).where(
             col(EventRow.event_id).in_(ids[start : start + AT_ONCE]), col(EventRow.sections).is_not(None)
         )
-        for event_id, sealed in reading.session.connection().execute(query):
+        for event_id, sealed in reading.connection.execute(query):
             key = opened.get(event_id)
             if key is not None:
                 sections = open_sections(key, event_id, sealed)
@@ -39,7 +39,7 @@ def beside_of(reading: Reading, keys: Keys, event_ids: Collection[str]) -> Mappi
         query = select(BlobRow.event_id, BlobRow.name, BlobRow.sealed).where(
             col(BlobRow.event_id).in_(ids[start : start + AT_ONCE])
         )
-        for event_id, name, sealed in reading.session.connection().execute(query):
+        for event_id, name, sealed in reading.connection.execute(query):
             key = opened.get(event_id)
             if key is not None:
                 found.setdefault(event_id, {})[name] = open_blob(key, event_id, name, sealed)

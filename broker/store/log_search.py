@@ -81,7 +81,7 @@ def newest(reading: Reading, wanted: Wanted, *, limit: int) -> list[Head]:
     found: list[Head] = []
     for one in by_type(wanted):
         query = _asked(one).order_by(*(column.desc() for column in _ORDER)).limit(limit)
-        found += [Head(*row) for row in reading.session.connection().execute(query)]
+        found += [Head(*row) for row in reading.connection.execute(query)]
     return sorted(found, key=lambda head: head.place, reverse=True)[:limit]
 
 
@@ -90,7 +90,7 @@ def oldest(reading: Reading, wanted: Wanted, *, limit: int) -> list[Head]:
     if wanted.subject_hmac is not None:
         return _about_subject(reading, wanted)[:limit]
     query = _asked(wanted).order_by(*(column.asc() for column in _ORDER)).limit(limit)
-    return [Head(*row) for row in reading.session.connection().execute(query)]
+    return [Head(*row) for row in reading.connection.execute(query)]
 
 
 def by_type(wanted: Wanted) -> tuple[Wanted, ...]:
@@ -102,7 +102,7 @@ def by_type(wanted: Wanted) -> tuple[Wanted, ...]:
 
 def head_of_event(reading: Reading, event_id: str) -> Head | None:
     """One event's head, or None."""
-    row = reading.session.connection().execute(select(*_HEAD).where(col(EventRow.event_id) == event_id)).first()
+    row = reading.connection.execute(select(*_HEAD).where(col(EventRow.event_id) == event_id)).first()
     return Head(*row) if row is not None else None
 
 
@@ -128,7 +128,7 @@ def told_at(reading: Reading, event_ids: Sequence[str]) -> dict[tuple[str, str],
 def leaf_hashes(reading: Reading, event_ids: Sequence[str]) -> dict[str, bytes]:
     """What the tree holds of each of these events."""
     query = select(EntryRow.event_id, EntryRow.leaf_hash).where(col(EntryRow.event_id).in_(list(event_ids)))
-    return {row[0]: row[1] for row in reading.session.connection().execute(query)}
+    return {row[0]: row[1] for row in reading.connection.execute(query)}
 
 
 def is_known(reading: Reading, *, actor: str = "", case_hmac: str = "", subject_hmac: str = "") -> bool:
@@ -140,7 +140,7 @@ def is_known(reading: Reading, *, actor: str = "", case_hmac: str = "", subject_
         query = select(EventRow.seq).where(col(EventRow.case_hmac) == case_hmac)
     else:
         query = select(EventRow.seq).where(col(EventRow.actor_ref) == actor)
-    return reading.session.connection().execute(query.limit(1)).first() is not None
+    return reading.connection.execute(query.limit(1)).first() is not None
 
 
 def _about_subject(reading: Reading, wanted: Wanted) -> list[Head]:
@@ -150,7 +150,7 @@ def _about_subject(reading: Reading, wanted: Wanted) -> list[Head]:
     """
     about = select(SubjectRow.log_id, SubjectRow.seq).where(col(SubjectRow.idx_hmac) == wanted.subject_hmac)
     by_log: dict[str, list[int]] = {}
-    for log_id, seq in reading.session.connection().execute(about):
+    for log_id, seq in reading.connection.execute(about):
         by_log.setdefault(log_id, []).append(seq)
     heads: list[Head] = []
     for log_id, places in by_log.items():
@@ -158,7 +158,7 @@ def _about_subject(reading: Reading, wanted: Wanted) -> list[Head]:
             query: Select[Any] = select(*_HEAD).where(
                 col(EventRow.log_id) == log_id, col(EventRow.seq).in_(places[start : start + AT_ONCE])
             )
-            heads += [Head(*row) for row in reading.session.connection().execute(query)]
+            heads += [Head(*row) for row in reading.connection.execute(query)]
     fit = [head for head in heads if _fits(head, wanted)]
     if wanted.flagged is not None:
         flagged = flags_of(reading, [head.event_id for head in fit])

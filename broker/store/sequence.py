@@ -2,33 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, func, select
 
 from audit.events import Leaf
 from audit.merkle import HASH_BYTES, Frontier
 from audit.sequencer import Advance, Head, Pending, advance
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, TileUnreadable, encode_bundle
-from broker.errors import LogUnavailable
-from broker.store.log import (
-    CheckpointRow,
-    EntryRow,
-    EventRow,
-    HeadRow,
-    OutboxRow,
-    SubjectRow,
-    TileRow,
-)
+from broker.errors import Conflict, LogUnavailable
+from broker.keys import Keys
+from broker.store.log import CheckpointRow, EntryRow, HeadRow, OutboxRow, TileRow
+from broker.store.outbox import Written, keep_beside
 from broker.store.shards import current_shard
+from broker.store.statements import Statement
 from broker.store.transaction import Reading, Transaction
 
 BATCH: Final = 1_000
-_TILE_KEY: Final = ("log_id", "level", "n")
+_WAITING: Final = Statement(
+    "SELECT position, event_id, at_ms, commitment FROM audit_outbox ORDER BY position LIMIT :limit"
+)
+_WAITING_ONLY: Final = Statement(
+    "SELECT position, event_id, at_ms, commitment FROM audit_outbox WHERE event_id = :only LIMIT :limit"
+)
+_ENTRY: Final = Statement("""
+    INSERT INTO audit_entry (log_id, seq, leaf, leaf_hash, event_id)
+    VALUES (:log_id, :seq, :leaf, :leaf_hash, :event_id)
+""")
+_EVENT: Final = Statement("""
+    INSERT INTO audit_event (
+        event_id, log_id, seq, t_ms, type, op, org, actor_ref, role, purpose, case_hmac, outcome, break_glass,
+        sections, detail
+    ) VALUES (
+        :event_id, :log_id, :seq, :t_ms, :type, :op, :org, :actor_ref, :role, :purpose, :case_hmac, :outcome,
+        :break_glass, :sections, :detail
+    )
+""")
+_SUBJECT: Final = Statement("INSERT INTO audit_subject (idx_hmac, log_id, seq) VALUES (:idx_hmac, :log_id, :seq)")
+_TILE: Final = Statement("""
+    INSERT INTO audit_tile (log_id, level, n, width, data) VALUES (:log_id, :level, :n, :width, :data)
+    ON CONFLICT (log_id, level, n) DO UPDATE SET width = excluded.width, data = excluded.data
+""")
+_MOVE_HEAD: Final = Statement("""
+    UPDATE audit_head SET size = :size, root = :root, last_ms = :last_ms, frontier = :frontier
+    WHERE log_id = :log_id AND size = :old_size AND epoch = :epoch
+""")
+
+# The bodies of what waits never leave the database: it is told the place of each, and moves them itself.
+_PLACES: Final = "jsonb_to_recordset(CAST(:places AS jsonb)) AS p (place bigint, seq bigint, t_ms bigint)"
+_PLACES_SQLITE: Final = """(
+    SELECT json_extract(value, '$.place') AS place, json_extract(value, '$.seq') AS seq,
+        json_extract(value, '$.t_ms') AS t_ms
+    FROM json_each(:places)
+) AS p"""
+_EVENTS: Final = """
+    INSERT INTO audit_event (
+        event_id, log_id, seq, t_ms, type, op, org, actor_ref, role, purpose, case_hmac, outcome, break_glass,
+        sections, detail
+    )
+    SELECT o.event_id, :log_id, p.seq, p.t_ms, o.columns->>'type', o.columns->>'op', o.columns->>'org',
+        o.columns->>'actor_ref', o.columns->>'role', o.columns->>'purpose', o.columns->>'case_hmac',
+        o.columns->>'outcome', CAST(o.columns->>'break_glass' AS boolean), o.sections, o.detail
+    FROM {places} JOIN audit_outbox o ON o.position = p.place
+"""
+_SUBJECTS: Final = """
+    INSERT INTO audit_subject (idx_hmac, log_id, seq)
+    SELECT DISTINCT s.value, :log_id, p.seq
+    FROM {places} JOIN audit_outbox o ON o.position = p.place CROSS JOIN {each}(o.subjects) AS s
+"""
+_TAKEN: Final = "DELETE FROM audit_outbox WHERE position IN (SELECT p.place FROM {places})"
+_MOVE_EVENTS: Final = Statement(_EVENTS.format(places=_PLACES), sqlite=_EVENTS.format(places=_PLACES_SQLITE))
+_MOVE_SUBJECTS: Final = Statement(
+    _SUBJECTS.format(places=_PLACES, each="jsonb_array_elements_text"),
+    sqlite=_SUBJECTS.format(places=_PLACES_SQLITE, each="json_each"),
+)
+_MOVED: Final = Statement(_TAKEN.format(places=_PLACES), sqlite=_TAKEN.format(places=_PLACES_SQLITE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +145,27 @@ def lock_newest(tx: Transaction) -> tuple[str, Head]:
             return shard.log_id, head
 
 
-def sequence(tx: Transaction, *, limit: int = BATCH, only: str | None = None) -> Advance | None:
+def sequence(
+    tx: Transaction, *, limit: int = BATCH, only: str | None = None, keys: Keys | None = None,
+    lone: Sequence[Written] = (),
+) -> Advance | None:  # fmt: skip
     """Move what waits in the outbox into the newest shard: entries, bodies, tiles and head in this transaction.
 
-    `only`: that event alone.  None if nothing waits.  Raises LogUnavailable if the head was moved by another sequencer
-    meanwhile, and audit.sequencer.HeadDisagrees if the stored tiles are not the head's.
+    `only`: that event alone.  `lone`: events that are alone in their transaction, which is then this one; they come
+    after the others, and need `keys`.  None if there is nothing to do.  Raises Conflict if one of `lone` is there
+    already, LogUnavailable if the head was moved by another sequencer meanwhile, and audit.sequencer.HeadDisagrees if
+    the stored tiles are not the head's.
     """
     log_id, head = lock_newest(tx)  # SQLite: the whole transaction is exclusive already
-    query = select(OutboxRow).order_by(col(OutboxRow.position)).limit(limit)
-    waiting = tx.session.exec(query if only is None else query.where(col(OutboxRow.event_id) == only)).all()
-    if not waiting:
+    waiting = (_WAITING if only is None else _WAITING_ONLY).run(tx.connection, limit=limit, only=only).all()
+    if not waiting and not lone:
         return None
     pending = [Pending(row.event_id, Leaf(row.at_ms, row.commitment)) for row in waiting]
+    pending += [Pending(one.event_id, one.leaf) for one in lone]
     step = advance(head, pending, SqlTiles(tx, log_id))
-    write(tx, log_id, step, {row.event_id: row for row in waiting})
+    if keys is not None:
+        keep_beside(tx, keys, lone)
+    write(tx, log_id, step, {row.event_id: row.position for row in waiting}, {one.event_id: one for one in lone})
     return step
 
 
@@ -128,7 +189,7 @@ def checkpoint_of(reading: Reading, log_id: str, seq: int) -> CheckpointRow | No
 def keep_checkpoint(tx: Transaction, log_id: str, size: int, note: bytes, *, at: datetime) -> None:
     """Store a signed checkpoint; one that is there already stays."""
     kept = tx.upsert(CheckpointRow).values(log_id=log_id, size=size, note=note, at=at)
-    tx.session.connection().execute(kept.on_conflict_do_nothing())
+    tx.connection.execute(kept.on_conflict_do_nothing())
 
 
 def waiting(reading: Reading) -> int:
@@ -136,48 +197,49 @@ def waiting(reading: Reading) -> int:
     return reading.session.exec(select(func.count()).select_from(OutboxRow)).one()
 
 
-def write(tx: Transaction, log_id: str, step: Advance, rows: Mapping[str, OutboxRow]) -> None:
-    """Store one step of the log; of an entry without a row only the leaf, as its body is lost.
+def write(
+    tx: Transaction, log_id: str, step: Advance, positions: Mapping[str, int],
+    lone: Mapping[str, Written] = MappingProxyType({}),
+) -> None:  # fmt: skip
+    """Store one step of the log.  An entry's body is moved from its position in the outbox, or is that of `lone`.
 
-    Raises LogUnavailable or Conflict if the head is not the one it was computed from.
+    Of an entry with neither only the leaf, as its body is lost.  Raises LogUnavailable or Conflict if the head is not
+    the one it was computed from.
     """
-    session, (size, epoch) = tx.session, step.expects
-    entries, events, subjects, taken = [], [], [], []
+    connection, (size, epoch) = tx.connection, step.expects
+    entries, events, subjects, placed = [], [], [], []
     for entry in step.entries:
-        entries.append(
-            {"log_id": log_id, "seq": entry.index, "leaf": entry.leaf.text, "leaf_hash": entry.leaf_hash,
-             "event_id": entry.event_id}
-        )  # fmt: skip
-        row = rows.get(entry.event_id)
-        if row is None:
-            continue
-        taken.append(row.position)
-        events.append(
-            {"event_id": entry.event_id, "log_id": log_id, "seq": entry.index, "t_ms": entry.leaf.at_ms,
-             "sections": row.sections, "detail": row.detail, **row.columns}
-        )  # fmt: skip
-        subjects += [{"idx_hmac": idx, "log_id": log_id, "seq": entry.index} for idx in dict.fromkeys(row.subjects)]
-    session.exec(delete(OutboxRow).where(col(OutboxRow.position).in_(taken)))
-    session.exec(insert(EntryRow), params=entries)
-    if events:
-        session.exec(insert(EventRow), params=events)
-    if subjects:
-        session.exec(insert(SubjectRow), params=subjects)
-    tiles = [
-        {"log_id": log_id, "level": tile.level, "n": tile.index, "width": tile.width, "data": data}
-        for tile, data in step.tiles
-    ]
-    if tiles:
-        widened = tx.upsert(TileRow)
-        changed = {"width": widened.excluded.width, "data": widened.excluded.data}
-        session.connection().execute(widened.on_conflict_do_update(index_elements=_TILE_KEY, set_=changed), tiles)
-    moved = session.exec(
-        update(HeadRow)
-        .where(col(HeadRow.log_id) == log_id, col(HeadRow.size) == size, col(HeadRow.epoch) == epoch)
-        .values(
-            size=step.head.size, root=step.head.root, last_ms=step.head.last_ms,
-            frontier=b"".join(step.head.frontier.hashes),
-        )
+        here = {"log_id": log_id, "seq": entry.index}
+        entries.append({**here, "leaf": entry.leaf.text, "leaf_hash": entry.leaf_hash, "event_id": entry.event_id})
+        if entry.event_id in positions:
+            placed.append({"place": positions[entry.event_id], "seq": entry.index, "t_ms": entry.leaf.at_ms})
+        elif (body := lone.get(entry.event_id)) is not None:
+            events.append(
+                {**here, "event_id": entry.event_id, "t_ms": entry.leaf.at_ms, "sections": body.sections,
+                 "detail": body.detail, **body.columns}
+            )  # fmt: skip
+            subjects += [{**here, "idx_hmac": index} for index in body.subjects]
+    try:
+        _ENTRY.run_each(connection, entries)
+        if placed:
+            places = json.dumps(placed)
+            _MOVE_EVENTS.run(connection, log_id=log_id, places=places)
+            _MOVE_SUBJECTS.run(connection, log_id=log_id, places=places)
+            _MOVED.run(connection, places=places)
+        _EVENT.run_each(connection, events)
+        _SUBJECT.run_each(connection, subjects)
+    except IntegrityError:
+        raise Conflict("a row with this key is there already") from None
+    _TILE.run_each(
+        connection,
+        [
+            {"log_id": log_id, "level": tile.level, "n": tile.index, "width": tile.width, "data": data}
+            for tile, data in step.tiles
+        ],
+    )
+    moved = _MOVE_HEAD.run(
+        connection, log_id=log_id, old_size=size, epoch=epoch, size=step.head.size, root=step.head.root,
+        last_ms=step.head.last_ms, frontier=b"".join(step.head.frontier.hashes),
     )  # fmt: skip
     if moved.rowcount != 1:
         raise LogUnavailable("another sequencer has moved the head")

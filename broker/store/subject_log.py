@@ -46,7 +46,7 @@ def about_subject(reading: Reading, keys: Keys, indexes: Collection[str]) -> lis
             )
             .where(col(SubjectRow.idx_hmac).in_(some), col(EventRow.erased_at).is_(None))
         )
-        found |= {row[0]: row for row in reading.session.connection().execute(query)}
+        found |= {row[0]: row for row in reading.connection.execute(query)}
     opened = EventKeys.of(reading, keys, found)
     listed = []
     for event_id, log_id, seq, t_ms, type_, sealed, withheld_at in found.values():

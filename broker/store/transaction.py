@@ -31,8 +31,23 @@ POSTGRESQL_DISK_FULL: Final = ("53100", "58030")  # disk_full, io_error
 class Reading:
     """A consistent look at the tables.  What it is given to write, the database refuses."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session  # for the queries of `broker.store`; nobody else can use it without SQLModel
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection  # for the statements of `broker.store`; nobody else can use it without SQLAlchemy
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """The same, for rows as objects; made when it is first asked for, as much needs none."""
+        if self._session is None:
+            self._session = Session(self.connection, expire_on_commit=False)
+        return self._session
+
+    def close(self, *, flush: bool) -> None:
+        """Give up the rows' objects, written first if `flush`; the transaction itself is its owner's to end."""
+        if self._session is not None:
+            if flush:
+                self._session.flush()
+            self._session.close()
 
     def one(self, row: type[T], **where: Any) -> T | None:
         """The row whose columns equal `where`, or None.  Raises ValueError if several do."""
@@ -71,13 +86,13 @@ class Transaction(Reading):
         if not values:
             return
         try:
-            self.session.connection().execute(insert(row), list(values))
+            self.connection.execute(insert(row), list(values))
         except IntegrityError:
             raise Conflict("a row with this key is there already") from None
 
     def upsert(self, row: type[Row]) -> sqlite.Insert | postgresql.Insert:
         """An insert that may say what to do where the key is taken; the two databases spell that alike."""
-        made = sqlite.insert if self.session.get_bind().dialect.name == "sqlite" else postgresql.insert
+        made = sqlite.insert if self.connection.dialect.name == "sqlite" else postgresql.insert
         return made(row)
 
     def delete(self, *rows: Row) -> None:
@@ -105,6 +120,15 @@ class Store:
         self.url = url
         self.engine = _engine(url)
         self.sqlite = self.engine.dialect.name == "sqlite"
+        options: Mapping[bool, dict[str, Any]] = {True: {}, False: {}}
+        if not self.sqlite:
+            options = {
+                True: {"isolation_level": "READ COMMITTED", "postgresql_readonly": False},
+                False: {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+            }
+        self._writing, self._reading = (
+            self.engine.execution_options(read_only=not writes, **options[writes]) for writes in (True, False)
+        )
         self.full: Callable[[], None] = _nothing  # called when a write found no room
         self.before: Callable[[], None] = _nothing  # called before a write transaction begins
         self._writer = threading.Lock()  # SQLite's own waiting is unfair: in one process, take turns
@@ -124,9 +148,14 @@ class Store:
             self._writer.acquire()
         self._mine.held = True
         try:
-            with self._session(immediate=True) as session:
-                yield Transaction(session)
-                session.commit()
+            with self._begun(self._writing) as connection:
+                tx = Transaction(connection)
+                try:
+                    yield tx
+                    tx.close(flush=True)
+                except BaseException:
+                    tx.close(flush=False)
+                    raise
         finally:
             self._mine.held = False
             if self.sqlite:
@@ -135,8 +164,12 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Reading]:
         """A read-only transaction: one consistent snapshot, never waiting for a writer."""
-        with self._session(immediate=False) as session:
-            yield Reading(session)
+        with self._begun(self._reading) as connection:
+            reading = Reading(connection)
+            try:
+                yield reading
+            finally:
+                reading.close(flush=False)
 
     def purge(self, tables: Sequence[type[Row]] = ()) -> bool:
         """Leave no byte of deleted rows in the files: SQLite is written anew; PostgreSQL writes `tables` anew.
@@ -169,16 +202,10 @@ class Store:
         self.engine.dispose()
 
     @contextmanager
-    def _session(self, *, immediate: bool) -> Iterator[Session]:
-        engine = self.engine.execution_options(read_only=not immediate)
-        if not self.sqlite:
-            engine = engine.execution_options(
-                isolation_level="READ COMMITTED" if immediate else "REPEATABLE READ", postgresql_readonly=not immediate
-            )
+    def _begun(self, engine: Engine) -> Iterator[Connection]:
         try:
-            with Session(engine, expire_on_commit=False) as session:
-                session.connection()  # begin now: a lock taken late is a lost race
-                yield session
+            with engine.connect() as connection, connection.begin():  # at once: a lock taken late is a lost race
+                yield connection
         except IntegrityError:
             raise Conflict("a row with this key is there already") from None
         except (OperationalError, DBAPIError) as wrong:
