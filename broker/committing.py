@@ -31,6 +31,7 @@ from audit.tiles import TileHashes, TileMalformed, TileUnreadable
 from broker import clock
 from broker.ballast import Ballast
 from broker.errors import BrokerError, LogUnavailable
+from broker.keys import Keys
 from broker.places import Places
 from broker.signing import Signers
 from broker.store import Reading, Store, Transaction
@@ -48,8 +49,9 @@ SIGNER_DOWN: Final = "SignerUnavailable"
 class Committer:
     """Sequences, signs, wakes those who wait, and refuses."""
 
-    def __init__(self, store: Store, signers: Signers, ballast: Ballast | None, *, linger_ms: int) -> None:
+    def __init__(self, store: Store, keys: Keys, signers: Signers, ballast: Ballast | None, *, linger_ms: int) -> None:
         self._store = store
+        self._keys = keys
         self._signers = signers
         self._ballast = ballast
         self._linger = linger_ms / 1000
@@ -100,7 +102,7 @@ class Committer:
         try:
             while True:
                 with self._store.transaction() as tx:
-                    step = sequence(tx)
+                    step = sequence(tx, self._keys)
                 if step is not None:
                     entries += step.entries
                 if step is None or len(step.entries) < BATCH:
@@ -203,7 +205,7 @@ class Committer:
         with self._telling():
             try:
                 with self._store.transaction() as tx:
-                    sequence(tx, only=self._degraded(tx, outcome))
+                    sequence(tx, self._keys, only=self._degraded(tx, outcome))
                 self._sign()
             except SignerRefused as wrong:
                 self.latch(type(wrong).__name__, for_good=True)

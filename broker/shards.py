@@ -33,6 +33,7 @@ from broker import clock, witnesses
 from broker.errors import BrokerError, LogUnavailable, SignerUnavailable, WrongState
 from broker.signing import SignedLog, Signers
 from broker.store import Reading, Store, Transaction
+from broker.store.event_keys import keep_event_keys
 from broker.store.log import EventRow, OutboxRow
 from broker.store.sequence import (
     BATCH,
@@ -43,6 +44,7 @@ from broker.store.sequence import (
     newest_checkpoint,
     open_log,
     sequence,
+    waiting_keys,
     write,
 )
 from broker.store.shards import ShardRow, current_shard, every_shard
@@ -119,7 +121,7 @@ def turn(trail: Trail, base: str, *, who: Who, at: datetime) -> ShardRow | None:
         log_id, _ = lock_newest(tx)
         if log_id != old.log_id:
             return None
-        while (step := sequence(tx)) is not None and len(step.entries) == BATCH:
+        while (step := sequence(tx, trail.keys)) is not None and len(step.entries) == BATCH:
             pass
         _write(tx, trail, "log.closed", who, at, origin=log_id, next=told.origin, keys=_vkeys(told))
         head = _closed(tx, log_id, at=at)
@@ -243,7 +245,9 @@ def refill(trail: Trail, mirror: TileReader, note: str, *, who: Who, at: datetim
         step: Advance = advance(replace(head, last_ms=0), pending, SqlTiles(tx, log_id))  # times as they were
         if step.head.root != newest.checkpoint.root:
             raise WrongState("the mirror's log is not a growth of this one")
-        write(tx, log_id, step, {row.event_id: row.position for row in rows.values() if row.position is not None})
+        found = [rows[leaf.commitment] for leaf in lost if leaf.commitment in rows]
+        keep_event_keys(tx, trail.keys, waiting_keys(trail.keys, found))
+        write(tx, log_id, step, {row.event_id: row.position for row in found if row.position is not None})
         what: dict[str, Json] = {"origin": log_id, "refilled": len(lost), "from": head.size}
         _record(tx, trail, "log.discontinuity", who, at, **what)
     trail.advance_pending()
@@ -426,7 +430,7 @@ def _record(tx: Transaction, trail: Trail, event_type: str, who: Who, at: dateti
 
 def _write(tx: Transaction, trail: Trail, event_type: str, who: Who, at: datetime, **what: Json) -> None:
     """Record, and sequence it now, as the newest shard's next entry."""
-    sequence(tx, only=_record(tx, trail, event_type, who, at, **what))
+    sequence(tx, trail.keys, only=_record(tx, trail, event_type, who, at, **what))
 
 
 def _leaves(mirror: TileReader, start: int, end: int) -> Iterator[bytes]:

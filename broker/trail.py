@@ -30,6 +30,7 @@ from broker.signing import Signers
 from broker.store import Reading, Store, Transaction
 from broker.store.event_keys import (
     NO_SUBJECT,
+    FreshKey,
     event_key,
     open_blob,
     open_body,
@@ -77,7 +78,7 @@ class Trail:
         self._seconds = seconds
         self.signers = signers
         self.host = host
-        self._committer = Committer(store, signers, ballast, linger_ms=linger_ms)
+        self._committer = Committer(store, keys, signers, ballast, linger_ms=linger_ms)
         self._committer.tells(lambda tx, outcome: self.record(tx, degraded(new_event_id(), host, outcome)).event_id)
 
     @property
@@ -219,12 +220,12 @@ class Trail:
         except InvalidEvent as wrong:
             raise EventTooLarge(str(wrong)) from None
         ids = set(about)
-        sole, key = sole_subject(ids), DataKey.fresh()
+        key, sole = DataKey.fresh(), sole_subject(ids)
         sections, detail = seal_body(key, event.id, Opening(dict(sealed.sections)))
         return sealed, Written(
             event_id=event.id, at_ms=sealed.at_ms, commitment=sealed.commitment, columns=_columns(event),
             sections=sections, detail=detail, subjects=sorted(map(self._keys.subject_index, ids)),
-            sole=self._keys.subject_index(sole) if sole is not None else NO_SUBJECT, key=key,
+            key=FreshKey(event.id, key, self._keys.subject_index(sole) if sole is not None else NO_SUBJECT),
             blobs={name: seal_blob(key, event.id, name, blob) for name, blob in (blobs or {}).items()},
             idempotency_key=idempotency_key,
         )  # fmt: skip

@@ -5,14 +5,15 @@ The keys lie in tables of their own: to erase an event for good is to delete one
 An event's body and the bytes beside it are sealed under a key of its own.  Where it concerns one subject alone that
 key is wrapped under the subject's, which is wrapped under the key-encryption key: one row deleted closes every event of
 that subject, in old copies of the bodies too.  So copies of these two tables should be kept for days where copies of
-the rest are kept for years.
+the rest are kept for years.  While an event waits in the outbox, its key lies with it, under the key-encryption key: so
+that table is to be treated as these are.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,19 +50,10 @@ class SubjectKeyRow(Row, table=True):
     wrapped: bytes = octets()
 
 
-KEEP_KEY: Final = Statement("INSERT INTO audit_key (event_id, wrapped, subject) VALUES (:event_id, :wrapped, :subject)")
-_SUBJECT: Final = Statement("SELECT wrapped FROM audit_subject_key WHERE idx_hmac = :idx")
+_KEEP: Final = Statement("INSERT INTO audit_key (event_id, wrapped, subject) VALUES (:event_id, :wrapped, :subject)")
 _KEEP_SUBJECT: Final = Statement(
-    "INSERT INTO audit_subject_key (idx_hmac, wrapped) VALUES (:idx, :fresh) ON CONFLICT DO NOTHING"
+    "INSERT INTO audit_subject_key (idx_hmac, wrapped) VALUES (:idx, :wrapped) ON CONFLICT DO NOTHING"
 )
-_KEEP_AND_TELL_SUBJECT: Final = Statement("""
-    WITH kept AS (SELECT wrapped FROM audit_subject_key WHERE idx_hmac = :idx),
-    made AS (
-        INSERT INTO audit_subject_key (idx_hmac, wrapped) SELECT CAST(:idx AS text), CAST(:fresh AS bytea)
-        WHERE NOT EXISTS (SELECT 1 FROM kept) ON CONFLICT DO NOTHING RETURNING wrapped
-    )
-    SELECT wrapped FROM kept UNION ALL SELECT wrapped FROM made
-""")
 
 
 def sole_subject(about: Collection[str]) -> str | None:
@@ -75,41 +67,46 @@ def sole_subject(about: Collection[str]) -> str | None:
     return next(iter(few)) if len(few) == 1 else None
 
 
+@dataclass(frozen=True, slots=True)
+class FreshKey:
+    """An event's key that has no row yet; `subject`: the HMAC of its sole subject's id, under whose key it goes."""
+
+    event_id: str
+    key: DataKey
+    subject: str = NO_SUBJECT
+
+
 def new_event_key(tx: Transaction, keys: Keys, event_id: str, *, subject: str | None) -> DataKey:
-    """A fresh key for an event, kept in the transaction that writes it; `subject`: the HMAC of its sole subject's id.
+    """A fresh key for an event, kept in this transaction; `subject`: the HMAC of its sole subject's id."""
+    fresh = FreshKey(event_id, DataKey.fresh(), subject or NO_SUBJECT)
+    keep_event_keys(tx, keys, (fresh,))
+    return fresh.key
 
-    As many statements with a subject as without: how many there are must not tell whether there was somebody.
+
+def keep_event_keys(tx: Transaction, keys: Keys, fresh: Collection[FreshKey]) -> None:
+    """Keep the keys of events, each wrapped under its subject's, which is made where there is none.
+
+    As many statements whether they have subjects or not.
     """
-    key = DataKey.fresh()
-    KEEP_KEY.run(tx.connection, **wrapped_key(tx, keys, event_id, key, subject or NO_SUBJECT))
-    return key
-
-
-def wrapped_key(tx: Transaction, keys: Keys, event_id: str, key: DataKey, subject: str) -> dict[str, Any]:
-    """The row of an event's key, to be inserted (`KEEP_KEY`); its subject's key is made if there is none."""
-    _, fresh = keys.new_data_key(_of(subject))
-    if tx.connection.dialect.name == "sqlite":
-        _KEEP_SUBJECT.run(tx.connection, idx=subject, fresh=fresh)
-        found = _SUBJECT.run(tx.connection, idx=subject).scalar_one()
-    else:
-        found = _KEEP_AND_TELL_SUBJECT.run(tx.connection, idx=subject, fresh=fresh).scalar()
-        if found is None:  # another transaction made it while ours looked
-            found = _SUBJECT.run(tx.connection, idx=subject).scalar_one()
-    return _key_row(keys, event_id, key, subject, keys.data_key(found, _of(subject)) if subject else None)
-
-
-def wrapped_keys(tx: Transaction, keys: Keys, fresh: Sequence[tuple[str, DataKey, str]]) -> list[dict[str, Any]]:
-    """As `wrapped_key`, for several events by few statements: each with its key and its subject."""
-    subjects = sorted({subject for *_, subject in fresh})
-    _KEEP_SUBJECT.run_each(
-        tx.connection, [{"idx": subject, "fresh": keys.new_data_key(_of(subject))[1]} for subject in subjects]
-    )
-    query = select(SubjectKeyRow.idx_hmac, SubjectKeyRow.wrapped).where(col(SubjectKeyRow.idx_hmac).in_(subjects))
-    under = {
-        subject: keys.data_key(wrapped, _of(subject)) if subject else None
-        for subject, wrapped in tx.connection.execute(query)
-    }
-    return [_key_row(keys, event_id, key, subject, under[subject]) for event_id, key, subject in fresh]
+    subjects = sorted({one.subject for one in fresh})
+    under: dict[str, DataKey | None] = {}
+    while subjects:  # once, but where an erasure takes a key away between the two statements
+        made = [{"idx": subject, "wrapped": keys.new_data_key(_of(subject))[1]} for subject in subjects]
+        _KEEP_SUBJECT.run_each(tx.connection, made)
+        query = select(SubjectKeyRow.idx_hmac, SubjectKeyRow.wrapped).where(col(SubjectKeyRow.idx_hmac).in_(subjects))
+        for subject, wrapped in tx.connection.execute(query.with_for_update(read=True)):
+            under[subject] = keys.data_key(wrapped, _of(subject)) if subject else None
+        subjects = [subject for subject in subjects if subject not in under]
+    _KEEP.run_each(
+        tx.connection,
+        [
+            {
+                "event_id": one.event_id, "subject": one.subject,
+                "wrapped": keys.wrap(one.key, one.event_id, under=under[one.subject]),
+            }
+            for one in fresh
+        ],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +204,6 @@ def _drop(tx: Transaction, row: type[Row], column: str, values: Collection[str])
         some = listed[start : start + AT_ONCE]
         gone += tx.session.exec(delete(row).where(col(getattr(row, column)).in_(some))).rowcount
     return gone
-
-
-def _key_row(keys: Keys, event_id: str, key: DataKey, subject: str, under: DataKey | None) -> dict[str, Any]:
-    return {"event_id": event_id, "wrapped": keys.wrap(key, event_id, under=under), "subject": subject}
 
 
 def _place(event_id: str, part: str) -> bytes:

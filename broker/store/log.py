@@ -26,6 +26,8 @@ class OutboxRow(Row, table=True):
     sections: bytes = octets()  # encrypted: sections and salts
     detail: bytes = octets()  # encrypted under the event's own key, as all of it
     subjects: list[str] = json_value()  # HMACs
+    key_wrapped: bytes | None = octets(default=None, nullable=True)  # the event's key, until the sequencer keeps it
+    sole: str = Field(default="", sa_column_kwargs={"server_default": ""})  # the HMAC of the subject it goes under
 
 
 class EntryRow(Row, table=True):

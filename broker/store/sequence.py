@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
+from sqlalchemy import Row as RowOf
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, func, select
 
@@ -18,18 +19,20 @@ from audit.sequencer import Advance, Head, Pending, advance
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, TileUnreadable, encode_bundle
 from broker.errors import Conflict, LogUnavailable
 from broker.keys import Keys
+from broker.store.event_keys import FreshKey, keep_event_keys
 from broker.store.log import CheckpointRow, EntryRow, HeadRow, OutboxRow, TileRow
-from broker.store.outbox import Written, keep_beside
+from broker.store.outbox import Written, keep_blobs
 from broker.store.shards import current_shard
 from broker.store.statements import Statement
 from broker.store.transaction import Reading, Transaction
 
 BATCH: Final = 1_000
 _WAITING: Final = Statement(
-    "SELECT position, event_id, at_ms, commitment FROM audit_outbox ORDER BY position LIMIT :limit"
+    "SELECT position, event_id, at_ms, commitment, key_wrapped, sole FROM audit_outbox ORDER BY position LIMIT :limit"
 )
 _WAITING_ONLY: Final = Statement(
-    "SELECT position, event_id, at_ms, commitment FROM audit_outbox WHERE event_id = :only LIMIT :limit"
+    "SELECT position, event_id, at_ms, commitment, key_wrapped, sole FROM audit_outbox "
+    "WHERE event_id = :only LIMIT :limit"
 )
 _ENTRY: Final = Statement("""
     INSERT INTO audit_entry (log_id, seq, leaf, leaf_hash, event_id)
@@ -146,15 +149,14 @@ def lock_newest(tx: Transaction) -> tuple[str, Head]:
 
 
 def sequence(
-    tx: Transaction, *, limit: int = BATCH, only: str | None = None, keys: Keys | None = None,
-    lone: Sequence[Written] = (),
-) -> Advance | None:  # fmt: skip
-    """Move what waits in the outbox into the newest shard: entries, bodies, tiles and head in this transaction.
+    tx: Transaction, keys: Keys, *, limit: int = BATCH, only: str | None = None, lone: Sequence[Written] = ()
+) -> Advance | None:
+    """Move what waits in the outbox into the newest shard: entries, bodies, keys, tiles and head in this transaction.
 
     `only`: that event alone.  `lone`: events that are alone in their transaction, which is then this one; they come
-    after the others, and need `keys`.  None if there is nothing to do.  Raises Conflict if one of `lone` is there
-    already, LogUnavailable if the head was moved by another sequencer meanwhile, and audit.sequencer.HeadDisagrees if
-    the stored tiles are not the head's.
+    after the others.  None if there is nothing to do.  Raises Conflict if one of `lone` is there already,
+    LogUnavailable if the head was moved by another sequencer meanwhile, and audit.sequencer.HeadDisagrees if the
+    stored tiles are not the head's.
     """
     log_id, head = lock_newest(tx)  # SQLite: the whole transaction is exclusive already
     waiting = (_WAITING if only is None else _WAITING_ONLY).run(tx.connection, limit=limit, only=only).all()
@@ -163,10 +165,19 @@ def sequence(
     pending = [Pending(row.event_id, Leaf(row.at_ms, row.commitment)) for row in waiting]
     pending += [Pending(one.event_id, one.leaf) for one in lone]
     step = advance(head, pending, SqlTiles(tx, log_id))
-    if keys is not None:
-        keep_beside(tx, keys, lone)
+    keep_event_keys(tx, keys, [*waiting_keys(keys, waiting), *(one.key for one in lone)])
+    keep_blobs(tx, lone)
     write(tx, log_id, step, {row.event_id: row.position for row in waiting}, {one.event_id: one for one in lone})
     return step
+
+
+def waiting_keys(keys: Keys, rows: Iterable[OutboxRow | RowOf[Any]]) -> list[FreshKey]:
+    """The keys of events that wait, to be kept by whoever moves them."""
+    return [
+        FreshKey(row.event_id, keys.data_key(row.key_wrapped, row.event_id), row.sole)
+        for row in rows
+        if row.key_wrapped is not None
+    ]
 
 
 def entry_of(reading: Reading, event_id: str) -> EntryRow | None:

@@ -1,4 +1,4 @@
-"""Statements that run for every event: kept as text, in each database's own words, with values as its driver takes them.
+"""Statements that run for every event: kept as text, in each database's own words, with values as drivers take them.
 
 SQLAlchemy finds the text of a statement anew each time it runs, which costs more than running it.
 """

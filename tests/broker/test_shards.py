@@ -319,7 +319,7 @@ def test_a_log_that_was_cut_is_refused_by_the_signer_and_found_by_the_auditor(
         with store.transaction() as tx:
             forger.record(tx, an_event())
     with store.transaction() as tx:
-        sequence(tx)
+        sequence(tx, trail.keys)
     with pytest.raises(LogUnavailable):
         forger.advance_pending()
     assert forger.broken() == "SignerRefused"
