@@ -13,12 +13,12 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from audit.checkpoint import NoteInvalid, SignedCheckpoint
-from audit.events import InvalidEvent, Json, Leaf, Opening, loads
+from audit.events import InvalidEvent, Json, Leaf, Opening, Sealed, SectionName, loads
 from audit.merkle import HASH_BYTES, ProofInvalid, leaf_hash, verify_inclusion
 from audit.policy import Accepted, Policy
 
@@ -94,6 +94,17 @@ class LogReceipt:
         receipt = cls(event_id, opening, TlogProof(index, tuple(path), SignedCheckpoint.parse(note), leaf))
         receipt.verify_itself()
         return receipt
+
+    @classmethod
+    def of_sealed(cls, sealed: Sealed, show: Collection[SectionName], proof: TlogProof) -> LogReceipt:
+        """The receipt of an event as this process sealed it, with these sections opened.
+
+        Raises ReceiptInvalid if the leaf is another event's, or the path fails.
+        """
+        if proof.leaf.commitment != sealed.commitment:
+            raise ReceiptInvalid("the event is not the one its leaf commits to")
+        proof.verify_path()
+        return cls(sealed.event_id, sealed.opening(show), proof)
 
     @property
     def size(self) -> int:

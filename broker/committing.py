@@ -1,7 +1,10 @@
 """Group commit: what waits is sequenced and signed for all at once; and the latch that refuses while that fails.
 
-`broker serve` runs a thread; in a command whoever waits does the work.  Three things stop every receipt, and whatever
-would be recorded:
+`broker serve` runs a thread; in a command whoever waits does the work.  What waits is what lies in the outbox, and
+events that are alone in their transaction (a read, and nothing else): these are handed over in memory, and written with
+the rest of the batch.  Whoever handed one over waits for it, and is refused if it could not be written.
+
+Three things stop every receipt, and whatever would be recorded:
 
     a fault     the database can't be reached: until it works again.  Where it is the signer, entries are still
                 recorded and sequenced, and answers wait for it as long as the setting lets them
@@ -17,26 +20,38 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
 import structlog
 
-from audit.events import Event
+from audit.checkpoint import SignedCheckpoint
+from audit.events import Event, Leaf
 from audit.merkle import consistency_proof
-from audit.sequencer import Entry, HeadDisagrees
+from audit.sequencer import Entry, Head, HeadDisagrees
 from audit.signer import Growth, SignerRefused
 from audit.tiles import TileHashes, TileMalformed, TileUnreadable
 from broker import clock
 from broker.ballast import Ballast
-from broker.errors import BrokerError, LogUnavailable
+from broker.company import Company
+from broker.errors import BrokerError, Conflict, LogUnavailable
 from broker.keys import Keys
-from broker.places import Places
+from broker.places import Placed, Places, RecentTiles
 from broker.signing import Signers
-from broker.store import Reading, Store, Transaction
-from broker.store.sequence import BATCH, SqlTiles, head_of, keep_checkpoint, newest_checkpoint, sequence
-from broker.store.shards import ShardRow, every_shard
+from broker.store import Store, Transaction
+from broker.store.outbox import Written, put
+from broker.store.sequence import (
+    BATCH,
+    Batch,
+    SqlTiles,
+    head_of,
+    keep_checkpoint,
+    newest_checkpoint,
+    places_of,
+    sequence,
+)
+from broker.store.shards import every_shard
 
 log = structlog.get_logger()
 RETRY_SECONDS: Final = 1.0
@@ -54,13 +69,13 @@ class Committer:
         self._keys = keys
         self._signers = signers
         self._ballast = ballast
-        self._linger = linger_ms / 1000
         self._degraded: Callable[[Transaction, str], str] | None = None
-        self._covered = threading.Condition()
-        self._rounds = 0
-        self.begun, self.ended = 0, 0  # rounds of sequencing and signing, by number
-        self.places = Places()
-        self._wake = threading.Event()
+        self._places = Places()
+        self._tiles: RecentTiles | None = None  # of the newest shard
+        self._newest = ""  # the shard before which all are signed to their end
+        self._noted: tuple[str, int] | None = None  # the newest checkpoint known to be kept
+        self._lone: dict[str, Written] = {}
+        self._company = Company(linger_ms / 1000)
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._broken: str | None = None  # why no receipt is given just now
@@ -79,14 +94,33 @@ class Committer:
         self._degraded = degraded
 
     @property
-    def rounds(self) -> int:
-        """How many times those who wait have been told to look."""
-        return self._rounds
-
-    @property
     def running(self) -> bool:
         """Whether a thread does the work."""
         return self._thread is not None
+
+    def place_of(self, event_id: str, seconds: float, *, lone: Written | None = None) -> Placed:
+        """Where an event stands, once it is under a signed checkpoint; its transaction has committed, or is ours.
+
+        Waits at most so long.  Raises LogUnavailable, and Conflict if `lone` is there already.
+        """
+        self.refuse_if_broken()
+        until = time.monotonic() + seconds
+        future = self._places.expect(event_id)
+        if lone is not None:
+            self._lone[event_id] = lone
+        self.wake()
+        try:
+            while True:
+                if self._thread is None and not future.done():
+                    self.advance()
+                left = until - time.monotonic()
+                with suppress(TimeoutError):
+                    return future.result(max(0, left if self._thread is not None else min(left, POLL_SECONDS)))
+                if left <= 0:
+                    raise LogUnavailable("no signed checkpoint covers the entry in time")
+        finally:
+            self._lone.pop(event_id, None)
+            self._places.forget(event_id)
 
     def advance(self) -> int:
         """Sequence all that waits and have it signed, in this process; the size of the newest shard that is signed.
@@ -94,20 +128,19 @@ class Committer:
         Any process may: of two, one writes and the other finds nothing left.  Raises LogUnavailable, with the latch
         set, if that fails.
         """
-        self.begun = number = self.begun + 1
         self._look_for_room()
         if self._broken == NO_ROOM:
             raise LogUnavailable("there is no room for the log")
+        awaited = self._places.awaited()
         entries: list[Entry] = []
         try:
             while True:
-                with self._store.transaction() as tx:
-                    step = sequence(tx, self._keys)
-                if step is not None:
-                    entries += step.entries
-                if step is None or len(step.entries) < BATCH:
+                batch = self._sequence()
+                entries += batch.entries
+                if len(batch.entries) < BATCH:
                     break
-            size = self._sign(entries)
+            size = self._sign(batch, entries)
+            self._settle(awaited)
         except (SignerRefused, HeadDisagrees, TileMalformed, TileUnreadable) as wrong:
             self.latch(type(wrong).__name__, for_good=True)
             raise LogUnavailable("the log is not what was signed before; a person must look") from None
@@ -119,8 +152,7 @@ class Committer:
         if self._broken and not self._for_good and self._broken != NO_ROOM:
             self._broken = None
             log.info("log in order again")
-        self.ended = number
-        self._tell_waiters()
+        self._company.expect(len(entries))
         return size
 
     def start(self) -> None:
@@ -128,7 +160,7 @@ class Committer:
         if self._thread is None:
             self._stopping = False
             self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
-            self._wake.set()
+            self._company.come()
             self._thread.start()
 
     def stop(self) -> None:
@@ -136,19 +168,12 @@ class Committer:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._stopping = True
-            self._wake.set()
+            self._company.come()
             thread.join(timeout=10)
 
     def wake(self) -> None:
         """Have what was recorded sequenced soon, though nobody waits for its receipt."""
-        self._wake.set()
-
-    def wait(self, seen: int, seconds: float) -> None:
-        """Wait until those who wait are told to look again, if they were not since `seen` rounds."""
-        with self._covered:
-            self._wake.set()
-            if self._rounds == seen:
-                self._covered.wait(min(seconds, POLL_SECONDS))
+        self._company.come()
 
     def broken(self) -> str | None:
         """Why no receipt is given just now: the fault's name; None when all is well."""
@@ -167,6 +192,7 @@ class Committer:
             self._broken = reason
         self._for_good = self._for_good or for_good
         log.error("log out of order", reason=reason)
+        self._refuse_who_waits()
 
     def no_room(self) -> None:
         """Refuse until there is room again."""
@@ -174,7 +200,8 @@ class Committer:
             self._told = False
             self._broken = NO_ROOM
             log.error("log out of order", reason=NO_ROOM)
-        self._wake.set()
+        self._refuse_who_waits()
+        self._company.come()
 
     def _look_for_room(self) -> None:
         """While the disk was full: tell it, by the room of the ballast, and open the latch once there is enough."""
@@ -205,8 +232,8 @@ class Committer:
         with self._telling():
             try:
                 with self._store.transaction() as tx:
-                    sequence(tx, self._keys, only=self._degraded(tx, outcome))
-                self._sign()
+                    batch = sequence(tx, self._keys, only=self._degraded(tx, outcome))
+                self._sign(batch)
             except SignerRefused as wrong:
                 self.latch(type(wrong).__name__, for_good=True)
                 return False
@@ -224,54 +251,107 @@ class Committer:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._wake.wait(RETRY_SECONDS)
-            if self._wake.is_set() and self._linger and not self._stopping:
-                time.sleep(self._linger)  # company: one fsync and one signature for all of it
-            self._wake.clear()
+            self._company.wait(RETRY_SECONDS)
             if self._for_good:
+                self._refuse_who_waits()
                 continue
             try:
                 self.advance()
             except LogUnavailable:
-                self._tell_waiters()
+                self._refuse_who_waits()
                 time.sleep(0 if self._stopping else RETRY_SECONDS)
             except Exception as wrong:  # the thread must outlive any fault, and refuse meanwhile
                 self.latch(type(wrong).__name__)
         with suppress(LogUnavailable):  # what still waits is safe in the outbox, and is taken in at the next start
             self.advance()
 
-    def _tell_waiters(self) -> None:
-        with self._covered:
-            self._rounds += 1
-            self._covered.notify_all()
+    def _refuse_who_waits(self) -> None:
+        """Those who wait, if there is nothing to be had; without the signer they wait as long as they may."""
+        try:
+            self.refuse_if_broken()
+        except LogUnavailable as refused:
+            self._lone.clear()
+            self._places.fail(refused)
 
-    def _sign(self, entries: Sequence[Entry] = ()) -> int:
-        """Have every shard that has grown signed, the older first; the size of the newest.
+    def _sequence(self) -> Batch:
+        """One batch, in one transaction."""
+        lone = [one for event_id in list(self._lone)[:BATCH] if (one := self._lone.pop(event_id, None)) is not None]
+        try:
+            with self._store.transaction() as tx:
+                batch = sequence(tx, self._keys, limit=BATCH - len(lone), lone=lone)
+        except Conflict:
+            if not lone:
+                raise
+            self._put_apart(lone)
+            return self._sequence()
+        except Exception:
+            self._places.fail(LogUnavailable("the log can't take the entry just now"), [one.event_id for one in lone])
+            raise
+        if self._tiles is None or self._tiles.log_id != batch.log_id:
+            self._tiles = RecentTiles(self._store, batch.log_id)
+        self._tiles.keep(batch.tiles)
+        return batch
 
-        Keeps the places of `entries`, which were sequenced just now.
-        """
-        size = 0
+    def _put_apart(self, lone: Sequence[Written]) -> None:
+        """One of these is there already: each goes by the outbox, so that it does no harm to the others."""
+        for one in lone:
+            try:
+                with self._store.transaction() as tx:
+                    put(tx, self._keys, one)
+            except BrokerError as wrong:
+                self._places.fail(wrong, [one.event_id])
+
+    def _settle(self, awaited: Collection[str]) -> None:
+        """Look up, for all who waited since before the round, what another process has sequenced."""
+        others = awaited & self._places.awaited()
+        if not others:
+            return
         with self._store.reading() as reading:
-            shards = [shard for shard in every_shard(reading) if shard.log_id not in self._finished]
-            for shard in shards:
-                if shard.frozen or (shard.closed_at is not None and self._signers.signed(shard.log_id) is None):
-                    self._finished.add(shard.log_id)  # nothing of it will be signed: it is as it was left
-                    continue
-                size = self._sign_shard(reading, shard, entries if shard is shards[-1] else ())
-                if shard.closed_at is not None:
-                    self._signers.close(shard.log_id)
-                    self._finished.add(shard.log_id)
-        return size
+            for log_id, rows in places_of(reading, others).items():
+                kept = newest_checkpoint(reading, log_id)
+                covered = {} if kept is None else {row.event_id: row for row in rows if row.seq < kept.size}
+                if kept is not None and covered:
+                    entries = {one: (row.seq, Leaf.parse(row.leaf)) for one, row in covered.items()}
+                    signed = SignedCheckpoint.parse(kept.note.decode())
+                    hashes = TileHashes(RecentTiles(self._store, log_id), kept.size)
+                    self._places.settle(Placed(entries, hashes, signed), ours=False)
 
-    def _sign_shard(self, reading: Reading, shard: ShardRow, entries: Sequence[Entry]) -> int:
-        log_id = shard.log_id
-        head, kept = head_of(reading, log_id), newest_checkpoint(reading, log_id)
-        if head is not None and kept is not None and kept.size == head.size == self._signers.signed(log_id):
-            return head.size
-        tiles = TileHashes(SqlTiles(reading, log_id), head.size if head is not None else 0)
+    def _sign(self, batch: Batch, entries: Sequence[Entry] = ()) -> int:
+        """Have every shard that has grown signed, the older first; the size of the newest, where `batch` was added.
+
+        Wakes those who wait for `entries`, which were sequenced just now.
+        """
+        if self._newest != batch.log_id:
+            self._finish_older(batch.log_id)
+            self._newest = batch.log_id
+        log_id, size = batch.log_id, batch.head.size
+        if self._noted == (log_id, size) and self._signers.signed(log_id) == size:
+            return size
+        tiles = TileHashes(self._tiles or RecentTiles(self._store, log_id), size)
+        signed = self._signed(log_id, batch.head, tiles)
+        if entries and signed.checkpoint.size == size:
+            places = {one.event_id: (one.index, one.leaf) for one in entries if one.index < size}
+            self._places.settle(Placed(places, tiles, signed), ours=True)
+        return signed.checkpoint.size
+
+    def _finish_older(self, newest: str) -> None:
+        """Have the shards before the newest signed to their end, and closed at the signer."""
+        with self._store.reading() as reading:
+            shards = [(shard, head_of(reading, shard.log_id)) for shard in every_shard(reading)]
+        for shard, head in shards:
+            log_id = shard.log_id
+            if log_id in self._finished or log_id == newest:
+                continue
+            if not shard.frozen and head is not None and self._signers.signed(log_id) is not None:
+                self._signed(log_id, head, TileHashes(RecentTiles(self._store, log_id), head.size))
+                self._signers.close(log_id)
+            self._finished.add(log_id)  # of a frozen one nothing more is signed: it is as it was left
+
+    def _signed(self, log_id: str, head: Head, tiles: TileHashes) -> SignedCheckpoint:
+        """The newest checkpoint, signed and kept; that of a later head if another process has signed one."""
 
         def newest(signed: int) -> Growth:
-            if head is not None and head.size >= signed:
+            if head.size >= signed:
                 return Growth(head.frontier, consistency_proof(tiles, signed, head.size))
             with self._store.reading() as later:  # another process has signed more since we looked
                 grown = head_of(later, log_id)
@@ -283,12 +363,12 @@ class Committer:
                 return Growth(grown.frontier, proof)
 
         note = self._signers.sign(log_id, newest)
-        size = int(note.split("\n")[1])
-        with self._store.transaction() as tx:
-            keep_checkpoint(tx, log_id, size, note.encode(), at=clock.now())
-        if entries and head is not None and head.size == size:
-            self.places.keep(entries, tiles, size, note)
-        return size
+        signed = SignedCheckpoint.parse(note)
+        if self._noted != (log_id, signed.checkpoint.size):
+            with self._store.transaction() as tx:
+                keep_checkpoint(tx, log_id, signed.checkpoint.size, note.encode(), at=clock.now())
+            self._noted = log_id, signed.checkpoint.size
+        return signed
 
 
 def degraded(event_id: str, host: str, outcome: str) -> Event:

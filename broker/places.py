@@ -1,55 +1,119 @@
-"""Where the newest entries stand in the log, kept in memory by the process that put them there.
+"""Where the newest entries stand in the log, and who waits to be told.
 
 A receipt is then made without asking the database: from the event as it was sealed, its place, and the checkpoint that
-covers it.  What is not found here (another process sequenced it, or it was long ago) is read from the tables.
+covers it.  What another process sequenced is looked up for all who wait at once.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
+from audit.checkpoint import SignedCheckpoint
 from audit.events import Leaf
-from audit.merkle import inclusion_proof
-from audit.sequencer import Entry
-from audit.tiles import TileHashes
+from audit.merkle import HASH_BYTES, inclusion_proof
+from audit.receipts import TlogProof
+from audit.tiles import Tile, TileHashes
+from broker.store import Store
+from broker.store.sequence import SqlTiles
 
-KEPT: Final = 8_192  # entries: some seconds of the busiest log
+ROUNDS: Final = 8  # that are remembered for those who ask late
+TILES: Final = 64
+
+
+class RecentTiles:
+    """The newest tiles of a log, as this process wrote or read them; others are read from the tables.
+
+    A tile only widens, so what is remembered stays true; whoever uses it ends in a proof check against a signed root.
+    """
+
+    def __init__(self, store: Store, log_id: str) -> None:
+        self._store = store
+        self.log_id: Final = log_id
+        self._tiles: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._lock: Final = threading.Lock()
+
+    def keep(self, tiles: Iterable[tuple[Tile, bytes]]) -> None:
+        """Remember tiles that were committed just now."""
+        with self._lock:
+            for tile, data in tiles:
+                self._tiles[tile.level, tile.index] = data
+                self._tiles.move_to_end((tile.level, tile.index))
+            while len(self._tiles) > TILES:
+                self._tiles.popitem(last=False)
+
+    def read(self, tile: Tile) -> bytes:
+        """As `audit.tiles.TileReader` says."""
+        with self._lock:
+            data = self._tiles.get((tile.level, tile.index), b"")
+        if len(data) < tile.width * HASH_BYTES:
+            with self._store.reading() as reading:
+                data = SqlTiles(reading, self.log_id).read(tile)
+            self.keep([(tile, data)])
+        return data[: tile.width * HASH_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """An entry's place under a signed checkpoint."""
+class Placed:
+    """Entries under one signed checkpoint: each event's index and leaf."""
 
-    leaf: Leaf
-    index: int
-    path: tuple[bytes, ...]
-    note: str
+    entries: Mapping[str, tuple[int, Leaf]]
+    hashes: TileHashes
+    signed: SignedCheckpoint
+
+    def proof(self, event_id: str) -> TlogProof:
+        """That this event's leaf is under the checkpoint; checked by whoever makes a receipt of it."""
+        index, leaf = self.entries[event_id]
+        path = inclusion_proof(self.hashes, index, self.signed.checkpoint.size)
+        return TlogProof(index, path, self.signed, leaf)
 
 
 class Places:
-    """The places of the newest entries, by event."""
+    """Those who wait for the place of an event, each woken once it is known, or once it is not to be had."""
 
     def __init__(self) -> None:
-        self._places: OrderedDict[str, Place] = OrderedDict()
+        self._expected: dict[str, Future[Placed]] = {}
+        self._recent: deque[Placed] = deque(maxlen=ROUNDS)
         self._lock: Final = threading.Lock()
 
-    def keep(self, entries: Sequence[Entry], hashes: TileHashes, size: int, note: str) -> None:
-        """Keep where these entries stand under a checkpoint of `size`; those of another shard are passed over."""
-        made = {
-            entry.event_id: Place(entry.leaf, entry.index, inclusion_proof(hashes, entry.index, size), note)
-            for entry in entries[-KEPT:]
-            if entry.index < size and hashes.hash(0, entry.index) == entry.leaf_hash
-        }
+    def expect(self, event_id: str) -> Future[Placed]:
+        """To be waited for, once; it is there already if the event was placed a moment ago."""
+        future: Future[Placed] = Future()
         with self._lock:
-            self._places.update(made)
-            while len(self._places) > KEPT:
-                self._places.popitem(last=False)
+            known = next((placed for placed in self._recent if event_id in placed.entries), None)
+            if known is None:
+                self._expected[event_id] = future
+        if known is not None:
+            future.set_result(known)
+        return future
 
-    def take(self, event_id: str) -> Place | None:
-        """The place of an event, once: whoever waits for it takes it."""
+    def forget(self, event_id: str) -> None:
+        """Nobody waits for this event any more."""
         with self._lock:
-            return self._places.pop(event_id, None)
+            self._expected.pop(event_id, None)
+
+    def awaited(self) -> frozenset[str]:
+        """The events that somebody waits for."""
+        with self._lock:
+            return frozenset(self._expected)
+
+    def settle(self, placed: Placed, *, ours: bool) -> None:
+        """Wake whoever waits for one of these; `ours`: they were sequenced here, and more may ask for them."""
+        with self._lock:
+            if ours:
+                self._recent.append(placed)
+            due = [self._expected.pop(event_id) for event_id in placed.entries.keys() & self._expected.keys()]
+        for future in due:
+            future.set_result(placed)
+
+    def fail(self, wrong: Exception, event_ids: Collection[str] | None = None) -> None:
+        """Tell whoever waits for one of these, or for any, that there will be none."""
+        with self._lock:
+            told = self._expected.keys() if event_ids is None else self._expected.keys() & set(event_ids)
+            due = [self._expected.pop(event_id) for event_id in list(told)]
+        for future in due:
+            future.set_exception(wrong)

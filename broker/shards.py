@@ -121,7 +121,7 @@ def turn(trail: Trail, base: str, *, who: Who, at: datetime) -> ShardRow | None:
         log_id, _ = lock_newest(tx)
         if log_id != old.log_id:
             return None
-        while (step := sequence(tx, trail.keys)) is not None and len(step.entries) == BATCH:
+        while len(sequence(tx, trail.keys).entries) == BATCH:
             pass
         _write(tx, trail, "log.closed", who, at, origin=log_id, next=told.origin, keys=_vkeys(told))
         head = _closed(tx, log_id, at=at)

@@ -11,7 +11,6 @@ The middle two, and what happens when they fail, are `broker.committing`.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,9 +22,10 @@ from audit.receipts import LogReceipt, ReceiptInvalid
 from audit.tiles import TileHashes, TileMalformed, TileUnreadable
 from broker import clock
 from broker.ballast import Ballast
-from broker.committing import POLL_SECONDS, Committer, degraded
+from broker.committing import Committer, degraded
 from broker.errors import EventTooLarge, LogUnavailable, NotFound
 from broker.keys import DataKey, Keys
+from broker.places import Placed
 from broker.signing import Signers
 from broker.store import Reading, Store, Transaction
 from broker.store.event_keys import (
@@ -133,26 +133,35 @@ class Trail:
         Waits up to `timeout` seconds (default: the setting).  `show`: the sections that the receipt opens.
         Raises LogUnavailable if the log can't sequence or sign by then: the answer is then a refusal.
         """
-        looked = time.monotonic()
-        until = looked + (self._seconds if timeout is None else timeout)
-        here, due = entry.sealed is not None and self._committer.running, self._committer.begun + 1
-        while True:
-            self._committer.refuse_if_broken()
-            seen = self._committer.rounds
-            if not self._committer.running:
-                self.advance_pending()
-            found, now = self._receipt_from_memory(entry, show), time.monotonic()
-            if found is None and (not here or self._committer.ended >= due or now - looked > POLL_SECONDS):
-                # not ours alone to sequence, or a whole round went by without it: another process may have taken it
-                looked = now
-                with self._store.reading() as reading:
-                    found = self._covered_receipt(reading, entry.event_id, show)
-            if found is not None:
-                return found
-            left = until - now
-            if left <= 0:
-                raise LogUnavailable("no signed checkpoint covers the entry in time")
-            self._committer.wait(seen, left)
+        self._committer.refuse_if_broken()
+        if entry.sealed is None and (found := self._covered_receipt(entry.event_id, show)) is not None:
+            return found
+        placed = self._committer.place_of(entry.event_id, self._seconds if timeout is None else timeout)
+        if entry.sealed is not None:
+            return self._receipt_of(entry.sealed, placed, show)
+        found = self._covered_receipt(entry.event_id, show)
+        if found is None:
+            raise LogUnavailable("the entry's body is not there")
+        return found
+
+    def receipt_for(
+        self,
+        event: Event,
+        *,
+        about: Iterable[str] = (),
+        blobs: Mapping[str, bytes] | None = None,
+        at: datetime | None = None,
+        show: Collection[SectionName] = SHOWN_TO_ASKER,
+    ) -> LogReceipt:
+        """Record an event that is alone in its transaction (a read, and nothing else), and give its receipt.
+
+        As `record`, commit and `receipt`, but it is written with all others of its batch, in one transaction.
+        Raises as they do; after LogUnavailable the event may be in the log all the same, and nothing may leave.
+        """
+        self._committer.refuse_if_broken()
+        sealed, written = self._sealed(event, about, blobs, None, at)
+        placed = self._committer.place_of(event.id, self._seconds, lone=written)
+        return self._receipt_of(sealed, placed, show)
 
     def opening(self, event_id: str, *, show: Collection[SectionName]) -> Opening:
         """An event with some of its sections opened.  Raises NotFound if there is none, or it was erased."""
@@ -230,22 +239,20 @@ class Trail:
             idempotency_key=idempotency_key,
         )  # fmt: skip
 
-    def _receipt_from_memory(self, entry: EntryRef, show: Collection[SectionName]) -> LogReceipt | None:
-        """The receipt of an entry that this process wrote, sequenced and had signed itself."""
-        place = self._committer.places.take(entry.event_id) if entry.sealed is not None else None
-        if place is None or entry.sealed is None:
-            return None
-        return LogReceipt.of(
-            entry.event_id, entry.sealed.opening(show), leaf=place.leaf, index=place.index, path=place.path,
-            note=place.note,
-        )  # fmt: skip
+    def _receipt_of(self, sealed: Sealed, placed: Placed, show: Collection[SectionName]) -> LogReceipt:
+        """The receipt of an event that this process sealed."""
+        try:
+            return LogReceipt.of_sealed(sealed, show, placed.proof(sealed.event_id))
+        except (ReceiptInvalid, TileMalformed, TileUnreadable) as wrong:
+            raise self._not_as_signed(wrong) from None
 
-    def _covered_receipt(self, reading: Reading, event_id: str, show: Collection[SectionName]) -> LogReceipt | None:
-        entry = entry_of(reading, event_id)
-        checkpoint = newest_checkpoint(reading, entry.log_id) if entry is not None else None
-        if entry is None or checkpoint is None or checkpoint.size <= entry.seq:
-            return None
-        return self.receipt_under(reading, event_id, checkpoint, show=show)
+    def _covered_receipt(self, event_id: str, show: Collection[SectionName]) -> LogReceipt | None:
+        with self._store.reading() as reading:
+            entry = entry_of(reading, event_id)
+            checkpoint = newest_checkpoint(reading, entry.log_id) if entry is not None else None
+            if entry is None or checkpoint is None or checkpoint.size <= entry.seq:
+                return None
+            return self.receipt_under(reading, event_id, checkpoint, show=show)
 
     def receipt_under(
         self, reading: Reading, event_id: str, checkpoint: CheckpointRow, *, show: Collection[SectionName]
@@ -265,8 +272,11 @@ class Trail:
                 note=checkpoint.note.decode(),
             )
         except (ReceiptInvalid, InvalidEvent, TileMalformed, TileUnreadable) as wrong:
-            self._committer.latch(type(wrong).__name__, for_good=True)
-            raise LogUnavailable("the log is not what was signed; a person must look") from None
+            raise self._not_as_signed(wrong) from None
+
+    def _not_as_signed(self, wrong: Exception) -> LogUnavailable:
+        self._committer.latch(type(wrong).__name__, for_good=True)
+        return LogUnavailable("the log is not what was signed; a person must look")
 
     def _opened(self, reading: Reading, event_id: str) -> Opening | None:
         row, key = reading.one(EventRow, event_id=event_id), event_key(reading, self._keys, event_id)

@@ -94,7 +94,7 @@ def keep_event_keys(tx: Transaction, keys: Keys, fresh: Collection[FreshKey]) ->
         made = [{"idx": subject, "wrapped": keys.new_data_key(_of(subject))[1]} for subject in subjects]
         _KEEP_SUBJECT.run_each(tx.connection, made)
         query = select(SubjectKeyRow.idx_hmac, SubjectKeyRow.wrapped).where(col(SubjectKeyRow.idx_hmac).in_(subjects))
-        for subject, wrapped in tx.connection.execute(query.with_for_update(read=True)):
+        for subject, wrapped in tx.connection.execute(query):
             under[subject] = keys.data_key(wrapped, _of(subject)) if subject else None
         subjects = [subject for subject in subjects if subject not in under]
     _KEEP.run_each(

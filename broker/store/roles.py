@@ -1,9 +1,10 @@
 """The roles of PostgreSQL that a broker works under, and what each may do to each table: the SQL that grants it.
 
     owner            owns the tables: migrates, and writes them anew after an erasure.  No broker that serves is it
-    PREFIX_app       the operational tables; of the log it reads all and writes what waits: the outbox, an event's key,
-                     what lies sealed beside it
-    PREFIX_sequencer adds entries, bodies, tiles and checkpoints; takes from the outbox; moves the head, that only grows
+    PREFIX_app       the operational tables; of the log it reads all and writes what waits: the outbox, what lies sealed
+                     beside an event
+    PREFIX_sequencer adds entries, bodies, keys, tiles and checkpoints; takes from the outbox; moves the head, that only
+                     grows
     PREFIX_eraser    empties the body of an event and deletes its keys: erasure and expiry
 
 None of the last three may change or delete a leaf, a checkpoint or anything else that is only added to, nor drop the
@@ -32,9 +33,9 @@ _ANY: Final = "INSERT, UPDATE, DELETE"
 
 GRANTS: Final[dict[str, dict[str, str]]] = {
     "audit_outbox": {APP: _ADDED_TO, SEQUENCER: "DELETE"},
-    "audit_key": {APP: _ADDED_TO, ERASER: "INSERT, DELETE"},
-    "audit_subject_key": {APP: _ADDED_TO, ERASER: "DELETE"},
-    "audit_blob": {APP: _ADDED_TO, ERASER: "DELETE"},
+    "audit_key": {SEQUENCER: _ADDED_TO, ERASER: "INSERT, DELETE"},
+    "audit_subject_key": {SEQUENCER: _ADDED_TO, ERASER: "INSERT, DELETE"},
+    "audit_blob": {APP: _ADDED_TO, SEQUENCER: _ADDED_TO, ERASER: "DELETE"},
     "audit_entry": {SEQUENCER: _ADDED_TO},
     "audit_event": {
         SEQUENCER: _ADDED_TO,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from sqlmodel import col, func, select
 
 from audit.events import Leaf
 from audit.merkle import HASH_BYTES, Frontier
-from audit.sequencer import Advance, Head, Pending, advance
+from audit.sequencer import Advance, Entry, Head, Pending, advance
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, TileUnreadable, encode_bundle
 from broker.errors import Conflict, LogUnavailable
 from broker.keys import Keys
@@ -118,6 +118,16 @@ class SqlTiles:
         return kept[1][: tile.width * HASH_BYTES]
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction added to a shard, and where the shard ends now."""
+
+    log_id: str
+    head: Head
+    entries: tuple[Entry, ...] = ()
+    tiles: tuple[tuple[Tile, bytes], ...] = ()
+
+
 def head_of(reading: Reading, log_id: str, *, lock: bool = False) -> Head | None:
     """Where the log ends, or None for a log that has not been opened.  `lock`: until the transaction's end."""
     query = select(HeadRow).where(col(HeadRow.log_id) == log_id).execution_options(populate_existing=True)
@@ -150,25 +160,24 @@ def lock_newest(tx: Transaction) -> tuple[str, Head]:
 
 def sequence(
     tx: Transaction, keys: Keys, *, limit: int = BATCH, only: str | None = None, lone: Sequence[Written] = ()
-) -> Advance | None:
+) -> Batch:
     """Move what waits in the outbox into the newest shard: entries, bodies, keys, tiles and head in this transaction.
 
     `only`: that event alone.  `lone`: events that are alone in their transaction, which is then this one; they come
-    after the others.  None if there is nothing to do.  Raises Conflict if one of `lone` is there already,
-    LogUnavailable if the head was moved by another sequencer meanwhile, and audit.sequencer.HeadDisagrees if the
-    stored tiles are not the head's.
+    after the others.  Raises Conflict if one of `lone` is there already, LogUnavailable if the head was moved by
+    another sequencer meanwhile, and audit.sequencer.HeadDisagrees if the stored tiles are not the head's.
     """
     log_id, head = lock_newest(tx)  # SQLite: the whole transaction is exclusive already
     waiting = (_WAITING if only is None else _WAITING_ONLY).run(tx.connection, limit=limit, only=only).all()
     if not waiting and not lone:
-        return None
+        return Batch(log_id, head)
     pending = [Pending(row.event_id, Leaf(row.at_ms, row.commitment)) for row in waiting]
     pending += [Pending(one.event_id, one.leaf) for one in lone]
     step = advance(head, pending, SqlTiles(tx, log_id))
     keep_event_keys(tx, keys, [*waiting_keys(keys, waiting), *(one.key for one in lone)])
     keep_blobs(tx, lone)
     write(tx, log_id, step, {row.event_id: row.position for row in waiting}, {one.event_id: one for one in lone})
-    return step
+    return Batch(log_id, step.head, step.entries, step.tiles)
 
 
 def waiting_keys(keys: Keys, rows: Iterable[OutboxRow | RowOf[Any]]) -> list[FreshKey]:
@@ -183,6 +192,14 @@ def waiting_keys(keys: Keys, rows: Iterable[OutboxRow | RowOf[Any]]) -> list[Fre
 def entry_of(reading: Reading, event_id: str) -> EntryRow | None:
     """An event's place in the log, or None while it has none."""
     return reading.one(EntryRow, event_id=event_id)
+
+
+def places_of(reading: Reading, event_ids: Collection[str]) -> dict[str, list[EntryRow]]:
+    """Where those of these events stand that have a place, by shard."""
+    found: dict[str, list[EntryRow]] = {}
+    for row in reading.all(EntryRow, event_id=event_ids):
+        found.setdefault(row.log_id, []).append(row)
+    return found
 
 
 def newest_checkpoint(reading: Reading, log_id: str) -> CheckpointRow | None:
