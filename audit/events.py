@@ -35,6 +35,7 @@ Json: TypeAlias = "bool | int | str | Sequence[Json] | Mapping[str, Json] | None
 SectionName = Literal["who", "what", "why", "subjects", "recipients", "detail"]
 
 SECTIONS: Final[tuple[SectionName, ...]] = ("who", "what", "why", "subjects", "recipients", "detail")
+_IN_ORDER: Final = tuple(sorted(SECTIONS))
 SHOWN_TO_ASKER: Final[tuple[SectionName, ...]] = ("who", "what", "why", "subjects", "recipients")
 """What an asker's own receipt opens: never `detail`, which holds what was hidden."""
 
@@ -313,8 +314,8 @@ def section_commitment(name: SectionName, salt: bytes, body: bytes) -> bytes:
 
 def event_commitment(sections: Mapping[SectionName, bytes]) -> bytes:
     """SHA-256("sg-audit/event/v1" 00 JCS({name: base64(commitment)})), over all six."""
-    body = canonical({name: _b64(commitment) for name, commitment in sections.items()})
-    return hashlib.sha256(b"sg-audit/event/v1\x00" + body).digest()
+    named = ",".join(f'"{name}":"{_b64(sections[name])}"' for name in _IN_ORDER)
+    return hashlib.sha256(b"sg-audit/event/v1\x00{" + named.encode() + b"}").digest()
 
 
 def canonical(value: Json) -> bytes:

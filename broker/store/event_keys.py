@@ -54,6 +54,11 @@ _KEEP: Final = Statement("INSERT INTO audit_key (event_id, wrapped, subject) VAL
 _KEEP_SUBJECT: Final = Statement(
     "INSERT INTO audit_subject_key (idx_hmac, wrapped) VALUES (:idx, :wrapped) ON CONFLICT DO NOTHING"
 )
+_SUBJECTS_OF: Final = "SELECT idx_hmac, wrapped FROM audit_subject_key WHERE idx_hmac IN (SELECT value FROM {})"
+_SUBJECTS: Final = Statement(
+    _SUBJECTS_OF.format("jsonb_array_elements_text(CAST(:subjects AS jsonb))"),
+    sqlite=_SUBJECTS_OF.format("json_each(:subjects)"),
+)
 
 
 def sole_subject(about: Collection[str]) -> str | None:
@@ -93,8 +98,7 @@ def keep_event_keys(tx: Transaction, keys: Keys, fresh: Collection[FreshKey]) ->
     while subjects:  # once, but where an erasure takes a key away between the two statements
         made = [{"idx": subject, "wrapped": keys.new_data_key(_of(subject))[1]} for subject in subjects]
         _KEEP_SUBJECT.run_each(tx.connection, made)
-        query = select(SubjectKeyRow.idx_hmac, SubjectKeyRow.wrapped).where(col(SubjectKeyRow.idx_hmac).in_(subjects))
-        for subject, wrapped in tx.connection.execute(query):
+        for subject, wrapped in _SUBJECTS.run(tx.connection, subjects=json.dumps(subjects)):
             under[subject] = keys.data_key(wrapped, _of(subject)) if subject else None
         subjects = [subject for subject in subjects if subject not in under]
     _KEEP.run_each(

@@ -20,13 +20,20 @@ from audit.tiles import ENTRIES, TILE_WIDTH, Tile, TileUnreadable, encode_bundle
 from broker.errors import Conflict, LogUnavailable
 from broker.keys import Keys
 from broker.store.event_keys import FreshKey, keep_event_keys
-from broker.store.log import CheckpointRow, EntryRow, HeadRow, OutboxRow, TileRow
+from broker.store.log import CheckpointRow, EntryRow, HeadRow, OutboxRow
 from broker.store.outbox import Written, keep_blobs
-from broker.store.shards import current_shard
 from broker.store.statements import Statement
 from broker.store.transaction import Reading, Transaction
 
 BATCH: Final = 1_000
+_LEAVES: Final = Statement(
+    "SELECT leaf FROM audit_entry WHERE log_id = :log_id AND seq BETWEEN :first AND :last ORDER BY seq"
+)
+_TILE_AT: Final = Statement("SELECT width, data FROM audit_tile WHERE log_id = :log_id AND level = :level AND n = :n")
+_NEWEST: Final = Statement("SELECT log_id FROM audit_shard ORDER BY number DESC LIMIT 1")
+_HEAD_OF: Final = "SELECT size, frontier, last_ms, epoch FROM audit_head WHERE log_id = :log_id"
+_HEAD: Final = Statement(_HEAD_OF)
+_HEAD_LOCKED: Final = Statement(f"{_HEAD_OF} FOR UPDATE", sqlite=_HEAD_OF)
 _WAITING: Final = Statement(
     "SELECT position, event_id, at_ms, commitment, key_wrapped, sole FROM audit_outbox ORDER BY position LIMIT :limit"
 )
@@ -99,23 +106,16 @@ class SqlTiles:
         """The tile's bytes; a narrower partial tile is the prefix of what is kept.  Raises TileUnreadable."""
         if tile.level == ENTRIES:
             first = tile.index * TILE_WIDTH
-            leaves = self.reading.session.exec(
-                select(EntryRow.leaf)
-                .where(col(EntryRow.log_id) == self.log_id)
-                .where(col(EntryRow.seq) >= first, col(EntryRow.seq) < first + tile.width)
-                .order_by(col(EntryRow.seq))
-            ).all()
+            found = _LEAVES.run(self.reading.connection, log_id=self.log_id, first=first, last=first + tile.width - 1)
+            leaves: list[bytes] = list(found.scalars())
             if len(leaves) < tile.width:
                 raise TileUnreadable(f"{tile.path} is not here")
             return encode_bundle(leaves)
-        kept = self.reading.session.exec(
-            select(TileRow.width, TileRow.data).where(
-                col(TileRow.log_id) == self.log_id, col(TileRow.level) == tile.level, col(TileRow.n) == tile.index
-            )
-        ).one_or_none()
+        kept = _TILE_AT.run(self.reading.connection, log_id=self.log_id, level=tile.level, n=tile.index).one_or_none()
         if kept is None or kept[0] < tile.width:
             raise TileUnreadable(f"{tile.path} is not here")
-        return kept[1][: tile.width * HASH_BYTES]
+        data: bytes = kept[1]
+        return data[: tile.width * HASH_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +130,7 @@ class Batch:
 
 def head_of(reading: Reading, log_id: str, *, lock: bool = False) -> Head | None:
     """Where the log ends, or None for a log that has not been opened.  `lock`: until the transaction's end."""
-    query = select(HeadRow).where(col(HeadRow.log_id) == log_id).execution_options(populate_existing=True)
-    row = reading.session.exec(query.with_for_update() if lock else query).one_or_none()
+    row = (_HEAD_LOCKED if lock else _HEAD).run(reading.connection, log_id=log_id).one_or_none()
     if row is None:
         return None
     hashes = tuple(row.frontier[at : at + HASH_BYTES] for at in range(0, len(row.frontier), HASH_BYTES))
@@ -149,13 +148,12 @@ def open_log(tx: Transaction, log_id: str, *, last_ms: int = 0) -> None:
 def lock_newest(tx: Transaction) -> tuple[str, Head]:
     """The shard that entries go to, and its head, locked until the transaction's end.  Raises LogUnavailable."""
     while True:
-        shard = current_shard(tx)
-        head = head_of(tx, shard.log_id, lock=True) if shard is not None else None
+        shard = _NEWEST.run(tx.connection).scalar()
+        head = head_of(tx, shard, lock=True) if shard is not None else None
         if shard is None or head is None:
             raise LogUnavailable("the log has not been opened: run `broker migrate`")
-        newest = current_shard(tx)  # while we waited for the lock, another process may have begun the next
-        if newest is not None and newest.log_id == shard.log_id:
-            return shard.log_id, head
+        if _NEWEST.run(tx.connection).scalar() == shard:
+            return shard, head  # while we waited for the lock, another process may have begun the next
 
 
 def sequence(
