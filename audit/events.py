@@ -280,6 +280,7 @@ class Sealed:
     at_ms: int
     sections: Mapping[SectionName, Section]
     commitment: bytes
+    canonical_bodies: Mapping[SectionName, bytes] = field(repr=False, compare=False)
 
     @property
     def leaf(self) -> Leaf:
@@ -288,7 +289,17 @@ class Sealed:
 
     def opening(self, show: Collection[SectionName]) -> Opening:
         """The event with only these sections opened."""
-        return Opening(dict(self.sections)).redacted(show)
+        hidden = {
+            name: section_commitment(name, section.salt, self.canonical_bodies[name])
+            for name, section in self.sections.items()
+            if name not in show
+        }
+        return Opening({**self.sections, **hidden})
+
+    def canonical_section(self, name: SectionName) -> bytes:
+        """A section with its salt, as the canonical form of `Section.to_json`."""
+        salt = _b64(self.sections[name].salt).encode()
+        return b'{"body":' + self.canonical_bodies[name] + b',"salt":"' + salt + b'"}'
 
 
 def seal(event: Event, *, at_ms: int, salts: Callable[[], bytes] = fresh_salt) -> Sealed:
@@ -296,7 +307,7 @@ def seal(event: Event, *, at_ms: int, salts: Callable[[], bytes] = fresh_salt) -
     sections = {name: Section(name, body, salts()) for name, body in event.bodies().items()}
     commitments = {n: section_commitment(n, sections[n].salt, body) for n, body in event.canonical_bodies.items()}
     commitment = event_commitment(commitments)
-    return Sealed(event.id, Leaf(at_ms, commitment).at_ms, sections, commitment)
+    return Sealed(event.id, Leaf(at_ms, commitment).at_ms, sections, commitment, event.canonical_bodies)
 
 
 def leaf_ms(text: bytes) -> int:
@@ -351,7 +362,7 @@ def _refuse_constant(_: str) -> Json:
     raise InvalidEvent("not a number that JSON knows")
 
 
-def _ordinary(value: object) -> bool:
+def _ordinary(value: Any) -> bool:
     """Whether Python's own encoder, which is many times as fast, writes this value as RFC 8785 does.
 
     So it is for all that an event holds as a rule: text, whole numbers within 2^53 - 1, lists, and keys in ASCII, which
@@ -361,10 +372,14 @@ def _ordinary(value: object) -> bool:
     if kind is str or value is None or kind is bool:
         return True
     if kind is int:
-        return -_LARGEST <= cast("int", value) <= _LARGEST
+        return bool(-_LARGEST <= value <= _LARGEST)
     if kind is dict:
-        return all(type(key) is str and key.isascii() and _ordinary(inner) for key, inner in cast("Any", value).items())
-    return (kind is list or kind is tuple) and all(map(_ordinary, cast("Any", value)))
+        if not all(type(key) is str and key.isascii() for key in value):
+            return False
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return False
+    return all(type(inner) is str or _ordinary(inner) for inner in value)
 
 
 def _plain(value: Json) -> Json:

@@ -35,7 +35,7 @@ from broker.store.event_keys import (
     open_blob,
     open_body,
     seal_blob,
-    seal_body,
+    seal_new_body,
     sole_subject,
 )
 from broker.store.log import BlobRow, CheckpointRow, EventRow
@@ -230,7 +230,7 @@ class Trail:
             raise EventTooLarge(str(wrong)) from None
         ids = set(about)
         key, sole = DataKey.fresh(), sole_subject(ids)
-        sections, detail = seal_body(key, event.id, Opening(dict(sealed.sections)))
+        sections, detail = seal_new_body(key, sealed)
         return sealed, Written(
             event_id=event.id, at_ms=sealed.at_ms, commitment=sealed.commitment, columns=_columns(event),
             sections=sections, detail=detail, subjects=sorted(map(self._keys.subject_index, ids)),

@@ -20,7 +20,7 @@ from typing import Any, Final
 from sqlalchemy import delete
 from sqlmodel import Field, col, select
 
-from audit.events import Opening, canonical, loads
+from audit.events import SECTIONS, Opening, Sealed, canonical, loads
 from broker.keys import DataKey, Keys
 from broker.store.columns import Row, octets
 from broker.store.statements import Statement
@@ -28,6 +28,7 @@ from broker.store.transaction import Reading, Transaction
 
 NO_SUBJECT: Final = ""
 AT_ONCE: Final = 500  # values in one question
+_BUT_DETAIL: Final = tuple(name for name in sorted(SECTIONS) if name != "detail")
 _OURS: Final = re.compile(r"[0-9a-f]{32}")  # searches, views, considerations: no subjects
 
 
@@ -169,10 +170,13 @@ def seal_body(key: DataKey, event_id: str, opening: Opening) -> tuple[bytes, byt
     """An event's sections, and its detail apart, as they are stored: each with its salt, or withheld for good."""
     sections = opening.to_json()
     detail = sections.pop("detail")
-    return (
-        key.seal(canonical(sections), bound_to=_place(event_id, "sections")),
-        key.seal(canonical(detail), bound_to=_place(event_id, "detail")),
-    )
+    return _body(key, event_id, canonical(sections), canonical(detail))
+
+
+def seal_new_body(key: DataKey, sealed: Sealed) -> tuple[bytes, bytes]:
+    """As `seal_body`, for a whole event whose canonical forms are known."""
+    sections = b",".join(b'"' + one.encode() + b'":' + sealed.canonical_section(one) for one in _BUT_DETAIL)
+    return _body(key, sealed.event_id, b"{" + sections + b"}", sealed.canonical_section("detail"))
 
 
 def open_body(key: DataKey, event_id: str, sections: bytes, detail: bytes) -> Opening:
@@ -200,6 +204,13 @@ def seal_blob(key: DataKey, event_id: str, name: str, blob: bytes) -> bytes:
 def open_blob(key: DataKey, event_id: str, name: str, sealed: bytes) -> bytes:
     """What `seal_blob` sealed.  Raises Undecipherable if the key, the event or the name is another."""
     return key.open(sealed, bound_to=_place(event_id, f"blob:{name}"))
+
+
+def _body(key: DataKey, event_id: str, sections: bytes, detail: bytes) -> tuple[bytes, bytes]:
+    return (
+        key.seal(sections, bound_to=_place(event_id, "sections")),
+        key.seal(detail, bound_to=_place(event_id, "detail")),
+    )
 
 
 def _drop(tx: Transaction, row: type[Row], column: str, values: Collection[str]) -> int:

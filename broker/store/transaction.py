@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
+from psycopg import IsolationLevel
 from sqlalchemy import Connection, Engine, delete, event, insert, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -120,15 +121,9 @@ class Store:
         self.url = url
         self.engine = _engine(url)
         self.sqlite = self.engine.dialect.name == "sqlite"
-        options: Mapping[bool, dict[str, Any]] = {True: {}, False: {}}
-        if not self.sqlite:
-            options = {
-                True: {"isolation_level": "READ COMMITTED", "postgresql_readonly": False},
-                False: {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
-            }
-        self._writing, self._reading = (
-            self.engine.execution_options(read_only=not writes, **options[writes]) for writes in (True, False)
-        )
+        snapshot = {} if self.sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._writing = self.engine.execution_options(read_only=False)
+        self._reading = self.engine.execution_options(read_only=True, **snapshot)
         self.full: Callable[[], None] = _nothing  # called when a write found no room
         self.before: Callable[[], None] = _nothing  # called before a write transaction begins
         self._writer = threading.Lock()  # SQLite's own waiting is unfair: in one process, take turns
@@ -261,6 +256,8 @@ def _engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _make_durable)
         event.listen(engine, "begin", _begin_at_once)
+    else:
+        event.listen(engine, "connect", _read_committed)
     return engine
 
 
@@ -295,6 +292,11 @@ def _make_durable(connection: Any, _: object) -> None:
     cursor.close()
     if journal != "wal" or synchronous != SYNCHRONOUS_FULL or keys != 1:
         raise UnsafeDatabase("SQLite would not take WAL, synchronous=FULL and foreign keys")
+
+
+def _read_committed(connection: Any, _: object) -> None:
+    """Whatever the server's own default is: what writes waits for locks, and then sees what was committed meanwhile."""
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
 
 
 def _begin_at_once(connection: Connection) -> None:
