@@ -175,6 +175,4 @@ def _record(store: Store, trail: Trail, what: dict[str, Json], after: datetime |
         why={"reason": "self_monitoring"},
         detail={},
     )
-    with store.transaction() as tx:
-        entry = trail.record(tx, event, at=at)
-    trail.receipt(entry)
+    trail.receipt_for(event, at=at)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -301,7 +301,7 @@ class Committer:
             except BrokerError as wrong:
                 self._places.fail(wrong, [one.event_id])
 
-    def _settle(self, awaited: Collection[str]) -> None:
+    def _settle(self, awaited: Set[str]) -> None:
         """Look up, for all who waited since before the round, what another process has sequenced."""
         others = awaited & self._places.awaited()
         if not others:

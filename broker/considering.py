@@ -377,37 +377,32 @@ def listed(
     Raises NotAllowed, NotFound for a cursor that is none of theirs, LogUnavailable.
     """
     _may_consider(caller)
-    with store.transaction() as tx:
-        cursor = tx.one(ConsiderationRow, id=after, agency=caller.organisation) if after else None
+    with store.reading() as reading:
+        cursor = reading.one(ConsiderationRow, id=after, agency=caller.organisation) if after else None
         if after and cursor is None:
             raise NotFound("the cursor is of no page")
-        rows = queue(tx, agency=caller.organisation, state=state, after=cursor, limit=PAGE + 1)
-        more, rows = len(rows) > PAGE, rows[:PAGE]
-        bodies = [(row, _opened(keys, row)) for row in rows]
-        read = [(row, body) for row, body in bodies if not _own(caller, body)]
-        told = _Told.of(tx)
-        records = [named(_record_of(body)) for _, body in read]
-        entry = trail.record(
-            tx,
-            Event(
-                id=new_event_id(),
-                type="consider_sharing.listed",
-                who=caller.who(),
-                what={"state": state, "outcome": f"{len(read)}_listed", "considerations": [row.id for row, _ in read]},
-                why={},
-                subjects=sorted(set(records)),
-                recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
-                detail={},
-            ),
-            about=records,
-            at=at,
-        )
+        rows = queue(reading, agency=caller.organisation, state=state, after=cursor, limit=PAGE + 1)
+        told = _Told.of(reading)
+    more, rows = len(rows) > PAGE, rows[:PAGE]
+    bodies = [(row, _opened(keys, row)) for row in rows]
+    read = [(row, body) for row, body in bodies if not _own(caller, body)]
+    records = [named(_record_of(body)) for _, body in read]
+    event = Event(
+        id=new_event_id(),
+        type="consider_sharing.listed",
+        who=caller.who(),
+        what={"state": state, "outcome": f"{len(read)}_listed", "considerations": [row.id for row, _ in read]},
+        why={},
+        subjects=sorted(set(records)),
+        recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
+        detail={},
+    )
     page = Page(
         at=at,
         considerations=tuple(told.item(row, body) for row, body in read),
         next=rows[-1].id if more else None,
     )
-    return Released(page, trail.receipt(entry))
+    return Released(page, trail.receipt_for(event, about=records, at=at))
 
 
 def decide_on(

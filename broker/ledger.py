@@ -23,6 +23,7 @@ import rfc8785
 
 from agreements import VOCABULARY, Mode
 from audit.events import Event, Json
+from audit.receipts import LogReceipt
 from broker.callers import Caller
 from broker.deciding import Released, named
 from broker.errors import NotAllowed, NotFound
@@ -44,7 +45,7 @@ from broker.store.notices import (
     uncollected,
 )
 from broker.store.searches import Shown
-from broker.trail import EntryRef, Trail, new_event_id
+from broker.trail import Trail, new_event_id
 
 Kind = Literal["search", "view"]
 Why = Literal["split", "reported"]
@@ -236,16 +237,15 @@ def listed(
     Raises NotAllowed, NotFound for a cursor that is none of theirs, LogUnavailable.
     """
     _may_read(caller)
-    with store.transaction() as tx:
-        cursor = tx.one(NoticeRow, id=after, agency=caller.organisation) if after else None
+    with store.reading() as reading:
+        cursor = reading.one(NoticeRow, id=after, agency=caller.organisation) if after else None
         if after and cursor is None:
             raise NotFound("the cursor is of no page")
-        found = notices_of(tx, caller.organisation, which=which, since=since, after=cursor, limit=PAGE + 1)
+        found = notices_of(reading, caller.organisation, which=which, since=since, after=cursor, limit=PAGE + 1)
         more, found = len(found) > PAGE, found[:PAGE]
-        accesses = _Told.of(tx, keys).accesses(tx, found)
-        entry = _read(tx, trail, caller, accesses, {"of": which}, at=at)
+        accesses = _Told.of(reading, keys).accesses(reading, found)
     page = Page(at=at, accesses=accesses, next=accesses[-1].notice if more else None)
-    return Released(page, trail.receipt(entry))
+    return Released(page, _read(trail, caller, accesses, {"of": which}, at=at))
 
 
 def latest(
@@ -256,14 +256,14 @@ def latest(
     Of a record that is none the answer is the same as of one that nobody was shown.  Raises NotAllowed, LogUnavailable.
     """
     _may_read(caller)
-    with store.transaction() as tx:
-        flows = [row.flow for row in tx.all(AgencyFlowRow, agency=caller.organisation)]
+    with store.reading() as reading:
+        flows = [row.flow for row in reading.all(AgencyFlowRow, agency=caller.organisation)]
         records = [named((caller.organisation, flow, record_ref)) for flow in sorted(flows)]
         indexes = frozenset(map(keys.subject_index, records))
-        found = notices_about(tx, caller.organisation, indexes, limit=NEWEST + 1)
-        accesses = _Told.of(tx, keys).accesses(tx, found[:NEWEST], only=indexes)
-        entry = _read(tx, trail, caller, accesses, {"of": "record"}, at=at)
-    return Released(Latest(at=at, accesses=accesses, more=len(found) > NEWEST), trail.receipt(entry))
+        found = notices_about(reading, caller.organisation, indexes, limit=NEWEST + 1)
+        accesses = _Told.of(reading, keys).accesses(reading, found[:NEWEST], only=indexes)
+    newest = Latest(at=at, accesses=accesses, more=len(found) > NEWEST)
+    return Released(newest, _read(trail, caller, accesses, {"of": "record"}, at=at))
 
 
 def recalls(store: Store, trail: Trail, caller: Caller, *, at: datetime) -> Released[Recalls]:
@@ -272,14 +272,12 @@ def recalls(store: Store, trail: Trail, caller: Caller, *, at: datetime) -> Rele
     Raises NotAllowed, LogUnavailable.
     """
     _may_read(caller)
-    with store.transaction() as tx:
-        waiting = tx.all(RecallRow, agency=caller.organisation, collected_at=None, order=("at", "id"))
-        rows = [row for row in waiting if row.recalled_by]
-        due = rows[:PAGE]
-        entry = _record(
-            tx, trail, caller, "ledger.listed",
-            {"of": "recalls", "outcome": f"{len(due)}_listed", "recalls": [row.id for row in due]}, at=at,
-        )  # fmt: skip
+    with store.reading() as reading:
+        waiting = reading.all(RecallRow, agency=caller.organisation, collected_at=None, order=("at", "id"))
+    rows = [row for row in waiting if row.recalled_by]
+    due = rows[:PAGE]
+    listed: dict[str, Json] = {"of": "recalls", "outcome": f"{len(due)}_listed", "recalls": [row.id for row in due]}
+    receipt = trail.receipt_for(_event(caller, "ledger.listed", listed), at=at)
     told = tuple(
         Recalled(
             recall=row.id, event_id=row.event_id, kind=row.kind, why=row.why, person=row.person, shown_at=row.shown_at,
@@ -287,7 +285,7 @@ def recalls(store: Store, trail: Trail, caller: Caller, *, at: datetime) -> Rele
         )
         for row in due
     )  # fmt: skip
-    return Released(Recalls(at=at, recalls=told, more=len(rows) > len(due)), trail.receipt(entry))
+    return Released(Recalls(at=at, recalls=told, more=len(rows) > len(due)), receipt)
 
 
 def collected(
@@ -311,7 +309,7 @@ def collected(
             "outcome": "read", "notices": len(read), "recalls": len(heard),
             "sha256": sha256(rfc8785.dumps(ids)).hexdigest(),
         }  # fmt: skip
-        entry = _record(tx, trail, caller, "ledger.collected", what, at=at)
+        entry = trail.record(tx, _event(caller, "ledger.collected", what), at=at)
     return Released(Collected(at=at, notices=len(read), recalls=len(heard)), trail.receipt(entry))
 
 
@@ -441,9 +439,9 @@ def _may_read(caller: Caller) -> None:
 
 
 def _read(
-    tx: Transaction, trail: Trail, caller: Caller, accesses: Sequence[Access], what: Mapping[str, Json], *, at: datetime
-) -> EntryRef:
-    """The event that a holder has read of its ledger: which notices, and of which of its records."""
+    trail: Trail, caller: Caller, accesses: Sequence[Access], what: Mapping[str, Json], *, at: datetime
+) -> LogReceipt:
+    """The receipt of what a holder reads of its ledger: which notices, and of which of its records."""
     records = sorted(
         {
             named((caller.organisation, one.flow, one.record_ref))
@@ -453,32 +451,24 @@ def _read(
         }
     )
     listed_ = {**what, "outcome": f"{len(accesses)}_listed", "notices": [one.notice for one in accesses]}
-    return _record(tx, trail, caller, "ledger.listed", listed_, records=records, at=at)
-
-
-def _record(
-    tx: Transaction,
-    trail: Trail,
-    caller: Caller,
-    type_: str,
-    what: Mapping[str, Json],
-    *,
-    records: Sequence[str] = (),
-    at: datetime,
-) -> EntryRef:
     beside = rfc8785.dumps(list(records))
     few = len(records) <= SUBJECTS
-    event = Event(
+    subjects: Sequence[Json] = records if few else [{"count": len(records), "sha256": sha256(beside).hexdigest()}]
+    event = _event(caller, "ledger.listed", listed_, subjects=subjects)
+    return trail.receipt_for(event, about=records, blobs=None if few else {"subjects": beside}, at=at)
+
+
+def _event(caller: Caller, type_: str, what: Mapping[str, Json], *, subjects: Sequence[Json] = ()) -> Event:
+    return Event(
         id=new_event_id(),
         type=type_,
         who=caller.who(),
         what=what,
         why={},
-        subjects=list(records) if few else [{"count": len(records), "sha256": sha256(beside).hexdigest()}],
+        subjects=subjects,
         recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
         detail={},
     )
-    return trail.record(tx, event, about=records, blobs=None if few else {"subjects": beside}, at=at)
 
 
 def _place(notice: str, n: int) -> bytes:

@@ -92,9 +92,7 @@ def note(
         recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
         detail={},
     )
-    with store.transaction() as tx:
-        entry = trail.record(tx, event, about=subjects, at=at)
-    trail.receipt(entry)
+    trail.receipt_for(event, about=subjects, at=at)
     return event.id
 
 

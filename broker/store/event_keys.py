@@ -99,8 +99,8 @@ def keep_event_keys(tx: Transaction, keys: Keys, fresh: Collection[FreshKey]) ->
     while subjects:  # once, but where an erasure takes a key away between the two statements
         made = [{"idx": subject, "wrapped": keys.new_data_key(_of(subject))[1]} for subject in subjects]
         _KEEP_SUBJECT.run_each(tx.connection, made)
-        for subject, wrapped in _SUBJECTS.run(tx.connection, subjects=json.dumps(subjects)):
-            under[subject] = keys.data_key(wrapped, _of(subject)) if subject else None
+        for row in _SUBJECTS.run(tx.connection, subjects=json.dumps(subjects)):
+            under[row.idx_hmac] = keys.data_key(row.wrapped, _of(row.idx_hmac)) if row.idx_hmac else None
         subjects = [subject for subject in subjects if subject not in under]
     _KEEP.run_each(
         tx.connection,

@@ -112,9 +112,9 @@ class SqlTiles:
                 raise TileUnreadable(f"{tile.path} is not here")
             return encode_bundle(leaves)
         kept = _TILE_AT.run(self.reading.connection, log_id=self.log_id, level=tile.level, n=tile.index).one_or_none()
-        if kept is None or kept[0] < tile.width:
+        if kept is None or kept.width < tile.width:
             raise TileUnreadable(f"{tile.path} is not here")
-        data: bytes = kept[1]
+        data: bytes = kept.data
         return data[: tile.width * HASH_BYTES]
 
 
