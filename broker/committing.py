@@ -28,30 +28,25 @@ import structlog
 
 from audit.checkpoint import SignedCheckpoint
 from audit.events import Event, Leaf
-from audit.merkle import consistency_proof
-from audit.sequencer import Entry, Head, HeadDisagrees
-from audit.signer import Growth, SignerRefused
+from audit.sequencer import HeadDisagrees
+from audit.signer import SignerRefused
 from audit.tiles import TileHashes, TileMalformed, TileUnreadable
-from broker import clock
 from broker.ballast import Ballast
+from broker.checkpoints import Checkpoints
 from broker.company import Company
 from broker.errors import BrokerError, Conflict, LogUnavailable
 from broker.keys import Keys
-from broker.places import Placed, Places, RecentTiles
+from broker.places import Awaited, Placed, Places, RecentTiles
 from broker.signing import Signers
 from broker.store import Store, Transaction
 from broker.store.outbox import Written, put
 from broker.store.sequence import (
     BATCH,
     Batch,
-    SqlTiles,
-    head_of,
-    keep_checkpoint,
     newest_checkpoint,
     places_of,
     sequence,
 )
-from broker.store.shards import every_shard
 
 log = structlog.get_logger()
 RETRY_SECONDS: Final = 1.0
@@ -67,14 +62,11 @@ class Committer:
     def __init__(self, store: Store, keys: Keys, signers: Signers, ballast: Ballast | None, *, linger_ms: int) -> None:
         self._store = store
         self._keys = keys
-        self._signers = signers
         self._ballast = ballast
         self._degraded: Callable[[Transaction, str], str] | None = None
         self._places = Places()
-        self._tiles: RecentTiles | None = None  # of the newest shard
-        self._newest = ""  # the shard before which all are signed to their end
-        self._noted: tuple[str, int] | None = None  # the newest checkpoint known to be kept
-        self._lone: dict[str, Written] = {}
+        self._checkpoints = Checkpoints(store, signers)
+        self._lone: dict[bytes, Written] = {}
         self._company = Company(linger_ms / 1000)
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -83,7 +75,6 @@ class Committer:
         self._room = threading.Lock()  # one thread at a time looks for room
         self._told = False
         self._mine = threading.local()
-        self._finished: set[str] = set()  # shards that were closed, signed to their end, and closed at the signer
         store.full = self.no_room
         store.before = self._look_for_room
         if ballast is not None and not ballast.take():
@@ -98,16 +89,16 @@ class Committer:
         """Whether a thread does the work."""
         return self._thread is not None
 
-    def place_of(self, event_id: str, seconds: float, *, lone: Written | None = None) -> Placed:
+    def place_of(self, event: Awaited, seconds: float, *, lone: Written | None = None) -> Placed:
         """Where an event stands, once it is under a signed checkpoint; its transaction has committed, or is ours.
 
-        Waits at most so long.  Raises LogUnavailable, and Conflict if `lone` is there already.
+        Waits at most so long.  Raises LogUnavailable, and Conflict if another event has its id.
         """
         self.refuse_if_broken()
         until = time.monotonic() + seconds
-        future = self._places.expect(event_id)
+        future = self._places.expect(event)
         if lone is not None:
-            self._lone[event_id] = lone
+            self._lone[event.commitment] = lone
         self.wake()
         try:
             while True:
@@ -119,8 +110,8 @@ class Committer:
                 if left <= 0:
                     raise LogUnavailable("no signed checkpoint covers the entry in time")
         finally:
-            self._lone.pop(event_id, None)
-            self._places.forget(event_id)
+            self._lone.pop(event.commitment, None)
+            self._places.forget(future)
 
     def advance(self) -> int:
         """Sequence all that waits and have it signed, in this process; the size of the newest shard that is signed.
@@ -132,14 +123,16 @@ class Committer:
         if self._broken == NO_ROOM:
             raise LogUnavailable("there is no room for the log")
         awaited = self._places.awaited()
-        entries: list[Entry] = []
         try:
-            while True:
-                batch = self._sequence()
-                entries += batch.entries
-                if len(batch.entries) < BATCH:
-                    break
-            size = self._sign(batch, entries)
+            batches = [self._sequence()]
+            while len(batches[-1].entries) == BATCH:
+                batches.append(self._sequence())
+            newest = batches[-1]
+            signed, hashes = self._checkpoints.sign(newest)
+            entries = [one for batch in batches if batch.log_id == newest.log_id for one in batch.entries]
+            if entries and signed.checkpoint.size == newest.head.size:
+                places = {one.leaf.commitment: (one.index, one.leaf) for one in entries}
+                self._places.settle(Placed(places, hashes, signed), ours=True)
             self._settle(awaited)
         except (SignerRefused, HeadDisagrees, TileMalformed, TileUnreadable) as wrong:
             self.latch(type(wrong).__name__, for_good=True)
@@ -153,7 +146,7 @@ class Committer:
             self._broken = None
             log.info("log in order again")
         self._company.expect(len(entries))
-        return size
+        return signed.checkpoint.size
 
     def start(self) -> None:
         """Start the thread; also takes in what an earlier process left waiting."""
@@ -233,7 +226,7 @@ class Committer:
             try:
                 with self._store.transaction() as tx:
                     batch = sequence(tx, self._keys, only=self._degraded(tx, outcome))
-                self._sign(batch)
+                self._checkpoints.sign(batch)
             except SignerRefused as wrong:
                 self.latch(type(wrong).__name__, for_good=True)
                 return False
@@ -275,7 +268,7 @@ class Committer:
 
     def _sequence(self) -> Batch:
         """One batch, in one transaction."""
-        lone = [one for event_id in list(self._lone)[:BATCH] if (one := self._lone.pop(event_id, None)) is not None]
+        lone = [one for which in list(self._lone)[:BATCH] if (one := self._lone.pop(which, None)) is not None]
         try:
             with self._store.transaction() as tx:
                 batch = sequence(tx, self._keys, limit=BATCH - len(lone), lone=lone)
@@ -285,11 +278,8 @@ class Committer:
             self._put_apart(lone)
             return self._sequence()
         except Exception:
-            self._places.fail(LogUnavailable("the log can't take the entry just now"), [one.event_id for one in lone])
+            self._places.fail(LogUnavailable("the log can't take the entry just now"), [one.commitment for one in lone])
             raise
-        if self._tiles is None or self._tiles.log_id != batch.log_id:
-            self._tiles = RecentTiles(self._store, batch.log_id)
-        self._tiles.keep(batch.tiles)
         return batch
 
     def _put_apart(self, lone: Sequence[Written]) -> None:
@@ -299,76 +289,28 @@ class Committer:
                 with self._store.transaction() as tx:
                     put(tx, self._keys, one)
             except BrokerError as wrong:
-                self._places.fail(wrong, [one.event_id])
+                self._places.fail(wrong, [one.commitment])
 
-    def _settle(self, awaited: Set[str]) -> None:
+    def _settle(self, awaited: Set[Awaited]) -> None:
         """Look up, for all who waited since before the round, what another process has sequenced."""
-        others = awaited & self._places.awaited()
+        others = {event.event_id: event for event in awaited & self._places.awaited()}
         if not others:
             return
         with self._store.reading() as reading:
-            for log_id, rows in places_of(reading, others).items():
+            for log_id, rows in places_of(reading, others.keys()).items():
                 kept = newest_checkpoint(reading, log_id)
-                covered = {} if kept is None else {row.event_id: row for row in rows if row.seq < kept.size}
-                if kept is not None and covered:
-                    entries = {one: (row.seq, Leaf.parse(row.leaf)) for one, row in covered.items()}
-                    signed = SignedCheckpoint.parse(kept.note.decode())
+                leaves = {row.event_id: (row.seq, Leaf.parse(row.leaf)) for row in rows}
+                taken = [event for one, event in others.items() if one in leaves and not _same(event, leaves[one][1])]
+                self._places.fail(Conflict("another event has this id"), [event.commitment for event in taken])
+                if kept is not None:
+                    entries = {leaf.commitment: (seq, leaf) for seq, leaf in leaves.values() if seq < kept.size}
                     hashes = TileHashes(RecentTiles(self._store, log_id), kept.size)
+                    signed = SignedCheckpoint.parse(kept.note.decode())
                     self._places.settle(Placed(entries, hashes, signed), ours=False)
 
-    def _sign(self, batch: Batch, entries: Sequence[Entry] = ()) -> int:
-        """Have every shard that has grown signed, the older first; the size of the newest, where `batch` was added.
 
-        Wakes those who wait for `entries`, which were sequenced just now.
-        """
-        if self._newest != batch.log_id:
-            self._finish_older(batch.log_id)
-            self._newest = batch.log_id
-        log_id, size = batch.log_id, batch.head.size
-        if self._noted == (log_id, size) and self._signers.signed(log_id) == size:
-            return size
-        tiles = TileHashes(self._tiles or RecentTiles(self._store, log_id), size)
-        signed = self._signed(log_id, batch.head, tiles)
-        if entries and signed.checkpoint.size == size:
-            places = {one.event_id: (one.index, one.leaf) for one in entries if one.index < size}
-            self._places.settle(Placed(places, tiles, signed), ours=True)
-        return signed.checkpoint.size
-
-    def _finish_older(self, newest: str) -> None:
-        """Have the shards before the newest signed to their end, and closed at the signer."""
-        with self._store.reading() as reading:
-            shards = [(shard, head_of(reading, shard.log_id)) for shard in every_shard(reading)]
-        for shard, head in shards:
-            log_id = shard.log_id
-            if log_id in self._finished or log_id == newest:
-                continue
-            if not shard.frozen and head is not None and self._signers.signed(log_id) is not None:
-                self._signed(log_id, head, TileHashes(RecentTiles(self._store, log_id), head.size))
-                self._signers.close(log_id)
-            self._finished.add(log_id)  # of a frozen one nothing more is signed: it is as it was left
-
-    def _signed(self, log_id: str, head: Head, tiles: TileHashes) -> SignedCheckpoint:
-        """The newest checkpoint, signed and kept; that of a later head if another process has signed one."""
-
-        def newest(signed: int) -> Growth:
-            if head.size >= signed:
-                return Growth(head.frontier, consistency_proof(tiles, signed, head.size))
-            with self._store.reading() as later:  # another process has signed more since we looked
-                grown = head_of(later, log_id)
-                if grown is None:
-                    raise LogUnavailable("the log has not been opened: run `broker migrate`")
-                if grown.size < signed:
-                    return Growth(grown.frontier)  # which the signer refuses
-                proof = consistency_proof(TileHashes(SqlTiles(later, log_id), grown.size), signed, grown.size)
-                return Growth(grown.frontier, proof)
-
-        note = self._signers.sign(log_id, newest)
-        signed = SignedCheckpoint.parse(note)
-        if self._noted != (log_id, signed.checkpoint.size):
-            with self._store.transaction() as tx:
-                keep_checkpoint(tx, log_id, signed.checkpoint.size, note.encode(), at=clock.now())
-            self._noted = log_id, signed.checkpoint.size
-        return signed
+def _same(event: Awaited, leaf: Leaf) -> bool:
+    return event.commitment == leaf.commitment
 
 
 def degraded(event_id: str, host: str, outcome: str) -> Event:

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,61 +60,76 @@ class RecentTiles:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Entries under one signed checkpoint: each event's index and leaf."""
+    """Entries under one signed checkpoint: each event's index and leaf, by its commitment."""
 
-    entries: Mapping[str, tuple[int, Leaf]]
+    entries: Mapping[bytes, tuple[int, Leaf]]
     hashes: TileHashes
     signed: SignedCheckpoint
 
-    def proof(self, event_id: str) -> TlogProof:
+    def proof(self, commitment: bytes) -> TlogProof:
         """That this event's leaf is under the checkpoint; checked by whoever makes a receipt of it."""
-        index, leaf = self.entries[event_id]
+        index, leaf = self.entries[commitment]
         path = inclusion_proof(self.hashes, index, self.signed.checkpoint.size)
         return TlogProof(index, path, self.signed, leaf)
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """An event that somebody waits for: another of the same id is not this one."""
+
+    event_id: str
+    commitment: bytes
 
 
 class Places:
     """Those who wait for the place of an event, each woken once it is known, or once it is not to be had."""
 
     def __init__(self) -> None:
-        self._expected: dict[str, Future[Placed]] = {}
+        self._expected: dict[Future[Placed], Awaited] = {}
         self._recent: deque[Placed] = deque(maxlen=ROUNDS)
         self._lock: Final = threading.Lock()
 
-    def expect(self, event_id: str) -> Future[Placed]:
-        """To be waited for, once; it is there already if the event was placed a moment ago."""
+    def expect(self, event: Awaited) -> Future[Placed]:
+        """To be waited for; it is there already if the event was placed a moment ago."""
         future: Future[Placed] = Future()
         with self._lock:
-            known = next((placed for placed in self._recent if event_id in placed.entries), None)
+            known = next((placed for placed in self._recent if event.commitment in placed.entries), None)
             if known is None:
-                self._expected[event_id] = future
+                self._expected[future] = event
         if known is not None:
             future.set_result(known)
         return future
 
-    def forget(self, event_id: str) -> None:
-        """Nobody waits for this event any more."""
+    def forget(self, future: Future[Placed]) -> None:
+        """Nobody waits for this any more."""
         with self._lock:
-            self._expected.pop(event_id, None)
+            self._expected.pop(future, None)
 
-    def awaited(self) -> frozenset[str]:
+    def awaited(self) -> frozenset[Awaited]:
         """The events that somebody waits for."""
         with self._lock:
-            return frozenset(self._expected)
+            return frozenset(self._expected.values())
 
     def settle(self, placed: Placed, *, ours: bool) -> None:
         """Wake whoever waits for one of these; `ours`: they were sequenced here, and more may ask for them."""
         with self._lock:
             if ours:
                 self._recent.append(placed)
-            due = [self._expected.pop(event_id) for event_id in placed.entries.keys() & self._expected.keys()]
-        for future in due:
+        for future in self._taken(placed.entries.keys()):
             future.set_result(placed)
 
-    def fail(self, wrong: Exception, event_ids: Collection[str] | None = None) -> None:
+    def fail(self, wrong: Exception, commitments: Collection[bytes] | None = None) -> None:
         """Tell whoever waits for one of these, or for any, that there will be none."""
+        for future in self._taken(commitments):
+            future.set_exception(copy(wrong))
+
+    def _taken(self, commitments: Collection[bytes] | None) -> list[Future[Placed]]:
         with self._lock:
-            told = self._expected.keys() if event_ids is None else self._expected.keys() & set(event_ids)
-            due = [self._expected.pop(event_id) for event_id in list(told)]
-        for future in due:
-            future.set_exception(wrong)
+            due = [
+                future
+                for future, event in self._expected.items()
+                if commitments is None or event.commitment in commitments
+            ]
+            for future in due:
+                del self._expected[future]
+        return due

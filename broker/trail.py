@@ -11,6 +11,7 @@ The middle two, and what happens when they fail, are `broker.committing`.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,10 +23,10 @@ from audit.receipts import LogReceipt, ReceiptInvalid
 from audit.tiles import TileHashes, TileMalformed, TileUnreadable
 from broker import clock
 from broker.ballast import Ballast
-from broker.committing import Committer, degraded
+from broker.committing import POLL_SECONDS, Committer, degraded
 from broker.errors import EventTooLarge, LogUnavailable, NotFound
 from broker.keys import DataKey, Keys
-from broker.places import Placed
+from broker.places import Awaited, Placed
 from broker.signing import Signers
 from broker.store import Reading, Store, Transaction
 from broker.store.event_keys import (
@@ -133,16 +134,11 @@ class Trail:
         Waits up to `timeout` seconds (default: the setting).  `show`: the sections that the receipt opens.
         Raises LogUnavailable if the log can't sequence or sign by then: the answer is then a refusal.
         """
-        self._committer.refuse_if_broken()
-        if entry.sealed is None and (found := self._covered_receipt(entry.event_id, show)) is not None:
-            return found
-        placed = self._committer.place_of(entry.event_id, self._seconds if timeout is None else timeout)
-        if entry.sealed is not None:
-            return self._receipt_of(entry.sealed, placed, show)
-        found = self._covered_receipt(entry.event_id, show)
-        if found is None:
-            raise LogUnavailable("the entry's body is not there")
-        return found
+        seconds = self._seconds if timeout is None else timeout
+        if entry.sealed is None:
+            return self._receipt_once_covered(entry.event_id, seconds, show)
+        placed = self._committer.place_of(Awaited(entry.event_id, entry.sealed.commitment), seconds)
+        return self._receipt_of(entry.sealed, placed, show)
 
     def receipt_for(
         self,
@@ -160,7 +156,8 @@ class Trail:
         """
         self._committer.refuse_if_broken()
         sealed, written = self._sealed(event, about, blobs, None, at)
-        placed = self._committer.place_of(event.id, self._seconds, lone=written)
+        awaited = Awaited(event.id, sealed.commitment)
+        placed = self._committer.place_of(awaited, self._seconds, lone=written)
         return self._receipt_of(sealed, placed, show)
 
     def opening(self, event_id: str, *, show: Collection[SectionName]) -> Opening:
@@ -242,9 +239,24 @@ class Trail:
     def _receipt_of(self, sealed: Sealed, placed: Placed, show: Collection[SectionName]) -> LogReceipt:
         """The receipt of an event that this process sealed."""
         try:
-            return LogReceipt.of_sealed(sealed, show, placed.proof(sealed.event_id))
+            return LogReceipt.of_sealed(sealed, show, placed.proof(sealed.commitment))
         except (ReceiptInvalid, TileMalformed, TileUnreadable) as wrong:
             raise self._not_as_signed(wrong) from None
+
+    def _receipt_once_covered(self, event_id: str, seconds: float, show: Collection[SectionName]) -> LogReceipt:
+        """The receipt of an event that was recorded elsewhere, or long ago: read from the tables."""
+        until = time.monotonic() + seconds
+        while True:
+            self._committer.refuse_if_broken()
+            if (found := self._covered_receipt(event_id, show)) is not None:
+                return found
+            if self._committer.running:
+                self._committer.wake()
+            elif self._committer.advance() and (found := self._covered_receipt(event_id, show)) is not None:
+                return found
+            if time.monotonic() > until:
+                raise LogUnavailable("no signed checkpoint covers the entry in time")
+            time.sleep(POLL_SECONDS)
 
     def _covered_receipt(self, event_id: str, show: Collection[SectionName]) -> LogReceipt | None:
         with self._store.reading() as reading:

@@ -20,9 +20,9 @@ from broker.store.transaction import Transaction
 _PUT: Final = Statement("""
     INSERT INTO audit_outbox (
         event_id, idem_key, at_ms, commitment, columns, sections, detail, subjects, key_wrapped, sole
-    ) VALUES (
-        :event_id, :idem_key, :at_ms, :commitment, :columns, :sections, :detail, :subjects, :key_wrapped, :sole
     )
+    SELECT :event_id, :idem_key, :at_ms, :commitment, :columns, :sections, :detail, :subjects, :key_wrapped, :sole
+    WHERE NOT EXISTS (SELECT 1 FROM audit_entry WHERE event_id = :same_id)
 """)
 
 
@@ -50,14 +50,16 @@ class Written:
 def put(tx: Transaction, keys: Keys, written: Written) -> None:
     """Into the outbox.  Raises Conflict if its id or its idempotency key is there already."""
     try:
-        _PUT.run(
-            tx.connection, event_id=written.event_id, idem_key=written.idempotency_key, at_ms=written.at_ms,
-            commitment=written.commitment, columns=json.dumps(written.columns), sections=written.sections,
-            detail=written.detail, subjects=json.dumps(written.subjects),
+        done = _PUT.run(
+            tx.connection, event_id=written.event_id, same_id=written.event_id, idem_key=written.idempotency_key,
+            at_ms=written.at_ms, commitment=written.commitment, columns=json.dumps(written.columns),
+            sections=written.sections, detail=written.detail, subjects=json.dumps(written.subjects),
             key_wrapped=keys.wrap(written.key.key, written.event_id), sole=written.key.subject,
         )  # fmt: skip
     except IntegrityError:
-        raise Conflict("an event with this id, or for this key, is there already") from None
+        raise Conflict("an event with this id, or for this key, waits already") from None
+    if done.rowcount != 1:
+        raise Conflict("an event with this id is in the log already")
     keep_blobs(tx, (written,))
 
 

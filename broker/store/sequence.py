@@ -195,7 +195,7 @@ def entry_of(reading: Reading, event_id: str) -> EntryRow | None:
 def places_of(reading: Reading, event_ids: Collection[str]) -> dict[str, list[EntryRow]]:
     """Where those of these events stand that have a place, by shard."""
     found: dict[str, list[EntryRow]] = {}
-    for row in reading.all(EntryRow, event_id=event_ids):
+    for row in reading.all(EntryRow, event_id=list(event_ids)):
         found.setdefault(row.log_id, []).append(row)
     return found
 
