@@ -28,7 +28,7 @@ from broker.errors import LogUnavailable, WrongState
 from broker.keys import Keys
 from broker.signing import SignerFolder
 from broker.store import Store
-from broker.store.log import EntryRow, EventRow, HeadRow
+from broker.store.log import EntryRow, EventRow, HeadRow, OutboxRow
 from broker.store.sequence import SqlTiles, head_of, newest_checkpoint, sequence, write
 from broker.store.shards import ShardRow, every_shard
 from broker.trail import EntryRef, Trail
@@ -166,7 +166,6 @@ def test_a_sequencer_that_slept_over_the_turn_writes_nothing_24(store: Store, tr
     assert head is not None
     from audit.events import Leaf
     from audit.sequencer import Pending, advance
-    from broker.store.log import OutboxRow
 
     with store.reading() as reading:  # what the sleeper had in hand
         rows = reading.all(OutboxRow)
@@ -398,6 +397,28 @@ def test_an_agencys_mirror_puts_back_the_leaves_and_the_log_goes_on_in_its_shard
         ]
         == FINE
     )
+
+
+def test_of_an_event_that_waited_in_the_older_copy_the_mirror_puts_back_the_leaf_and_the_copy_its_body_28(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    grown(store, trail, 9)
+    entry = recorded(store, trail, about=["person-1"])
+    with store.reading() as reading:
+        waited = reading.one(OutboxRow, event_id=entry.event_id)
+    assert waited is not None
+    trail.receipt(entry)
+    grown(store, trail, 3)
+    mirror = LogFolder(published(store, trail, tmp_path / "mirror"))
+    put_back(store, 6)
+    with store.engine.begin() as connection:
+        connection.execute(text("DELETE FROM audit_subject"))
+        connection.execute(text("DELETE FROM audit_key WHERE event_id = :gone"), {"gone": entry.event_id})
+    with store.transaction() as tx:
+        tx.insert(OutboxRow, waited.model_dump())
+    restored = Trail(store, keys, trail.signers)
+    shards.refill(restored, mirror, mirror.note(), who=WHO, at=AT)
+    assert restored.opening(entry.event_id, show=("detail",)).body("detail") == {"hidden": ["person-2"]}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ python -m tests.faults.log_writer URL DATA_DIR ORIGIN
 import sys
 import threading
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 
 from audit.events import Event
@@ -17,20 +18,28 @@ from broker.trail import Trail, new_event_id
 from tests.builders_signer import opened
 
 THREADS = 4
+READ = "audit.searched"
 AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 
 
 def write(store: Store, trail: Trail, out: threading.Lock) -> None:
-    """Business row and event in one transaction, then the receipt, then the acknowledgement."""
-    while True:
+    """Business row and event in one transaction, then the receipt, then the acknowledgement; in turn with reads, which
+    are an event and nothing else.
+    """
+    for alone in cycle((False, True)):
         event = Event(
-            id=new_event_id(), type="config.changed", who={"organisation": "northshire"}, what={}, why={}, detail={}
-        )
+            id=new_event_id(), type=READ if alone else "config.changed", who={"organisation": "northshire"}, what={},
+            why={}, detail={},
+        )  # fmt: skip
         try:
-            with store.transaction() as tx:
-                tx.add(SpentTokenRow(issuer="writer", use="work", jti_sha256=event.id, expires_at=AT))
-                entry = trail.record(tx, event)
-            trail.receipt(entry).verify_itself()
+            if alone:
+                receipt = trail.receipt_for(event)
+            else:
+                with store.transaction() as tx:
+                    tx.add(SpentTokenRow(issuer="writer", use="work", jti_sha256=event.id, expires_at=AT))
+                    entry = trail.record(tx, event)
+                receipt = trail.receipt(entry)
+            receipt.verify_itself()
         except (LogUnavailable, StoreUnavailable) as wrong:
             print(f"refused {wrong}", file=sys.stderr, flush=True)
             continue

@@ -23,11 +23,13 @@ import pytest
 from audit.verify import LogFolder, fsck
 from broker.keys import Keys
 from broker.store import Store, migrate
-from broker.store.log import EntryRow, OutboxRow
+from broker.store.event_keys import EventKeyRow
+from broker.store.log import EntryRow, EventRow, OutboxRow
 from broker.store.sessions import SpentTokenRow
 from broker.trail import EntryRef, Trail
 from tests.broker.test_trail import ORIGIN, policy_of, published
 from tests.builders_signer import opened
+from tests.faults.log_writer import READ
 from tests.postgres import Server, a_database
 
 pytestmark = pytest.mark.faults
@@ -103,16 +105,19 @@ def prepared(url: str, home: Path) -> Store:
 
 
 def held(store: Store, home: Path, acknowledged: set[str]) -> int:
-    """The log holds what was acknowledged, one entry an act, without gap or fork; its size."""
+    """The log holds what was acknowledged, one entry an act or a read, without gap or fork; its size."""
     trail = Trail(store, Keys.load(home / "keys"), opened(store, home, origin=ORIGIN))
     size = trail.advance_pending()
     with store.reading() as reading:
         entries = reading.all(EntryRow, order=("seq",))
         acts = {row.jti_sha256 for row in reading.all(SpentTokenRow)}
+        reads = {row.event_id for row in reading.all(EventRow, type=READ)}
+        bodies = {row.event_id for row in reading.all(EventRow)} & {row.event_id for row in reading.all(EventKeyRow)}
         assert reading.all(OutboxRow) == []
     assert [entry.seq for entry in entries] == list(range(size))
     assert acknowledged <= {entry.event_id for entry in entries}
-    assert {entry.event_id for entry in entries} == acts
+    assert {entry.event_id for entry in entries} == acts | reads == bodies
+    assert not acts & reads
     shutil.rmtree(home / "log", ignore_errors=True)
     folder: LogFolder = published(store, home / "log")
     assert fsck(folder, policy_of(store)).facts["entries"] == size
