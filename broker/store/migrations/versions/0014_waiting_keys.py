@@ -6,8 +6,8 @@ A row that waited already has its key in its place.  Back again, what waits has 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
