@@ -205,9 +205,9 @@ def roll_up(
         .where(col(EventRow.t_ms) >= since_ms, col(EventRow.t_ms) < until_ms, col(EventRow.actor_ref) != "")
         .group_by(*keys)
     )
-    rows = [(int(found[0]), *found[1:]) for found in tx.connection.execute(query)]
+    rows = [(int(found[0]), *found[1:]) for found in tx.session.connection().execute(query)]
     first, last = since_ms // HOUR_MS, until_ms // HOUR_MS
-    tx.connection.execute(delete(RollupRow).where(col(RollupRow.hour) >= first, col(RollupRow.hour) < last))
+    tx.session.connection().execute(delete(RollupRow).where(col(RollupRow.hour) >= first, col(RollupRow.hour) < last))
     values = [
         {
             "hour": row[0], "org": row[1], "actor_ref": row[2], "type": row[3], "purpose": row[4], "count": row[5],
@@ -216,7 +216,7 @@ def roll_up(
         for row in rows
     ]  # fmt: skip
     if values:
-        tx.connection.execute(insert(RollupRow), values)
+        tx.session.connection().execute(insert(RollupRow), values)
     return len(values)
 
 
@@ -231,7 +231,7 @@ def usual(
             col(RollupRow.actor_ref).in_(wanted[start : start + AT_ONCE]), col(RollupRow.hour) >= first,
             col(RollupRow.hour) < last, col(RollupRow.type).in_(sorted(types)),
         )  # fmt: skip
-        yield from (Usual(*row) for row in reading.connection.execute(query))
+        yield from (Usual(*row) for row in reading.session.connection().execute(query))
 
 
 def last_hours(
@@ -274,7 +274,7 @@ def seen_before(
             )
             .distinct()
         )  # fmt: skip
-        found.update((org, actor, index) for org, actor, index in reading.connection.execute(query))
+        found.update((org, actor, index) for org, actor, index in reading.session.connection().execute(query))
     return found
 
 
@@ -293,13 +293,13 @@ def top_actors(reading: Reading, *, first: int, last: int, types: Sequence[str],
     )  # fmt: skip
     return [
         {"organisation": org, "person": actor, "events": int(events), "subjects": int(shown)}
-        for org, actor, events, shown in reading.connection.execute(query)
+        for org, actor, events, shown in reading.session.connection().execute(query)
     ]
 
 
 def forget_hours(tx: Transaction, *, before: int) -> int:
     """Drop the counts of hours before one; how many rows."""
-    return int(tx.connection.execute(delete(RollupRow).where(col(RollupRow.hour) < before)).rowcount)
+    return int(tx.session.connection().execute(delete(RollupRow).where(col(RollupRow.hour) < before)).rowcount)
 
 
 def oldest_ms(reading: Reading) -> int | None:

@@ -58,7 +58,7 @@ def insert_items(tx: Transaction, rows: Sequence[Mapping[str, Any]], *, agency: 
     tx.flush()
     common = {"agency": agency, "flow": flow, "batch": batch}
     for start in range(0, len(rows), _AT_ONCE):
-        tx.connection.execute(insert(ItemRow), [{**row, **common} for row in rows[start : start + _AT_ONCE]])
+        tx.session.connection().execute(insert(ItemRow), [{**row, **common} for row in rows[start : start + _AT_ONCE]])
 
 
 def delete_items(

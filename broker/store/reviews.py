@@ -195,7 +195,7 @@ def insert_reviews(tx: Transaction, rows: Sequence[ReviewRow]) -> None:
     tx.flush()
     for start in range(0, len(rows), _AT_ONCE):
         values = [row.model_dump() for row in rows[start : start + _AT_ONCE]]
-        tx.connection.execute(insert(ReviewRow), values)
+        tx.session.connection().execute(insert(ReviewRow), values)
 
 
 def seen_again(tx: Transaction, indices: Iterable[str], *, run: str) -> None:

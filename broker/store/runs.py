@@ -94,7 +94,7 @@ def add_person_events(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
     """Rows of PersonEventRow, many at once."""
     tx.flush()
     for start in range(0, len(rows), _AT_ONCE):
-        tx.connection.execute(insert(PersonEventRow), rows[start : start + _AT_ONCE])
+        tx.session.connection().execute(insert(PersonEventRow), rows[start : start + _AT_ONCE])
 
 
 def person_events_of(tx: Reading, before: Iterable[str], *, after_seq: int = 0) -> list[PersonEventRow]:
