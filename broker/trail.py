@@ -24,7 +24,7 @@ from audit.tiles import TileHashes, TileMalformed, TileUnreadable
 from broker import clock
 from broker.ballast import Ballast
 from broker.committing import POLL_SECONDS, Committer, degraded
-from broker.errors import EventTooLarge, LogUnavailable, NotFound
+from broker.errors import EventTooLarge, LogUnavailable, NotFound, StoreUnavailable
 from broker.keys import DataKey, Keys
 from broker.places import Awaited, Placed
 from broker.signing import Signers
@@ -259,12 +259,15 @@ class Trail:
             time.sleep(POLL_SECONDS)
 
     def _covered_receipt(self, event_id: str, show: Collection[SectionName]) -> LogReceipt | None:
-        with self._store.reading() as reading:
-            entry = entry_of(reading, event_id)
-            checkpoint = newest_checkpoint(reading, entry.log_id) if entry is not None else None
-            if entry is None or checkpoint is None or checkpoint.size <= entry.seq:
-                return None
-            return self.receipt_under(reading, event_id, checkpoint, show=show)
+        try:
+            with self._store.reading() as reading:
+                entry = entry_of(reading, event_id)
+                checkpoint = newest_checkpoint(reading, entry.log_id) if entry is not None else None
+                if entry is None or checkpoint is None or checkpoint.size <= entry.seq:
+                    return None
+                return self.receipt_under(reading, event_id, checkpoint, show=show)
+        except StoreUnavailable:
+            raise LogUnavailable("the log can't be read just now") from None
 
     def receipt_under(
         self, reading: Reading, event_id: str, checkpoint: CheckpointRow, *, show: Collection[SectionName]
