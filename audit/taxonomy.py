@@ -164,8 +164,10 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
                                    "as disclosure.authorised", why="as disclosure.authorised",
                                    detail="as disclosure.authorised, or the fault's name",
                                    beside="as disclosure.authorised"),
-    "disclosure.recalled": _written("ledger", "an answer that showed several persons as one is recalled",
-                                    "recalls: the answer's event, kind, run, outcome", why="reason"),
+    "disclosure.recalled": _written(
+        "ledger", "an answer that showed several persons as one, or is reported to have, is recalled",
+        "recalls: the answer's event, kind, run: or the report, outcome: split or reported", why="reason",
+    ),
     "request.sent": _reserved("a holder was asked", _ASKING),
     "request.collected": _reserved("a holder has collected a request", _ASKING),
     "request.chased": _reserved("a holder was asked again", _ASKING),
