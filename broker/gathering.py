@@ -26,7 +26,7 @@ from broker.vault import GONE, OTHERS, Vault
 from linkage.matching import intake
 from linkage.matching.lazily import Lazy, Piece
 from linkage.matching.link import Carried
-from linkage.matching.numbering import texts_among, whole
+from linkage.matching.texts import texts_among, whole
 from linkage.records import (
     IDENTIFIERS,
     RELATIONSHIPS_SCHEMA,

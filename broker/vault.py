@@ -347,8 +347,8 @@ def _repeats(column: pa.ChunkedArray) -> bool:
 
     if not pa.types.is_string(column.type):
         return False
-    some = column.slice(0, SAMPLE)
-    return len(some.unique()) <= len(some) // 2
+    some = column.slice(0, SAMPLE).drop_null()
+    return len(some) > 0 and len(some.unique()) <= len(some) // 2
 
 
 def _place(segment: str, number: int, *, last: bool) -> bytes:

@@ -10,20 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.arrays import Flags, Ints, contains, groups_of, maybe_among, packed_pairs, pairs_within
 from linkage.matching.blocking import BLOCK_CAP, KEYS, blocking_columns
 from linkage.matching.comparing import raw
 from linkage.matching.holders import Holders
 from linkage.matching.lazily import numbers_of
-from linkage.matching.numbering import (
-    Flags,
-    Ints,
-    Numbered,
-    contains,
-    groups_of,
-    maybe_among,
-    packed_pairs,
-    pairs_within,
-)
+from linkage.matching.numbering import Numbered
 from linkage.records import Profile
 
 BY_TOKEN: Final = "b_"  # noqa: S105 - how columns begin that hold a blocking token

@@ -19,11 +19,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.arrays import Flags, Ints, ends_of, groups_of, packed_pairs
 from linkage.matching.comparisons import FIELDS, comparisons, most_apart
 from linkage.matching.lazily import numbers_at, numbers_of
 from linkage.matching.model import Model
-from linkage.matching.numbering import Flags, Ints, Numbered, ends_of, groups_of, packed_pairs, whole
+from linkage.matching.numbering import Numbered
 from linkage.matching.scoring import columns_compared, levels, tf, weighed
+from linkage.matching.texts import whole
 from linkage.records import FILTER_WORDS
 
 if TYPE_CHECKING:

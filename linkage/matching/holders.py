@@ -14,12 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkage.matching.identifiers import ALIAS_CAP, ALL_SCHEMES, HOLDER_CAP, LOCAL, SCHEMES, SPREAD
-from linkage.matching.lazily import numbers_at
-from linkage.matching.numbering import (
+from linkage.matching.arrays import (
     Flags,
     Ints,
-    Numbered,
     components,
     contains,
     ends_of,
@@ -32,6 +29,9 @@ from linkage.matching.numbering import (
     ramp,
     repeated,
 )
+from linkage.matching.identifiers import ALIAS_CAP, ALL_SCHEMES, HOLDER_CAP, LOCAL, SCHEMES, SPREAD
+from linkage.matching.lazily import numbers_at
+from linkage.matching.numbering import Numbered
 
 Bits = npt.NDArray[np.int16]
 CONFLICTING: Final = np.int16(sum(1 << n for n, scheme in enumerate(ALL_SCHEMES) if scheme != LOCAL))

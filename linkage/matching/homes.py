@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.arrays import Flags, Ints, groups_of, ramp
 from linkage.matching.digests import Digests, mixed
 from linkage.matching.lazily import numbers_at
-from linkage.matching.numbering import SAMPLED, Before, Flags, Ints, Numbered, groups_of, name_digests, ramp, rows_at
+from linkage.matching.numbering import SAMPLED, Before, Numbered, name_digests
+from linkage.matching.texts import rows_at
 
 if TYPE_CHECKING:
     import duckdb

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from linkage.matching.arrays import Flags, Ints, Places, packed_pairs
 from linkage.matching.bands import banded
 from linkage.matching.blocking import BLOCK_CAP, blocking_columns
 from linkage.matching.blocks import BY_TOKEN, blocks_of, candidates, capped_of, capped_rows, keys_of_rows
@@ -60,7 +61,7 @@ from linkage.matching.keeping import (
 )
 from linkage.matching.lazily import values_at
 from linkage.matching.model import Model
-from linkage.matching.numbering import KEY, Flags, Ints, Numbered, Places, content_columns, packed_pairs
+from linkage.matching.numbering import KEY, Numbered, content_columns
 from linkage.matching.scoring import columns_compared, scored_sides
 from linkage.matching.settling import JUDGED, RULES, ByHand, Earlier, Settled, worth_keeping
 from linkage.records import FILTERS, TOKENS, filter_columns

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.arrays import Ints
 from linkage.matching.blocks import BY_TOKEN
 from linkage.matching.comparing import SCORED
 from linkage.matching.digests import Digests
 from linkage.matching.holders import Held, Numbers
 from linkage.matching.identifiers import ALL_SCHEMES
-from linkage.matching.numbering import KEY, Before, Ints
+from linkage.matching.numbering import KEY, Before
 from linkage.matching.settling import JUDGED
 
 RECORDS: Final = "kept_records"

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from linkage.matching.numbering import Flags, Ints, Numbered, ends_of, groups_of, packed, texts_at
+from linkage.matching.arrays import Flags, Ints, ends_of, groups_of, packed
+from linkage.matching.numbering import Numbered
 from linkage.matching.persons import Move, keep_ids
+from linkage.matching.texts import texts_at
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.arrays import Ints, Places
 from linkage.matching.bands import MATCHED, banded
 from linkage.matching.blocking import BLOCK_CAP, add_blocking_columns
 from linkage.matching.comparing import SCORED
@@ -30,15 +31,7 @@ from linkage.matching.keeping import PAIRS as SCORED_PAIRS
 from linkage.matching.lasting import Lasting, lasting_ids
 from linkage.matching.lazily import Lazy, in_memory
 from linkage.matching.model import BadModel, Model, default_model, linker
-from linkage.matching.numbering import (
-    Carried,
-    Ints,
-    Numbered,
-    Places,
-    numbered,
-    texts_at,
-    whole,
-)
+from linkage.matching.numbering import Carried, Numbered, numbered
 from linkage.matching.overrides import Overrides, RecordKey, RecordPair, without_bridges
 from linkage.matching.persons import Edge, Partition, Rules, changes, cluster, keep_ids
 from linkage.matching.scoring import scored
@@ -53,6 +46,7 @@ from linkage.matching.settling import (
     fields_said,
     settle,
 )
+from linkage.matching.texts import texts_at, whole
 from linkage.matching.training import train
 from linkage.matching.workspace import load_persons, open_workspace, profile_of
 

@@ -15,9 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.arrays import Flags, Ints, contains, order_of
 from linkage.matching.digests import Digests
 from linkage.matching.lazily import Lazy
-from linkage.matching.numbering import Flags, Ints, contains, name_digests, order_of, texts_at, texts_in_order, whole
+from linkage.matching.numbering import name_digests
+from linkage.matching.texts import texts_at, texts_in_order, whole
 from linkage.matching.workspace import open_workspace
 
 if TYPE_CHECKING:

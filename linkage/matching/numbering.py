@@ -6,7 +6,7 @@ the order of the rows makes no difference, and yesterday's records are found by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -16,31 +16,38 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.arrays import (
+    Flags,
+    Ints,
+    Places,
+    aligned,
+    changes_in,
+    contains,
+    groups_of,
+    looked_up,
+    order_of,
+    packed_source,
+    ramp,
+    repeated,
+)
 from linkage.matching.digests import Digests, mixed, row_digests
-from linkage.matching.lazily import Lazy
+from linkage.matching.texts import coded, rows_at, spelled, texts_of
 from linkage.records import FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
 
 if TYPE_CHECKING:
     import duckdb
 
-Ints = npt.NDArray[np.int64]
-Places = npt.NDArray[np.int32]
-Flags = npt.NDArray[np.bool_]
 
 Source = tuple[str, str]
 """Agency and flow."""
 
 KEY: Final = ("agency", "flow", "record_ref")
-_SIDE: Final = 32
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_TOO: Final = np.uint64(0xBF58476D1CE4E5B9)
 REF_LENGTH: Final = 64  # of a record_ref: hex digits of a keyed token
 SAMPLED: Final = 1024  # rows that are read again of those that are said to be as they were
 FEW: Final = 8  # times as many are searched for this many by a look at each
-KEYED: Final = 8  # bytes by which texts are put in order
-AT_ONCE: Final = 1 << 15  # numbers that are looked at together
 NEAR: Final = 1 << 13  # texts that are hashed at a time
-STEP: Final = 64  # of rows in one order, one in so many is looked up, and the others are beside it
 
 
 def content_columns(profile: Profile) -> tuple[str, ...]:
@@ -155,7 +162,7 @@ class Numbered:
         """The three columns that name these records, or all."""
         sources = self.source if recs is None else self.source[recs]
         refs = texts_of(self.persons["record_ref"], self.first if recs is None else self.first[recs])
-        parts = {name: _spelled([source[n] for source in self.sources], sources) for n, name in enumerate(KEY[:2])}
+        parts = {name: spelled([source[n] for source in self.sources], sources) for n, name in enumerate(KEY[:2])}
         return {**parts, "record_ref": refs}
 
 
@@ -302,7 +309,7 @@ def _sorted(codes: Places, first: Digests, second: Digests) -> _Recorded:
     order = order_of(both)
     some = repeated(both[order])  # rows of one record, or hardly ever of two
     order[some] = order[some][np.lexsort([column[order[some]] for column in (second, first, codes)])]
-    new = _changes(codes[order], first[order], second[order])
+    new = changes_in(codes[order], first[order], second[order])
     rec = np.empty(len(order), np.int32)
     rec[order] = np.cumsum(new, dtype=np.int32) - 1
     one = order[new]
@@ -329,7 +336,7 @@ def _merged(
     alive = np.zeros(len(source), np.bool_)
     alive[was] = True
     fresh = fresh[np.lexsort((second[fresh], first[fresh], codes[fresh]))]
-    new = _changes(codes[fresh], first[fresh], second[fresh])
+    new = changes_in(codes[fresh], first[fresh], second[fresh])
     mine = fresh[new]
     known = before.name[0][alive], before.name[1][alive], source[alive]
     follows = known[0][1:] > known[0][:-1]
@@ -385,23 +392,6 @@ def _digests_of(
     return mixed(first, 0), second
 
 
-def _coded(texts: pa.ChunkedArray) -> pa.DictionaryArray:
-    """Texts of which there are few, each once; most pieces of a table hold one alone."""
-    pieces = []
-    for chunk in texts.chunks:
-        if not len(chunk):
-            continue
-        ends = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-        first = (chunk[0].as_py() or "").encode()
-        alike = not chunk.null_count and bool((np.diff(ends) == len(first)).all())
-        if alike and chunk.buffers()[2][int(ends[0]) : int(ends[-1])].to_pybytes() == first * len(chunk):
-            one = pa.array(np.zeros(len(chunk), np.int32))
-            pieces.append(pa.DictionaryArray.from_arrays(one, pa.array([first.decode()], chunk.type)))
-        else:
-            pieces.append(pc.dictionary_encode(chunk))
-    return whole(pa.chunked_array(pieces, pa.dictionary(pa.int32(), texts.type)).unify_dictionaries())
-
-
 def _ref_digests(connection: duckdb.DuckDBPyConnection, refs: pa.Array) -> tuple[Digests, Digests]:
     """Two digests of each text: by words where it is as long as record_refs are, and else by DuckDB."""
     ends = np.frombuffer(refs.buffers()[1], np.int32)[refs.offset : refs.offset + len(refs) + 1]
@@ -430,126 +420,11 @@ def _ref_digests(connection: duckdb.DuckDBPyConnection, refs: pa.Array) -> tuple
     return first, second
 
 
-def rows_at(table: Any, places: Ints, columns: Sequence[str]) -> pa.Table:
-    """Some rows of a table, in order: piece by piece, as to find the piece of each anew for each column takes long."""
-    if isinstance(table, Lazy):
-        return table.rows_at(places, columns)
-    table = table.select(list(columns))
-    pieces, start = [], 0
-    for batch in table.to_batches():
-        low, high = np.searchsorted(places, [start, start + batch.num_rows])
-        if high > low:
-            pieces.append(batch.take(pa.array(places[low:high] - start)))
-        start += batch.num_rows
-    return pa.Table.from_batches(pieces, schema=table.schema)
-
-
-def texts_among(column: pa.ChunkedArray, some: pa.Array) -> Flags:
-    """Which texts of a column are one of some: of texts of one length by how they begin, before all of one is read."""
-    found = [np.zeros(0, np.bool_)]
-    wanted = _blocks_of(some) if len(some) else None
-    for chunk in (one for one in column.chunks if len(one)):
-        held = _blocks_of(chunk)
-        if held is None or wanted is None or held.shape[1] != wanted.shape[1] or held.shape[1] % KEYED:
-            found.append(np.asarray(pc.is_in(chunk, value_set=some, skip_nulls=True).to_numpy(zero_copy_only=False)))
-            continue
-        begin = np.ascontiguousarray(held.view(np.uint64)[:, 0])
-        maybe = np.flatnonzero(maybe_among(np.ascontiguousarray(wanted.view(np.uint64)[:, 0]), begin))
-        among = np.zeros(len(chunk), np.bool_)
-        are = pc.is_in(chunk.take(pa.array(maybe)), value_set=some).to_numpy(zero_copy_only=False)
-        among[maybe[np.asarray(are, np.bool_)]] = True
-        found.append(among)
-    return np.concatenate(found)
-
-
-def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """A column in one piece: itself, where it is one."""
-    if isinstance(column, pa.Array):
-        return column
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    joined = column.combine_chunks()
-    if isinstance(joined, pa.ChunkedArray):
-        return joined.chunk(0) if joined.num_chunks else pa.array([], column.type)
-    return joined
-
-
-def texts_of(texts: pa.ChunkedArray, places: npt.NDArray[Any]) -> pa.Array:
-    """The texts at some places of a column in pieces, which are not put together for it."""
-    pieces = [chunk for chunk in texts.chunks if len(chunk)]
-    held = [_blocks_of(chunk) for chunk in pieces]
-    size = held[0].shape[1] if held and held[0] is not None else 0
-    same = [_wide(one) for one in held if one is not None and one.shape[1] == size]
-    if len(pieces) < 2 or len(same) < len(pieces) or len(places) * size >= 1 << 31:
-        return texts_at(whole(texts), places)
-    found = np.empty((len(places), same[0].shape[1]), same[0].dtype)
-    start = 0
-    for one in same:
-        here = np.flatnonzero((places >= start) & (places < start + len(one)))
-        found[here] = one[places[here] - start]
-        start += len(one)
-    return _texts(found.view(np.uint8).reshape(len(places), size))
-
-
-def texts_at(texts: pa.Array, places: npt.NDArray[Any]) -> pa.Array:
-    """The texts at some places: those of one length are moved as blocks of so many bytes."""
-    if not len(texts):
-        return texts.take(pa.array(places, pa.int64()))
-    held = _blocks_of(texts)
-    if held is None or len(places) * held.shape[1] >= 1 << 31:
-        return texts.take(pa.array(places))
-    return _texts(np.take(_wide(held), places, axis=0).view(np.uint8).reshape(len(places), held.shape[1]))
-
-
-def texts_in_order(texts: pa.Array) -> Ints:
-    """The places of texts that are all unlike, in their order."""
-    held = _blocks_of(texts) if len(texts) else None
-    if held is None or held.shape[1] < KEYED:
-        return np.asarray(pc.sort_indices(texts).to_numpy(), np.int64)
-    begin = np.ascontiguousarray(held[:, :KEYED]).view(">u8").ravel().astype(np.uint64)
-    order = order_of(begin)
-    alike = repeated(begin[order])
-    if len(alike):  # few begin alike: those are put in order by the whole of them
-        some = order[alike]
-        order[alike] = some[np.lexsort((pc.rank(texts.take(pa.array(some))).to_numpy(), begin[some]))]
-    return order
-
-
-def _blocks_of(texts: pa.Array) -> npt.NDArray[np.uint8] | None:
-    """Texts of one length as rows of bytes; None if they are of several, or some are missing."""
-    ends = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    size = int(ends[1] - ends[0])
-    if not size or texts.null_count or not (np.diff(ends) == size).all():
-        return None
-    return np.frombuffer(texts.buffers()[2], np.uint8)[ends[0] : ends[-1]].reshape(len(texts), size)
-
-
-def _wide(rows: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-    """The same rows of bytes as words, which move faster."""
-    size = rows.shape[1]
-    return rows.view(np.uint64 if size % 8 == 0 else np.uint32) if size % 4 == 0 else rows
-
-
-def _texts(rows: npt.NDArray[np.uint8]) -> pa.Array:
-    bounds = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
-    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(bounds), pa.py_buffer(np.ascontiguousarray(rows)))
-
-
-def _spelled(words: list[str], codes: Places) -> pa.Array:
-    """The words of these codes, of which there are few."""
-    if len(codes) and (codes[1:] >= codes[:-1]).all():
-        return pa.concat_arrays([
-            pa.repeat(pa.scalar(words[code], pa.string()), int(count))
-            for code, count in enumerate(np.bincount(codes, minlength=len(words)).tolist())
-        ])  # fmt: skip
-    return pa.array(words, pa.string()).take(pa.array(codes))
-
-
 def _sources(agencies: pa.ChunkedArray, flows: pa.ChunkedArray) -> tuple[Places, tuple[Source, ...]]:
     """The flow of each row, by its place among all flows, and these in order."""
     if len(agencies) == 0:
         return np.zeros(0, np.int32), ()
-    agency, flow = (_coded(column) for column in (agencies, flows))
+    agency, flow = (coded(column) for column in (agencies, flows))
     both = agency.indices.to_numpy().astype(np.int64) * len(flow.dictionary) + flow.indices.to_numpy()
     used = np.flatnonzero(np.bincount(both))
     names = [
@@ -563,179 +438,3 @@ def _sources(agencies: pa.ChunkedArray, flows: pa.ChunkedArray) -> tuple[Places,
     of = np.zeros(int(used[-1]) + 1, np.int32)
     of[used] = [rank[name] for name in names]
     return of[both], tuple(sorted(names))
-
-
-def _changes(*columns: npt.NDArray[Any]) -> Flags:
-    new = np.zeros(len(columns[0]), np.bool_)
-    new[:1] = True
-    for column in columns:
-        new[1:] |= column[1:] != column[:-1]
-    return new
-
-
-# --- Pairs of numbers as one whole number ----------------------------------------------------------------------------
-
-
-def packed(high: npt.NDArray[Any], low: npt.NDArray[Any]) -> Ints:
-    """Two numbers as one, which sorts by the first, then the second."""
-    both: Ints = (high.astype(np.int64) << _SIDE) | low.astype(np.int64)
-    return both
-
-
-def packed_pairs(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Ints:
-    """Pairs as whole numbers, the lower end in the high half: they sort by it."""
-    return packed(np.minimum(left, right), np.maximum(left, right))
-
-
-def ends_of(pairs: Ints) -> tuple[Ints, Ints]:
-    """The two numbers of each packed pair."""
-    return pairs >> _SIDE, pairs & ((1 << _SIDE) - 1)
-
-
-def packed_source(source: Places, name: Digests) -> Digests:
-    """A number that sorts names by source, and within a source nearly by their digest."""
-    bits = np.uint64(max(1, int(source.max(initial=0)).bit_length()))
-    return source.astype(np.uint64) << (np.uint64(64) - bits) | name >> bits
-
-
-def order_of(values: npt.NDArray[Any]) -> Ints:
-    """The places of 64-bit numbers in their order, equal ones as they come (a stable argsort).
-
-    As many of the high bits as leave room for the place are sorted together with it: to sort numbers is faster.  Then
-    those few runs are put in order whose numbers differ in their low bits alone.
-    """
-    bits = np.uint64(max(1, (len(values) - 1).bit_length()))
-    key = values.view(np.uint64) ^ np.uint64(1 << 63 if values.dtype == np.int64 else 0)
-    both = key >> bits << bits | np.arange(len(values), dtype=np.uint64)
-    both.sort()
-    order = (both & np.uint64((1 << int(bits)) - 1)).astype(np.int64)
-    high = both >> bits
-    unlike = (high[1:] == high[:-1]) & (values[order[1:]] != values[order[:-1]])
-    if unlike.any():
-        starts, ends = groups_of(high)
-        run = np.unique(np.searchsorted(starts, np.flatnonzero(unlike), side="right") - 1)
-        sizes = (ends - starts)[run]
-        places = np.repeat(starts[run], sizes) + ramp(sizes)
-        mine = order[places]
-        order[places] = mine[np.lexsort((mine, values[mine], np.repeat(run, sizes)))]
-    return order
-
-
-def contains(sorted_values: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> tuple[Flags, Ints]:
-    """Which of `wanted` are in a sorted array, and where they would be."""
-    if len(sorted_values) == 0:
-        return np.zeros(len(wanted), np.bool_), np.zeros(len(wanted), np.int64)
-    places = np.minimum(np.searchsorted(sorted_values, wanted), len(sorted_values) - 1)
-    return sorted_values[places] == wanted, places
-
-
-def looked_up(many: npt.NDArray[Any], few: npt.NDArray[Any]) -> Ints:
-    """For each of a few numbers a place where many hold it, or -1."""
-    if not len(few) or not len(many):
-        return np.full(len(few), -1, np.int64)
-    maybe = np.flatnonzero(maybe_among(few, many))
-    found = pc.index_in(pa.array(few), value_set=pa.array(many[maybe]))
-    at = np.append(maybe, -1)[pc.fill_null(found, len(maybe)).to_numpy()]
-    return np.asarray(at, np.int64)
-
-
-def aligned(new: Digests, old: Digests) -> Ints:
-    """For each number a place where `old` holds it, or -1: soon found where most are in the order of the old.
-
-    One in some is looked up, and those after and before it are taken to be beside the other; then what is left.
-    """
-    found = np.full(len(new), -1, np.int64)
-    asked = np.arange(0, len(new), STEP)
-    at = looked_up(old, new[asked])
-    known = np.flatnonzero(at >= 0)
-    left = np.arange(len(new))
-    if len(known):
-        shift = (at - asked)[known]
-        nearest = np.searchsorted(known, np.arange(len(asked)), side="right") - 1
-        for after in (0, 1):
-            by = shift[np.clip(nearest + after, 0, len(known) - 1)]
-            there = left + np.repeat(by, STEP)[: len(new)] if not after else left + by[left // STEP]
-            np.clip(there, 0, len(old) - 1, out=there)
-            equal = old[there] == new[left]
-            if after:
-                found[left[equal]] = there[equal]
-            else:
-                found[equal] = there[equal]
-            left = left[~equal]
-    found[left] = looked_up(old, new[left])
-    return found
-
-
-def maybe_among(few: npt.NDArray[Any], many: npt.NDArray[Any]) -> Flags:
-    """Which of many numbers could be among a few: certainly all that are, and hardly any others."""
-    bits = max(10, (8 * len(few)).bit_length())
-    shift = np.uint64(64 - bits)
-    there = np.zeros(1 << bits, np.bool_)
-    there[(few.view(np.uint64) * _MIX) >> shift] = True
-    found = np.empty(len(many), np.bool_)
-    numbers = many.view(np.uint64)
-    for start in range(0, len(many), AT_ONCE):  # so many at a time that what comes between stays in the cache
-        some = numbers[start : start + AT_ONCE] * _MIX
-        some >>= shift
-        np.take(there, some.view(np.int64), out=found[start : start + AT_ONCE])
-    return found
-
-
-def components(count: int, left: Ints, right: Ints) -> Ints:
-    """For each of `count` nodes the least node that edges connect it with.
-
-    Each round hooks every root to the least neighbouring one and halves the paths: a few rounds, as components are
-    small.  Source: Shiloach and Vishkin 1982, doi:10.1016/0196-6774(82)90008-6.
-    """
-    least = np.arange(count, dtype=np.int64)
-    while len(left):
-        one, other = least[left], least[right]
-        apart = one != other
-        left, right, one, other = left[apart], right[apart], one[apart], other[apart]
-        np.minimum.at(least, np.maximum(one, other), np.minimum(one, other))
-        while True:
-            above = least[least]
-            if np.array_equal(above, least):
-                break
-            least = above
-    return least
-
-
-def pairs_within(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
-    """All two places of one group, for groups of neighbouring places [start, end): the earlier and the later."""
-    sizes = ends - starts
-    some = sizes > 1
-    starts, ends, sizes = starts[some], ends[some], sizes[some]
-    at = np.repeat(starts, sizes - 1) + ramp(sizes - 1)
-    end = np.repeat(ends, sizes - 1)
-    lefts, rights, step = [], [], 1
-    while len(at):
-        lefts.append(at)
-        rights.append(at + step)
-        step += 1
-        left_over = at + step < end
-        at, end = at[left_over], end[left_over]
-    nothing = np.zeros(0, np.int64)
-    return np.concatenate([nothing, *lefts]), np.concatenate([nothing, *rights])
-
-
-def repeated(values: npt.NDArray[Any]) -> Ints:
-    """The places in a sorted array whose value a neighbour has too."""
-    again = values[1:] == values[:-1]
-    both = np.zeros(len(values), np.bool_)
-    both[1:] |= again
-    both[:-1] |= again
-    return np.flatnonzero(both).astype(np.int64)
-
-
-def ramp(sizes: Ints) -> Ints:
-    """0, 1 .. size - 1 for each of the sizes, one after another."""
-    total = int(sizes.sum())
-    before = np.cumsum(sizes) - sizes
-    return np.arange(total, dtype=np.int64) - np.repeat(before, sizes)
-
-
-def groups_of(values: npt.NDArray[Any]) -> tuple[Ints, Ints]:
-    """Where each run of equal neighbours starts and ends in a sorted array."""
-    starts = np.flatnonzero(_changes(values)).astype(np.int64)
-    return starts, np.append(starts[1:], len(values)).astype(np.int64)

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.arrays import Flags, Ints
 from linkage.matching.members import Placed, first_rows
-from linkage.matching.numbering import Flags, Ints, whole
+from linkage.matching.texts import whole
 from linkage.records import IDENTIFIERS, QUALITY_FLAGS
 
 SMALLEST: Final = 10  # a value that fewer records have is not reported

@@ -18,20 +18,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.matching.arrays import Flags, Ints, Places, components, contains, maybe_among, packed_pairs
 from linkage.matching.bands import HELD, MATCH_BAR, MATCHED, POSSIBLE_BAR, UPPER_BAR, banded
 from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE, NAME_ONES
 from linkage.matching.holders import CONFLICTING, Bits, Holders
 from linkage.matching.identifiers import ALL_SCHEMES
-from linkage.matching.numbering import (
-    Flags,
-    Ints,
-    Numbered,
-    Places,
-    components,
-    contains,
-    maybe_among,
-    packed_pairs,
-)
+from linkage.matching.numbering import Numbered
 from linkage.matching.persons import Edge, Rules, cluster
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 """Linking a million records of three agencies, the night after, and how both grow: each size in a process of its own.
 
 The people are those of `population`: real encodings of names, dates, postcodes and numbers with their slips.  Encoding
-them takes longer than linking and is not counted; nor are reading the tables and what the broker does before and after.
+them takes longer than linking and is not counted; nor are reading the tables, giving the clusters' records their names
+(a run computes with numbers, and names them for whoever asks) and what the broker does before and after: see `night`.
 A night changes two records in a hundred: half of those changed, a quarter withdrawn, a quarter new.  Its goal is that of
 a night on which agencies send what has changed, so that the broker knows which rows it took over from what it holds; a
 night on which they send everything again, where each row must be read to see that, is printed beside it.
@@ -26,9 +27,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linkage.agency.encode import DEFAULT_PROFILE
+from linkage.matching.arrays import aligned
 from linkage.matching.link import Carried, Linkage, link
 from linkage.matching.model import default_model
-from linkage.matching.numbering import aligned
 from linkage.matching.workspace import open_workspace
 from tests.benchmarks.population import after_a_night, encoded, households, population
 from tests.benchmarks.sizes import sized
@@ -80,7 +81,7 @@ def rows() -> Iterator[Row]:
             }  # fmt: skip
         for step, name, unit, law in (
             ("full", "cpu_s", "CPU s", "n log2 n"), ("full", "peak_mb", "MB, tables and all", "n"),
-            ("full", "own_mb", "MB beside the tables", "n"), ("night", "cpu_s", "CPU s", "n log2 n"),
+            ("night", "cpu_s", "CPU s", "n log2 n"),
             ("full", "pairs", "pairs of rows", "n log2 n"),
         ):  # fmt: skip
             fixed, slope, off, far = _law([(size, found[size, step][name]) for size in SIZES], law)
@@ -177,7 +178,7 @@ def _full(size: int, folder: Path) -> Row:
     run, seconds, loaded = _linked(size, folder, 0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
-        "cpu_s": seconds, "peak_mb": peak, "loaded_mb": loaded, "own_mb": peak - loaded,
+        "cpu_s": seconds, "peak_mb": peak, "loaded_mb": loaded,
         "pairs": run.report.candidate_pairs,
     }  # fmt: skip
 

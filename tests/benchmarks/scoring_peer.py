@@ -14,11 +14,12 @@ from splink import DuckDBAPI
 
 from linkage.agency.encode import DEFAULT_PROFILE
 from linkage.evaluation.quality import clear
+from linkage.matching.arrays import Ints, ends_of
 from linkage.matching.blocks import blocks_of, candidates
 from linkage.matching.comparing import scored_pairs
 from linkage.matching.holders import holders_of
 from linkage.matching.model import default_model
-from linkage.matching.numbering import Ints, Numbered, ends_of, numbered
+from linkage.matching.numbering import Numbered, numbered
 from linkage.matching.workspace import open_workspace
 from tests.benchmarks.population import FIRST_DAY, MISSING, Records, _postcode, encoded, population
 from tests.benchmarks.sizes import sized

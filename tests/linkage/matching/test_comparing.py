@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linkage.matching.arrays import packed_pairs
 from linkage.matching.comparing import SCORED, frequencies_of, scored_pairs
 from linkage.matching.comparisons import FIELDS
 from linkage.matching.lazily import numbers_of
 from linkage.matching.model import default_model
-from linkage.matching.numbering import numbered, packed_pairs
+from linkage.matching.numbering import numbered
 from linkage.matching.overrides import RecordKey
 from linkage.matching.scoring import scored
 from linkage.matching.workspace import load_persons, open_workspace

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linkage.matching.lazily import Lazy, Piece, in_memory, numbers_at, rows_where
-from linkage.matching.numbering import rows_at, texts_among
+from linkage.matching.texts import rows_at, texts_among
 
 SCHEMA = pa.schema([("ref", pa.string()), ("token", pa.int64()), ("sex", pa.string()), ("flag", pa.bool_())])
 ROWS = st.lists(
@@ -65,4 +65,6 @@ def test_pieces_of_which_some_rows_count_say_what_the_table_of_these_rows_says(
     assert rows_where(lazy, mask, ["token"]).to_pylist() == rows_where(table, mask, ["token"]).to_pylist()
     assert in_memory(lazy).equals(in_memory(table))
     wanted = pa.array(["a" * 16, "b" * 16])
+    coded = table["sex"].dictionary_encode()
+    assert texts_among(coded, pa.array(["F"])).tolist() == [sex == "F" for sex in table["sex"].to_pylist()]
     assert texts_among(table["ref"], wanted).tolist() == [ref in wanted.to_pylist() for ref in table["ref"].to_pylist()]

@@ -10,20 +10,11 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from linkage.matching.arrays import Places, aligned, maybe_among, order_of
 from linkage.matching.holders import _aliases
 from linkage.matching.identifiers import least_of_aliases
-from linkage.matching.numbering import (
-    REF_LENGTH,
-    Before,
-    Numbered,
-    Places,
-    aligned,
-    maybe_among,
-    name_digests,
-    numbered,
-    order_of,
-    texts_at,
-)
+from linkage.matching.numbering import REF_LENGTH, Before, Numbered, name_digests, numbered
+from linkage.matching.texts import texts_at
 from linkage.matching.workspace import open_workspace
 from tests.linkage.matching.test_incremental import Night, later, nights, table
 
