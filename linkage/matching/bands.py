@@ -28,7 +28,7 @@ HELD: Final = {
     "twin": "family name and home fit and the given name is another: a twin, or a brother or sister",
     "conflict": "two numbers of one kind differ",
     "swapped": "the number is of one child, the name is of another child born the same day",
-    "identifier_alone": "a number agrees and no other field does",
+    "identifier_alone": "a number agrees, but neither the day of birth nor a given name with family name or home",
     "no_given_name": "all fits, but one record has no given name, and a twin would fit too",
     "date_differs": "names and home fit, and the dates of birth are not alike",
     "one_field": "likely, but too few independent fields are equal",
@@ -57,7 +57,11 @@ _SIBLING = (
     f"({_F} >= {NAME_CLOSE} AND {_G} < {NAME_ALIKE} AND {_G} <> {NOT_COMPARABLE} AND ({_P} <> {FAR} OR one_home))"
 )
 _EQUAL_FIELDS = " + ".join(f"({_LEVEL[field]} = {level})::INTEGER" for field, level in EQUAL.items())
-_DEMOGRAPHIC = f"({_D} = {DOB_EQUAL} OR {_G} >= {NAME_CLOSE} OR {_F} >= {NAME_CLOSE})"
+# A number is typed on a brother, a sister or a mother too, of one home and family name: day or given name must agree.
+_DEMOGRAPHIC = (
+    f"({_D} = {DOB_EQUAL} OR {_G} >= {NAME_CLOSE} AND ({_F} >= {NAME_CLOSE} OR {_P} = {POSTCODE_EQUAL})"
+    f" AND NOT coalesce(abs(birth_year_l - birth_year_r) > {GENERATION}, false))"
+)
 # Two of date and postcode alone are a coincidence in 93,000 hospital records a year: a name must agree too.
 # Without a date, twins and fathers of nearly one name live at one address: all three others must be equal.
 _ENOUGH = f"CASE WHEN {_D} = {NOT_COMPARABLE} THEN 3 ELSE 2 END"

@@ -104,7 +104,7 @@ def held_because(rule: str) -> str:
     """Why a pair waits for a person's look.
 
     >>> held_because("identifier_alone")
-    'A number agrees and no other field does.'
+    'A number agrees, but neither the day of birth nor a given name with family name or home.'
     """
     text = {**HELD, **OTHER_REASONS}[rule]
     return f"{text[0].upper()}{text[1:]}."

@@ -117,6 +117,9 @@ def band_of(compared: Compared, left: Row, right: Row, left_numbers: Numbers, ri
     equal = sum(level == EQUAL[field] for field, level in zip(FIELDS, levels, strict=True) if field in EQUAL)
     named = given >= NAME_CLOSE or family >= NAME_CLOSE
     years = (left["birth_year"], right["birth_year"])
+    one_child = born == DOB_EQUAL or (
+        given >= NAME_CLOSE and (family >= NAME_CLOSE or home == POSTCODE_EQUAL) and not _generations(*years)
+    )
     sibling = family >= NAME_CLOSE and FAR <= given < NAME_ALIKE and home != FAR
     if (
         born == DOB_EQUAL
@@ -129,7 +132,7 @@ def band_of(compared: Compared, left: Row, right: Row, left_numbers: Numbers, ri
     elif id_differs:
         rule = "conflict" if id_agreed or (probability >= MATCH_BAR and not sibling) else "none"
     elif id_agreed:
-        rule = "identifier" if born == DOB_EQUAL or named else "identifier_alone"
+        rule = "identifier" if one_child else "identifier_alone"
     elif probability < POSSIBLE_BAR:
         rule = "none"
     elif sibling:
@@ -168,7 +171,11 @@ def _date_differs(given: int, born: int, left: int | None, right: int | None) ->
     known = left is not None and right is not None
     if born == FAR and not (given >= NAME_CLOSE and known and left == right):
         return True
-    return left is not None and right is not None and abs(left - right) > GENERATION and born != DOB_EQUAL
+    return _generations(left, right) and born != DOB_EQUAL
+
+
+def _generations(left: int | None, right: int | None) -> bool:
+    return left is not None and right is not None and abs(left - right) > GENERATION
 
 
 def _filter(name: str, token: str, bars: Sequence[int]) -> Callable[[Row, Row], int]:

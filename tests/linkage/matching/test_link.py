@@ -61,6 +61,31 @@ def test_a_number_alone_is_left_to_a_reviewer() -> None:
     assert reasons(run) == {"identifier_alone"}
 
 
+@pytest.mark.parametrize(
+    ("given_name", "date_of_birth", "postcode"),
+    [("max", "20170506", ZOE.postcode), ("helen", "19850120", ZOE.postcode), ("victor", "20191106", "nx99zz"),
+     (ZOE.given_name, "19850120", ZOE.postcode)],
+    ids=["a brother's", "a mother's", "a stranger's", "a namesake's of another generation"],
+)  # fmt: skip
+def test_a_number_typed_on_somebody_of_the_same_family_name_is_left_to_a_reviewer(
+    given_name: str, date_of_birth: str, postcode: str
+) -> None:
+    here = replace(ZOE, nhs_number="9990000018")
+    there = here.at(HEALTH, given_name=given_name, date_of_birth=date_of_birth, postcode=postcode)
+    run = linked([here, there])
+    assert not together(run, here, there)
+    assert reasons(run) == {"identifier_alone"}
+
+
+def test_a_brother_and_a_sister_whose_numbers_were_swapped_are_left_to_a_reviewer() -> None:
+    max_ = replace(ZOE, given_name="max", date_of_birth="20170506")
+    sister, brother = replace(ZOE, nhs_number="9990000018"), replace(max_, ref="max", nhs_number="9990000026")
+    there = [ZOE.at(HEALTH, nhs_number="9990000026"), max_.at(HEALTH, nhs_number="9990000018", ref="max there")]
+    run = linked([sister, brother, *there])
+    assert run.report.persons == 4
+    assert reasons(run) == {"identifier_alone", "conflict"}
+
+
 def test_a_superseded_number_agrees_with_the_current_one_even_through_another_agencys_table() -> None:
     old, new = replace(ZOE, nhs_number="9990000018"), ZOE.at(PERSONS, nhs_number="9990000026")
     both = ZOE.at(HEALTH, nhs_number="9990000026", superseded_nhs_number="9990000018")
