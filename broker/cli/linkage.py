@@ -56,12 +56,12 @@ def linkage_rates(config: Config = None, as_json: AsJson = False) -> None:
             published = reading.one(PublishedRow)
             run = reading.one(LinkRunRow, id=published.run) if published else None
         listed = run.counts.get("rates", []) if run else []
-        lines = [f"{'group':16}{'value':34}{'records':>10}{'linked':>8}{'others':>8}"]
+        lines = [f"{'group':18}{'value':34}{'records':>10}{'linked':>8}{'others':>8}"]
         for row in listed:
             shown = [f"{row[name]:.0%}" if row[name] is not None else "-" for name in ("rate", "others")]
             count = f"{row['records']:,}" if row["records"] is not None else "hidden"
             finding = "  FINDING" if row["finding"] else ""
-            lines.append(f"{row['group']:16}{row['value']:34}{count:>10}{shown[0]:>8}{shown[1]:>8}{finding}")
+            lines.append(f"{row['group']:18}{row['value']:34}{count:>10}{shown[0]:>8}{shown[1]:>8}{finding}")
         say(as_json, listed, "\n".join(lines) if listed else "Nothing is in service yet.")
 
 

@@ -46,8 +46,9 @@ def wrong_person(
     """
     if caller.kind not in ("person", "agency"):
         raise NotAllowed("a person at a gateway, or an agency, reports a wrong person")
-    if what not in WHAT_IS_WRONG or how not in WRONG_PERSON_HOW:
-        raise Malformed("what, how: not codes of their lists")
+    for name, code, codes in (("what", what, WHAT_IS_WRONG), ("how", how, WRONG_PERSON_HOW)):
+        if code not in codes:
+            raise Malformed(f"{name}: one of {', '.join(codes)}")
     area = linked_area(service)
     report = new_event_id()
     with store.transaction() as tx:
