@@ -172,9 +172,8 @@ def checked_facts(facts: Facts, vocabulary: Vocabulary) -> Facts:
 
 def check_standing_facts(facts: Facts, vocabulary: Vocabulary) -> None:
     """Tags and relation, of which many records have the same.  Raises RequestRefused."""
-    for name, tags in (("tags", facts.tags), ("tags_unknown", facts.tags_unknown)):
-        if not tags <= vocabulary.tags.keys():
-            raise _unheard(f"facts.{name} {min(tags - vocabulary.tags.keys())}")
+    if strange := (facts.tags or facts.tags_unknown) and (facts.tags | facts.tags_unknown) - vocabulary.tags.keys():
+        raise _unheard(f"facts.tags {min(strange)}")
     if facts.relation is not None and facts.relation not in vocabulary.relations:
         raise _unheard(f"facts.relation {facts.relation}")
     if facts.link is not None and type(facts.link) is not Link:
@@ -183,8 +182,8 @@ def check_standing_facts(facts: Facts, vocabulary: Vocabulary) -> None:
 
 def check_held(facts: Facts, vocabulary: Vocabulary) -> None:
     """The categories held.  Raises RequestRefused."""
-    if strange := facts.held.keys() - vocabulary.categories.keys() - {RECORD}:
-        term = min(strange)
+    if not vocabulary.holdable.issuperset(facts.held):
+        term = min(facts.held.keys() - vocabulary.holdable)
         raise RequestRefused("CATEGORY_NOT_IN_DSA", f"facts.held {term}", "not in the vocabulary")
 
 

@@ -40,7 +40,7 @@ def view(
     """
     aware(at, "at")
     asker = asker_of(snapshot, vocabulary, request)
-    terms, inside = asker.compiled.terms, bisect_right
+    terms, inside, every = asker.compiled.terms, bisect_right, asker.compiled.terms.columns
     nothing = Modes(0, terms.shifts)
     sources: dict[str, Source] = {}
     alike: dict[tuple[object, ...], tuple[Sequence[int], Sequence[int]]] = {}
@@ -66,12 +66,12 @@ def view(
                         day = item.recorded_on
                         several = 0 if day is None else inside(windows, day)
                         cells |= (general if item.regime == "GENERAL" else other)[several] & column
+                elif category not in every:
+                    check_held(facts, vocabulary)
             if not cells and not any(held.values()):
                 cells = general[0] & terms.record
             if cells and (named := opening.named) is not None and (facts.record is None or facts.record in named):
                 for holder in source.specific(facts, at):
                     cells &= holder.leaves
-        if cells:
-            check_held(facts, vocabulary)
         found.append(Modes(cells, terms.shifts) if cells else nothing)
     return tuple(found)

@@ -177,6 +177,11 @@ class Vocabulary:
         return frozenset({RECORD, *self.shareable})
 
     @cached_property
+    def holdable(self) -> frozenset[str]:
+        """What a record may be said to hold: the categories, and the bare `record`, which says nothing more."""
+        return frozenset({RECORD, *self.categories})
+
+    @cached_property
     def _narrower(self) -> Mapping[str, frozenset[str]]:
         children: dict[str, set[str]] = {code: set() for code in self.purposes}
         for purpose in self.purposes.values():
