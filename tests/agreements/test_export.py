@@ -16,6 +16,7 @@ import pytest
 
 from agreements import VOCABULARY, Agreement, DocumentRefused, Mode, check, json_schema, read
 from agreements.agreement import Restriction
+from agreements.assurance import gaps
 from agreements.export import article30, prose
 from agreements.export.dfe import RuleRefused, dfe, draft
 from agreements.vocabulary import RECORD
@@ -183,6 +184,7 @@ def test_a_policy_begins_an_agreement_that_loads_only_once_somebody_has_written_
     assert {finding.path.partition(".")[0].partition("[")[0] for finding in findings} >= {"title", "parties", "grants"}
     agreement = read(table.text_of(_completed(tomllib.loads(text))))
     assert isinstance(agreement, Agreement)
+    assert not [gap for gap in gaps(agreement, VOCABULARY, on=date(2026, 4, 1)) if gap.code == "NO_LEGAL_ROW"]
     assert (agreement.period, set(agreement.parties)) == (MASH.period, set(MASH.parties))
     for grant in agreement.grants:
         theirs = MASH.grant(grant.text.partition("#")[2].partition(":")[0])
@@ -248,6 +250,8 @@ def _completed(body: dict[str, Any]) -> dict[str, Any]:
     for grant in body["grants"]:
         grant["to"]["roles"], grant["about"] = ["SOCIAL_WORKER"], ["subject_child"]
         grant["basis"] = {"art6": ["public_task"], "condition": ["dpa18-sch1-18"]}
+    for row in body["legal"]:
+        row |= {"art6": "6(1)(e) public task", "statute": "Children Act 1989 s.47"}
     return body
 
 
