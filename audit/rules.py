@@ -290,7 +290,7 @@ def _not_closed(window: _Window, terms: Terms) -> Found:
     for act in window.acts:
         due = act.t_ms + due_ms
         ended = act.type == "breakglass.opened" and window.since_ms <= due < window.until_ms
-        if ended and all(at > due for at in closed[act.event_id]):
+        if ended and not any(act.t_ms <= at <= due for at in closed[act.event_id]):
             yield act, {"hours": terms("hours")}
 
 

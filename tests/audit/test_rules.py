@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from audit.events import EVENT_TYPES
@@ -290,6 +290,7 @@ def test_the_same_events_in_any_order_and_twice_give_the_same_findings(seed: int
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**32), at=st.integers(1, 71))
+@example(seed=291, at=50)
 def test_windows_that_end_on_the_hour_find_together_what_one_window_finds(seed: int, at: int) -> None:
     """But for the two rules that compare a whole window with what was before."""
     acts = some_acts(random.Random(seed))
