@@ -317,4 +317,4 @@ def _columns(event: Event) -> dict[str, Any]:
 
 def _text(body: Mapping[str, Json], name: str) -> str:
     value = body.get(name)
-    return value if isinstance(value, str) else ""
+    return value if isinstance(value, str) and "\0" not in value else ""  # PostgreSQL keeps no such text

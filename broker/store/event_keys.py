@@ -23,7 +23,7 @@ from sqlmodel import Field, col, select
 from audit.events import SECTIONS, Opening, Sealed, canonical, loads
 from broker.keys import DataKey, Keys
 from broker.store.columns import Row, octets
-from broker.store.statements import Statement
+from broker.store.statements import Rows, Statement
 from broker.store.transaction import Reading, Transaction
 
 NO_SUBJECT: Final = ""
@@ -51,10 +51,8 @@ class SubjectKeyRow(Row, table=True):
     wrapped: bytes = octets()
 
 
-_KEEP: Final = Statement("INSERT INTO audit_key (event_id, wrapped, subject) VALUES (:event_id, :wrapped, :subject)")
-_KEEP_SUBJECT: Final = Statement(
-    "INSERT INTO audit_subject_key (idx_hmac, wrapped) VALUES (:idx, :wrapped) ON CONFLICT DO NOTHING"
-)
+_KEEP: Final = Rows("audit_key", {"event_id": "text", "wrapped": "bytea", "subject": "text"})
+_KEEP_SUBJECTS: Final = Rows("audit_subject_key", {"idx_hmac": "text", "wrapped": "bytea"}, "ON CONFLICT DO NOTHING")
 _SUBJECTS_OF: Final = "SELECT idx_hmac, wrapped FROM audit_subject_key WHERE idx_hmac IN (SELECT value FROM {})"
 _SUBJECTS: Final = Statement(
     _SUBJECTS_OF.format("jsonb_array_elements_text(CAST(:subjects AS jsonb))"),
@@ -97,12 +95,12 @@ def keep_event_keys(tx: Transaction, keys: Keys, fresh: Collection[FreshKey]) ->
     subjects = sorted({one.subject for one in fresh})
     under: dict[str, DataKey | None] = {}
     while subjects:  # once, but where an erasure takes a key away between the two statements
-        made = [{"idx": subject, "wrapped": keys.new_data_key(_of(subject))[1]} for subject in subjects]
-        _KEEP_SUBJECT.run_each(tx.connection, made)
+        made = [{"idx_hmac": subject, "wrapped": keys.new_data_key(_of(subject))[1]} for subject in subjects]
+        _KEEP_SUBJECTS.insert(tx.connection, made)
         for row in _SUBJECTS.run(tx.connection, subjects=json.dumps(subjects)):
             under[row.idx_hmac] = keys.data_key(row.wrapped, _of(row.idx_hmac)) if row.idx_hmac else None
         subjects = [subject for subject in subjects if subject not in under]
-    _KEEP.run_each(
+    _KEEP.insert(
         tx.connection,
         [
             {

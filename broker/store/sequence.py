@@ -22,7 +22,7 @@ from broker.keys import Keys
 from broker.store.event_keys import FreshKey, keep_event_keys
 from broker.store.log import CheckpointRow, EntryRow, HeadRow, OutboxRow
 from broker.store.outbox import Written, keep_blobs
-from broker.store.statements import Statement
+from broker.store.statements import Rows, Statement
 from broker.store.transaction import Reading, Transaction
 
 BATCH: Final = 1_000
@@ -41,24 +41,23 @@ _WAITING_ONLY: Final = Statement(
     "SELECT position, event_id, at_ms, commitment, key_wrapped, sole FROM audit_outbox "
     "WHERE event_id = :only LIMIT :limit"
 )
-_ENTRY: Final = Statement("""
-    INSERT INTO audit_entry (log_id, seq, leaf, leaf_hash, event_id)
-    VALUES (:log_id, :seq, :leaf, :leaf_hash, :event_id)
-""")
-_EVENT: Final = Statement("""
-    INSERT INTO audit_event (
-        event_id, log_id, seq, t_ms, type, op, org, actor_ref, role, purpose, case_hmac, outcome, break_glass,
-        sections, detail
-    ) VALUES (
-        :event_id, :log_id, :seq, :t_ms, :type, :op, :org, :actor_ref, :role, :purpose, :case_hmac, :outcome,
-        :break_glass, :sections, :detail
-    )
-""")
-_SUBJECT: Final = Statement("INSERT INTO audit_subject (idx_hmac, log_id, seq) VALUES (:idx_hmac, :log_id, :seq)")
-_TILE: Final = Statement("""
-    INSERT INTO audit_tile (log_id, level, n, width, data) VALUES (:log_id, :level, :n, :width, :data)
-    ON CONFLICT (log_id, level, n) DO UPDATE SET width = excluded.width, data = excluded.data
-""")
+_ENTRIES: Final = Rows(
+    "audit_entry", {"log_id": "text", "seq": "bigint", "leaf": "bytea", "leaf_hash": "bytea", "event_id": "text"}
+)
+_EVENTS: Final = Rows(
+    "audit_event",
+    {
+        "event_id": "text", "log_id": "text", "seq": "bigint", "t_ms": "bigint", "type": "text", "op": "text",
+        "org": "text", "actor_ref": "text", "role": "text", "purpose": "text", "case_hmac": "text", "outcome": "text",
+        "break_glass": "boolean", "sections": "bytea", "detail": "bytea",
+    },
+)  # fmt: skip
+_SUBJECTS: Final = Rows("audit_subject", {"idx_hmac": "text", "log_id": "text", "seq": "bigint"})
+_TILES: Final = Rows(
+    "audit_tile",
+    {"log_id": "text", "level": "integer", "n": "bigint", "width": "integer", "data": "bytea"},
+    "ON CONFLICT (log_id, level, n) DO UPDATE SET width = excluded.width, data = excluded.data",
+)
 _MOVE_HEAD: Final = Statement("""
     UPDATE audit_head SET size = :size, root = :root, last_ms = :last_ms, frontier = :frontier
     WHERE log_id = :log_id AND size = :old_size AND epoch = :epoch
@@ -71,7 +70,7 @@ _PLACES_SQLITE: Final = """(
         json_extract(value, '$.t_ms') AS t_ms
     FROM json_each(:places)
 ) AS p"""
-_EVENTS: Final = """
+_EVENTS_OF: Final = """
     INSERT INTO audit_event (
         event_id, log_id, seq, t_ms, type, op, org, actor_ref, role, purpose, case_hmac, outcome, break_glass,
         sections, detail
@@ -81,16 +80,16 @@ _EVENTS: Final = """
         o.columns->>'outcome', CAST(o.columns->>'break_glass' AS boolean), o.sections, o.detail
     FROM {places} JOIN audit_outbox o ON o.position = p.place
 """
-_SUBJECTS: Final = """
+_SUBJECTS_OF: Final = """
     INSERT INTO audit_subject (idx_hmac, log_id, seq)
     SELECT DISTINCT s.value, :log_id, p.seq
     FROM {places} JOIN audit_outbox o ON o.position = p.place CROSS JOIN {each}(o.subjects) AS s
 """
 _TAKEN: Final = "DELETE FROM audit_outbox WHERE position IN (SELECT p.place FROM {places})"
-_MOVE_EVENTS: Final = Statement(_EVENTS.format(places=_PLACES), sqlite=_EVENTS.format(places=_PLACES_SQLITE))
+_MOVE_EVENTS: Final = Statement(_EVENTS_OF.format(places=_PLACES), sqlite=_EVENTS_OF.format(places=_PLACES_SQLITE))
 _MOVE_SUBJECTS: Final = Statement(
-    _SUBJECTS.format(places=_PLACES, each="jsonb_array_elements_text"),
-    sqlite=_SUBJECTS.format(places=_PLACES_SQLITE, each="json_each"),
+    _SUBJECTS_OF.format(places=_PLACES, each="jsonb_array_elements_text"),
+    sqlite=_SUBJECTS_OF.format(places=_PLACES_SQLITE, each="json_each"),
 )
 _MOVED: Final = Statement(_TAKEN.format(places=_PLACES), sqlite=_TAKEN.format(places=_PLACES_SQLITE))
 
@@ -246,17 +245,17 @@ def write(
             )  # fmt: skip
             subjects += [{**here, "idx_hmac": index} for index in body.subjects]
     try:
-        _ENTRY.run_each(connection, entries)
+        _ENTRIES.insert(connection, entries)
         if placed:
             places = json.dumps(placed)
             _MOVE_EVENTS.run(connection, log_id=log_id, places=places)
             _MOVE_SUBJECTS.run(connection, log_id=log_id, places=places)
             _MOVED.run(connection, places=places)
-        _EVENT.run_each(connection, events)
-        _SUBJECT.run_each(connection, subjects)
+        _EVENTS.insert(connection, events)
+        _SUBJECTS.insert(connection, subjects)
     except IntegrityError:
         raise Conflict("a row with this key is there already") from None
-    _TILE.run_each(
+    _TILES.insert(
         connection,
         [
             {"log_id": log_id, "level": tile.level, "n": tile.index, "width": tile.width, "data": data}

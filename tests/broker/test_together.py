@@ -83,6 +83,13 @@ def test_without_a_thread_whoever_asks_writes(store: Store, trail: Trail) -> Non
     assert b"canary" not in (row.sections or b"") + (row.detail or b"")
 
 
+def test_a_text_that_postgresql_does_not_keep_stops_nobody(store: Store, trail: Trail) -> None:
+    strange = an_event(who={"organisation": "northshire-council", "person": "p\0"})
+    assert trail.receipt_for(strange).opening.body("who") == strange.who
+    trail.receipt(recorded(store, trail, an_event(who={"organisation": "o\0", "person": "p-17"})))
+    assert trail.broken() is None
+
+
 def test_what_waits_and_what_is_alone_are_of_one_batch(store: Store, trail: Trail) -> None:
     entry, alone = recorded(store, trail), an_event()
     receipts = [trail.receipt_for(alone), trail.receipt(entry)]
