@@ -67,7 +67,11 @@ def _guardians(agreement: Agreement, body: Mapping[str, Any], vocabulary: Vocabu
               if vocabulary.categories[name].sector == "health"}  # fmt: skip
     for index, party in enumerate(body["parties"]):
         signs_as = str(party["signs_as"]).casefold()
-        if party["id"] in giving and "caldicott" not in signs_as and not party.get("caldicott_guardian"):
+        if (
+            party["id"] in giving
+            and not signs_as.startswith("caldicott guardian")
+            and not party.get("caldicott_guardian")
+        ):
             message = f"{party['id']} gives health information without its Caldicott Guardian"
             fix = 'let the Guardian sign (signs_as = "Caldicott Guardian"), or name the post as caldicott_guardian'
             yield Gap("NO_CALDICOTT", f"parties[{index}]", message, fix)

@@ -30,6 +30,11 @@ from agreements.vocabulary import Mode, Vocabulary
 SEMANTICS: Final = 1
 ENGINE: Final = "agreements/1"
 RECEIPT_TYPE: Final = "decision-receipt+json"
+_MEMBERS: Final = frozenset({
+    "semantics", "engine", "engine_error", "vocabulary", "agreements", "restrictions", "signed", "events", "source",
+    "at", "request", "records", "salt",
+})  # fmt: skip
+_NOTHING: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,8 @@ def replay(
     body = _load(payload)
     if body["semantics"] != SEMANTICS:
         raise ValueError(f"semantics {body['semantics']} are not those of this program, {SEMANTICS}")
+    if body.keys() != _MEMBERS:
+        return ("receipt: it says more or less than one of these semantics does",)
     if body["vocabulary"]["sha256"] != vocabulary.digest:
         raise ValueError(f"the vocabulary {body['vocabulary']['ref']} of the receipt is not the one here")
     if body["engine_error"]:
@@ -137,13 +144,16 @@ def replay(
     decide = reference.decide if slow else engine.decide
     request = _parse_request(body["request"])
     at = _instant(body["at"])
-    differences: list[str] = []
+    differences = [] if _request(request) == body["request"] else ["request: it has what no request has"]
     for index, record in enumerate(body["records"]):
-        again = _record(decide(then, vocabulary, request, _parse_facts(record["facts"]), at))
+        facts = _parse_facts(record["facts"])
+        if facts.source != body["source"]:
+            differences.append(f"records[{index}].facts: they are of another source than the receipt")
+        again = _record(decide(then, vocabulary, request, facts, at))
         differences += [
             f"records[{index}].{name}: the receipt and the decision now differ"
-            for name in again
-            if again[name] != record.get(name)
+            for name in sorted(again.keys() | record.keys())
+            if again.get(name, _NOTHING) != record.get(name, _NOTHING)
         ]
     return tuple(differences)
 

@@ -108,7 +108,10 @@ class Facts:
 
     `source` is the items' origin: a flow that carries a copy of another party's data is decided on that party's
     clauses.  `case` is the case token that the subject is known to belong to.  `held` has the newest item a category
-    and regime; a category that is absent holds nothing.  A tag in neither set is known to be absent.
+    and regime; a category that is absent holds nothing.  A tag in neither set is known to be absent: so the sets are
+    sets, and what is unknown of a tag stands in `tags_unknown`.
+
+    Raises RequestRefused for tags that are no frozenset, and a link that is no Link.
     """
 
     source: str
@@ -119,6 +122,12 @@ class Facts:
     tags: frozenset[str] = frozenset()
     tags_unknown: frozenset[str] = frozenset()
     held: Mapping[str, tuple[Held, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if type(self.tags) is not frozenset or type(self.tags_unknown) is not frozenset:
+            raise _unheard("facts.tags")
+        if self.link is not None and type(self.link) is not Link:
+            raise _unheard("facts.link")
 
 
 def checked(request: Request, vocabulary: Vocabulary) -> Request:
@@ -176,8 +185,6 @@ def check_standing_facts(facts: Facts, vocabulary: Vocabulary) -> None:
         raise _unheard(f"facts.tags {min(strange)}")
     if facts.relation is not None and facts.relation not in vocabulary.relations:
         raise _unheard(f"facts.relation {facts.relation}")
-    if facts.link is not None and type(facts.link) is not Link:
-        raise _unheard(f"facts.link {facts.link}")
 
 
 def check_held(facts: Facts, vocabulary: Vocabulary) -> None:

@@ -232,9 +232,10 @@ def _instant(text: object, what: str) -> datetime:
 def _json(raw: bytes, what: str) -> dict[str, Any]:
     try:
         body = json.loads(raw)
+        canonical = rfc8785.dumps(body)
     except (ValueError, RecursionError):
-        raise BadSignature(f"{what} is not JSON") from None
-    if not isinstance(body, dict) or rfc8785.dumps(body) != raw:
+        raise BadSignature(f"{what} is not JSON that has a canonical form") from None
+    if not isinstance(body, dict) or canonical != raw:
         raise BadSignature(f"{what} is not in canonical form")
     return body
 

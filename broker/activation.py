@@ -17,6 +17,7 @@ from broker import register
 from broker.errors import BadAgreement, NotAllowed, WrongState
 from broker.store import Reading, Store
 from broker.store.documents import AgreementRow, AgreementStatusRow
+from broker.store.releases import ReleaseRow
 from broker.store.searches import SearchRow
 from broker.trail import EntryRef, Trail, Who, record_change
 
@@ -118,7 +119,11 @@ def _ready(reading: Reading, row: AgreementRow, document: Document, *, at: datet
 
 
 def _asks(reading: Reading, person: str, document: Document, *, at: datetime) -> bool:
-    """Whether a person of one of the parties has searched of late."""
+    """Whether a person of one of the parties has searched, or had a table of statistics prepared, of late."""
     parties = tuple(document.parties) if isinstance(document, Agreement) else ()
     searched = reading.all(SearchRow, person=person, agency=parties, order=("-created_at",), limit=1)
-    return bool(searched) and searched[0].created_at > at - ASKED_WITHIN
+    prepared = reading.all(
+        ReleaseRow, prepared_by=person, organisation=parties, order=("-prepared_at",), limit=1
+    )  # fmt: skip
+    asked = [row.created_at for row in searched] + [row.prepared_at for row in prepared]
+    return any(one > at - ASKED_WITHIN for one in asked)

@@ -6,6 +6,7 @@ Every change is an event in the log, in the transaction of the change.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ from broker.trail import Trail, Who, record_change
 
 _log = structlog.get_logger()
 AHEAD: Final = timedelta(minutes=5)  # how far a signatory's clock may be ahead of ours
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 NEWER_VERSION: Final = "newer-version"
 
 
@@ -142,7 +144,10 @@ def add_signatures(
         document = document_of(tx, row)
         registered = party_keys(tx)
         parties, new = [], []
-        for one in jws.get("signatures", ()):
+        listed = jws.get("signatures", ())
+        if not isinstance(listed, list | tuple):
+            raise BadSignature("a list of signatures is due")
+        for one in listed:
             alone = {"payload": jws.get("payload"), "signatures": [one]}
             try:
                 (signature,) = verify(document, alone, registered)
@@ -257,9 +262,11 @@ def ref_of_event(store: Store, jws: Mapping[str, Any]) -> str:
     try:
         digest = json.loads(unb64url(jws["payload"]))["digest"]
     except (KeyError, TypeError, ValueError):
-        raise BadSignature("a signed event as `sign-event` writes it is due") from None
+        digest = None
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise BadSignature("a signed event as `sign-event` writes it is due")
     with store.reading() as reading:
-        row = reading.one(AgreementRow, digest=str(digest))
+        row = reading.one(AgreementRow, digest=digest)
     if row is None:
         raise NotFound("the document that the event is about is not in the register")
     return row.ref

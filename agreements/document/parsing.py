@@ -19,7 +19,13 @@ from agreements.document import text
 LARGEST: Final = 256 * 1024
 LARGEST_INTEGER: Final = 2**53 - 1
 LONGEST_TERM: Final = 64
-_BIDIRECTIONAL: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_UNSEEN: Final = (
+    "Cc",
+    "Cs",
+    "Cf",
+    "Zl",
+    "Zp",
+)  # control, surrogate, invisible and bidirectional, line and paragraph ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +147,11 @@ def _unclean(value: object, path: str) -> Iterator[Finding]:
     elif isinstance(value, str):
         if unicodedata.normalize("NFC", value) != value:
             yield Finding(path, "a text is not in Unicode form NFC", "save it normalised")
-        if any(unicodedata.category(letter) in ("Cc", "Cs") or letter in _BIDIRECTIONAL for letter in value):
+        if any(unicodedata.category(letter) in _UNSEEN for letter in value):
             yield Finding(
-                path, "a text has a control or bidirectional character", "write it in one line, in plain letters"
+                path,
+                "a text has a control, invisible or bidirectional character",
+                "write it in one line, in plain letters",
             )
     elif type(value) is int and abs(value) > LARGEST_INTEGER:
         yield Finding(path, "an integer beyond 2^53 - 1", "write a smaller one")
@@ -212,7 +220,12 @@ _BOUNDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 _OURS: Final[Mapping[str, str]] = MappingProxyType(
-    {text.NO_DAY: "write it as 2026-04-01, without quotes and without a time", text.TWICE: "name each once"}
+    {
+        text.NO_DAY: "write it as 2026-04-01, without quotes and without a time",
+        text.TWICE: "name each once",
+        text.BLANK: "write what it is",
+        text.NO_NUMBER: "write 1",
+    }
 )
 _FORMS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {

@@ -11,11 +11,25 @@ from agreements.vocabulary import CASEWORK, Mode
 
 NO_DAY: Final = "a day is due"
 TWICE: Final = "an entry stands twice"
+BLANK: Final = "a text without a letter or a digit"
+NO_NUMBER: Final = "a whole number is due"
 
 
 def _exactly_a_day(value: object) -> object:
     if type(value) is not date:  # a datetime is a date to Python, and a day to nobody
         raise ValueError(NO_DAY)
+    return value
+
+
+def _exactly_a_number(value: object) -> object:
+    if type(value) is not int:  # true is a number to Python, and a version of the format to nobody
+        raise ValueError(NO_NUMBER)
+    return value
+
+
+def _says_something(value: str) -> str:
+    if not any(letter.isalnum() for letter in value):
+        raise ValueError(BLANK)
     return value
 
 
@@ -29,7 +43,8 @@ def _unique(values: list[Any] | None) -> list[Any] | None:
 
 
 Day = Annotated[date, BeforeValidator(_exactly_a_day), WithJsonSchema({"type": "string", "format": "date"})]
-Text = Annotated[str, Field(min_length=1, max_length=4000)]
+Text = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_says_something)]
+Format = Annotated[Literal[1], BeforeValidator(_exactly_a_number)]
 ID: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 VERSION: Final = r"^(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})$"
 REF: Final = r"^[a-z0-9-]+@[0-9.]+$"
@@ -276,7 +291,7 @@ class ChangeText(Strict):
 
 
 class AgreementText(Strict):
-    format: Literal[1]
+    format: Format
     kind: Literal["agreement"]
     id: Id
     version: Version
@@ -314,7 +329,7 @@ class SubjectText(Strict):
 
 
 class RestrictionText(Strict):
-    format: Literal[1]
+    format: Format
     kind: Literal["restriction"]
     id: Id
     version: Version

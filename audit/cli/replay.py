@@ -84,5 +84,5 @@ def _differences(replay: Callable[..., tuple[str, ...]], path: Path, *, slow: bo
         return replay(value, slow=slow)
     except ValueError as fault:
         raise Unreadable(f"{path.name}: {fault}") from None
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise Broken(f"{path.name} is not a decision receipt") from None

@@ -30,6 +30,7 @@ from agreements import (
     replay,
 )
 from agreements.receipts import AskerCopy
+from agreements.request import RequestRefused
 from agreements.signing import sign_payload
 from tests.agreements.test_laws import law
 from tests.agreements.worlds import SCALE, World, disclosing, world
@@ -118,6 +119,29 @@ def test_a_forged_mode_is_found_by_replay_and_a_changed_byte_by_the_signature() 
     spoilt["payload"] = forged["payload"]
     with pytest.raises(BadSignature):
         replay(spoilt, w.snapshot, VOCABULARY, KEYS)
+
+
+@pytest.mark.parametrize("where", ["source", "receipt", "record", "request"])
+def test_what_a_receipt_says_beyond_its_decision_is_found_by_replay(where: str) -> None:
+    case = table.CASES[0]
+    w = table.world(case)
+    payload = a_receipt(w, table.request(case), table.facts(case), w.at).jws["payload"]
+    body = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    if where == "source":
+        body["source"] = "northshire-police"
+    else:
+        {"receipt": body, "record": body["records"][0], "request": body["request"]}[where]["note"] = "more"
+    forged = sign_payload(
+        rfc8785.dumps(body), typ="decision-receipt+json", kid="broker/1", key=KEY, at=datetime(2026, 6, 1, tzinfo=UTC)
+    )
+    (said,) = replay(forged, w.snapshot, VOCABULARY, KEYS)
+    assert said.startswith({"source": "records[0].facts", "record": "records[0].note"}.get(where, where))
+
+
+@pytest.mark.parametrize("strange", [{"tags": None}, {"tags": {"shield_full"}}, {"tags_unknown": None}, {"link": 3}])
+def test_facts_that_are_not_of_their_kind_are_refused_when_they_are_made(strange: Any) -> None:
+    with pytest.raises(RequestRefused, match="not in the vocabulary"):
+        Facts(source="northshire-icb", **strange)
 
 
 def test_what_is_signed_or_suspended_later_changes_no_earlier_receipt() -> None:

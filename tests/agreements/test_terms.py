@@ -312,7 +312,3 @@ def test_a_policy_for_ever_is_drafted_within_the_days_that_an_agreement_may_name
     assert "effective = 1990-01-01" in text and "expires = 2199-12-30" in text
     with pytest.raises(RuleRefused, match="no year"):
         draft({"orgId": "a", "defaults": [rule | {"validFrom": until}]}, VOCABULARY, name="drafted")
-
-
-def test_the_link_is_a_link() -> None:
-    assert told(world(0), replace(world(0).facts, link=2))[0].startswith("POLICY_STALE facts.link")  # type: ignore[arg-type]

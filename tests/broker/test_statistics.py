@@ -28,7 +28,7 @@ from broker import activation, register, signin, statistics
 from broker import clock as broker_clock
 from broker.callers import Caller
 from broker.cli import app
-from broker.errors import Undecipherable
+from broker.errors import NotAllowed, Undecipherable
 from broker.keys import Keys
 from broker.linked import InService
 from broker.settings import DemoPerson
@@ -342,6 +342,12 @@ def test_who_put_the_agreement_in_force_is_refused_and_nothing_is_kept_that_othe
     assert told["sentence"] == f"You put {ref} in force, so you cannot ask under it. Ask a colleague."
     assert events(area)[-1] == "statistics.refused"
     assert planner.ask()["release"]["state"] == "prepared", "a colleague is answered"
+
+
+def test_who_has_had_a_table_prepared_under_an_agreement_does_not_put_it_in_force(area: Area, planner: Staff) -> None:
+    assert planner.ask()["release"]["state"] == "prepared"
+    with pytest.raises(NotAllowed, match="planner-1 has asked under agreements"):
+        in_force(area, "northshire-planning", by="planner-1")
 
 
 def test_who_put_the_umbrella_in_force_is_refused_and_who_put_another_agreement_in_force_is_not(area: Area) -> None:
