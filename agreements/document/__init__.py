@@ -6,7 +6,6 @@ becomes an `Agreement` or a `Restriction`; the rest is signed with it, printed a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 from agreements.agreement import Agreement, Document
 from agreements.document.lint import lint
 from agreements.document.meaning import agreement, restriction
-from agreements.document.parsing import DocumentRefused, Finding, dated, faults, parsed, refused
+from agreements.document.parsing import DocumentRefused, Finding, dated, faults, from_json, parsed, refused
 from agreements.document.rules import of_agreement, of_restriction
 from agreements.document.schema import schemas
 from agreements.document.text import AgreementText, RestrictionText
@@ -34,19 +33,17 @@ def read(source: bytes | str, *, umbrellas: Iterable[Agreement] = (), vocabulary
 
 
 def from_canonical(raw: bytes, *, umbrellas: Iterable[Agreement] = (), vocabulary: Vocabulary = VOCABULARY) -> Document:
-    """The document of its canonical JSON: equal to the one `read` from its TOML.  Raises DocumentRefused."""
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise refused("document", "it is not JSON", "give the canonical form") from None
-    if not isinstance(body, dict):
-        raise refused("document", "it is not an object", "give the canonical form")
+    """The document of its canonical JSON: equal to the one `read` from its TOML, and nothing that no TOML could say.
+
+    Raises DocumentRefused.
+    """
+    body = from_json(raw)
     pinned = {name: body.get(name) for name in ("vocabulary", "under") if name in body}
     body |= {name: pin.get("ref") if isinstance(pin, dict) else pin for name, pin in pinned.items()}
     try:
         document = _document(dated(body), umbrellas, vocabulary)
     except RecursionError:
-        raise refused("document", "it is nested too deeply", "give the canonical form") from None
+        raise refused("document", "it is nested too deeply", "give the canonical form that was signed") from None
     if document.canonical != raw:
         raise refused(
             "document", "it is not in canonical form, or pins other digests", "give the bytes that were signed"

@@ -23,7 +23,7 @@ from agreements.agreement import (
     Period,
     Restriction,
 )
-from agreements.document.parsing import refused
+from agreements.document.parsing import LARGEST, refused
 from agreements.document.text import AgreementText, GrantText, RestrictionText, disclosed
 from agreements.vocabulary import Mode, Vocabulary
 
@@ -135,7 +135,10 @@ def _canonical(body: Mapping[str, Any], lists: Vocabulary, umbrella: Agreement |
     pinned = dict(body) | {"vocabulary": {"ref": lists.id, "sha256": lists.digest}}
     if umbrella is not None:
         pinned["under"] = {"ref": umbrella.ref, "sha256": umbrella.digest}
-    return rfc8785.dumps(_plain(pinned))
+    canonical = rfc8785.dumps(_plain(pinned))
+    if len(canonical) > LARGEST:
+        raise refused("document", "its canonical form is larger than 256 kB", "split it, or shorten its texts")
+    return canonical
 
 
 def _plain(value: Any) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
@@ -19,13 +21,12 @@ from agreements.document import text
 LARGEST: Final = 256 * 1024
 LARGEST_INTEGER: Final = 2**53 - 1
 LONGEST_TERM: Final = 64
-_UNSEEN: Final = (
-    "Cc",
-    "Cs",
-    "Cf",
-    "Zl",
-    "Zp",
-)  # control, surrogate, invisible and bidirectional, line and paragraph ends
+_UNSEEN: Final = ("Cc", "Cs", "Cf", "Zl", "Zp")
+"""Control, surrogate, invisible and bidirectional, line and paragraph ends, as Unicode's categories."""
+_IGNORED: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""What shows nothing and is of none of them: fillers, joiners, selectors (Unicode: Default_Ignorable_Code_Point)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def parsed(source: bytes | str) -> dict[str, Any]:
         raise refused("line 1", "it begins with a byte order mark", "save it as UTF-8 without one")
     try:
         body = tomllib.loads(raw.decode("utf-8"), parse_float=_NotWhole)
-        findings = list(_unclean(body, ""))
+        findings = list(unclean(body))
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise refused(f"line {line}", "it is not UTF-8", "save it as UTF-8") from None
@@ -85,18 +86,58 @@ def parsed(source: bytes | str) -> dict[str, Any]:
     return body
 
 
+def from_json(raw: bytes) -> dict[str, Any]:
+    """The table of a canonical form, held to what a TOML text could say.  Raises DocumentRefused."""
+    if len(raw) > LARGEST:
+        raise refused("document", "it is larger than 256 kB", _CANONICAL)
+    try:
+        body = json.loads(raw.decode("utf-8"), parse_float=_NotWhole, parse_constant=_NotWhole)
+        findings = list(unclean(body))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise refused("document", "it is not JSON in UTF-8", _CANONICAL) from None
+    except ValueError:  # of an integer with thousands of digits
+        raise refused("document", "a number is too long to be read", "write a shorter one") from None
+    except RecursionError:
+        raise refused("document", "it is nested too deeply", _CANONICAL) from None
+    if not isinstance(body, dict):
+        raise refused("document", "it is not an object", _CANONICAL)
+    if findings:
+        raise DocumentRefused(findings)
+    return body
+
+
+_CANONICAL: Final = "give the canonical form that was signed"
+
+
 def _said_of(message: str) -> str:
-    """The parser's words, without the key that some of them repeat: it may be anybody's name."""
-    for beginning, said in (
-        ("Cannot declare", "a table stands twice"),
-        ("Cannot mutate", "a table is written to after it was closed"),
-        ("Duplicate inline table key", "a key stands twice"),
-        ("Cannot overwrite", "a key stands twice"),
-        ("Invalid date or datetime", "no calendar has that day"),
-    ):
-        if message.startswith(beginning):
-            return said
-    return message
+    """The parser's words as a person would say them, without a key or a letter of the text: it may be anybody's."""
+    return next((said for beginning, said in _OF_TOML if message.startswith(beginning)), "it can't be read from there")
+
+
+_OF_TOML: Final = (
+    ("Cannot declare", "a table stands twice"),
+    ("Cannot redefine", "a table stands twice"),
+    ("Cannot mutate", "a table is written to after it was closed"),
+    ("Duplicate inline table key", "a key stands twice"),
+    ("Cannot overwrite", "a key stands twice"),
+    ("Invalid date or datetime", "no calendar has that day"),
+    ("Expected '=' after a key", "a key has no = after it"),
+    ("Expected newline or end of document", "something follows on a line that should end there"),
+    ("Expected ']", "the name of a table is not closed with its bracket"),
+    ("Invalid statement", "a line begins with what is no key"),
+    ("Invalid initial character for a key", "what stands there is no key"),
+    ("Invalid value", "what stands there is no value"),
+    ("Unclosed array", "a list is not closed with ]"),
+    ("Unclosed inline table", "a table is not closed with } on its line"),
+    ("Unterminated string", "a text is not closed with its quote"),
+    ("Unescaped '\\'", "a backslash stands alone in a text"),
+    ("Invalid hex value", "after \\u or \\U there is no letter's number"),
+    ("Escaped character is not a Unicode scalar value", "after \\u or \\U there is no letter's number"),
+    ("Illegal character", "a letter that may not stand there"),
+    ("Found invalid character", "a letter that may not stand there"),
+    ("Expected ", "a text is not closed with its quote"),
+)
+"""How Python's reader says what is wrong, and how we do."""
 
 
 _SLIPS: Final = (
@@ -135,19 +176,25 @@ def _no_such_day(line: str) -> bool:
     return False
 
 
-def _unclean(value: object, path: str) -> Iterator[Finding]:
-    """Texts that are not what they look like, integers that JSON can't hold."""
-    if isinstance(value, dict):
+def unclean(value: object, path: str = "", *, keys: AbstractSet[str] | None = None) -> Iterator[Finding]:
+    """Texts that are not what they look like, integers that JSON can't hold, and nothing where something is due.
+
+    `keys`: those that a path may name; else all that a document has.
+    """
+    if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _unclean(str(key), inside(path, "key"))
-            yield from _unclean(inner, inside(path, str(key) if key in _KEYS else UNKNOWN))
+            yield from unclean(str(key), inside(path, "key"), keys=keys)
+            known = str(key) if key in (_KEYS if keys is None else keys) else UNKNOWN
+            yield from unclean(inner, inside(path, known), keys=keys)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _unclean(inner, f"{path}[{index}]")
+            yield from unclean(inner, f"{path}[{index}]", keys=keys)
+    elif value is None:
+        yield Finding(path or "document", "there is nothing there", "write what is due, or take the key out")
     elif isinstance(value, str):
         if unicodedata.normalize("NFC", value) != value:
             yield Finding(path, "a text is not in Unicode form NFC", "save it normalised")
-        if any(unicodedata.category(letter) in _UNSEEN for letter in value):
+        if _IGNORED.search(value) or any(unicodedata.category(letter) in _UNSEEN for letter in value):
             yield Finding(
                 path,
                 "a text has a control, invisible or bidirectional character",
@@ -188,7 +235,6 @@ _FIXES: Final[Mapping[str, str]] = MappingProxyType(
         "bool_type": "write true or false",
         "int_type": "write a whole number",
         "list_type": "write a list",
-        "string_pattern_mismatch": "write it in the form that is due",
         "too_short": "name at least one",
         "string_too_short": "write something",
     }
@@ -236,6 +282,7 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         ),
         text.ID: ("an id is lower-case letters, digits and hyphens", 'write it as "northshire-mash"'),
         text.REF: ("an id and a version are due", 'write it as "northshire-tier1@2.1.0"'),
+        text.RECORD_REF: ("no record has such a reference", "write record_ref as the owner's crosswalk has it"),
     }
 )
 
@@ -253,7 +300,7 @@ def faults(error: ValidationError, model: type[BaseModel], source: str | None = 
             key = UNKNOWN if strange else str(step).rstrip("_")
             path = f"{path}[{step}]" if isinstance(step, int) and not strange else inside(path, key)
         context = one.get("ctx", {})
-        message, fix = _SAID.get(kind, one["msg"].removeprefix("Value error, ")), _FIXES.get(kind, "write what is due")
+        message, fix = _SAID.get(kind, "it is not what is due here"), _FIXES.get(kind, "write what is due")
         if kind == "extra_forbidden":
             fix = _other_key(str(steps[-1]), _keys_at(model, steps[:-1]))
             if source is not None and (line := _line_of(str(steps[-1]), source)):
@@ -266,9 +313,10 @@ def faults(error: ValidationError, model: type[BaseModel], source: str | None = 
             name, words = _BOUNDS[kind]
             fix = words.format(context[name])
         elif kind == "value_error":
-            fix = _OURS.get(message, fix)
+            message = one["msg"].removeprefix("Value error, ")  # our own words: all validators are in `text`
+            fix = _OURS[message]
         elif kind == "string_pattern_mismatch":
-            message, fix = _FORMS.get(str(context.get("pattern")), (message, fix))
+            message, fix = _FORMS[context["pattern"]]
         yield Finding(path or "document", message, fix)
 
 

@@ -33,7 +33,8 @@ def _says_something(value: str) -> str:
     return value
 
 
-def _unique(values: list[Any] | None) -> list[Any] | None:
+def unique(values: list[Any] | None) -> list[Any] | None:
+    """A list in which each entry stands once.  Raises ValueError."""
     seen: list[Any] = []
     for value in values or ():
         if value in seen:
@@ -49,11 +50,12 @@ ID: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 VERSION: Final = r"^(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})$"
 REF: Final = r"^[a-z0-9-]+@[0-9.]+$"
 SPAN: Final = r"^(P[1-9][0-9]{0,3}[YMD]|PT[1-9][0-9]{0,3}M)$"
+RECORD_REF: Final = r"^[A-Za-z0-9_-]{1,128}$"
 Id = Annotated[str, Field(pattern=ID, max_length=64)]
 Version = Annotated[str, Field(pattern=VERSION)]
 Ref = Annotated[str, Field(pattern=REF)]
 Span = Annotated[str, Field(pattern=SPAN)]
-Terms = Annotated[list[str], AfterValidator(_unique), Field(min_length=1)]
+Terms = Annotated[list[str], AfterValidator(unique), Field(min_length=1)]
 Word = Literal["none", "existence", "status", "summary", "detail"]
 Shown = Literal["existence", "status", "summary", "detail", "aggregate"]
 
@@ -88,7 +90,7 @@ class PartyText(Strict):
     id: Id
     signs_as: Text
     public_authority: bool
-    discloses: Annotated[list[str], AfterValidator(_unique)]
+    discloses: Annotated[list[str], AfterValidator(unique)]
     legal_entity: Text | None = None
     role: Literal["controller", "joint", "processor", "recipient"] | None = None
     ods: Text | None = None
@@ -171,7 +173,7 @@ class GrantText(Strict):
     given: GivenText = GivenText()
     break_glass: BreakGlassText | None = None
     disclose: DiscloseText
-    duties: Annotated[list[DutyText], AfterValidator(_unique)] = []
+    duties: Annotated[list[DutyText], AfterValidator(unique)] = []
 
 
 class PurposeText(Strict):
@@ -203,7 +205,7 @@ class FlowText(Strict):
     frequency: Text
     channel: Text
     destination: Terms | None = None
-    modes: Annotated[list[Shown] | None, AfterValidator(_unique), Field(min_length=1)] = None
+    modes: Annotated[list[Shown] | None, AfterValidator(unique), Field(min_length=1)] = None
     format: Text | None = None
     trigger: Text | None = None
     lookback: Span | None = None
@@ -281,7 +283,7 @@ class StatisticsText(Strict):
     rounding: Literal[5, 10] = 5
     minimum_population: Annotated[int, Field(ge=20, le=100_000)] = 100
     releases_a_quarter: Annotated[int, Field(ge=1, le=100)] = 24
-    tables: Annotated[list[Id] | None, AfterValidator(_unique), Field(min_length=1)] = None
+    tables: Annotated[list[Id] | None, AfterValidator(unique), Field(min_length=1)] = None
 
 
 class ChangeText(Strict):
@@ -325,7 +327,7 @@ class AgreementText(Strict):
 
 
 class SubjectText(Strict):
-    record_ref: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+    record_ref: Annotated[str, Field(pattern=RECORD_REF)]
 
 
 class RestrictionText(Strict):

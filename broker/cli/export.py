@@ -117,7 +117,7 @@ def draft_agreement(
     """
     with answering(as_json):
         from agreements import VOCABULARY
-        from agreements.export.dfe import RuleRefused, draft
+        from agreements.export.dfe_draft import RuleRefused, draft
 
         given = json_of(policies)
         several = given if isinstance(given, list) else [given]

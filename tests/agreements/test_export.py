@@ -18,7 +18,8 @@ from agreements import VOCABULARY, Agreement, DocumentRefused, Mode, check, json
 from agreements.agreement import Restriction
 from agreements.assurance import gaps
 from agreements.export import article30, prose
-from agreements.export.dfe import RuleRefused, dfe, draft
+from agreements.export.dfe import dfe
+from agreements.export.dfe_draft import RuleRefused, draft
 from agreements.vocabulary import RECORD
 from tests.spec import table
 
@@ -211,20 +212,72 @@ def test_a_draft_counts_only_days_that_a_rule_covers_whole(
 
 
 @pytest.mark.parametrize(
-    ("changed", "named"),
+    ("changed", "place", "fix"),
     [
-        ({"recordTypes": ["crime-justice.details"]}, "recordTypes"),
-        ({"purposes": ["IMMIGRATION"]}, "purposes"),
-        ({"destOrgIds": []}, "destOrgIds"),
-        ({"effect": "deny"}, "defaults allow"),
-        ({"validUntil": None}, "another kind"),
-        ({"modes": None}, "another kind"),
-        ({"validFrom": "2026-04-01T00:00:00"}, "offset"),
+        ({"recordTypes": ["crime-justice.details"]}, "recordTypes", "one of"),
+        ({"recordTypes": ["health.not-brought"]}, "recordTypes", "write health.not_brought"),
+        ({"recordTypes": []}, "recordTypes", "name at least one"),
+        ({"recordTypes": ["record"], "modes": ["EXISTENCE", "CONTENT"]}, "recordTypes", "EXISTENCE alone"),
+        ({"purposes": ["IMMIGRATION"]}, "purposes", "one of"),
+        ({"purposes": []}, "purposes", "name at least one"),
+        ({"destOrgIds": []}, "destOrgIds", "name each organisation"),
+        ({"destOrgTypes": ["POLICE"]}, "destOrgTypes", "name each organisation"),
+        ({"destOrgIds": ["icb"]}, "destOrgIds", "take it out"),
+        ({"effect": "deny"}, "effect", 'write "allow"'),
+        ({"validUntil": None}, "validUntil", "write what is due"),
+        ({"modes": None}, "modes", "write what is due"),
+        ({"modes": ["EXISTENCE", "METADATA"]}, "modes[1]", '"CONTENT"'),
+        ({"modes": []}, "modes", "name at least one"),
+        ({"modes": ["CONTENT"]}, "modes", "EXISTENCE"),
+        ({"validFrom": "2026-04-01T00:00:00"}, "validFrom", "offset"),
+        ({"validFrom": "2028-04-01T00:00:00Z"}, "validUntil", "after validFrom"),
+        ({"conditions": ["daytime"]}, "<unknown key>", "the keys here are"),
+        ({"purpose": ["S47"]}, "<unknown key>", "write purposes, if that is meant"),
+        ({"reason": "a\u202eb"}, "reason", "plain letters"),
     ],
 )
-def test_a_rule_that_can_not_become_a_clause_is_refused_with_its_place(changed: dict[str, Any], named: str) -> None:
-    with pytest.raises(RuleRefused, match=named):
+def test_a_rule_that_can_not_become_a_clause_is_refused_with_its_place_and_what_to_write(
+    changed: dict[str, Any], place: str, fix: str
+) -> None:
+    with pytest.raises(RuleRefused) as refused:
         draft(_policy(**changed), VOCABULARY, name="a")
+    assert [(one.path, fix in one.fix) for one in refused.value.findings] == [(f"defaults[0].{place}", True)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "place"),
+    [
+        ({"modes": ["READ"]}, "modes[0]"),  # as existence it would let all the content through
+        ({"modes": []}, "modes"),
+        ({"effect": "allow"}, "effect"),
+        ({"destOrgTypes": ["CHARITY"]}, "destOrgTypes"),
+        ({"recordTypes": ["health.details"]}, "recordTypes"),
+        ({"unless": "case"}, "<unknown key>"),
+        ({"validFrom": "today"}, "validFrom"),
+    ],
+)
+def test_an_exception_with_a_word_nobody_knows_is_refused_and_not_weakened(changed: dict[str, Any], place: str) -> None:
+    policy = _policy()
+    policy["exceptions"] = [policy["defaults"][0] | {"effect": "deny"} | changed]
+    with pytest.raises(RuleRefused) as refused:
+        draft(policy, VOCABULARY, name="a")
+    assert [one.path for one in refused.value.findings] == [f"exceptions[0].{place}"]
+
+
+def test_a_policy_with_a_key_nobody_knows_or_rules_that_never_meet_is_refused() -> None:
+    with pytest.raises(RuleRefused, match="<unknown key>: no such key is read here; the keys here are"):
+        draft(_policy() | {"precedence": "defaults"}, VOCABULARY, name="a")
+    with pytest.raises(RuleRefused, match="defaults: it is empty"):
+        draft(_policy() | {"defaults": []}, VOCABULARY, name="a")
+    later = _policy(validFrom="2027-04-01T00:00:00Z", validUntil="2028-04-01T00:00:00Z")["defaults"]
+    with pytest.raises(RuleRefused, match="no whole day"):
+        draft(_policy() | {"defaults": [*_policy()["defaults"], *later]}, VOCABULARY, name="a")
+
+
+def test_what_a_rule_could_not_say_stands_beside_its_clause_for_whoever_writes_the_rest() -> None:
+    (policy,) = (one for one in dfe([MASH], VOCABULARY) if one["orgId"] == "northshire-icb")
+    text = draft(policy, VOCABULARY, name="from-rules")
+    assert "# The rule does not say, and was meant: threshold: L4" in text.splitlines()
 
 
 def _policy(**changed: object) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
@@ -43,6 +44,11 @@ STRANGE = (
     "P9999M", "P9999D", "P150Y", "PT9999M", datetime(2026, 4, 1, tzinfo=UTC), "2026-04-01", "P2Y", "PT4H", "record", "health.sealed", "S47", "*",
     "northshire-la", "../../etc/passwd", "x@1.0.0",
 )  # fmt: skip
+UNTOLD = (None, float("nan"), float("inf"), 1.0, "\x00", "a\u202eb", "\u2066a", "e\u0301", "\u3164", "\ud800")
+"""What JSON can hold and no agreement does."""
+PYTHON = re.compile(
+    r"[Ii]nput should|String should|Value error|pattern|'(int|str|list|dict)'|NoneType|<class|object at"
+)
 Body = dict[str, Any]
 EACH = 5000 if LONG else 600
 
@@ -174,6 +180,7 @@ def refused_or_faithful(source: str | bytes, umbrellas: list[Agreement]) -> bool
         assert refused.findings
         for finding in refused.findings:
             assert finding.path and finding.message and finding.fix and finding.severity == "refused"
+            assert not PYTHON.search(f"{finding.message} {finding.fix}"), finding
         return False
     text = source if isinstance(source, str) else source.decode("utf-8")
     means_what_it_says(document, tomllib.loads(text))
@@ -255,3 +262,44 @@ def test_properties_spoilt_agreements_are_refused_with_a_place_or_mean_what_they
         given = tomllib.loads(texts[path]) if spoil is spoilt_table else texts[path]
         loaded += refused_or_faithful(spoil(draw, given), umbrellas_for(path))
     assert EACH / 50 < loaded < EACH * 49 / 50, "neither kind alone: the test would prove half of what it says"
+
+
+def test_properties_a_canonical_form_loads_exactly_where_its_toml_does() -> None:
+    draw = Random("canonical")
+    bodies = {path: json.loads(read(path.read_bytes(), umbrellas=umbrellas_for(path)).canonical) for path in GOOD}
+    loaded = 0
+    for _ in range(EACH // 2):
+        path = draw.choice(GOOD)
+        body = copy.deepcopy(bodies[path])
+        pinned = [body[name] for name in ("vocabulary", "under") if name in body]  # a digest is not in the TOML
+        holder, step = draw.choice([one for one in places(body) if not any(one[0] is pin for pin in pinned)])
+        match draw.randrange(5):
+            case 0:
+                holder[step] = draw.choice(UNTOLD)
+            case 1 if isinstance(holder, dict):
+                holder[draw.choice(("owner", "title", "x\u202e"))] = draw.choice(UNTOLD)
+            case 2:
+                del holder[step]
+            case 3 if isinstance(holder[step], str):
+                holder[step] += draw.choice((" at most", *(one for one in UNTOLD if isinstance(one, str))))
+            case _:
+                other_holder, other = draw.choice(list(places(body)))
+                holder[step] = copy.deepcopy(other_holder[other])
+        try:
+            pins = {name: body[name]["ref"] for name in ("vocabulary", "under") if name in body}
+            text = table.text_of(dated(body | pins))
+        except (KeyError, TypeError, AttributeError):  # its pins are no pins, or TOML has no word for it
+            text = ""
+        raw = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
+            "utf-8", "surrogatepass"
+        )
+        documents: list[Document | None] = []
+        for load, given in ((from_canonical, raw), (read, text)):
+            try:
+                documents.append(load(given, umbrellas=umbrellas_for(path)))
+            except DocumentRefused as refused:
+                assert all(one.path and one.fix and not PYTHON.search(one.message) for one in refused.findings)
+                documents.append(None)
+        assert documents[0] == documents[1], raw
+        loaded += documents[0] is not None
+    assert EACH / 50 < loaded < EACH / 2 * 49 / 50

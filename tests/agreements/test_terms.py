@@ -34,7 +34,7 @@ from agreements.decision import view
 from agreements.document.declared import declared_tables
 from agreements.document.parsing import UNKNOWN
 from agreements.document.text import AgreementText, RestrictionText
-from agreements.export.dfe import RuleRefused, draft
+from agreements.export.dfe_draft import RuleRefused, draft
 from agreements.statistics import shipped
 from agreements.vocabulary import of_lists
 from agreements.vocabulary import shipped as lists
