@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any, Final, Literal, NewType
 from zoneinfo import ZoneInfo
 
@@ -85,11 +88,56 @@ class Duration:
 
     @property
     def minutes(self) -> int:
-        """About how long it is, to tell the shorter of two."""
-        return self.number * {"Y": 525_960, "M": 43_830, "D": 1_440, "TM": 1}[self.unit]
+        """How long an emergency session may last.  Raises InvalidAgreement for what is not in minutes."""
+        if self.unit != "TM":
+            raise InvalidAgreement("a session is in minutes")
+        return self.number
+
+    def never_longer(self, other: Duration) -> bool:
+        """Whether it is over no later than another from whichever instant both run, forwards or backwards.
+
+        Neither of a month and 30 days is: from 1 February the month is over first, from 1 March the days.
+        """
+        if (self.unit == "TM") is (other.unit == "TM"):
+            if self._months and other._months:
+                return self._months <= other._months
+            return self._days[1] <= other._days[0]
+        # A day is of 23 hours when clocks are put forward, and of 25 when they are put back.
+        if self.unit == "TM":
+            return self.number <= other._days[0] * 1440 - 60
+        return self._days[1] * 1440 + 60 <= other.number
+
+    @property
+    def _months(self) -> int:
+        return self.number * {"Y": 12, "M": 1, "D": 0, "TM": 0}[self.unit]
+
+    @property
+    def _days(self) -> tuple[int, int]:
+        """The fewest and the most of its unit, or for months and years of days, that it can last."""
+        return _days_of(self._months) if self._months else (self.number, self.number)
 
     def __str__(self) -> str:
         return f"PT{self.number}M" if self.unit == "TM" else f"P{self.number}{self.unit}"
+
+
+@lru_cache(maxsize=1024)
+def _days_of(months: int) -> tuple[int, int]:
+    """The fewest and the most days of so many months, counted from any day on or back: a calendar repeats itself
+    after 400 years."""
+    lengths = [monthrange(2000 + month // 12, month % 12 + 1)[1] for month in range(_CYCLE)]
+    starts = [0, *accumulate(lengths)]
+    every = set()
+    for month, length in enumerate(lengths):
+        cycles, then = divmod(month + months, _CYCLE)
+        across = cycles * starts[-1] + starts[then] - starts[month]
+        # From a day that the other month lacks, it is the other's last day: shorter forwards, longer backwards.
+        shorter = max(0, length - lengths[then])
+        longer = max(0, lengths[then] - length)
+        every |= {across - shorter, across, across + longer}
+    return min(every), max(every)
+
+
+_CYCLE: Final = 400 * 12
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -141,6 +189,10 @@ class BreakGlassTerms:
     ends_after: Duration
     notify: tuple[str, ...]
     review_within_working_days: int
+
+    def __post_init__(self) -> None:
+        if self.ends_after.unit != "TM":
+            raise InvalidAgreement("an emergency session ends after minutes, as PT60M")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

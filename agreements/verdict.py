@@ -68,16 +68,13 @@ def outcome_of(modes: Mapping[str, Mode]) -> Outcome:
 
 
 def owed(witnesses: Iterable[Grant]) -> tuple[Duty, ...]:
-    """The duties of the clauses relied on, each once; of two times to delete the shorter; of an emergency clause
-    also whom it tells and by when it is reviewed."""
-    duties: dict[tuple[str, str | None, tuple[str, ...]], Duty] = {}
-    for grant in witnesses:
-        for duty in (*grant.duties, *_of_emergency(grant)):
-            key = (duty.do, duty.after, duty.notify)
-            known = duties.get(key)
-            if known is None or _sooner(duty, known):
-                duties[key] = duty
-    return tuple(sorted(duties.values(), key=lambda duty: (duty.do, duty.after or "", duty.notify)))
+    """The duties of the clauses relied on, each once; of two times to delete the shorter, and both where it hangs on
+    the day which is; of an emergency clause also whom it tells and by when it is reviewed."""
+    duties: list[Duty] = []
+    for duty in sorted({duty for grant in witnesses for duty in (*grant.duties, *_of_emergency(grant))}, key=_place):
+        if not any(_no_later(known, duty) for known in duties):
+            duties = [known for known in duties if not _no_later(duty, known)] + [duty]
+    return tuple(sorted(duties, key=_place))
 
 
 def review_warnings(witnesses: Iterable[Agreement], at: datetime) -> tuple[str, ...]:
@@ -94,11 +91,14 @@ def _of_emergency(grant: Grant) -> tuple[Duty, ...]:
     return (Duty(do="NOTIFY", notify=tuple(sorted(terms.notify))), review)
 
 
-def _sooner(duty: Duty, known: Duty) -> bool:
-    def urgency(one: Duty) -> tuple[float, float]:
-        return (
-            one.within.minutes if one.within else float("inf"),
-            one.working_days if one.working_days is not None else float("inf"),
-        )
+def _place(duty: Duty) -> tuple[str, str, tuple[str, ...], str, int]:
+    return duty.do, duty.after or "", duty.notify, str(duty.within or ""), duty.working_days or 0
 
-    return urgency(duty) < urgency(known)
+
+def _no_later(duty: Duty, other: Duty) -> bool:
+    """Whether who does the one, in time, has done the other in time, from whichever day both run."""
+    return (
+        (duty.do, duty.after, duty.notify) == (other.do, other.after, other.notify)
+        and (other.within is None or (duty.within is not None and duty.within.never_longer(other.within)))
+        and (other.working_days is None or (duty.working_days or other.working_days + 1) <= other.working_days)
+    )

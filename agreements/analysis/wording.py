@@ -266,8 +266,7 @@ def _age(space: Space, bits: int) -> str | None:
     if bits == whole:
         return None
     inside = {
-        window: sum(1 << index for index, those in enumerate(space.ages) if window in those)
-        for window in sorted(space.windows, key=lambda window: window.minutes)
+        window: sum(1 << index for index, those in enumerate(space.ages) if window in those) for window in space.windows
     }
     for window, those in inside.items():
         if bits == those:

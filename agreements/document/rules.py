@@ -106,7 +106,7 @@ def _day_findings(path: str, day: date | None) -> Iterator[Finding]:
 
 def _span_findings(path: str, written: str | None) -> Iterator[Finding]:
     """A length of time that outlasts whoever it is about."""
-    if written is not None and span(written).minutes > Duration(LONGEST_YEARS, "Y").minutes:
+    if written is not None and not span(written).never_longer(Duration(LONGEST_YEARS, "Y")):
         yield Finding(path, f"longer than {LONGEST_YEARS} years", f"write P{LONGEST_YEARS}Y or less")
 
 

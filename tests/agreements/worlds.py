@@ -70,6 +70,7 @@ ART6 = ("public_task", "legal_obligation", "recognised_legitimate_interest")
 CONDITIONS = ("dpa18-sch1-18", "art9-vital")
 GATEWAYS = ("ca1989-s47", "ca2004-s11")
 TAGS = ("shield_address", "shield_full", "sever_boundary", "deceased")
+DELETIONS = (Duration(7, "D"), Duration(30, "D"), Duration(1, "M"), Duration(28, "D"))
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 EARLY = datetime(2025, 1, 1, tzinfo=UTC)
 PIN = DocumentRef(VOCABULARY.id, VOCABULARY.digest)
@@ -210,9 +211,7 @@ def a_grant(draw: Random, name: str) -> Grant:
         else None,
         modes=modes,
         duties=tuple(
-            Duty(do="DELETE", after="case_closed", within=Duration(draw.choice((7, 28)), "D"))
-            if number
-            else Duty(do="NO_ONWARD")
+            Duty(do="DELETE", after="case_closed", within=draw.choice(DELETIONS)) if number else Duty(do="NO_ONWARD")
             for number in range(draw.randint(0, 2))
         ),
     )

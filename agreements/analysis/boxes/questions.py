@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from agreements.agreement import london_day
+from agreements.agreement import london_day, london_midnight
 from agreements.analysis.boxes.algebra import Axis, Box, Pair
-from agreements.analysis.boxes.sets import LEAP_CYCLE, first_day, lowest_of, members_of
+from agreements.analysis.boxes.sets import ages_of, first_day, lowest_of, members_of
 from agreements.analysis.boxes.space import Space
 from agreements.decision.cells import ones
 from agreements.request import Basis, BreakGlass, Facts, Held, Request, Threshold
@@ -85,16 +86,14 @@ def askable(space: Space, box: Box) -> bool:
 
 def _dated(space: Space, box: Box) -> tuple[datetime, date] | None:
     """An instant in the box and the date of an item that then has an age of the box."""
-    for days in range(LEAP_CYCLE):
-        at = box.start + timedelta(days=days)
-        if at >= box.end:
-            return None
+    days = ages_of(space.windows)
+    for inside in (space.ages[index] for index in ones(box.axes[Axis.AGES])):
+        spans = days[inside]
+        near = bisect_left(spans, london_day(box.start), key=lambda span: span[1])
+        if near == len(spans) or (at := max(box.start, london_midnight(spans[near][0]))) >= box.end:
+            continue
         day = london_day(at)
-        for index in ones(box.axes[Axis.AGES]):
-            inside = space.ages[index]
-            first = max((first_day(window, day) for window in inside), default=None)
-            beyond = min((first_day(window, day) for window in space.windows if window not in inside), default=None)
-            recorded_on = first or (beyond - timedelta(days=1) if beyond else day)
-            if beyond is None or recorded_on < beyond:
-                return at, recorded_on
+        first = max((first_day(window, day) for window in inside), default=None)
+        beyond = min((first_day(window, day) for window in space.windows if window not in inside), default=None)
+        return at, first or (beyond - timedelta(days=1) if beyond else day)
     return None

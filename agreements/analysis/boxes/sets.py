@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from calendar import monthrange
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
-from typing import Final
+from itertools import product
+from types import MappingProxyType
 
-from agreements.agreement import Duration, Grant
+from agreements.agreement import FIRST_DAY, LAST_DAY, Duration, Grant
 from agreements.vocabulary import Mode, Vocabulary
 
-LEAP_CYCLE: Final = 1461
-"""Days, in which every order that two durations can have comes up."""
+Days = tuple[tuple[date, date], ...]
+"""Spans of days, first and last, in order."""
 
 
 def purposes_inside(vocabulary: Vocabulary, grant: Grant) -> int:
@@ -58,16 +60,27 @@ def subsets_meeting(size: int, members: frozenset[int]) -> int:
 
 
 @lru_cache(maxsize=64)
-def ages_of(windows: tuple[Duration, ...]) -> tuple[frozenset[Duration], ...]:
-    """Every set of windows that an item can be inside of, the empty one first: which of a month and 30 days is the
-    longer hangs on the day."""
-    found: dict[frozenset[Duration], None] = {frozenset(): None}
-    days = LEAP_CYCLE if len({window.unit for window in windows}) > 1 else 1
-    for number in range(days):
-        firsts = {window: window.before(date(2024, 1, 1) + timedelta(days=number)) for window in windows}
-        for first in sorted(set(firsts.values())):
-            found[frozenset(window for window, begins in firsts.items() if begins <= first)] = None
-    return tuple(found)
+def ages_of(windows: tuple[Duration, ...]) -> Mapping[frozenset[Duration], Days]:
+    """Every set of windows that an item can be inside of, the empty one first, and the days on which one can: which of
+    a month and 30 days is the longer hangs on the day."""
+    spans: dict[frozenset[Duration], list[tuple[date, date]]] = {frozenset(): [(FIRST_DAY, LAST_DAY)]}
+    for first, last in _alike() if len({window.unit for window in windows}) > 1 else [(FIRST_DAY, LAST_DAY)]:
+        begins = {window: window.before(first) for window in windows}
+        for day in sorted(set(begins.values())):
+            found = spans.setdefault(frozenset(window for window, since in begins.items() if since <= day), [])
+            if found and found[-1][1] == first - timedelta(days=1):
+                found[-1] = (found[-1][0], last)
+            else:
+                found.append((first, last))
+    return MappingProxyType({inside: tuple(several) for inside, several in spans.items()})
+
+
+def _alike() -> Iterator[tuple[date, date]]:
+    """Days on which months are as long as one another, counted back: 1 to 28 of each month, and each day after."""
+    for year, month in product(range(FIRST_DAY.year, LAST_DAY.year + 1), range(1, 13)):
+        yield date(year, month, 1), date(year, month, 28)
+        for day in range(29, monthrange(year, month)[1] + 1):
+            yield date(year, month, day), date(year, month, day)
 
 
 @lru_cache(maxsize=8192)

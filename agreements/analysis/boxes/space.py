@@ -65,7 +65,7 @@ class Space:
             gateways=in_order(vocabulary.gateways, (term for one in grants for term in one.basis.gateways)),
             tags=in_order(vocabulary.tags, (tag for tag in tagged if tag is not None)),
             windows=windows,
-            ages=ages_of(windows),
+            ages=tuple(ages_of(windows)),
             sessions=tuple(sorted(ends | {LONGEST})),
             records={source: tuple(sorted(named)) for source, named in records.items()},
         )
