@@ -53,7 +53,11 @@ def _papers(agreement: Agreement, assured: Mapping[str, Any], vocabulary: Vocabu
             name
             for grant in agreement.grants
             for name, mode in grant.modes.items()
-            if name != RECORD and vocabulary.categories[name].needs_condition(mode)
+            if (
+                any(vocabulary.hit_needs_condition(agreement.parties[source].discloses) for source in grant.sources)
+                if name == RECORD
+                else vocabulary.categories[name].needs_condition(mode)
+            )
         }
     )
     if needing and not assured.get("apd"):
@@ -63,8 +67,13 @@ def _papers(agreement: Agreement, assured: Mapping[str, Any], vocabulary: Vocabu
 
 def _guardians(agreement: Agreement, body: Mapping[str, Any], vocabulary: Vocabulary) -> Iterator[Gap]:
     """Whoever gives health information signs as Caldicott Guardian, or names the Guardian in what it signs."""
-    giving = {source for grant in agreement.grants for source, name in _given(agreement, grant, vocabulary)
-              if vocabulary.categories[name].sector == "health"}  # fmt: skip
+    giving = {
+        source
+        for grant in agreement.grants
+        for source, name in _given(agreement, grant, vocabulary)
+        if "health"
+        in (agreement.parties[source].discloses if name == RECORD else (vocabulary.categories[name].sector,))
+    }
     for index, party in enumerate(body["parties"]):
         signs_as = str(party["signs_as"]).casefold()
         if (
@@ -112,10 +121,10 @@ def _legal_rows(agreement: Agreement, body: Mapping[str, Any], vocabulary: Vocab
 
 
 def _given(agreement: Agreement, grant: Grant, vocabulary: Vocabulary) -> set[tuple[str, str]]:
-    """Who gives which category under a clause: its owner, among the sources that are named."""
+    """Who gives which category under a clause: its owner, among the sources that are named; and all the bare record."""
     return {
         (source, name)
         for source in grant.sources
         for name in grant.modes
-        if name != RECORD and vocabulary.categories[name].sector in agreement.parties[source].discloses
+        if name == RECORD or vocabulary.categories[name].sector in agreement.parties[source].discloses
     }

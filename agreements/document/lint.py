@@ -29,7 +29,7 @@ def lint(agreement: Agreement, lists: Vocabulary) -> Iterator[Finding]:
         }
         for source in sorted(grant.sources):
             owned = agreement.parties[source].discloses
-            named = {name for name in grant.modes if name != RECORD and lists.categories[name].sector in owned}
+            named = {name for name in grant.modes if name == RECORD or lists.categories[name].sector in owned}
             if any((source, purpose, name) not in covered for name in named for purpose in purposes):
                 yield Finding(where, f"no legal row for all that {source} gives", "add [[legal]] rows", "lint")
         if "SAFEGUARDING" in grant.purposes:

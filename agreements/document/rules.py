@@ -58,8 +58,9 @@ def of_agreement(text: AgreementText, umbrella: Agreement | None, lists: Vocabul
     for index, legal in enumerate(text.legal):
         yield from _unknown(f"legal[{index}].purpose", [legal.purpose], set(lists.purposes), "purpose")
         yield from _unknown(
-            f"legal[{index}].categories", legal.categories, set(lists.shareable), "category", aliases=_aliases(lists)
-        )
+            f"legal[{index}].categories", legal.categories, {RECORD, *lists.shareable}, "category",
+            aliases=_aliases(lists),
+        )  # fmt: skip
         yield from _unknown(f"legal[{index}].party", [legal.party], set(parties), "party")
     for index, flow in enumerate(text.flows):
         yield from _unknown(
@@ -196,7 +197,7 @@ def _grant_findings(
             ceilings = [lists.ceiling(p, name) for p in purposes if not lists.purposes[p].group]
             if not any((cap is Mode.AGGREGATE) is (mode is Mode.AGGREGATE) and mode <= cap for cap in ceilings):
                 yield Finding(place, f"{name} is above every ceiling of the purposes named", "grant less, never more")
-    yield from _assurance_findings(where, grant, text.assurance, lists)
+    yield from _assurance_findings(where, grant, text.assurance, parties, lists)
     for index, term in enumerate(grant.basis.art6):
         if "not_public" in lists.art6[term].flags and all(parties[org].public_authority for org in grant.to.orgs):
             yield Finding(f"{where}.basis.art6[{index}]", "no recipient named may use it", "name a basis open to them")
@@ -204,7 +205,9 @@ def _grant_findings(
         yield from _emergency_findings(where, grant, grant.break_glass, text)
 
 
-def _assurance_findings(where: str, grant: GrantText, assured: AssuranceText, lists: Vocabulary) -> Iterator[Finding]:
+def _assurance_findings(
+    where: str, grant: GrantText, assured: AssuranceText, parties: Mapping[str, PartyText], lists: Vocabulary
+) -> Iterator[Finding]:
     """Papers and conditions that what is given needs."""
     if assured.dpia is None:
         yield Finding("assurance.dpia", "a grant needs an impact assessment", "name it")
@@ -214,7 +217,11 @@ def _assurance_findings(where: str, grant: GrantText, assured: AssuranceText, li
         f"{name} at {mode.word}"
         for mode, names in disclosed(grant)
         for name in names
-        if name != RECORD and lists.categories[name].needs_condition(mode)
+        if (
+            any(lists.hit_needs_condition(parties[source].discloses) for source in grant.from_)
+            if name == RECORD
+            else lists.categories[name].needs_condition(mode)
+        )
     ]
     if needing and not grant.basis.condition:
         yield Finding(f"{where}.basis.condition", f"{', '.join(needing)}: it takes one", "name the condition")

@@ -64,6 +64,6 @@ def _terms(kind: str, lists: Vocabulary) -> dict[str, dict[str, Iterable[str]]]:
         "DiscloseText": {"existence": {RECORD, *shareable}, **dict.fromkeys(modes, shareable)},
         "GrantText": {"for": lists.purposes, "but_not_for": lists.purposes, "about": lists.relations},
         "PurposeText": {"code": lists.purposes},
-        "LegalText": {"purpose": lists.purposes, "categories": shareable},
+        "LegalText": {"purpose": lists.purposes, "categories": {RECORD, *shareable}},
         "FlowText": {"categories": shareable},
     }

@@ -181,11 +181,10 @@ def _law(grants: Iterable[Mapping[str, Any]], source: str) -> Iterator[dict[str,
         for purpose in grant["for"]:
             by_purpose.setdefault(purpose, set()).update(*grant["disclose"].values())
     for purpose, names in sorted(by_purpose.items()):
-        if categories := sorted(names - {RECORD}):
-            yield {
-                "purpose": purpose, "party": source, "categories": categories, "regime": "GENERAL", "art6": "",
-                "statute": "",
-            }  # fmt: skip
+        yield {
+            "purpose": purpose, "party": source, "categories": sorted(names), "regime": "GENERAL", "art6": "",
+            "statute": "",
+        }  # fmt: skip
 
 
 def _grant(rule: _Default, number: int, source: str) -> dict[str, Any]:

@@ -193,6 +193,13 @@ class Vocabulary:
 
         return MappingProxyType({code: below(code) for code in self.purposes})
 
+    def hit_needs_condition(self, sectors: Iterable[str]) -> bool:
+        """Whether that a source with these sectors holds a record, bare, needs a condition of Article 9 or Schedule 1:
+        so it does where a category of theirs does already at existence, since the record may be of nothing else."""
+        owned = set(sectors)
+        several = (self.categories[name] for name in self.shareable)
+        return any(one.sector in owned and one.needs_condition(Mode.EXISTENCE) for one in several)
+
     def down(self, purpose: str) -> frozenset[str]:
         """A purpose and all that are narrower."""
         return self._narrower[purpose]
