@@ -143,6 +143,8 @@ def checked(request: Request, vocabulary: Vocabulary) -> Request:
         raise RequestRefused("PURPOSE_UNKNOWN", f"purpose {request.purpose}", "not in the vocabulary")
     if request.role not in vocabulary.roles:
         raise RequestRefused("ROLE_NOT_PERMITTED", f"role {request.role}", "not in the vocabulary")
+    if request.case is not None and not request.case.strip():
+        raise RequestRefused("NO_CASE_REF", "case", "it is empty: give the case's token, or none")
     _check_basis(request.basis, vocabulary)
     _check_asked(request.asked, vocabulary, aggregate=purpose.aggregate)
     if request.threshold is not None:

@@ -294,6 +294,9 @@ def _wide(grant: Grant, vocabulary: Vocabulary, organisations: int) -> Iterator[
     modes = {name: mode for name, mode in grant.modes.items() if name != RECORD}
     emergency = grant.break_glass is not None
     aggregate = Mode.AGGREGATE in modes.values()
+    if not aggregate and (idle := vocabulary.without_items(grant.roles)):
+        fix = "take it out, or name the role of who does the work"
+        yield f"{listed(idle)}: nobody in such a role sees what casework shows", fix
     if "SAFEGUARDING" in grant.purposes:
         yield "it is for every safeguarding purpose at once", "name the purposes needed"
     special = [

@@ -32,6 +32,9 @@ def lint(agreement: Agreement, lists: Vocabulary) -> Iterator[Finding]:
             named = {name for name in grant.modes if name == RECORD or lists.categories[name].sector in owned}
             if any((source, purpose, name) not in covered for name in named for purpose in purposes):
                 yield Finding(where, f"no legal row for all that {source} gives", "add [[legal]] rows", "lint")
+        if Mode.AGGREGATE not in grant.modes.values() and (idle := lists.without_items(grant.roles)):
+            message = f"{', '.join(idle)}: nobody in such a role sees what casework shows"
+            yield Finding(f"{where}.to.roles", message, "take it out, or name the role of who does the work", "lint")
         if "SAFEGUARDING" in grant.purposes:
             yield Finding(f"{where}.for", "every safeguarding purpose at once", "name the purposes needed", "lint")
         if not grant.case_reference and Mode.AGGREGATE not in grant.modes.values() and grant.break_glass is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
@@ -82,9 +83,9 @@ def as_markdown(record: Iterable[Entry]) -> str:
     """The record as a page: a table an entry."""
     lines = ["# Record of processing activities (UK GDPR Article 30(1))"]
     for entry in record:
-        lines += ["", f"## {entry.controller}: {entry.activity}", "", "| | |", "|---|---|"]
+        lines += ["", f"## {_in_markdown(f'{entry.controller}: {entry.activity}')}", "", "| | |", "|---|---|"]
         lines += [
-            f"| {field.name.replace('_', ' ').capitalize()} | {_text(getattr(entry, field.name)).replace('|', '/')} |"
+            f"| {field.name.replace('_', ' ').capitalize()} | {_in_markdown(_text(getattr(entry, field.name)))} |"
             for field in fields(Entry)
             if field.name not in ("controller", "activity")
         ]
@@ -199,6 +200,15 @@ def _labels(codes: Iterable[str], terms: Mapping[str, object]) -> tuple[str, ...
 
 def _text(value: str | tuple[str, ...]) -> str:
     return value if isinstance(value, str) else "; ".join(value) or "none"
+
+
+def _in_markdown(text: str) -> str:
+    """A text as it was written, on a page that may become HTML: nothing of it is markup, a link or a cell's end."""
+    return _MARKS.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), text)
+
+
+_ENTITIES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+_MARKS: Final = re.compile(r"[<>&\\`*_\[\]|~]")
 
 
 def _guarded(text: str) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agreements.agreement import FIRST_DAY, LAST_DAY, Duration
+from agreements.document.parsing import nearest
 from agreements.render import Item, render
 from agreements.request import Basis
 from agreements.statistics.suppression import Counts
@@ -232,17 +233,33 @@ def read_catalogue(source: str, vocabulary: Vocabulary = VOCABULARY) -> Catalogu
     _only(body, "catalogue", {"id", "basis", "dimensions", "tables"})
     try:
         name = body["id"]
-        basis = Basis(
-            art6=body["basis"]["art6"],
-            conditions=frozenset(body["basis"].get("condition", ())),
-            gateways=frozenset(body["basis"].get("gateway", ())),
-        )
+        basis = _basis(body["basis"], vocabulary)
         dimensions = {one: _dimension(one, of, vocabulary) for one, of in body["dimensions"].items()}
         given = body["tables"]
         tables = {one: _table(one, given[one], dimensions, given, vocabulary) for one in given}
-    except (KeyError, TypeError, AttributeError) as wrong:
-        raise BadCatalogue(f"the catalogue lacks something, or it is of another type: {wrong}") from None
+    except KeyError as wrong:
+        raise BadCatalogue(f"{wrong.args[0]}: it is nowhere in the catalogue, and must be; write it") from None
+    except (TypeError, AttributeError):
+        raise BadCatalogue(
+            "the catalogue: a value is of another kind than is due; see the shipped tables.toml"
+        ) from None
     return Catalogue(id=str(name), basis=basis, tables=MappingProxyType(_linked(tables)))
+
+
+def _basis(body: Mapping[str, Any], vocabulary: Vocabulary) -> Basis:
+    _only(body, "basis", {"art6", "condition", "gateway"})
+    lists = {"art6": vocabulary.art6, "condition": vocabulary.conditions, "gateway": vocabulary.gateways}
+    given = {"art6": [body["art6"]], "condition": body.get("condition", []), "gateway": body.get("gateway", [])}
+    for name, terms in given.items():
+        if not isinstance(terms, list):
+            raise BadCatalogue(f"basis.{name}: a list is due")
+        if unknown := [term for term in terms if term not in lists[name]]:
+            near = nearest(str(unknown[0]), lists[name])
+            meant = f"write {near}, if that is meant" if near else f"write one of {', '.join(lists[name])}"
+            raise BadCatalogue(f"basis.{name}: a term is not in the vocabulary; {meant}")
+    return Basis(
+        art6=given["art6"][0], conditions=frozenset(given["condition"]), gateways=frozenset(given["gateway"])
+    )  # fmt: skip
 
 
 def _dimension(name: str, body: Mapping[str, Any], vocabulary: Vocabulary) -> Dimension:
@@ -370,6 +387,10 @@ def _impossible(place: str, given: Sequence[Mapping[str, Any]], dimensions: Sequ
     marked = np.zeros(tuple(len(dimension.levels) for dimension in dimensions), dtype=bool)
     for entry in given:
         _only(entry, f"{place}.impossible", {dimension.id for dimension in dimensions})
+        for dimension in dimensions:
+            codes = [level.code for level in dimension.levels]
+            if dimension.id in entry and entry[dimension.id] not in codes:
+                raise BadCatalogue(f"{place}.impossible: {dimension.id} has no such level; one of {', '.join(codes)}")
         for figure in product(*(range(size) for size in marked.shape)):
             if all(
                 dimensions[axis].levels[index].code

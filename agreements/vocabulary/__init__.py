@@ -193,6 +193,10 @@ class Vocabulary:
 
         return MappingProxyType({code: below(code) for code in self.purposes})
 
+    def without_items(self, roles: Iterable[str]) -> list[str]:
+        """Those of some roles that casework shows nothing: theirs are counts, identities, the log or the machine."""
+        return sorted(role for role in roles if self.roles[role].flags & {"no_items", "aggregate_only"})
+
     def hit_needs_condition(self, sectors: Iterable[str]) -> bool:
         """Whether that a source with these sectors holds a record, bare, needs a condition of Article 9 or Schedule 1:
         so it does where a category of theirs does already at existence, since the record may be of nothing else."""

@@ -603,8 +603,10 @@ def test_a_restriction_that_meets_a_clause_is_a_conflict(screening: Agreement) -
         ({"organisations": frozenset(f"org-{n}" for n in range(7))}, "gives to 7 organisations"),
         ({"modes": {"health.not_brought": Mode.SUMMARY}}, "no threshold for more than a status"),
         ({"modes": {"police.custody": Mode.STATUS}}, "no authority for items of law enforcement"),
+        ({"roles": frozenset({"MASH_ANALYST", "DATA_STEWARD"})}, "DATA_STEWARD: nobody in such a role sees"),
+        ({"roles": frozenset({"SERVICE_PLANNER"})}, "SERVICE_PLANNER: nobody in such a role sees"),
     ],
-    ids=["purpose", "detail", "case", "organisations", "threshold", "police"],
+    ids=["purpose", "detail", "case", "organisations", "threshold", "police", "no items", "planner"],
 )
 def test_a_clause_that_is_too_wide_is_remarked_on(screening: Agreement, change: dict[str, object], words: str) -> None:
     plain = replace(screening.grants[0].basis, le_authority=frozenset())

@@ -166,6 +166,14 @@ def test_a_key_that_no_document_has_is_told_by_its_line_and_not_repeated(where: 
         assert "line 35" in found[0].message
 
 
+@pytest.mark.parametrize("role", ["DATA_STEWARD", "LINK_REVIEWER", "IG_OFFICER", "SYS_ADMIN", "SERVICE_PLANNER"])
+def test_a_role_that_sees_no_items_is_looked_at_before_it_is_given_casework(role: str) -> None:
+    told = [one for one in check(TEXT.replace('"MASH_ANALYST"', f'"{role}"', 1), umbrellas=[UMBRELLA])
+            if one.path == "grants[0].to.roles"]  # fmt: skip
+    assert [(one.severity, role in one.message) for one in told] == [("lint", True)]
+    assert not any(one.path == "grants[0].to.roles" for one in check(TEXT, umbrellas=[UMBRELLA]))
+
+
 def test_a_missing_paper_is_told_once() -> None:
     found = check(TEXT.replace('dpia = "DPIA-2026-014", ', "", 1), umbrellas=[UMBRELLA])
     assert [one.path for one in found] == ["assurance.dpia"]

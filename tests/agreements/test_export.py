@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,18 @@ def test_a_record_is_json_a_spreadsheet_without_formulas_and_a_page() -> None:
     assert article30.entries([MASH], VOCABULARY, "northshire-icb") == tuple(
         one for one in record if one.controller == "northshire-icb"
     )
+
+
+def test_what_was_written_stays_text_on_a_page_of_a_record() -> None:
+    title = "Hub <script>alert(1)</script> [here](javascript:x) | *all* `code` & more"
+    body = MASH.body | {"title": title, "assurance": MASH.body["assurance"] | {"dpia": "<img src=x onerror=y> | z"}}
+    page = article30.as_markdown(
+        article30.entries([replace(MASH, title=title, canonical=json.dumps(body).encode())], VOCABULARY)
+    )
+    assert "<" not in page and "](" not in page.replace("\\](", "") and "`" not in page.replace("\\`", "")
+    assert "Hub &lt;script&gt;alert(1)&lt;/script&gt; \\[here\\](javascript:x) \\| \\*all\\*" in page
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert all(re.sub(r"\\.", "", line).count("|") == 3 for line in rows)
 
 
 # --- the DfE's shape -------------------------------------------------------------------------------------------------

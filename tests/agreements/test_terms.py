@@ -299,6 +299,16 @@ def test_a_length_of_time_reaches_no_further_back_than_the_calendar() -> None:
         replace(grant, recorded_within=Duration(60, "TM"))
 
 
+@pytest.mark.parametrize("case", ["", " ", "\t\n"])
+def test_an_empty_case_is_no_case_reference(case: str) -> None:
+    w = world(0)
+    for evaluate in (decide, reference.decide):
+        with pytest.raises(RequestRefused, match="NO_CASE_REF: case: it is empty"):
+            evaluate(w.snapshot, VOCABULARY, replace(w.request, case=case), w.facts, w.at)
+    with pytest.raises(RequestRefused, match="NO_CASE_REF"):
+        view(w.snapshot, VOCABULARY, replace(w.request, case=case), [w.facts], w.at)
+
+
 @pytest.mark.parametrize(
     ("since", "until"),
     [("0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"), ("0001-01-01T00:00:00+14:00", "2200-01-01T00:00:00Z")],
