@@ -31,14 +31,17 @@ from broker.keys import Keys
 from broker.linked import LinkedArea
 from broker.overrides import open_sides
 from broker.store import Reading, Store, Transaction
-from broker.store.erasing import empty_elsewhere, empty_subject, ids_behind
+from broker.store.considerations import ConsiderationRow
+from broker.store.erasing import empty_elsewhere, empty_subject, ids_behind, sequence_all
 from broker.store.erasures import ErasureRow, HoldRow, TombstoneRow, held, tombstones
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow
+from broker.store.items import ItemRow
 from broker.store.log import BlobRow, EventRow, OutboxRow, SubjectRow
 from broker.store.notices import NoticeRecordRow, NoticeRow
 from broker.store.reviews import OverrideRow, ReviewRow
 from broker.store.roles import owns
 from broker.store.runs import PersonEventRow
+from broker.store.searches import SearchCandidateRow, SearchRow, ThresholdRow, ViewPersonRow
 from broker.store.tombstones import Tombstone, Tombstones
 from broker.trail import EntryRef, Trail, new_event_id, record_change
 
@@ -50,8 +53,9 @@ _REFERENCE: Final = re.compile(
 OFFICERS: Final = frozenset({"IG_OFFICER"})
 PURGED: Final = (
     EventRow, BlobRow, EventKeyRow, SubjectKeyRow, SubjectRow, OutboxRow, ErasureRow, NoticeRow, NoticeRecordRow,
-    ReviewRow,
+    ReviewRow, OverrideRow, ItemRow, ConsiderationRow, SearchRow, SearchCandidateRow, ViewPersonRow, ThresholdRow,
 )  # fmt: skip
+"""The tables an erasure deletes from, or empties: PostgreSQL writes these anew."""
 AUTHORITIES: Final[Mapping[str, str]] = {
     "subject_request": "The subject's right to erasure: UK GDPR Article 17, or Data Protection Act 2018 section 47",
     "unlawful_processing": "The data should not have been processed",
@@ -179,9 +183,10 @@ def approve(
     StoreUnavailable if the tombstone can't be kept, LogUnavailable.
     """
     may_act(caller)
-    trail.advance_pending()  # what waits in the outbox is about the subject too
+    trail.advance_pending()
     with store.transaction() as tx:
         row = _open_erasure(tx, caller, erasure)
+        sequence_all(tx, keys)  # what waits is about the subject too; and nobody sequences meanwhile
         ids = _ids(keys, row)
         refused = _refused_by_hold(tx, trail, keys, caller, ids, erasure, row.authority, at=at)
         if refused is None:
@@ -300,6 +305,7 @@ def replay(store: Store, trail: Trail, keys: Keys, kept: Tombstones, *, who: Map
     due = [one for one in there if one.erasure not in known]
     if due:
         with store.transaction() as tx:
+            sequence_all(tx, keys)
             event_id = new_event_id()
             counts: Counter[str] = Counter()
             for one in due:

@@ -30,6 +30,7 @@ from broker.store.erasing import (
     empty_events,
     indexes_of,
     last_contacts,
+    sequence_all,
 )
 from broker.store.erasures import held
 from broker.trail import Trail, new_event_id
@@ -96,6 +97,7 @@ def run(
         return found.ran()
     event_id = new_event_id()
     with store.transaction() as tx:
+        sequence_all(tx, trail.keys)  # keys go, so nobody may sequence meanwhile
         found = found.without_held(tx)  # a hold may have come since
         emptied = Emptied()
         if found.due:

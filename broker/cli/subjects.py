@@ -242,7 +242,9 @@ def retention(
 def purge(by: By, config: Config = None, as_json: AsJson = False) -> None:
     """Write the database's files anew, so that no deleted byte is left in them, which the log is told.  Writers wait.
 
-    On PostgreSQL it is for the tables' owner: run it with the owner's database_url.
+    On PostgreSQL it is for the tables' owner: run it with the owner's database_url. Its journal goes too where the
+    owner may switch it (pg_switch_wal) and make a checkpoint (pg_checkpoint), and the server says wal_recycle = off;
+    else its old segments are written over in time. Archives and backups are yours to delete.
 
     Exit codes: 0 done; 1 a reader kept the journal from being emptied, or the tables are another user's; 3 another
     holds the database.

@@ -30,6 +30,7 @@ from broker.store.items import ItemRow
 from broker.store.log import BlobRow, EventRow, SubjectRow
 from broker.store.notices import NoticeRecordRow, NoticeRow
 from broker.store.searches import SearchCandidateRow, SearchRow, ThresholdRow, ViewPersonRow
+from broker.store.sequence import BATCH, sequence
 from broker.store.transaction import Reading, Transaction
 
 Place = tuple[str, int]  # log_id, seq
@@ -69,6 +70,16 @@ class Emptied:
     blobs: int = 0
     keys: int = 0
     index: int = 0
+
+
+def sequence_all(tx: Transaction, keys: Keys) -> None:
+    """Sequence all that waits, and keep every other sequencer out until the transaction's end.
+
+    A sequencer that has looked at a subject's key, and commits after an erasure has taken it, would leave an event that
+    nobody can open and that nothing says is erased.  So whoever takes keys away holds the head.  Raises LogUnavailable.
+    """
+    while len(sequence(tx, keys).entries) == BATCH:
+        pass
 
 
 def empty_subject(tx: Transaction, keys: Keys, indexes: frozenset[str], *, under: str, at: datetime) -> Emptied:

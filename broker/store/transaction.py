@@ -6,11 +6,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from psycopg import IsolationLevel
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, Engine, delete, event, insert, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -170,7 +171,9 @@ class Store:
         """Leave no byte of deleted rows in the files: SQLite is written anew; PostgreSQL writes `tables` anew.
 
         Whoever else writes waits meanwhile.  False if a reader kept SQLite's journal from being emptied: try again
-        later.  What the system, the disk or an archive of PostgreSQL's journal still has is beyond this.
+        later.  PostgreSQL gives up the journal so far where this user may have it do so (pg_switch_wal, CHECKPOINT):
+        its files go at once where the server says wal_recycle = off, else they are written over in time.  What the
+        system, the disk or an archive of that journal still has is beyond this.
         Raises StoreUnavailable if another holds the database, or StoreFull: SQLite needs as much room again.
         """
         names = ", ".join(str(table.__tablename__) for table in tables)
@@ -184,6 +187,9 @@ class Store:
                     return not busy
                 connection.dbapi_connection.autocommit = True
                 connection.cursor().execute(f"VACUUM (FULL) {names}" if names else "VACUUM (FULL)")
+                with suppress(InsufficientPrivilege):
+                    connection.cursor().execute("SELECT pg_switch_wal()")
+                    connection.cursor().execute("CHECKPOINT")
                 return True
             except self.engine.dialect.loaded_dbapi.Error as wrong:
                 raise (StoreFull if _full(wrong) else StoreUnavailable)(type(wrong).__name__) from None

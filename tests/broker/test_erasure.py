@@ -1,31 +1,40 @@
 """A subject that is erased is gone from every table and file, comes back from no old copy, and breaks no proof."""
 
 import json
+import os
 import random
 import shutil
 import sqlite3
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from typer.testing import CliRunner
 
 from audit.cli import auditor
 from audit.events import SECTIONS, Event
-from broker import erasure, shards
+from broker import erasure, retention, shards
 from broker.callers import Caller
 from broker.errors import LogUnavailable, Malformed, NotAllowed, NotFound, StoreUnavailable, Undecipherable, WrongState
 from broker.keys import Keys
-from broker.settings import Settings
+from broker.settings import LogRetention, Settings
 from broker.store import Store, migrate
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow, open_body, sole_subject
+from broker.store.items import insert_items
 from broker.store.log import BlobRow, EventRow, SubjectRow
+from broker.store.searches import ThresholdRow
+from broker.store.sequence import sequence
 from broker.store.tombstones import Tombstone, Tombstones
 from broker.trail import EntryRef, Trail, new_event_id
 from broker.wiring import wire
 from tests.broker.test_trail import policy_of, published
 from tests.builders_signer import opened, policy_text
+from tests.postgres import a_database
 
 AT = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 CHILD = "3f0c1d52-0a3b-4f2e-9a51-6b8f2d1c7e90"
@@ -280,6 +289,66 @@ def test_after_a_purge_no_file_of_the_database_has_a_byte_of_it(
     store.close()
 
 
+@pytest.mark.postgres
+def test_after_a_purge_no_file_of_postgresql_has_a_byte_of_what_an_erasure_takes_32(
+    postgres_server: str, migrated_postgres: str, tmp_path: Path, keys: Keys, kept: Tombstones
+) -> None:
+    """Sealed items, candidates and the log's bodies: in no table's file, and in no segment of the journal."""
+    with a_database(postgres_server, template=migrated_postgres) as url, psycopg.connect(postgres_server) as server:
+        server.autocommit = True
+        server.execute("ALTER SYSTEM SET wal_recycle = off")
+        server.execute("SELECT pg_reload_conf()")
+        store = Store(url)
+        trail = Trail(store, keys, opened(store, tmp_path))
+        needles = [*beside_the_log(store)]
+        event = looked(store, trail, CHILD, more=(RECORD,))
+        trail.advance_pending()
+        needles += secret_bytes(store, keys, event)
+        server.execute("CHECKPOINT")
+        database = make_url(url).database
+        assert [piece for piece in needles if not on_disk(server, database, piece)] == []
+        erased(store, trail, keys, kept, CHILD, RECORD)
+        assert erasure.purge(store, trail, kept, who=officer().who(), at=AT)
+        assert [piece for piece in needles if on_disk(server, database, piece)] == []
+        store.close()
+
+
+def on_disk(server: psycopg.Connection[Any], database: str | None, piece: bytes) -> bool:
+    """Whether these bytes are in a file of a database, or in the server's journal."""
+    found = server.execute(
+        """
+        WITH folder (name) AS (
+            SELECT 'base/' || oid FROM pg_database WHERE datname = %s UNION SELECT 'pg_wal'
+        )
+        SELECT count(*) FROM folder, LATERAL pg_ls_dir(folder.name) AS file,
+            LATERAL pg_stat_file(folder.name || '/' || file, true) AS at,
+            LATERAL pg_read_binary_file(folder.name || '/' || file, 0, CASE WHEN at.isdir THEN 0 ELSE at.size END, true)
+                AS bytes
+        WHERE NOT at.isdir AND position(%s::bytea IN bytes) > 0
+        """,
+        (database, piece),
+    ).fetchone()
+    return found is not None and found[0] > 0
+
+
+def beside_the_log(store: Store) -> tuple[bytes, ...]:
+    """An item of the record and a threshold of the child; what of them must not be found any more."""
+    agency, flow, ref = RECORD.split("/")
+    sealed, threshold = os.urandom(200), new_event_id()
+    with store.transaction() as tx:
+        tx.connection.exec_driver_sql("SET LOCAL session_replication_role = replica")  # no batch and no search is here
+        item = {"record_ref": ref, "item_ref": "item", "category": "education.attendance", "sealed": sealed}
+        insert_items(tx, [item], agency=agency, flow=flow, batch="batch")
+        tx.insert(
+            ThresholdRow,
+            {
+                "id": threshold, "agency": agency, "case_hmac": "c" * 64, "person_id": CHILD, "search": "s",
+                "level": "L4", "grounds": "g", "set_by": "p", "role": "r", "event_id": "e", "at": AT,
+            },
+        )  # fmt: skip
+    return (sealed, threshold.encode())
+
+
 def secret_bytes(store: Store, keys: Keys, event: str) -> tuple[bytes, ...]:
     """What of an event must not be found any more: sealed bodies, sealed bytes beside it, its wrapped key."""
     row, key, blobs = rows(store, event)
@@ -467,6 +536,72 @@ def test_what_still_waits_in_the_outbox_is_erased_too(store: Store, trail: Trail
     assert done.counts["events"] == 1
     with pytest.raises(NotFound):
         trail.opening(event, show=("who",))
+
+
+class Between(Trail):
+    """A trail that does one more thing between its look at the outbox and the erasure that asked for it."""
+
+    then: Callable[[], object] | None = None
+
+    def advance_pending(self) -> int:
+        size, then, self.then = super().advance_pending(), self.then, None
+        if then is not None:
+            then()
+        return size
+
+
+@pytest.fixture
+def between(store: Store, keys: Keys, tmp_path: Path) -> Between:
+    return Between(store, keys, opened(store, tmp_path))
+
+
+def test_what_is_recorded_between_the_sequencing_and_the_erasure_is_erased_too(
+    store: Store, between: Between, keys: Keys, kept: Tombstones
+) -> None:
+    one = erasure.propose(store, between, keys, officer(), ids=[CHILD], authority="court_order", at=AT).answer
+    late: list[str] = []
+    between.then = lambda: late.append(looked(store, between, CHILD))
+    done = erasure.approve(store, between, keys, kept, officer("ig-2"), erasure=one.erasure, at=AT).answer
+    assert done.counts["events"] == 1
+    row, key, _ = rows(store, late[0])
+    assert (row.erased_under, key) == (done_event(store), None)
+
+
+@pytest.mark.parametrize("how", ["erased", "expired"])
+def test_an_event_that_another_process_is_sequencing_is_erased_or_stays_and_never_closed_by_accident(
+    store: Store, between: Between, keys: Keys, kept: Tombstones, how: str
+) -> None:
+    """A sequencer has looked at the child's key, and not committed, when the key is to go."""
+    looked(store, between, CHILD)
+    one = erasure.propose(store, between, keys, officer(), ids=[CHILD], authority="court_order", at=AT).answer
+    looking, go = threading.Event(), threading.Event()
+    late: list[str] = []
+
+    def sequenced() -> None:
+        with store.transaction() as tx:
+            sequence(tx, keys)
+            looking.set()
+            go.wait(0.3)
+
+    def begin() -> None:
+        late.append(looked(store, between, CHILD))
+        other.start()
+        assert looking.wait(5)
+
+    other = threading.Thread(target=sequenced)
+    between.then = begin
+    if how == "erased":
+        erasure.approve(store, between, keys, kept, officer("ig-2"), erasure=one.erasure, at=AT)
+    else:
+        ten_years = datetime(2036, 1, 1, tzinfo=UTC)
+        retention.run(store, between, LogRetention(), dict, who=officer().who(), at=ten_years)
+    go.set()
+    other.join()
+    row, key, _ = rows(store, late[0])
+    if how == "erased":
+        assert (row.erased_under, key) == (done_event(store), None)
+    else:
+        assert between.opening(late[0], show=SECTIONS).body("subjects") == [CHILD]
 
 
 def test_keys_move_to_their_own_table_and_back_with_the_schema(store: Store, trail: Trail) -> None:
