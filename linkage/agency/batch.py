@@ -40,6 +40,7 @@ from linkage.records import SCHEMA, TABLES, Manifest, Profile, TableEntry, perso
 CHUNK_SIZE: Final = 8 << 20
 ROW_GROUP: Final = 1 << 16
 VALID_FOR: Final = timedelta(days=7)
+MOST_DATELESS: Final = 0.2  # of persons whose date of birth is none: beyond, the format must be wrong
 FILES: Final = ("manifest.json", "manifest.jws", *(f"{table}.parquet" for table in TABLES))
 
 
@@ -51,6 +52,9 @@ class TooManyBad(ValueError):
         super().__init__(
             f"{report.bad_rows} of {report.rows} rows are bad, more than max_bad_share {limit:.1%}; most often: "
             f"{worst[0].removeprefix('error ')} ({worst[1]} rows); each is in {path}"
+            if report.bad_share > limit or not report.bad_dates
+            else f"{report.bad_dates} of {report.people} dates of birth are none (bad_date and the like): is "
+            f"persons.formats.date_of_birth right?  Each is in {path}"
         )
         self.report = report
 
@@ -79,6 +83,7 @@ class Encoded:
             "manifest_sha256": hashlib.sha256(self.manifest.canonical()).hexdigest(),
             "rows": {name: entry.rows for name, entry in self.manifest.tables.items()},
             "bad_rows": self.report.bad_rows,
+            "bad_dates": self.report.bad_dates,
             "read_rows": self.report.rows,
             "found": self.report.counts(),
             "rejects": str(self.rejects),
@@ -104,6 +109,7 @@ def encode_extract(
     _may_replace(out)
     profile, today, report = home.profile, day_of(now), Report()
     raw = extract.fields(wanted.persons)
+    report.people = raw.num_rows
     rules = _rules(wanted)
     share_on_1_january(raw, rules)
     sheet = Sheet(wanted.persons, raw, report)
@@ -137,7 +143,7 @@ def encode_extract(
         )
     write_whole(rejects, report.as_csv())
     limit = wanted.max_bad_share if max_bad_share is None else max_bad_share
-    if report.bad_share > limit or not people.refs:
+    if report.bad_share > limit or report.dateless_share > max(limit, MOST_DATELESS) or not people.refs:
         raise TooManyBad(report, limit, rejects)
     manifest = _manifest(wanted, home, codes, now)
     with _written_aside(out) as folder:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from linkage.agency import extract
 from linkage.agency.mapping import Source
 from linkage.agency.people import Finding, Severity
-from linkage.agency.standardise import distinct_texts, parse_date
+from linkage.agency.standardise import BAD_BIRTHS, distinct_texts, parse_date
 
 LATEST_START: Final = timedelta(days=366)  # a school place for September
 LONGEST_LIFE: Final = timedelta(days=366 * 120)
@@ -53,10 +53,17 @@ class Report:
     rejects: list[Reject] = field(default_factory=list)
     rows: int = 0
     bad_rows: int = 0  # left out for what they hold; a row left out with its person is not counted again
+    people: int = 0  # rows of the persons' file
+    bad_dates: int = 0  # of these, sent without a date of birth, as what stood there could be none
 
     @property
     def bad_share(self) -> float:
         return self.bad_rows / self.rows if self.rows else 0.0
+
+    @property
+    def dateless_share(self) -> float:
+        """Of the persons: many are a wrong date format."""
+        return self.bad_dates / self.people if self.people else 0.0
 
     def counts(self) -> dict[str, int]:
         """How many of each: "severity file field code"."""
@@ -95,6 +102,8 @@ class Sheet:
         if finding.severity == "error":
             self._report.bad_rows += int(counted and bool(self.good[row]))
             self.good[row] = False
+        elif finding.field == "date_of_birth" and finding.code in BAD_BIRTHS:
+            self._report.bad_dates += 1
 
     def error(self, row: int, field_name: str, code: str, hint: str, *, counted: bool = True) -> None:
         self.find(row, Finding(field=field_name, code=code, hint=hint, severity="error"), counted=counted)

@@ -64,6 +64,9 @@ SEXES: Final = {
 }  # fmt: skip
 """Our codes, NHS person stated gender codes, and words; unknown is missing."""
 
+BAD_BIRTHS: Final = frozenset({"bad_date", "date_in_future", "date_too_early"})
+"""What may be wrong with a date of birth so that it is none: the person is then sent without it."""
+GROWN_UP: Final = 25  # years: the age to which a person may be served as a child or care leaver
 JANUARY_SHARE: Final = 0.01  # of dates of birth on 1 January; about .0027 are, by chance
 JANUARY_FEWEST: Final = 3  # of them: fewer are no pattern, however short the extract
 EXPECTED_WITHIN: Final = timedelta(days=300)  # a date of birth ahead by less is an unborn child's expected date
@@ -97,7 +100,7 @@ class Standardised:
     """People in standard form, a row for each row given, with quality flags beside and findings by row number (0..)."""
 
     people: pa.Table  # people.STANDARD_SCHEMA
-    birth_year: pa.Array  # int32, null if not known
+    birth_year: pa.Array  # int32, null if not known: as `told_year` gives it
     sex: pa.Array  # "F", "M", "I" or null
     default_dob: Flags
     baby_name: Flags
@@ -301,7 +304,7 @@ class _Birth(NamedTuple):
 def _dates_of_birth(
     raw: pa.Table, rules: Rules, today: date, findings: list[tuple[int, Finding]]
 ) -> tuple[pa.Array, pa.Array, Flags]:
-    """Each row's date of birth, year of birth, and whether it only stood for an unknown one."""
+    """Each row's date of birth, year of birth, and whether it only stood for an unknown one, or could be none."""
     days, day_of = distinct_texts(raw, "date_of_birth")
     said = "dob_quality" in raw.column_names
     if said:
@@ -341,10 +344,22 @@ def _birth(  # noqa: PLR0911 - a list of cases, in the order in which they count
         return _Birth(
             None, None, True, _birth_finding("expected_date", "not born yet: the date is not used", "warning")
         )
+    year = told_year(day.year, today.year)
     first_of_january = (day.month, day.day) == (1, 1) and said and quality != "full"
     if first_of_january or quality == "default" or day.strftime("%m-%d") in rules.default_dates:
-        return _Birth(None, day.year, True, None)
-    return _Birth(f"{day.year:04}{day.month:02}{day.day:02}", day.year, False, None)
+        return _Birth(None, year, True, None)
+    return _Birth(f"{day.year:04}{day.month:02}{day.day:02}", year, False, None)
+
+
+def told_year(year: int, this_year: int) -> int:
+    """The year of birth that leaves an agency: of one long grown up the first of the decade.
+
+    Who lives together is known by years of birth, so none is told more closely than a view needs.
+
+    >>> told_year(2012, 2026), told_year(1987, 2026)
+    (2012, 1980)
+    """
+    return year if year > this_year - GROWN_UP else year - year % 10
 
 
 def _birth_finding(code: str, hint: str, severity: Literal["error", "warning"]) -> Finding:
@@ -352,7 +367,8 @@ def _birth_finding(code: str, hint: str, severity: Literal["error", "warning"]) 
 
 
 def _bad_birth(code: str, hint: str) -> _Birth:
-    return _Birth(None, None, False, _birth_finding(code, hint, "error"))
+    """The date is left out and flagged, and the child stays: a slip in a date must leave no child unseen."""
+    return _Birth(None, None, True, _birth_finding(code, f"{hint}; sent without it", "warning"))
 
 
 def _dob_quality(text: str) -> Text:

@@ -80,6 +80,7 @@ DISAGREEMENTS: Final = {
 PARENTAL: Final = ("birth_parent", "step_parent", "parental_responsibility")
 LEAST_GAP: Final = {"birth_parent": 12, "step_parent": 1, "parental_responsibility": 1}  # years older than the child
 """A carer may be younger than whom they care for: some children are."""
+DECADE: Final = 10  # years: of those long grown up an agency tells only the first of the decade, so they may be younger
 FOR_GOOD: Final = ("birth_parent", "sibling")  # relations that do not end
 EXCLUSIVE: Final = tuple(
     frozenset(pair) for pair in combinations(("birth_parent", "step_parent", "sibling", "partner"), 2)
@@ -253,7 +254,12 @@ def _other_parents(
 def _too_young(one: Statement, known: Mapping[str, Known]) -> bool:
     older, younger = known.get(one.a, Known()).born, known.get(one.b, Known()).born
     gap = LEAST_GAP.get(one.type)
-    return gap is not None and older is not None and younger is not None and younger[1] - older[0] < gap
+    return gap is not None and older is not None and younger is not None and _latest(younger[1]) - older[0] < gap
+
+
+def _latest(year: int) -> int:
+    """The last year that a told year of birth may stand for."""
+    return year if year % DECADE else year + DECADE - 1
 
 
 def _exclusive(one: Statement, said: Mapping[tuple[str, str, str], object]) -> bool:
@@ -546,7 +552,8 @@ def _contradict(connection: duckdb.DuckDBPyConnection) -> None:
         WHERE NOT list_has_any(x.said, y.said)
         UNION SELECT 'too_young', a, b, type
         FROM says JOIN known o ON o.p = a JOIN known y ON y.p = b
-        WHERE y.born_last - o.born_first < CASE type {gaps} END
+        WHERE y.born_last + CASE WHEN y.born_last % {DECADE} = 0 THEN {DECADE - 1} ELSE 0 END - o.born_first
+              < CASE type {gaps} END
         UNION SELECT 'relation_differs', x.a, x.b, x.type
         FROM says x JOIN says y ON x.a = y.a AND x.b = y.b WHERE {exclusive}
         UNION SELECT 'relation_differs', x.a, x.b, x.type

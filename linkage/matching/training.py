@@ -248,15 +248,20 @@ def _log_odds(share: float) -> float:
 # --- Coincidence -----------------------------------------------------------------------------------------------------
 
 
+# Of those long grown up the decade is told, by its first year: none of the other nine is then there.
+_YEARS: Final = """CASE WHEN value % 10 = 0 AND NOT EXISTS
+    (SELECT 1 FROM told other WHERE other.value BETWEEN one.value + 1 AND one.value + 9) THEN 10 ELSE 1 END"""
+
+
 def _shares(connection: duckdb.DuckDBPyConnection, profile: Profile) -> dict[str, float]:
     """How often two people at random agree in what need not be compared to know it."""
     found: dict[str, float] = {}
     (rows, same_year), (sexed, same_sex) = (
         connection.execute(f"""
-            SELECT coalesce(sum(n), 0), coalesce(sum(n * n), 0)
-            FROM (SELECT count(*) AS n FROM rows WHERE {column} IS NOT NULL GROUP BY {column})
+            WITH told AS (SELECT {column} AS value, count(*) AS n FROM rows WHERE {column} IS NOT NULL GROUP BY ALL)
+            SELECT coalesce(sum(n), 0), coalesce(sum(n * n / {of}), 0) FROM told one
         """).fetchall()[0]
-        for column in ("birth_year", "sex")
+        for column, of in (("birth_year", _YEARS), ("sex", "1"))
     )
     if profile == "guarded-3" and rows >= LEAST_ROWS:
         found["date_of_birth"] = max(float(same_year) / float(rows) ** 2 / DAYS, FLOOR)

@@ -94,9 +94,9 @@ def encode(
 ) -> None:
     """Turn an extract into a pseudonymised batch: no name, address or number in clear is in it.
 
-    Bad rows are left out and listed in <out>.rejects.csv (file, row, field, code, hint, severity; never the value).
-    If more than 1% are bad (max_bad_share in the mapping, or --max-bad) no batch is made.  The batch appears whole or
-    not at all.
+    Bad rows are left out and listed in <out>.rejects.csv (file, row, field, code, hint, severity; never the value); a
+    date of birth that is none is left out alone, and its child sent.  If more than 1% are bad (max_bad_share in
+    the mapping, or --max-bad) no batch is made.  The batch appears whole or not at all.
 
     Exit codes: 0 a batch was made; 1 too many bad rows, or an extract that can't be used; 2 the mapping, the home or a
     key is wrong; 3 a file could not be read.
@@ -118,7 +118,10 @@ def encode(
         rows = ", ".join(f"{count} {table}" for table, count in summary["rows"].items())
         words = [f"{out}: {rows}; sequence {summary['sequence']} of {summary['flow']}."]
         if summary["found"]:
-            words.append(f"{summary['bad_rows']} of {summary['read_rows']} rows left out; see {summary['rejects']}:")
+            dateless = f", {summary['bad_dates']} sent without a date of birth" if summary["bad_dates"] else ""
+            words.append(
+                f"{summary['bad_rows']} of {summary['read_rows']} rows left out{dateless}; see {summary['rejects']}:"
+            )
             words += [f"  {count:>7}  {what}" for what, count in summary["found"].items()]
         if any("never_ingest" in what for what in summary["found"]):
             words.append("Codes that must never be sent were in the extract: tell your data steward.")

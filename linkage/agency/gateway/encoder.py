@@ -10,6 +10,7 @@ from linkage.agency.encode import encode_row
 from linkage.agency.gateway.typed import Typed, TypedPerson
 from linkage.agency.gateway.words import PURPOSES
 from linkage.agency.settings import Home
+from linkage.agency.standardise import told_year
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +38,5 @@ class SearchEncoder:
 
     def _row(self, person: TypedPerson, today: date) -> dict[str, Any]:
         row = encode_row(person.as_person(), self.home.link_keys, self.home.profile, today=today)
-        return row | {"birth_year": row["birth_year"] or person.birth_year()}
+        typed = person.birth_year()  # where no exact date was
+        return row | {"birth_year": row["birth_year"] or (typed and told_year(typed, today.year))}

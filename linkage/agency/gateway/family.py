@@ -90,7 +90,7 @@ def context(gateway: Gateway, box: Box, view: FamilyView) -> dict[str, Any]:
         "contact": contact_of(gateway, box.content.get("contact", "")),
         "purpose": PURPOSES[view.purpose].label if view.purpose in PURPOSES else view.purpose,
         "threshold": threshold_in_words(view.threshold),
-        "drawing": network.draw(view.person, view.family),
+        "drawing": network.draw(view.person, view.family, this_year=gateway.now().year),
         "drawing_limit": network.LIMIT,
         "first_events": first,
         "later_events": later,

@@ -72,7 +72,7 @@ class Drawing:
     box_height: int = BOX_HEIGHT
 
 
-def draw(child: Person, family: Sequence[Relative]) -> Drawing | None:
+def draw(child: Person, family: Sequence[Relative], *, this_year: int) -> Drawing | None:
     """The drawing; None where there is no family to show, or more people than a drawing can hold."""
     if not family or len(family) > LIMIT:
         return None
@@ -91,7 +91,7 @@ def draw(child: Person, family: Sequence[Relative]) -> Drawing | None:
         left = (width - (len(row) * (BOX_WIDTH + GAP_X) - GAP_X)) // 2
         for place, (number, one) in enumerate(row):
             x, y = left + place * (BOX_WIDTH + GAP_X), MARGIN + line * (BOX_HEIGHT + GAP_Y)
-            nodes[number] = _node(number, one, child, x, y)
+            nodes[number] = _node(number, one, child, x, y, this_year)
     depths = {row: depth for depth, (row, _) in enumerate(near, start=1)}
     under = 8 + 8 * len(near) if near and not rest else 0
     return Drawing(
@@ -102,15 +102,15 @@ def draw(child: Person, family: Sequence[Relative]) -> Drawing | None:
     )
 
 
-def _node(number: int, one: Relative | None, child: Person, x: int, y: int) -> Node:
+def _node(number: int, one: Relative | None, child: Person, x: int, y: int, this_year: int) -> Node:
     if one is None:
-        return Node(x=x, y=y, first="This child", second=_born(child.birth_year), row=0, adult=False)
+        return Node(x=x, y=y, first="This child", second=_born(child.birth_year, this_year), row=0, adult=False)
     known = f"known to {one.known_to}" if one.known_to else ""
     return Node(
         x=x,
         y=y,
         first=words.FAMILY_WORDS.get(one.relation, words.plain(one.relation)),
-        second=", ".join(part for part in (_born(one.birth_year), known) if part),
+        second=", ".join(part for part in (_born(one.birth_year, this_year), known) if part),
         row=number,
         adult=one.person_role in ("parent", "carer") or one.relation in _OLDER,
     )
@@ -133,5 +133,5 @@ def _line(relative: Node, child: Node, one: Relative, depth: int) -> Line:
     return Line(points=points, verified=one.verified, ended=one.until is not None)
 
 
-def _born(year: int | None) -> str:
-    return f"born {year}" if year else ""
+def _born(year: int | None, this_year: int) -> str:
+    return f"born {words.born(year, this_year)}" if year else ""

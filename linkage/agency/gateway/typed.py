@@ -15,7 +15,7 @@ from typing import Any, Final
 from linkage.agency.gateway.forms import Form
 from linkage.agency.gateway.words import FAMILY_NOT_TOLD, PURPOSES, RELATIONS
 from linkage.agency.people import Person
-from linkage.agency.standardise import check_person
+from linkage.agency.standardise import BAD_BIRTHS, check_person
 
 HOUSEHOLD: Final = 6
 PRECISIONS: Final = {"exact": "Exact", "month": "Month and year only", "year": "Year only", "unborn": "Not born yet"}
@@ -216,7 +216,7 @@ def _faults_of(person: TypedPerson, prefix: str, today: date) -> dict[str, str]:
         )
         dateless = replace(person, day="", month="", year="")
     for finding in check_person(dateless.as_person(), today=today):
-        if finding.severity != "error" and finding.field not in (*NUMBERS, "postcode"):
+        if finding.code not in BAD_BIRTHS and finding.field not in (*NUMBERS, "postcode"):
             continue  # a common first name or a doubtful date is no reason not to search
         name = "day" if finding.field == "date_of_birth" else finding.field
         found.setdefault(f"{prefix}-{name}", _message(finding.field, finding.code, finding.hint))

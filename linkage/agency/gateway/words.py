@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from linkage.agency.standardise import told_year
+
 LONDON: Final = ZoneInfo("Europe/London")
 BANNER: Final = "Some records are protected and never shown; their protecting agency is told of searches."
 
@@ -238,6 +240,15 @@ def agreement_in_words(agreed: Sequence[str], differs: Sequence[str]) -> str:
             words = listed([FIELDS.get(field, plain(field).lower()) for field in fields])
             sentences.append(f"{words[:1].upper()}{words[1:]} {one if len(fields) == 1 else many}.")
     return " ".join(sentences)
+
+
+def born(year: int, this_year: int) -> str:
+    """When somebody was born, as an agency tells it.
+
+    >>> born(2017, 2026), born(1980, 2026)
+    ('2017', 'in the 1980s')
+    """
+    return f"in the {year}s" if year % 10 == 0 and told_year(year + 1, this_year) == year else str(year)
 
 
 def day(on: date | None) -> str:

@@ -40,6 +40,7 @@ ATTACKS: Final = {
         Entry("composite", "composite", "composite", 200_000, 2_000_000),
         Entry("matchkey", "composite", "matchkey", 200_000, 2_000_000),
         Entry("equality", "equality", "equality", 20_000, 200_000),
+        Entry("households", "households", "households", 200_000, 1_000_000),
         Entry("length", "length", "length", 20_000, 200_000),
         Entry("dictionary", "dictionary", "dictionary", 2_000, 20_000),
         Entry("known_pairs", "known_pairs", "known_pairs", 2_000, 10_000),

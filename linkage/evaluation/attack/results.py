@@ -17,6 +17,8 @@ from typing import Any, Final
 OPERATOR: Final = "operator, or thief of the linkage vault and its key"
 """Whoever reads the encodings.  A thief without the vault's key reads nothing at all."""
 APART: Final = "the same, were birth year and sex sealed apart from the encodings"
+DISK: Final = "thief of all disks without the vault's key"
+OTHERWISE: Final = "operator, were other things told: what a change of the design would do"
 INSIDER: Final = "operator who knows some children's records beside their encodings"
 KEYLESS: Final = "whoever has the encodings and all keys but one"
 AGENCY: Final = "an agency that is let see encodings: it holds the linkage key"
@@ -25,6 +27,8 @@ _ADVERSARIES: Final = (
     ("dictionary", "*", KEYLESS),
     ("known_pairs", "*", INSIDER),
     ("equality", "withheld*", APART),
+    ("households", "disk*", DISK),
+    ("households", "were*", OTHERWISE),
     ("*graph*", "households + *", OPERATOR),
     ("*graph*", "*", APART),
     ("*", "*", OPERATOR),

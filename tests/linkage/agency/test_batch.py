@@ -234,7 +234,7 @@ def test_bad_rows_are_left_out_and_reported_by_place_and_never_by_value(tmp_path
     bad_shield = {**PUPIL, "PupilID": "P3", "Protected": "MAYBE"}
     bands = [
         BAND,
-        {**BAND, "PupilID": "P2"},
+        {**BAND, "PupilID": "P3"},
         {**BAND, "PupilID": "P9"},
         {**BAND, "Band": "AWFUL"},
         {**BAND, "HalfTermEnd": "soon"},
@@ -255,7 +255,11 @@ def test_bad_rows_are_left_out_and_reported_by_place_and_never_by_value(tmp_path
         ("pupils.csv", "6", "shield", "unknown_value"),
     ]  # fmt: skip
     assert not any(value in made.rejects.read_text() for value in ("AWFUL", "MAYBE", "31/02", "soon", "=1+1", "P9"))
-    assert (made.report.bad_rows, made.report.rows) == (9, 15)
+    assert (made.report.bad_rows, made.report.bad_dates, made.report.rows) == (8, 1, 15)
+    people = rows(made.folder, "persons")
+    assert len(people) == 3  # a child whose date is none is there, without one
+    (dateless,) = [row for row in people if row["q_default_dob"]]
+    assert (dateless["given_d_n"], dateless["birth_year"], dateless["given_p_n"] is None) == (None, None, False)
     assert {row["record_ref"] for row in rows(made.folder, "items")} <= {
         row["record_ref"] for row in rows(made.folder, "persons")
     }
@@ -276,11 +280,11 @@ def test_over_one_per_cent_of_bad_rows_leaves_no_batch_but_a_report(tmp_path: Pa
     refused(
         tmp_path,
         TooManyBad,
-        "more than max_bad_share 1.0%.*pupils.csv date_of_birth bad_date",
-        pupils=[PUPIL, {**MOTHER, "DOB": "x"}],
+        "more than max_bad_share 1.0%.*pupils.csv shield unknown_value",
+        pupils=[PUPIL, {**MOTHER, "Protected": "x"}],
         mapping=strict,
     )
-    assert "bad_date" in (tmp_path / "batch.rejects.csv").read_text()
+    assert "unknown_value" in (tmp_path / "batch.rejects.csv").read_text()
 
 
 def test_a_wrong_date_format_stops_the_extract(tmp_path: Path) -> None:

@@ -131,10 +131,19 @@ def test_a_date_of_birth_is_read_in_its_format() -> None:
     [("2015-02-30", "bad_date"), ("14/03/2015", "bad_date"), ("20150314", "bad_date"), ("2029-01-01", "date_in_future"),
      ("1899-12-31", "date_too_early")],
 )  # fmt: skip
-def test_a_date_of_birth_that_can_not_be_is_an_error(written: str, code: str) -> None:
-    found = standard(date_of_birth=[written]).findings
-    assert [(row, finding.code, finding.severity) for row, finding in found] == [(0, code, "error")]
-    assert written not in found[0][1].hint
+def test_a_date_of_birth_that_can_not_be_is_left_out_and_the_child_is_not(written: str, code: str) -> None:
+    made = standard(date_of_birth=[written])
+    assert [(row, finding.code, finding.severity) for row, finding in made.findings] == [(0, code, "warning")]
+    assert written not in made.findings[0][1].hint
+    assert (made.people["date_of_birth"].to_pylist(), made.birth_year.to_pylist()) == ([None], [None])
+    assert made.default_dob.all()  # flagged
+
+
+def test_of_those_long_grown_up_only_the_decade_is_told() -> None:
+    assert [only(date_of_birth=f"{year}-03-14")["birth_year"] for year in (2017, 2002, 2001, 1989)] == [
+        2017, 2002, 2000, 1980,
+    ]  # fmt: skip
+    assert only(date_of_birth="1989-03-14")["date_of_birth"] == "19890314"  # what is encoded is the whole date
 
 
 def test_an_unborn_childs_expected_date_is_not_a_date_of_birth() -> None:

@@ -219,7 +219,7 @@ def relative(relation: str, **changes: Any) -> Relative:
 def test_no_two_boxes_of_the_drawing_touch_and_each_relative_has_one_line(count: int) -> None:
     kinds = ["birth_parent", "sibling", "step_parent", "sibling"]
     family = [relative(kinds[index % 4], to="2024-01-01" if index % 3 == 0 else None) for index in range(count)]
-    drawing = draw(Person(band="match", birth_year=2017), family)
+    drawing = draw(Person(band="match", birth_year=2017), family, this_year=2026)
     assert drawing
     boxes = [(node.x, node.y) for node in drawing.nodes]
     assert len(set(boxes)) == count + 1
