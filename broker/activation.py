@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
-from agreements import VOCABULARY, Agreement, Snapshot
+from agreements import VOCABULARY, Agreement, Mode, Request, Snapshot
 from agreements.agreement import Document, london_day
 from agreements.assurance import Gap, gaps
 from broker import register
@@ -100,6 +100,30 @@ def snapshot_for(reading: Reading, person: str) -> tuple[Snapshot, tuple[str, ..
         return every, ()
     counting = {one.digest for one in every.agreements if one.ref not in barred}
     return every.only(counting | {one.digest for one in every.restrictions}), tuple(sorted(barred))
+
+
+def barring(reading: Reading, barred: Collection[str], request: Request, *, at: datetime) -> tuple[str, ...]:
+    """Of the agreements that the asker put in force those that would give some of what is asked, were it not so.
+
+    One that has ended, or under which nobody discloses to the asker's organisation, takes nothing from anybody.
+    """
+    if not barred:
+        return ()
+    every = register.snapshot(reading)
+    aggregate = Mode.AGGREGATE in request.asked.values()
+    return tuple(
+        agreement.ref
+        for agreement in every.agreements
+        if agreement.ref in barred
+        and any(
+            request.organisation in grant.organisations
+            and any(
+                (mode is Mode.AGGREGATE) is aggregate for name, mode in grant.modes.items() if name in request.asked
+            )
+            and any(every.standing(agreement, one, request.organisation, at).live for one in grant.sources)
+            for grant in agreement.grants
+        )
+    )
 
 
 def _ready(reading: Reading, row: AgreementRow, document: Document, *, at: datetime) -> None:

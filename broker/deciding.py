@@ -54,7 +54,6 @@ T = TypeVar("T")
 LinkOf = Callable[[RecordKey], Link]
 HeldBy = Mapping[RecordKey, Sequence[tuple[Item, str | None]]]
 """By record its items, each with its origin where that is another organisation."""
-_APPROVED: Final = "You put {} in force, so you cannot ask under it. Ask a colleague to search."
 NOTHING_HELD: Final = "NOTHING_HELD"  # in the log alone: a record of which no category asked for holds anything
 
 log = structlog.get_logger()
@@ -314,9 +313,9 @@ def refusals(
 ) -> list[Refusal]:
     """What can't be shown from each organisation, from request and agreements alone: equal for every child.
 
-    `barred`: the agreements that don't count for this asker, who has put them in force.
+    `barred`: the agreements that would give some of it, had the asker not put them in force.
     """
-    own = [refused("ROLE_NOT_PERMITTED", sentence=_APPROVED.format(", ".join(barred)))] if barred else []
+    own = [refused("APPROVED_BY_ASKER", agreements=" and ".join(barred))] if barred else []
     names = {feed.organisation: feed.name for feed in feeds}
     desks = {feed.organisation: family_view.desk_of(feed) for feed in feeds}
     return own + [

@@ -302,8 +302,8 @@ def _decide(
         theirs: LinkOf = links_to_relative(area, sure, relative.person_id, relative.flows)
         seen += deciding.person(relative.person_id, relative.relation, theirs, case=bound)
     return _Decided(
-        snapshot=snapshot, barred=barred, request=deciding.request, feeds=tuple(deciding.feeds), relatives=relatives,
-        seen=tuple(seen),
+        snapshot=snapshot, barred=activation.barring(tx, barred, deciding.request, at=at), request=deciding.request,
+        feeds=tuple(deciding.feeds), relatives=relatives, seen=tuple(seen),
     )  # fmt: skip
 
 

@@ -152,7 +152,8 @@ def _answered(
                 found = _listed(tx, keys, area, case, snapshot, request, feeds, looked, at=at)
             if not found.listed:
                 told = replace(request, threshold=case.level)
-                reasons = refusals(snapshot, told, feeds, at=at, barred=barred)
+                own = activation.barring(tx, barred, told, at=at)
+                reasons = refusals(snapshot, told, feeds, at=at, barred=own)
         entry = _record(tx, trail, keys, caller, asked, area, looked, found, refusal, feeds, at=at)
     answer = SearchAnswer(
         search=found.search,

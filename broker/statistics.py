@@ -136,9 +136,10 @@ def ask(
         elif row is None:
             raise Conflict("the release was rejected meanwhile: ask again")
         else:
-            entry = _seen(tx, trail, caller, row, at=at)
-            refusals = _of_withheld(row)
-    figures = _shown(lists, row) if row is not None and row.state == "approved" else None
+            own = _own_refusals(tx, caller, lists, row)
+            entry = _seen(tx, trail, caller, row, at=at, refusals=own)
+            refusals = own or _of_withheld(row)
+    figures = _shown(lists, row) if row is not None and row.state == "approved" and not refusals else None
     answer = Answer(release=_listed(row) if row is not None else None, figures=figures, refusals=refusals)
     return Released(answer, trail.receipt(entry))
 
@@ -161,14 +162,17 @@ def opened(
     Raises NotAllowed, NotFound alike for another organisation's and an invented one, LogUnavailable.
     """
     planner = _may_look(caller) == "planner"
+    lists = catalogue or shipped()
     with store.transaction() as tx:
         row = tx.one(ReleaseRow, id=release)
         if row is None or (planner and row.organisation != caller.organisation):
             raise NotFound("there is no such release")
-        entry = _seen(tx, trail, caller, row, at=at)
-    visible = row.figures and (row.state == "approved" or not planner)
-    figures = _shown(catalogue or shipped(), row) if visible else None
-    return Released(Answer(release=_listed(row), figures=figures, refusals=_of_withheld(row)), trail.receipt(entry))
+        own = _own_refusals(tx, caller, lists, row) if planner else ()
+        entry = _seen(tx, trail, caller, row, at=at, refusals=own)
+    visible = row.figures and not own and (row.state == "approved" or not planner)
+    figures = _shown(lists, row) if visible else None
+    answer = Answer(release=_listed(row), figures=figures, refusals=own or _of_withheld(row))
+    return Released(answer, trail.receipt(entry))
 
 
 def check(
@@ -242,18 +246,14 @@ def count_children(
     area = service.area()
     if area is None:
         raise WrongState("nothing has been linked yet")
-    categories = frozenset().union(*(one.categories for one in catalogue.attempts(table)))
     snapshot, barred = activation.snapshot_for(tx, caller.person)
     every = register.snapshot(tx)
     feeds = agencies.feeds(tx, at=at)
     nothing = Counting(
         run=area.run, children={}, clauses=frozenset(), hidden={}, snapshot=snapshot, feeds=feeds, refusals=()
     )
-    request = Request(
-        organisation=caller.organisation, role=caller.role, purpose=PURPOSE, basis=catalogue.basis,
-        asked=dict.fromkeys(sorted(categories), Mode.AGGREGATE),
-    )  # fmt: skip
-    if own := _put_in_force(every, barred, request):
+    request = _request(caller, catalogue, table)
+    if own := activation.barring(tx, barred, request, at=at):
         # Without them fewer children might be counted than there are, and everybody would read that figure.
         return replace(nothing, refusals=(refused("APPROVED_BY_ASKER", agreements=" and ".join(own)),))
     try:
@@ -263,7 +263,7 @@ def count_children(
     if missing:
         return replace(nothing, refusals=missing)
     sharing = {(feed.organisation, feed.flow) for feed in feeds if feed.state != "PAUSED"}
-    held = {record: items for record, items in items_in(tx, categories, keys=keys).items() if record[:2] in sharing}
+    held = {record: items for record, items in items_in(tx, request.asked, keys=keys).items() if record[:2] in sharing}
     persons: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
     for record in held:
         owner = area.index.person_of(record)
@@ -298,25 +298,30 @@ def count_children(
     return replace(nothing, children=children, clauses=frozenset(clauses), hidden=hidden)
 
 
+def _request(caller: Caller, catalogue: Catalogue, table: Table) -> Request:
+    """What a table and those in its stead may count, asked for at once."""
+    categories = frozenset().union(*(one.categories for one in catalogue.attempts(table)))
+    return Request(
+        organisation=caller.organisation, role=caller.role, purpose=PURPOSE, basis=catalogue.basis,
+        asked=dict.fromkeys(sorted(categories), Mode.AGGREGATE),
+    )  # fmt: skip
+
+
+def _own_refusals(reading: Reading, caller: Caller, catalogue: Catalogue, row: ReleaseRow) -> tuple[Refusal, ...]:
+    """Why a planner who put in force what a release was counted under does not read it: a colleague does."""
+    table = catalogue.tables.get(row.asked)
+    _, barred = activation.snapshot_for(reading, caller.person)
+    if table is None or not barred:
+        return ()
+    own = activation.barring(reading, barred, _request(caller, catalogue, table), at=row.prepared_at)
+    return (refused("APPROVED_BY_ASKER", agreements=" and ".join(own)),) if own else ()
+
+
 def _by_source(record: tuple[str, str, str], items: Iterable[tuple[Item, str | None]]) -> dict[str, list[Item]]:
     found: dict[str, list[Item]] = defaultdict(list)
     for item, origin in items:
         found[origin or record[0]].append(item)
     return found
-
-
-def _put_in_force(every: Snapshot, barred: Sequence[str], request: Request) -> list[str]:
-    """The agreements that the asker put in force and that give the asker's organisation anything of what is asked."""
-    return [
-        agreement.ref
-        for agreement in every.agreements
-        if agreement.ref in barred
-        and any(
-            request.organisation in grant.organisations
-            and any(grant.modes.get(category) is Mode.AGGREGATE for category in request.asked)
-            for grant in agreement.grants
-        )
-    ]
 
 
 def _missing(
@@ -527,8 +532,13 @@ def _stands(row: ReleaseRow | None) -> ReleaseRow | None:
     return row if row is not None and row.state != "withheld" else None
 
 
-def _seen(tx: Transaction, trail: Trail, caller: Caller, row: ReleaseRow, *, at: datetime) -> EntryRef:
-    """Record that figures are about to be shown, or that somebody asked for what there is not."""
+def _seen(
+    tx: Transaction, trail: Trail, caller: Caller, row: ReleaseRow, *, at: datetime, refusals: Sequence[Refusal] = ()
+) -> EntryRef:
+    """Record that figures are about to be shown, or that somebody asked for what there is not, or may not read it."""
+    if refusals:
+        what: dict[str, Json] = {**_what(row), "outcome": "refused", "codes": sorted({one.code for one in refusals})}
+        return _record(tx, trail, caller, "statistics.refused", at=at, what=what)
     disclosed = row.state == "approved" and caller.role == PLANNER
     type_ = "statistics.disclosed" if disclosed else "statistics.opened"
     return _record(tx, trail, caller, type_, at=at, what={**_what(row), "outcome": row.state})

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agreements import Snapshot, read, sign, sign_event, verify
+from agreements import Basis, Mode, Request, Snapshot, read, sign, sign_event, verify
 from agreements.agreement import Agreement
 from agreements.assurance import Gap, gaps
 from agreements.bundle import pack, unpack
@@ -224,6 +225,29 @@ def test_who_asks_may_not_put_an_agreement_in_force_and_who_did_may_not_ask_unde
         umbrellas, under = activation.snapshot_for(reading, "ig-1")  # who put the umbrella in force
         assert (under, umbrellas.agreements) == ((ref, "northshire-tier1@2.1.0"), ())
     assert hub.listed(ref).approved_by == "p-old"
+
+
+def test_what_has_ended_or_gives_nothing_of_what_is_asked_bars_nobody(hub: Hub) -> None:
+    ref = hub.take_in(MASH, COUNCIL, ICB)
+    activation.activate(hub.store, hub.trail, ref, who={**WHO, "person": "p-old"}, at=AT)
+    agreement = hub.document(MASH)
+    assert isinstance(agreement, Agreement)
+    grant = next(one for one in agreement.grants if ICB in one.sources and one.break_glass is None)
+    request = Request(
+        organisation=COUNCIL, role="SOCIAL_WORKER", purpose="S47", basis=Basis(art6="public_task"),
+        asked=dict.fromkeys(grant.modes, Mode.EXISTENCE),
+    )  # fmt: skip
+    with hub.store.reading() as reading:
+        barred = activation.snapshot_for(reading, "p-old")[1]
+        assert activation.barring(reading, barred, request, at=AT) == (ref,)
+        over = agreement.period.end
+        assert activation.barring(reading, barred, request, at=over - timedelta(seconds=1)) == (ref,)
+        assert activation.barring(reading, barred, request, at=over) == ()
+        stranger = replace(request, organisation="a-charity")
+        assert activation.barring(reading, barred, stranger, at=AT) == ()
+        counted = replace(request, asked={"health.not_brought": Mode.AGGREGATE})
+        assert activation.barring(reading, barred, counted, at=AT) == ()
+        assert activation.barring(reading, (), request, at=AT) == ()
 
 
 def test_another_hand_sets_right_who_approved(hub: Hub) -> None:

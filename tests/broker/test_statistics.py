@@ -344,6 +344,21 @@ def test_who_put_the_agreement_in_force_is_refused_and_nothing_is_kept_that_othe
     assert planner.ask()["release"]["state"] == "prepared", "a colleague is answered"
 
 
+def test_who_put_the_agreement_in_force_does_not_read_figures_that_others_had_approved_either(
+    area: Area, planner: Staff, officer: Staff
+) -> None:
+    release = planner.ask()["release"]["release"]
+    officer.approve(release)
+    ref = in_force(area, "northshire-planning", by="northshire-ig-1")
+    own = Staff.of(area, "northshire-ig-1", "SERVICE_PLANNER", COUNCIL)
+    for answer in (own.ask(), own.get(f"/releases/{release}").json()):
+        assert answer["figures"] is None
+        assert [(one["code"], ref in one["sentence"]) for one in answer["refusals"]] == [("APPROVED_BY_ASKER", True)]
+    assert own.get(f"/releases/{release}/csv").status_code == 409
+    assert events(area)[-3:] == ["statistics.refused"] * 3
+    assert planner.ask()["figures"] is not None, "a colleague reads them"
+
+
 def test_who_has_had_a_table_prepared_under_an_agreement_does_not_put_it_in_force(area: Area, planner: Staff) -> None:
     assert planner.ask()["release"]["state"] == "prepared"
     with pytest.raises(NotAllowed, match="planner-1 has asked under agreements"):
