@@ -57,8 +57,11 @@ def london_midnight(day: date) -> datetime:
 
 
 def london_day(at: datetime) -> date:
-    """The day it is in London at an instant."""
-    return at.astimezone(LONDON).date()
+    """The day it is in London at an instant; at the ends of the calendar, its first or last."""
+    try:
+        return at.astimezone(LONDON).date()
+    except OverflowError:
+        return date.min if at.year < FIRST_DAY.year else date.max
 
 
 @dataclass(frozen=True, slots=True)

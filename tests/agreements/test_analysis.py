@@ -46,6 +46,7 @@ from tests.agreements import estates
 from tests.agreements.worlds import (
     AT,
     EARLY,
+    SCALE,
     World,
     a_grant,
     a_question,
@@ -219,7 +220,8 @@ def test_p13_inside_the_boxes_of_a_difference_decisions_differ_and_outside_they_
                 inside, outside = inside + (was is not will), outside + (was is will)
             if not difference.touches(request, facts, w.at):
                 assert modes(w.snapshot, request, facts, w.at) == modes(after, request, facts, w.at), seed
-    assert differing >= 450 and witnessed >= 1000 and inside >= 60 and outside >= 1500
+    floors = [scaled * SCALE for scaled in (450, 1000, 60, 1500)]
+    assert all(found >= floor for found, floor in zip((differing, witnessed, inside, outside), floors, strict=True))
 
 
 def test_a_difference_has_each_point_in_one_box() -> None:

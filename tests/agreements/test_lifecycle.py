@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from itertools import permutations
 from random import Random
 
@@ -38,6 +38,21 @@ class Life:
             self.agreement, self.signatures, self.events, host_status=self.host, at=at, umbrella=self.umbrella,
             umbrella_status=self.above,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+        datetime.max.replace(tzinfo=timezone(-timedelta(hours=12))),
+    ],
+)  # fmt: skip
+def test_at_the_ends_of_the_calendar_what_falls_due_is_told_without_a_fault(at: datetime) -> None:
+    life = a_life(3)
+    due = warnings([life.agreement], at, within=10**7)
+    assert bool(due) is (at.year == 1) and all(one.days > 365_000 and one.words for one in due)
+    assert warnings([life.agreement], at) == ()
 
 
 def a_life(seed: int) -> Life:
