@@ -87,13 +87,13 @@ def sign(document: Document, *, kid: str, key: Ed25519PrivateKey, at: datetime) 
 def join(signatures: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """One JWS with the signatures of several over one payload, in the order of their keys.
 
-    Raises BadSignature if the payloads differ.
+    Raises BadSignature if the payloads differ, or one is no JWS.
     """
-    several = list(signatures)
-    payloads = {str(jws.get("payload")) for jws in several}
+    several = [_parts(jws) for jws in signatures]
+    payloads = {payload for payload, _ in several}
     if len(payloads) != 1:
         raise BadSignature("the signatures are over different documents")
-    each = {json.dumps(one, sort_keys=True): one for jws in several for one in jws["signatures"]}
+    each = {json.dumps(one, sort_keys=True): one for _, listed in several for one in listed}
     return {"payload": payloads.pop(), "signatures": [each[key] for key in sorted(each)]}
 
 
@@ -152,13 +152,15 @@ def verify_event(jws: Mapping[str, Any], keys: Mapping[str, PartyKey]) -> Status
 
 def stated_event(jws: Mapping[str, Any]) -> StatusEvent:
     """What a JWS says, verified by nobody: for one that was verified when it was kept.  Raises BadSignature."""
-    return _stated(_decode(jws["payload"], "payload"), "")
+    return _stated(_decode(_parts(jws)[0], "payload"), "")
 
 
 def _stated(payload: bytes, kid: str) -> StatusEvent:
     body = _json(payload, "the event")
-    if set(body) != {"at", "digest", "do", "party"} or body["do"] not in ACTS:
+    if set(body) != {"at", "digest", "do", "party"} or not all(isinstance(one, str) for one in body.values()):
         raise BadSignature("the event does not say at, digest, do and party, and no more")
+    if body["do"] not in ACTS:
+        raise BadSignature(f"an event is one of {', '.join(ACTS)}")
     return StatusEvent(str(body["party"]), str(body["digest"]), body["do"], _instant(body["at"], "the event"), kid)
 
 
@@ -188,10 +190,21 @@ def open_payload(
     jws: Mapping[str, Any], keys: Mapping[str, PartyKey], *, typ: str
 ) -> tuple[bytes, list[tuple[PartyKey, datetime]]]:
     """The bytes of a JWS, and who signed them when.  Raises BadSignature unless every signature is good."""
-    if set(jws) != {"payload", "signatures"} or not isinstance(jws["signatures"], list) or not jws["signatures"]:
-        raise BadSignature("a JWS has a payload and one or more signatures, and no more")
-    payload = _decode(jws["payload"], "payload")
-    return payload, [_checked(jws["payload"], one, keys, typ) for one in jws["signatures"]]
+    text, listed = _parts(jws)
+    return _decode(text, "payload"), [_checked(text, one, keys, typ) for one in listed]
+
+
+def _parts(jws: object) -> tuple[str, list[Any]]:
+    """The payload and the list of signatures, whatever was given as a JWS.  Raises BadSignature."""
+    if (
+        not isinstance(jws, Mapping)
+        or set(jws) != {"payload", "signatures"}
+        or not isinstance(jws["payload"], str)
+        or not isinstance(jws["signatures"], list)
+        or not jws["signatures"]
+    ):
+        raise BadSignature("a JWS has a payload and a list of one or more signatures, and no more")
+    return jws["payload"], jws["signatures"]
 
 
 def _checked(payload: str, one: object, keys: Mapping[str, PartyKey], typ: str) -> tuple[PartyKey, datetime]:

@@ -144,14 +144,14 @@ def add_signatures(
         document = document_of(tx, row)
         registered = party_keys(tx)
         parties, new = [], []
-        listed = jws.get("signatures", ())
-        if not isinstance(listed, list | tuple):
-            raise BadSignature("a list of signatures is due")
+        listed = jws.get("signatures", []) if isinstance(jws, Mapping) else None
+        if not isinstance(listed, list):
+            raise BadSignature("a JWS with its payload and a list of signatures is due")
         for one in listed:
             alone = {"payload": jws.get("payload"), "signatures": [one]}
             try:
                 (signature,) = verify(document, alone, registered)
-            except (SignatureRefused, ValueError) as wrong:
+            except SignatureRefused as wrong:
                 raise BadSignature(str(wrong)) from None
             _not_ahead(f"{signature.kid}'s signature", signature.signed_at, at)
             parties.append(signature.party)

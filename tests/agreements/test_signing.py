@@ -32,6 +32,7 @@ from agreements import (
     verify,
     verify_event,
 )
+from agreements.signing import stated_event, verify_jws
 from tests.agreements.worlds import SCALE
 from tests.spec import table
 
@@ -107,6 +108,28 @@ def test_a_signature_over_another_text_is_refused() -> None:
         verify(other, SIGNED, KEYS)
     with pytest.raises(BadSignature, match="different documents"):
         join([SIGNED, sign(other, kid="northshire-la/1", key=PRIVATE["northshire-la"], at=AT)])
+
+
+NO_JWS = (
+    None, [], {}, "x", 3, ["payload", "signatures"], {"payload": "", "signatures": {}}, {"payload": "", "signatures": [{}]},
+    {"payload": 3, "signatures": [3]}, {"payload": "e30", "signatures": "e30"}, {"payload": None, "signatures": [None]},
+    {"payload": "e30", "signatures": [{"protected": 1, "signature": 2}]},
+    {"payload": "TmFO", "signatures": [{"protected": "TmFO", "signature": "TmFO"}]},  # NaN, which is not JSON
+    {"payload": "W10", "signatures": [{"protected": "W10", "signature": "W10"}]},
+    {"payload": "eyJhIjpOYU59", "signatures": [{"protected": "eyJhIjpOYU59", "signature": ""}]},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("given", NO_JWS, ids=str)
+def test_what_is_no_jws_is_refused_in_words_for_a_person(given: Any) -> None:
+    for refuse in (
+        lambda: verify(MASH, given, KEYS), lambda: verify_jws(given, KEYS), lambda: verify_event(given, KEYS),
+        lambda: stated_event(given), lambda: join([SIGNED, given]),
+    ):  # fmt: skip
+        with pytest.raises(BadSignature) as refused:
+            refuse()
+        words = str(refused.value)
+        assert words and not any(one in words for one in ("NoneType", "'str'", "object", "unpack", "nan", "iterable"))
 
 
 def test_a_stranger_cannot_sign_and_an_unknown_or_lapsed_key_is_refused() -> None:
