@@ -81,7 +81,7 @@ def _quoted(tx: Reading, side: str, reference: str, agency: str) -> list[ReviewR
 
 def _to_check(said: Explanation) -> tuple[str, ...]:
     """The fields and numbers an agency should look at: what is not the same on both sides."""
-    fields = [one.field for one in said.fields if one.level != "same"]
+    fields = [one.field for one in said.fields if one.level != "agree"]
     return (*fields, *said.numbers_differ, *said.numbers_missing)
 
 

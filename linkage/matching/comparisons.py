@@ -181,6 +181,21 @@ SOUNDS_ALIKE: Final = {
 NUMBERS: Final = ("n", "u")  # the suffix of tokens that an NHS number, or a UPN, salts
 
 
+def sent(profile: Profile, field: str) -> tuple[str, ...]:
+    """The columns of a row of which one is there if anything of a field was sent, and none if nothing was."""
+    if field == "sex":
+        return ("sex",)
+    stem = {"given_name": "given", "family_name": "family", "date_of_birth": "dob"}.get(field, field)
+    if profile != "guarded-3":
+        return (f"{stem}_n",)
+    filters = {"given": ("given_d", "given_p"), "family": ("family_d", "family_p"), "dob": ("dob_p",)}
+    tokens = {"date_of_birth": SAME_DATE, "postcode": SAME_POSTCODE}.get(field, (f"{field}_d", f"{field}_p"))
+    numbered = () if field == "postcode" else tuple(f"{stem if stem == 'dob' else field}_{n}" for n in NUMBERS)
+    return (
+        *(f"{name}_n" for name in filters.get(stem, ("postcode_d",))), *(f"t_{name}" for name in (*tokens, *numbered))
+    )  # fmt: skip
+
+
 def _salted_name(field: str, stem: str, other: str, dialect: Dialect) -> FieldComparison:
     salts = {"d": _any(SAME_DATE, dialect), "p": _any(SAME_POSTCODE, dialect)}
     comparable = {salt: f"({agree} AND {_both(f'{stem}_{salt}', dialect)})" for salt, agree in salts.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -11,16 +11,20 @@ from linkage.matching.bands import AGREES, HELD
 from linkage.matching.comparisons import (
     FAR,
     NOT_COMPARABLE,
+    NUMBERS,
     SOUNDS,
     STARTS,
     FieldComparison,
     comparisons,
+    sent,
 )
 from linkage.matching.identifiers import ALL_SCHEMES
 from linkage.matching.model import Model
 from linkage.matching.pairwise import Comparer, Numbers, Row, numbers_said
+from linkage.records import Profile
 
-Level = Literal["same", "close", "different", "missing"]
+Level = Literal["agree", "close", "differ", "not_comparable", "missing"]
+"""`missing`: one of the two sent nothing of it.  `not_comparable`: both did, and under no salt that they share."""
 Rarity = Literal["common", "uncommon", "rare"]
 
 LABELS: Final = {
@@ -133,23 +137,61 @@ def explained(
     best, one, other = max(found, key=lambda entry: entry[0].weight)
     agreed, differs = numbers_said(left_numbers, right_numbers)
     compared = comparisons(model.profile)
+    shared = _shared_salts(one, other)
+    words = [
+        _word(field, level, model.profile, one, other, shared=shared)
+        for field, level in zip(compared, best.levels, strict=True)
+    ]
     return Explanation(
-        fields=tuple(_agreement(model, field, level) for field, level in zip(compared, best.levels, strict=True)),
+        fields=tuple(
+            _agreement(model, field, level, word)
+            for field, level, word in zip(compared, best.levels, words, strict=True)
+        ),
         numbers_agree=tuple(agreed),
         numbers_differ=tuple(differs),
         numbers_missing=tuple(s for s in ALL_SCHEMES if bool(left_numbers.get(s)) != bool(right_numbers.get(s))),
-        waterfall=tuple(_bars(model, best.levels, one, other)),
+        waterfall=tuple(_bars(model, best.levels, words, one, other)),
     )
 
 
-def _agreement(model: Model, compared: FieldComparison, level: int) -> Agreement:
-    word: Level
-    if level == NOT_COMPARABLE:
-        word = "missing"
-    elif level == FAR:
-        word = "different"
-    else:
-        word = "same" if level == compared.size - 1 else "close"
+_BY_NUMBER: Final = ("given_name", "family_name", "dob")
+
+
+def _word(
+    compared: FieldComparison, level: int, profile: Profile, one: Row, other: Row, *, shared: Collection[str]
+) -> Level:
+    """How a field compares.  Where only a number salts it on both sides, unequal is all that can be known of it."""
+    if level == FAR:
+        return "differ"
+    if level != NOT_COMPARABLE:
+        return "agree" if level == compared.size - 1 else "close"
+    if not all(any(row[column] is not None for column in sent(profile, compared.field)) for row in (one, other)):
+        return "missing"
+    stem = "dob" if compared.field == "date_of_birth" else compared.field
+    tokens = [f"t_{stem}_{number}" for number in shared] if stem in _BY_NUMBER else []
+    told = any(one[token] is not None and other[token] is not None for token in tokens)
+    return "differ" if told else "not_comparable"
+
+
+def _shared_salts(one: Row, other: Row) -> frozenset[str]:
+    """Which numbers surely salt the tokens of both rows alike, as one token is equal.
+
+    That two records share a number is not enough: one may have had it replaced, and then its tokens are under another.
+    """
+    if "t_dob_n" not in one:
+        return frozenset()  # under `accurate` no number salts anything
+    return frozenset(
+        suffix
+        for suffix in NUMBERS
+        if any(_equal(one[f"t_{stem}_{suffix}"], other[f"t_{stem}_{suffix}"]) for stem in _BY_NUMBER)
+    )
+
+
+def _equal(one: object, other: object) -> bool:
+    return one is not None and one == other
+
+
+def _agreement(model: Model, compared: FieldComparison, level: int, word: Level) -> Agreement:
     agrees = level >= AGREES[compared.field]
     u = model.levels[compared.field][compared.size - 1 - level][1] if agrees else 0.0
     return Agreement(
@@ -157,10 +199,12 @@ def _agreement(model: Model, compared: FieldComparison, level: int) -> Agreement
     )
 
 
-def _bars(model: Model, levels: Sequence[int], one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterable[Bar]:
+def _bars(
+    model: Model, levels: Sequence[int], words: Sequence[Level], one: Mapping[str, Any], other: Mapping[str, Any]
+) -> Iterable[Bar]:
     total = model.prior_weight
     yield Bar(field="prior", level="two records at random", m=None, u=None, weight=total, total=total)
-    for compared, level in zip(comparisons(model.profile), levels, strict=True):
+    for compared, level, word in zip(comparisons(model.profile), levels, words, strict=True):
         place = compared.size - 1 - level
         if level == NOT_COMPARABLE:
             m = u = None
@@ -173,12 +217,16 @@ def _bars(model: Model, levels: Sequence[int], one: Mapping[str, Any], other: Ma
             held = [f for f in (one[f"f_{compared.field}"], other[f"f_{compared.field}"]) if f is not None]
             rare = math.log2(u / max(held)) if held else 0.0
         total += weight + rare
-        yield Bar(field=compared.field, level=_level(compared, level), m=m, u=u, weight=weight + rare, total=total)
+        yield Bar(
+            field=compared.field, level=_level(compared, level, word), m=m, u=u, weight=weight + rare, total=total
+        )
 
 
-def _level(compared: FieldComparison, level: int) -> str:
+def _level(compared: FieldComparison, level: int, word: Level) -> str:
     if level == NOT_COMPARABLE:
-        return "could not be compared"
+        return {"missing": "missing", "differ": "differs, by how much can't be told: not counted"}.get(
+            word, "could not be compared"
+        )
     if level == FAR:
         return "differs"
     if level == compared.size - 1:

@@ -62,17 +62,48 @@ def test_of_several_rows_the_pair_counts_that_weighs_most(profile: Profile) -> N
     there = ZOE.at(HEALTH, family_name="nowak", postcode="nx99zz", nhs_number=None)
     said, weights = explain(ZOE, there, former, profile=profile)
     assert said.weight == pytest.approx(weights[0], abs=1e-9)
-    assert {one.level for one in said.fields} == {"same"}
+    assert {one.level for one in said.fields} == {"agree"}
 
 
-def test_levels_are_four_words_and_rarity_is_said_of_agreement_alone() -> None:
+def test_levels_are_words_and_rarity_is_said_of_agreement_alone() -> None:
     said, _ = explain(ZOE, CASES["half of it missing"], profile="guarded-3")
     assert {one.field: one.level for one in said.fields} == {
-        "given_name": "missing", "family_name": "same", "date_of_birth": "same", "postcode": "missing", "sex": "missing",
+        "given_name": "missing", "family_name": "agree", "date_of_birth": "agree", "postcode": "missing",
+        "sex": "missing",
     }  # fmt: skip
     assert {one.field for one in said.fields if one.rarity} == {"family_name", "date_of_birth"}
     far, _ = explain(ZOE, CASES["nothing but the number"], profile="guarded-3")
-    assert {one.level for one in far.fields if one.rarity is None} <= {"different", "missing"}
+    assert {one.level for one in far.fields if one.rarity is None} <= {"differ", "not_comparable"}
+
+
+def test_what_only_a_number_salts_on_both_sides_differs_if_it_is_not_equal_and_is_not_missing() -> None:
+    """Neither date nor postcode is shared, so no filter compares: the number both have says that the names are others."""
+    there = ZOE.at(HEALTH, given_name="ines", date_of_birth="20120102", postcode="nx99zz")
+    said, _ = explain(ZOE, there, profile="guarded-3")
+    assert {one.field: one.level for one in said.fields} == {
+        "given_name": "differ", "family_name": "agree", "date_of_birth": "differ", "postcode": "not_comparable",
+        "sex": "agree",
+    }  # fmt: skip
+    (bar,) = [bar for bar in said.waterfall if bar.field == "given_name"]
+    assert (bar.weight, bar.level) == (0.0, "differs, by how much can't be told: not counted")
+
+
+def test_without_a_common_salt_a_field_is_not_comparable_and_only_what_was_not_sent_is_missing() -> None:
+    there = ZOE.at(HEALTH, given_name="ines", family_name=None, date_of_birth="20120102", postcode="nx99zz",
+                   nhs_number=None)  # fmt: skip
+    said, _ = explain(ZOE, there, profile="guarded-3")
+    assert {one.field: one.level for one in said.fields} == {
+        "given_name": "not_comparable", "family_name": "missing", "date_of_birth": "not_comparable",
+        "postcode": "not_comparable", "sex": "agree",
+    }  # fmt: skip
+
+
+def test_a_number_that_replaced_another_salts_nothing_alike_so_no_name_is_called_another() -> None:
+    there = ZOE.at(HEALTH, date_of_birth="20120102", postcode="nx99zz", nhs_number="9990000026",
+                   superseded_nhs_number="9990000018")  # fmt: skip
+    said, _ = explain(ZOE, there, profile="guarded-3")
+    assert said.numbers_agree == ("nhs_number",)
+    assert {one.level for one in said.fields if one.field != "sex"} == {"not_comparable"}
 
 
 def test_numbers_are_told_by_scheme_agreeing_conflicting_or_on_one_side_alone() -> None:
