@@ -81,7 +81,7 @@ _TYPES: Final[Mapping[Op, str]] = {
         override.must_link override.must_not_link override.sever override.withdrawn review.passed_on
         threshold.set threshold.refused
         restriction.added restriction.changed restriction.lifted restriction.expired legal_hold.set legal_hold.lifted
-        subject.restricted subject.rectified
+        subject.restricted subject.rectified subject.lifted
     """,
     Op.CONSULTATION: """
         search.authorised search.completed search.refused
@@ -105,6 +105,7 @@ _TYPES: Final[Mapping[Op, str]] = {
     """,
     Op.SYSTEM: """
         decision.made notice.batch ledger.collected subject.erasure_proposed subject.erasure_refused
+        subject.lift_proposed subject.lift_refused
         agreement.imported agreement.signed agreement.activated agreement.suspended agreement.resumed
         agreement.withdrawn agreement.superseded agreement.warned agreement.expired agreement.review_overdue
         key.created key.rotated key.revoked key.compromised auth.login auth.denied auth.logout auth.role_changed

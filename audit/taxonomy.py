@@ -99,6 +99,8 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
     "legal_hold.lifted": _written("erasure", "a hold was lifted", "hold, outcome"),
     "subject.restricted": _reserved("processing of a subject is restricted (Article 18)", _RIGHTS),
     "subject.rectified": _reserved("data of a subject were put right (Article 16)", _RIGHTS),
+    "subject.lifted": _written("lifting", "who was erased may be linked again; never whom",
+                               "lift, reason, proposed_by, ids: how many, outcome"),
     "search.authorised": _written(
         "searches", "a search was answered: candidates, or none", "search, run, outcome: how many were listed",
         why="purpose, art6, case, family_informed",
@@ -210,6 +212,9 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
                                          "erasure, authority, ids: how many, outcome"),
     "subject.erasure_refused": _written("erasure", "an erasure is not carried out",
                                         "erasure, authority, holds, outcome: a code"),
+    "subject.lift_proposed": _written("lifting", "somebody proposed that who was erased may be linked again",
+                                      "lift, reason, ids: how many, outcome"),
+    "subject.lift_refused": _written("lifting", "who was erased stays so", "lift, reason, outcome: a code"),
     "agreement.imported": _written("register", "a document was taken in", "agreement, digest, kind"),
     "agreement.signed": _written("register", "parties have signed", "agreement, digest, parties"),
     "agreement.activated": _written("activation", "an agreement is in force", "agreement, digest"),

@@ -3,7 +3,8 @@
 One person proposes and another approves.  Then bodies, salts and keys of every event about the subject are gone; of an
 event that is also about others, what names the subject.  A legal hold refuses it.  What remains is a leaf that commits
 to nothing anybody can show, the time, the type, and who acted.  Encodings go with the next night (`REMAINS` says what
-stays, and until when), and no night links a record of the subject again, though an agency sends it.
+stays, and until when), and no night links a record of the subject again, though an agency sends it, until two people
+have lifted that (`broker.lifting`).
 
 An erasure outlives a restore: its tombstone (an HMAC for each id) goes to a file outside the database before it
 commits, and a database that does not know of it is emptied again before it serves.
@@ -74,7 +75,8 @@ REMAINS: Final[Mapping[str, str]] = {
     "encodings": "of the records, in the run in service, until the next night; in the run before it, a night longer",
     "decisions on links": "sealed, as long as they bind: a sever, or what a reviewer joined or kept apart",
     "leaves of the log": "for good: a time, a type, who acted, and a hash that nothing leads from",
-    "tombstones": "for good: an HMAC of each id, by which it is left out if it is sent again, or an old copy put back",
+    "tombstones": "for good: an HMAC of each id, by which it is left out if it is sent again (until two people lift "
+    "that), or an old copy put back",
     "old copies": "of the database, the vault and the keys, until you delete them",
     "the agencies' own records": "theirs to erase: the broker tells them nothing of it",
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from hashlib import sha256
 from typing import Final, cast
 
@@ -20,7 +19,7 @@ from broker.reception import Reception
 from broker.store import Reading
 from broker.store.agencies import AgencyFlowRow, AgencyRow
 from broker.store.batches import BatchRow
-from broker.store.erasures import tombstones
+from broker.store.erasures import Barred
 from broker.store.runs import LinkRunRow
 from broker.vault import GONE, OTHERS, Vault
 from linkage.matching import intake
@@ -53,13 +52,13 @@ Places = npt.NDArray[np.int64]
 class Inputs:
     """Which batches make up each flow: those in service already (None first), then what was accepted since.
 
-    `erased`: when each erased id was, by its HMAC; no record of one is linked, whoever sends it again.
+    `barred`: who was erased; no record of theirs is linked, whoever sends it again, until two people have lifted that.
     """
 
     sources: Mapping[Flow, tuple[bool, tuple[BatchRow, ...]]]  # flow -> (keep what is in service, batches in order)
     duplicates: frozenset[Flow]
     fingerprint: str
-    erased: Mapping[str, datetime] = field(default_factory=dict)
+    barred: Barred = field(default_factory=lambda: Barred({}, {}))
 
     @property
     def batches(self) -> tuple[BatchRow, ...]:
@@ -109,13 +108,13 @@ def inputs_of(tx: Reading, reception: Reception) -> Inputs:
         if manifest.duplicates:
             duplicates.add((flow.agency, flow.flow))
         said.append(f"{flow.agency} {flow.flow} {last.id}")
-    erased = tombstones(tx)
-    said += sorted({f"erased {row.erasure}" for row in erased})
+    barred = Barred.of(tx)
+    said += sorted(f"erased {index} {at.isoformat()}" for index, times in barred.erased.items() for at in times)
     return Inputs(
         sources=sources,
         duplicates=frozenset(duplicates),
         fingerprint=sha256("\n".join(said).encode()).hexdigest(),
-        erased={row.idx_hmac: row.at for row in erased},
+        barred=barred,
     )
 
 
@@ -130,20 +129,18 @@ def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRo
     for flow, (keep, batches) in inputs.sources.items():
         name = "/".join(flow)
         in_service = _in_service(before, name, reception.profile)
-        content = _content(batches) if not keep else None if batches else known.get(name)
+        content = _content(batches, inputs.barred) if not keep else None if batches else known.get(name)
         if content is not None:
             contents[name] = content
         as_it_was = in_service and (not batches or (content is not None and content == known.get(name)))
         flow_now = _Flow.of(vault, in_service, flow) if in_service and (keep or as_it_was) else None
-        for batch in () if as_it_was else batches:
-            peppered = [
-                _peppered(reception.keys, table, flow, reception.profile) for table in tables_of(reception, batch)
-            ]
-            flow_now = _Flow.of_all(*peppered) if flow_now is None else flow_now.changed(*peppered)
-        erased = _erased(reception.keys, inputs, before, flow, flow_now) if flow_now is not None else frozenset()
-        if flow_now is not None and erased:
+        if flow_now is not None and (erased := _erased_since(reception.keys, inputs.barred, before, flow, flow_now)):
             flow_now = flow_now.less(erased)
-            log.info("records of the erased are left out", agency=flow[0], flow=flow[1], rows=len(erased))
+            log.info("records of the erased are dropped", agency=flow[0], flow=flow[1], rows=len(erased))
+        for batch in () if as_it_was else batches:
+            tables = _let_in(reception.keys, inputs.barred, batch, *tables_of(reception, batch))
+            peppered = [_peppered(reception.keys, table, flow, reception.profile) for table in tables]
+            flow_now = _Flow.of_all(*peppered) if flow_now is None else flow_now.changed(*peppered)
         for part, one in zip(PARTS, flow_now.parts, strict=True) if flow_now is not None else ():
             kept, written = one.segments(f"{part}/{name}", in_service)
             unchanged |= kept
@@ -161,15 +158,32 @@ def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRo
     )
 
 
-def _erased(keys: Keys, inputs: Inputs, before: LinkRunRow | None, flow: Flow, now: _Flow) -> frozenset[str]:
-    """The records of a flow that were erased: of those in service only where that was since."""
-    if not inputs.erased:
+def _erased_since(keys: Keys, barred: Barred, before: LinkRunRow | None, flow: Flow, now: _Flow) -> frozenset[str]:
+    """The records of a flow in service that were erased since: a lift does not bring back what was taken in before."""
+    since = barred.since(before.started_at) if before is not None else frozenset(barred.erased)
+    if not since:
         return frozenset()
     people = now.parts[0]
-    since = before is None or max(inputs.erased.values()) >= before.started_at
-    refs = Lazy(people.fresh.schema, people.pieces())["record_ref"] if since else people.fresh["record_ref"]
-    agency, name = flow
-    return frozenset(ref for ref in refs.to_pylist() if keys.subject_index(f"{agency}/{name}/{ref}") in inputs.erased)
+    refs = Lazy(people.fresh.schema, people.pieces())["record_ref"].to_pylist()
+    return frozenset(ref for ref in refs if keys.subject_index(f"{flow[0]}/{flow[1]}/{ref}") in since)
+
+
+def _let_in(
+    keys: Keys, barred: Barred, batch: BatchRow, people: pa.Table, relations: pa.Table
+) -> tuple[pa.Table, pa.Table]:
+    """A batch's tables without the records of the erased, and what ties anybody to them."""
+    taken_in = batch.decided_at or batch.opened_at
+    if not barred:
+        return people, relations
+    place = f"{batch.agency}/{batch.flow}"
+    refs = pc.unique(people["record_ref"]).to_pylist()
+    out = [ref for ref in refs if barred.out(keys.subject_index(f"{place}/{ref}"), taken_in)]
+    if not out:
+        return people, relations
+    log.info("records of the erased are left out", agency=batch.agency, flow=batch.flow, rows=len(out))
+    gone = pa.array(out, pa.string())
+    tied = pc.or_(*(pc.is_in(relations[end], value_set=gone) for end in ("ref_a", "ref_b")))
+    return people.filter(pc.invert(pc.is_in(people["record_ref"], value_set=gone))), relations.filter(pc.invert(tied))
 
 
 def _carried(places: Mapping[str, Places], before: LinkRunRow | None) -> Carried | None:
@@ -206,12 +220,13 @@ def _in_service(before: LinkRunRow | None, flow: str, profile: Profile) -> dict[
     }
 
 
-def _content(batches: Sequence[BatchRow]) -> str | None:
-    """The digest of what one full batch says; None for several batches."""
+def _content(batches: Sequence[BatchRow], barred: Barred) -> str | None:
+    """The digest of what one full batch says, and of the lifts before it; None for several batches."""
     if len(batches) != 1:
         return None
     manifest = Manifest.parse(batches[0].manifest)
     said = [manifest.profile, manifest.key_epoch, *(manifest.tables[name].sha256 for name in PARTS)]
+    said += barred.lifts(batches[0].decided_at or batches[0].opened_at)
     return sha256(" ".join(said).encode()).hexdigest()
 
 

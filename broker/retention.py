@@ -37,6 +37,7 @@ from broker.trail import Trail, new_event_id
 
 FOR_GOOD: Final = frozenset(
     {"subject.erased", "subject.erasure_proposed", "subject.erasure_refused", "retention.run"}
+    | {"subject.lifted", "subject.lift_proposed", "subject.lift_refused"}
     | {name for name in EVENT_TYPES if name.startswith(("log.", "key.", "agreement.", "legal_hold."))}
     | {"agency.enrolled", "witness.enrolled", "witness.removed", "witness.conflict"}
 )

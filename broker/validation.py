@@ -15,10 +15,12 @@ import structlog
 from broker import clock
 from broker.errors import BrokerError, NotFound, WrongState
 from broker.judging import Judged, judge
+from broker.keys import Keys
 from broker.receipts import HINTS
 from broker.reception import Reception, close, flow_of_batch, record
 from broker.store import Reading, Transaction
 from broker.store.batches import BatchRejectionRow, BatchRow
+from broker.store.erasures import Barred
 from broker.store.items import delete_items, insert_items
 
 log = structlog.get_logger()
@@ -142,7 +144,7 @@ def _apply(reception: Reception, tx: Transaction, row: BatchRow, judged: Judged,
             )
         )  # fmt: skip
     if judged.state == "accepted":
-        _take_in(tx, row, judged, at=at)
+        _take_in(reception.keys, tx, row, judged, at=at)
     word = judged.state if judged.state != "superseded" else "accepted"
     row.verdict_event = record(
         reception, tx, row, f"submission.{word}", at=at, outcome=judged.code or judged.state, by=by
@@ -150,8 +152,11 @@ def _apply(reception: Reception, tx: Transaction, row: BatchRow, judged: Judged,
     tx.add(row)
 
 
-def _take_in(tx: Transaction, row: BatchRow, judged: Judged, *, at: datetime) -> None:
-    """Items in, the flow moved on, an earlier night that this one replaces superseded: all in this transaction."""
+def _take_in(keys: Keys, tx: Transaction, row: BatchRow, judged: Judged, *, at: datetime) -> None:
+    """Items in, the flow moved on, an earlier night that this one replaces superseded: all in this transaction.
+
+    Items of whoever was erased stay out, and the agency is not told.
+    """
     if row.kind == "full":
         delete_items(tx, row.agency, row.flow)
         for earlier in tx.all(BatchRow, agency=row.agency, flow=row.flow, state="accepted"):
@@ -162,7 +167,12 @@ def _take_in(tx: Transaction, row: BatchRow, judged: Judged, *, at: datetime) ->
         changed = [*judged.gone_items, *(item["item_ref"] for item in judged.items)]
         delete_items(tx, row.agency, row.flow, item_refs=changed)
         delete_items(tx, row.agency, row.flow, record_refs=judged.gone_records)
-    insert_items(tx, judged.items, agency=row.agency, flow=row.flow, batch=row.id)
+    items = judged.items
+    if barred := Barred.of(tx):
+        refs = {item["record_ref"] for item in items}
+        out = {ref for ref in refs if barred.out(keys.subject_index(f"{row.agency}/{row.flow}/{ref}"), at)}
+        items = [item for item in items if item["record_ref"] not in out]
+    insert_items(tx, items, agency=row.agency, flow=row.flow, batch=row.id)
     flow = flow_of_batch(tx, row)
     flow.last_sequence, flow.last_manifest_sha256, flow.last_batch = row.sequence, row.manifest_sha256, row.id
     flow.last_accepted_at, flow.as_of = at, row.extracted_at

@@ -21,7 +21,7 @@ from broker.settings import Settings
 from broker.shards import open_for_writing
 from broker.signing import RemoteSigners, SignerFolder, Signers
 from broker.store import Store, migrate
-from broker.store.erasures import tombstones
+from broker.store.erasures import LiftRow, tombstones
 from broker.store.sessions import InstallationRow
 from broker.store.tombstones import Tombstones
 from broker.tokens import Tokens
@@ -141,11 +141,13 @@ def _keep_erased(settings: Settings, store: Store, keys: Keys, trail: Trail) -> 
     kept = Tombstones(settings.data_dir)
     with store.reading() as reading:
         known = {row.erasure for row in tombstones(reading)}
-    if known != {one.erasure for one in kept.read()}:
-        from broker import erasure  # loads all of linkage, so only where there is something to do
+        lifted = {row.id for row in reading.all(LiftRow, state="lifted")}
+    if known != {one.erasure for one in kept.read()} or lifted != {one.lift for one in kept.lifts()}:
+        from broker import erasure, lifting  # loads all of linkage, so only where there is something to do
 
         who = {"organisation": settings.partnership, "method": "start"}
         erasure.replay(store, trail, keys, kept, who=who, at=clock.now())
+        lifting.replay(store, trail, kept, who=who, at=clock.now())
 
 
 def _claim_installation(store: Store, environment: str, *, at: datetime) -> None:

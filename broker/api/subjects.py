@@ -13,12 +13,13 @@ from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse
 from pydantic import Field, StringConstraints
 
-from broker import access, erasure
+from broker import access, erasure, lifting
 from broker.access import Rulings
 from broker.api.answers import answer, plain
 from broker.api.searches import Body, ServiceDep
 from broker.dependencies import ActingOfficerDep, BrokerDep, NowDep, OfficerDep
 from broker.erasure import Erasure, Hold
+from broker.lifting import Lift
 from broker.linked import InService
 from broker.store import Store
 from broker.store.tombstones import Tombstones
@@ -59,6 +60,12 @@ class DecisionBody(Body):
     reason: Code | None = None
 
 
+class LiftBody(Subject):
+    """That somebody who was erased may be linked again, and why: a code.  `alone`: no id erased together with it."""
+
+    reason: Code
+
+
 class ReportBody(Subject):
     """A pack: who asks, and what the officer decided beyond what holds from the start.
 
@@ -75,7 +82,8 @@ def codes(caller: OfficerDep) -> dict[str, Any]:
     """The closed lists: authorities, reasons, relations, exemptions."""
     erasure.may_act(caller)
     return {
-        "authorities": dict(erasure.AUTHORITIES), "refused": dict(erasure.REFUSED), "holds": dict(erasure.HOLDS),
+        "authorities": dict(erasure.AUTHORITIES), "refused": dict(erasure.REFUSED), "lifts": dict(lifting.LIFTS),
+        "lifts_refused": dict(lifting.REFUSED), "holds": dict(erasure.HOLDS),
         "relations": dict(access.RELATIONS), "exemptions": dict(access.EXEMPTIONS), "csrf": caller.csrf,
     }  # fmt: skip
 
@@ -135,6 +143,35 @@ def decide_erasure(
         released = erasure.refuse(
             broker.store, broker.trail, caller, erasure=proposed, reason=body.reason or "", at=now
         )
+    return answer(released, caller, status=201)
+
+
+@router.get("/lifts")
+def list_lifts(caller: OfficerDep, broker: BrokerDep) -> dict[str, Any]:
+    """Every lift of an erasure, newest first; never of whom."""
+    listed = lifting.lifts(broker.store, caller)
+    return {"lifts": [plain(one) for one in listed], "csrf": caller.csrf}
+
+
+@router.post("/lifts", status_code=201, responses={201: {"model": Lift}})
+def propose_lift(body: LiftBody, caller: ActingOfficerDep, broker: BrokerDep, now: NowDep) -> JSONResponse:
+    """Propose that who was erased may be linked again, if it is sent again: somebody else must confirm it."""
+    with broker.store.reading() as reading:
+        ids = erasure.subject_ids(reading, None, body.subject, alone=True)
+    released = lifting.propose(
+        broker.store, broker.trail, broker.keys, caller, ids=ids, reason=body.reason, alone=body.alone, at=now
+    )
+    return answer(released, caller, status=201)
+
+
+@router.post("/lifts/{lift}/decision", status_code=201, responses={201: {"model": Lift}})
+def decide_lift(lift: Id, body: DecisionBody, caller: ActingOfficerDep, broker: BrokerDep, now: NowDep) -> JSONResponse:
+    """Confirm a lift that somebody else has proposed, or refuse it with a reason."""
+    if body.approve:
+        kept = Tombstones(broker.settings.data_dir)
+        released = lifting.confirm(broker.store, broker.trail, kept, caller, lift=lift, at=now)
+    else:
+        released = lifting.refuse(broker.store, broker.trail, caller, lift=lift, reason=body.reason or "", at=now)
     return answer(released, caller, status=201)
 
 

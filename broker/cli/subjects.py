@@ -15,6 +15,7 @@ from broker.cli.shared import USAGE, AsJson, Config, answering, fail, new_file, 
 if TYPE_CHECKING:
     from broker.access import Rulings
     from broker.erasure import Erasure, Hold
+    from broker.lifting import Lift
     from broker.linked import LinkedArea
     from broker.wiring import Broker
 
@@ -217,6 +218,81 @@ def list_erasures(by: By, config: Config = None, as_json: AsJson = False) -> Non
 
 
 @app.command()
+def lift(
+    subject: Subject,
+    by: By,
+    reason: Annotated[
+        str, typer.Option("--reason", help="known_again, erased_in_error, court_order or subject_request.")
+    ],
+    alone: Annotated[
+        bool, typer.Option("--alone", help="This id only, not every id that was erased together with it.")
+    ] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Propose that somebody who was erased may be linked again: a child who comes back to a service.
+
+    Name a record that was erased, as agency/flow/record_ref. Nothing changes until another person confirms it: `broker
+    subjects confirm`. From then on what an agency sends of it is linked again with the next night; what was erased does
+    not come back, and the erasure stays in the log.
+
+    Exit codes: 0 proposed; 1 nothing is kept out under this reference.
+    """
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, lifting
+
+        caller = officer_of(broker, by, as_json)
+        _, ids = _found(broker, subject, alone=True)
+        done = lifting.propose(
+            broker.store, broker.trail, broker.keys, caller, ids=ids, reason=reason, alone=alone, at=clock.now()
+        )
+        next_ = f"\nanother person: broker subjects confirm {done.answer.lift} --by THEIR-STAFF-ID"
+        say(as_json, asdict(done.answer), _lift_line(done.answer) + next_)
+
+
+OpenLift = Annotated[str, typer.Argument(metavar="LIFT", help="The lift's id, from `lifts`.")]
+
+
+@app.command()
+def confirm(open_lift: OpenLift, by: By, config: Config = None, as_json: AsJson = False) -> None:
+    """Lift what somebody else has proposed to: from now on what agencies send of that person is linked."""
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, lifting
+        from broker.store.tombstones import Tombstones
+
+        caller, kept = officer_of(broker, by, as_json), Tombstones(broker.settings.data_dir)
+        done = lifting.confirm(broker.store, broker.trail, kept, caller, lift=open_lift, at=clock.now())
+        say(as_json, asdict(done.answer), _lift_line(done.answer))
+
+
+@app.command()
+def decline(
+    open_lift: OpenLift,
+    by: By,
+    reason: Annotated[str, typer.Option("--reason", help="wrong_subject, not_needed or not_authorised.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say that who was erased stays so, and why; who proposed the lift may take it back so."""
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, lifting
+
+        caller = officer_of(broker, by, as_json)
+        done = lifting.refuse(broker.store, broker.trail, caller, lift=open_lift, reason=reason, at=clock.now())
+        say(as_json, asdict(done.answer), _lift_line(done.answer))
+
+
+@app.command("lifts")
+def list_lifts(by: By, config: Config = None, as_json: AsJson = False) -> None:
+    """List every lift; never of whom it was."""
+    with answering(as_json), open_broker(config) as broker:
+        from broker import lifting
+
+        listed = lifting.lifts(broker.store, officer_of(broker, by, as_json))
+        say(as_json, [asdict(one) for one in listed], "\n".join(map(_lift_line, listed)) or "Nothing was lifted.")
+
+
+@app.command()
 def retention(
     by: By,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
@@ -320,6 +396,12 @@ def _rulings(withhold: Any, show: Any, as_json: bool) -> Rulings:
 def _hold_line(one: Hold) -> str:
     lifted = f"  released {one.lifted_at:%Y-%m-%d} by {one.lifted_by}" if one.lifted_at else ""
     return f"{one.hold}  {one.reason}  {one.ids} ids  set {one.set_at:%Y-%m-%d} by {one.set_by}{lifted}"
+
+
+def _lift_line(one: Lift) -> str:
+    decided = f"  {one.state} {one.decided_at:%Y-%m-%d} by {one.decided_by or '-'}" if one.decided_at else "  proposed"
+    why = f" ({one.refused})" if one.refused else ""
+    return f"{one.lift}  {one.reason or '-'}  {one.ids} ids  proposed by {one.proposed_by or '-'}{decided}{why}"
 
 
 def _erasure_line(one: Erasure) -> str:

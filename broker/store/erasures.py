@@ -1,8 +1,9 @@
-"""What was erased, what may not be, and what two people have still to agree on."""
+"""What was erased, what may not be, what may be linked again, and what two people have still to agree on."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -57,6 +58,61 @@ class TombstoneRow(Row, table=True):
     erasure: str = Field(primary_key=True)
     idx_hmac: str = Field(primary_key=True)
     at: datetime = instant()
+
+
+class LiftRow(Row, table=True):
+    """That an id which was erased may be linked again.  `state`: proposed, refused, lifted.  Tombstones stay."""
+
+    __tablename__ = "audit_lift"
+
+    id: str = Field(primary_key=True)
+    idx_hmac: str = Field(primary_key=True)
+    state: str = Field(index=True)
+    reason: str
+    proposed_by: str
+    proposed_at: datetime = instant()
+    decided_by: str = Field(default="")
+    decided_at: datetime | None = instant(default=None, nullable=True)
+    refused: str = Field(default="")  # why it was: a code
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Barred:
+    """Which ids were erased when, and since when each may be linked again: both by HMAC, oldest first."""
+
+    erased: Mapping[str, Sequence[datetime]]
+    lifted: Mapping[str, Sequence[datetime]]
+
+    @classmethod
+    def of(cls, reading: Reading) -> Barred:
+        """As it stands now."""
+        erased: dict[str, list[datetime]] = {}
+        lifted: dict[str, list[datetime]] = {}
+        for row in tombstones(reading):
+            erased.setdefault(row.idx_hmac, []).append(row.at)
+        for lift in reading.all(LiftRow, state="lifted", order=["decided_at", "id"]):
+            assert lift.decided_at is not None
+            lifted.setdefault(lift.idx_hmac, []).append(lift.decided_at)
+        return cls(erased, lifted)
+
+    def __bool__(self) -> bool:
+        return bool(self.erased)
+
+    def out(self, index: str, taken_in: datetime) -> bool:
+        """Whether what was taken in then of an id is left out: it was erased, and no lift came between the two."""
+        if index not in self.erased:
+            return False
+        last = self.erased[index][-1]
+        return not any(last <= at <= taken_in for at in self.lifted.get(index, ()))
+
+    def since(self, at: datetime) -> frozenset[str]:
+        """What was erased since an instant, lifted or not."""
+        return frozenset(index for index, times in self.erased.items() if times[-1] >= at)
+
+    def lifts(self, until: datetime) -> tuple[str, ...]:
+        """The lifts until an instant, each by its own: what was left out before may come in after."""
+        return tuple(sorted({at.isoformat() for times in self.lifted.values() for at in times if at <= until}))
 
 
 def held(reading: Reading, indexes: Collection[str]) -> list[HoldRow]:

@@ -54,6 +54,7 @@ GRANTS: Final[dict[str, dict[str, str]]] = {
     "audit_rule_change": {APP: _ADDED_TO},
     "audit_sample": {APP: _ADDED_TO},
     "audit_tombstone": {APP: _ADDED_TO},
+    "audit_lift": {APP: "INSERT, UPDATE (state, decided_by, decided_at, refused, event_id)"},
     "audit_hold": {APP: "INSERT, UPDATE (lifted_by, lifted_at)"},
     "agreement_status": {APP: _ADDED_TO},
     "alembic_version": {},

@@ -1,4 +1,7 @@
-"""The file of tombstones: what was erased, outside the database, so that no old copy of it brings a subject back."""
+"""The file of tombstones: what was erased, outside the database, so that no old copy of it brings a subject back.
+
+It holds lifts too: that what was erased may be linked again.  A lift takes no tombstone away.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,15 @@ class Tombstone:
     indexes: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """One lift, as the file keeps it."""
+
+    lift: str
+    at: datetime
+    indexes: frozenset[str]
+
+
 class Tombstones:
     """A file that is only added to: a line of JSON for each erasure, HMACs and no name.  Copied apart from backups."""
 
@@ -36,13 +48,20 @@ class Tombstones:
 
         Raises Malformed if any other line can't be read.
         """
+        return tuple(one for one in self._lines() if isinstance(one, Tombstone))
+
+    def lifts(self) -> tuple[Lifted, ...]:
+        """Every lift, in order; else as `read`."""
+        return tuple(one for one in self._lines() if isinstance(one, Lifted))
+
+    def _lines(self) -> tuple[Tombstone | Lifted, ...]:
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         except FileNotFoundError:
             return ()
         whole = [line for line in lines if line.endswith("\n")]
         try:
-            return tuple(_tombstone(json.loads(line)) for line in whole)
+            return tuple(_read(json.loads(line)) for line in whole)
         except (ValueError, KeyError, TypeError):
             raise Malformed(f"{self.path.name}: a line is not a tombstone; restore the file from its copy") from None
 
@@ -60,11 +79,13 @@ class Tombstones:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._due.touch(mode=0o600)
 
-    def append(self, tombstone: Tombstone) -> None:
+    def append(self, one: Tombstone | Lifted) -> None:
         """Add one, durably.  Raises StoreUnavailable if the file can't be written."""
-        line = {"at": tombstone.at.isoformat(), "erasure": tombstone.erasure, "subjects": sorted(tombstone.indexes)}
+        which = {"erasure": one.erasure} if isinstance(one, Tombstone) else {"lift": one.lift}
+        line = {"at": one.at.isoformat(), "subjects": sorted(one.indexes), **which}
         try:
-            self.erased()
+            if isinstance(one, Tombstone):
+                self.erased()
             file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 there = os.pread(file, os.fstat(file).st_size, 0)
@@ -82,6 +103,6 @@ class Tombstones:
             raise unwritable("the file of tombstones", wrong) from None
 
 
-def _tombstone(line: Mapping[str, Any]) -> Tombstone:
-    at = datetime.fromisoformat(line["at"]).astimezone(UTC)
-    return Tombstone(str(line["erasure"]), at, frozenset(line["subjects"]))
+def _read(line: Mapping[str, Any]) -> Tombstone | Lifted:
+    at, indexes = datetime.fromisoformat(line["at"]).astimezone(UTC), frozenset(line["subjects"])
+    return Lifted(str(line["lift"]), at, indexes) if "lift" in line else Tombstone(str(line["erasure"]), at, indexes)

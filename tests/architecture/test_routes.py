@@ -100,9 +100,12 @@ OTHERS: Final[Mapping[str, str]] = {
     "POST /v1/statistics/releases/{release}/check": "statistics.approved, statistics.rejected: held there too",
     "GET /audit/subjects/codes": "closed lists",
     "GET /audit/subjects/holds": "holds, never on whom", "GET /audit/subjects/erasures": "erasures, never of whom",
+    "GET /audit/subjects/lifts": "lifts, never of whom",
     "POST /audit/subjects/holds": "legal_hold.set: held in tests/broker/test_subjects.py",
     "POST /audit/subjects/holds/{hold}/release": "legal_hold.lifted: held there too",
     "POST /audit/subjects/erasures": "subject.erasure_proposed, .erasure_refused: held there too",
+    "POST /audit/subjects/lifts": "subject.lift_proposed: held there too",
+    "POST /audit/subjects/lifts/{lift}/decision": "subject.lifted, .lift_refused: held there too",
     "POST /audit/subjects/erasures/{proposed}/decision": "subject.erased, .erasure_refused: held there too",
     "POST /audit/subjects/reports": "subject.report_issued: held there too",
 }  # fmt: skip

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import inspect, text
 from typer.testing import CliRunner
 
-from broker import access, clock, erasure, signin
+from broker import access, clock, erasure, lifting, signin
 from broker.access import Rulings
 from broker.cli import app as command
 from broker.errors import NotFound
@@ -33,7 +33,6 @@ from linkage.agency import client
 from linkage.agency import clock as agency_clock
 from tests.broker.platform import an_app
 from tests.broker.test_erasure import CHILD, RECORD, looked, officer
-from tests.builders import COUNCIL, ICB, POLICE
 from tests.builders_area import MORNING, NIGHT, Area, the_time
 from tests.builders_families import KIT, ROBIN, a_linked_area, extracts
 
@@ -108,6 +107,19 @@ def test_hold_refusal_release_erasure_and_pack_by_http(desk: TestClient) -> None
         "legal_hold.lifted", "subject.erased",
     ]  # fmt: skip
 
+    lift = one("/lifts", subject=RECORD, reason="known_again")
+    assert lift.status_code == 409  # that record was not erased
+    lift = one("/lifts", subject=CHILD, reason="known_again").json()["lift"]
+    assert one(f"/lifts/{lift}/decision", approve=True).status_code == 403
+    assert two(f"/lifts/{lift}/decision", approve=False).status_code == 400
+    assert two(f"/lifts/{lift}/decision", approve=False, reason="not_needed").json()["state"] == "refused"
+    lift = one("/lifts", subject=CHILD, reason="known_again").json()["lift"]
+    assert two(f"/lifts/{lift}/decision", approve=True).json()["state"] == "lifted"
+    assert [each["state"] for each in one("/lifts", get=True).json()["lifts"]].count("lifted") == 1
+    assert said(broker, size)[-4:] == [
+        "subject.lift_proposed", "subject.lift_refused", "subject.lift_proposed", "subject.lifted",
+    ]  # fmt: skip
+
     again = one("/erasures", subject=RECORD, authority="court_order").json()["erasure"]
     assert two(f"/erasures/{again}/decision", approve=False).status_code == 400  # without a reason
     assert two(f"/erasures/{again}/decision", approve=False, reason="wrong_subject").json()["state"] == "refused"
@@ -115,7 +127,7 @@ def test_hold_refusal_release_erasure_and_pack_by_http(desk: TestClient) -> None
     listed = one("/holds", get=True)
     assert listed.json()["holds"][0]["reason"] == "complaint"
     assert set(one("/codes", get=True).json()) >= {"authorities", "holds", "exemptions"}
-    for answer in (listed, one("/erasures", get=True)):
+    for answer in (listed, one("/erasures", get=True), one("/lifts", get=True)):
         assert CHILD not in answer.text
         assert broker.keys.subject_index(CHILD) not in answer.text
 
@@ -126,10 +138,11 @@ def test_nobody_but_information_governance_gets_in_and_nothing_malformed(desk: T
         ("/reports", {"subject": CHILD, "relation": "self"}), ("/holds", {"subject": CHILD, "reason": "complaint"}),
         ("/erasures", {"subject": CHILD, "authority": "court_order"}),
         (f"/erasures/{'0' * 32}/decision", {"approve": True}), (f"/holds/{'0' * 32}/release", {}),
+        ("/lifts", {"subject": CHILD, "reason": "known_again"}), (f"/lifts/{'0' * 32}/decision", {"approve": True}),
     ):  # fmt: skip
         assert operator(path, **body).status_code == 403, path
         assert desk.post(f"/audit/subjects{path}", json=body).status_code == 401
-    for path in ("/codes", "/holds", "/erasures"):
+    for path in ("/codes", "/holds", "/erasures", "/lifts"):
         assert operator(path, get=True).status_code == 403
     for body in (
         {"subject": "a b", "reason": "complaint"}, {"subject": "Samplewick", "reason": "complaint"}, {"subject": "a/b", "reason": "complaint"},
@@ -173,6 +186,13 @@ def test_by_command(desk: TestClient, tmp_path: Path) -> None:
     done = run("approve", proposed, "--by", "ig-2")
     assert (done["state"], done["purged"]) == ("erased", True)
     assert run("erasures", "--by", "ig-1")[0]["decided_by"] == "ig-2"
+    assert "not erased" in run("lift", RECORD, "--by", "ig-1", "--reason", "known_again", code=1)
+    lift = run("lift", CHILD, "--by", "ig-1", "--reason", "known_again")["lift"]
+    assert run("decline", lift, "--by", "ig-1", "--reason", "not_needed")["state"] == "refused"
+    lift = run("lift", CHILD, "--by", "ig-1", "--reason", "known_again")["lift"]
+    assert "another person" in run("confirm", lift, "--by", "ig-1", code=1)
+    assert run("confirm", lift, "--by", "ig-2")["state"] == "lifted"
+    assert {one["state"] for one in run("lifts", "--by", "ig-1")} == {"refused", "lifted"}
     assert run("retention", "--dry-run", "--by", "ig-1")["events"] == 0
     assert [one["by_type"] for one in run("retention", "--by", "ig-1")["runs"]] == [{}]
     assert run("purge", "--by", "ig-2") == {"purged": True}
@@ -276,12 +296,7 @@ def test_the_nights_after_drop_the_encodings_of_the_erased_and_link_them_no_more
     for night in (1, 2):
         with the_time(NIGHT + timedelta(days=night)):
             if night == 2:  # every agency sends all it has, the erased among them
-                for agency in (COUNCIL, ICB, POLICE):
-                    home = area.home(agency)
-                    caller = client.Broker(home, now=agency_clock.now, http=area.http, sleep=lambda _: None)
-                    for batch in client.receipts(home):
-                        client.settle(home, caller, batch)
-                area.push(extracts())
+                all_is_sent_again(area, *extracts())
             assert area.link()["state"] == "published"
         linked = InService(broker.store, broker.vault).area()
         assert linked is not None
@@ -290,6 +305,39 @@ def test_the_nights_after_drop_the_encodings_of_the_erased_and_link_them_no_more
             sides = [open_sides(broker.keys, row.sealed, row.key_wrapped, row.id) for row in reading.all(ReviewRow)]
         assert erased.isdisjoint(one for side in sides for one in side.records)
     assert erased.isdisjoint(kept_in_the_vault(broker))
+    assert erased.isdisjoint(with_items(broker))  # nor is what came with them kept
+
+    back = sorted(erased)[0]
+    with the_time(NIGHT + timedelta(days=2, hours=6)):  # the child comes back to a service, and two people say so
+        about = (broker.store, broker.trail)
+        one = lifting.propose(
+            *about, broker.keys, officer(), ids=["/".join(back)], reason="known_again", at=clock.now()
+        ).answer
+        kept = Tombstones(broker.settings.data_dir)
+        lifting.confirm(*about, kept, officer("ig-2"), lift=one.lift, at=clock.now())
+    with the_time(NIGHT + timedelta(days=3)):
+        all_is_sent_again(area, back[:2])  # the very same, which alone would change nothing
+        assert area.link()["state"] == "published"
+        linked = InService(broker.store, broker.vault).area()
+        assert linked is not None
+        assert erased & records_of(linked.clusters) == {back}
+        assert erased & with_items(broker) == {back}
+
+
+def with_items(broker: Broker) -> set[tuple[str, ...]]:
+    """The records of which the broker holds items."""
+    with broker.store.reading() as reading:
+        return {(row.agency, row.flow, row.record_ref) for row in reading.all(ItemRow)}
+
+
+def all_is_sent_again(area: Area, *flows: tuple[str, ...]) -> None:
+    """All that these flows have is sent again, whatever was erased."""
+    for agency in {flow[0] for flow in flows}:
+        home = area.home(agency)
+        caller = client.Broker(home, now=agency_clock.now, http=area.http, sleep=lambda _: None)
+        for batch in client.receipts(home):
+            client.settle(home, caller, batch)
+    area.push({flow: extract for flow, extract in extracts().items() if flow in flows})
 
 
 def erased_by_two(broker: Broker, ids: Collection[str]) -> erasure.Erasure:
