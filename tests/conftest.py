@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from hypothesis import settings
 
+from tests.sizes import LONG
+
 settings.register_profile("long", max_examples=2000, deadline=None)
-if os.environ.get("HYPOTHESIS_PROFILE") == "long":
+if LONG:
     settings.load_profile("long")
 
 

@@ -299,7 +299,7 @@ def test_kill_9_of_the_signer_at_any_moment_leaves_it_able_to_go_on(tmp_path: Pa
     trail.start()
     receipts = []
     try:
-        for _ in range(3):
+        for _ in range(2):
             with a_process(tmp_path) as process:
                 receipts.append(trail.receipt(recorded(store, trail), timeout=20))
                 entry = recorded(store, trail)

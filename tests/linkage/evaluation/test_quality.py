@@ -152,8 +152,8 @@ def test_without_identifiers_only_that_is_measured(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_encoded_linkage_is_near_clear_text_on_febrl(tmp_path: Path) -> None:
     for (records, mapping), dataset, count_of in (
-        (write_febrl4(tmp_path, people=1_200), "dataset", 2_400),
-        (write_febrl3(tmp_path, people=500), None, None),
+        (write_febrl4(tmp_path, people=800), "dataset", 1_600),
+        (write_febrl3(tmp_path, people=300), None, None),
     ):
         labelled = quality.read(records, mapping, truth="person", dataset=dataset)
         assert not labelled.has_identifiers

@@ -21,6 +21,7 @@ from linkage.matching import intake
 from linkage.matching.findings import DEFAULTS, Code, Finding, Limits, Verdict
 from linkage.records import BadManifest, Manifest, Table, schema_of
 from tests.builders import CODES, Batch, a_batch, a_person, a_ref, a_relationship, an_entry, an_item, parquet
+from tests.sizes import LONG
 
 ALICE = a_ref("alice")
 BEN = a_ref("ben")
@@ -342,7 +343,7 @@ def test_duckdb_is_locked_to_the_folder_of_the_batch(query: str, tmp_path: Path)
             tables.execute(query.format(folder=folder)).fetchall()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=200 if LONG else 6, deadline=None)
 @given(
     table=st.sampled_from(["persons", "relationships", "items"]),
     at=st.integers(0, 10_000),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from linkage.matching.lazily import Lazy, Piece, in_memory, numbers_at, rows_where
 from linkage.matching.texts import rows_at, texts_among
+from tests.sizes import LONG
 
 SCHEMA = pa.schema([("ref", pa.string()), ("token", pa.int64()), ("sex", pa.string()), ("flag", pa.bool_())])
 ROWS = st.lists(
@@ -43,7 +44,7 @@ def tables(draw: st.DrawFn) -> tuple[Lazy, pa.Table]:
     return Lazy(SCHEMA, pieces), pa.concat_tables(parts)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=500 if LONG else 30)
 @given(tables(), st.data())
 def test_pieces_of_which_some_rows_count_say_what_the_table_of_these_rows_says(
     both: tuple[Lazy, pa.Table], data: st.DataObject
