@@ -85,6 +85,13 @@ def candidate_of(reading: Reading, ref: str) -> Candidate:
     return Candidate(document=document, umbrella=above if isinstance(above, Agreement) else None)
 
 
+def names_here(reading: Reading) -> frozenset[str]:
+    """Everybody who is a party to a document of the register, in force or not, or enrolled here."""
+    documents = register.documents_here(reading)
+    parties = {party for one in documents if isinstance(one, Agreement) for party in one.parties}
+    return frozenset(parties | {row.id for row in reading.all(AgencyRow)})
+
+
 def umbrellas_here(reading: Reading) -> list[bytes]:
     """The texts of all umbrellas of the register: a draft may stand under one of them."""
     return [row.document for row in reading.all(AgreementRow, kind="umbrella", order=("ref",))]

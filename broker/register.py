@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from difflib import get_close_matches
 from hashlib import sha256
 from typing import Any, Final
 
@@ -328,6 +329,11 @@ def documents(reading: Reading, *, at: datetime) -> tuple[Listed, ...]:
     return tuple(found)
 
 
+def documents_here(reading: Reading) -> list[Document]:
+    """Every document of the register, in force or not."""
+    return _documents(reading.all(AgreementRow))
+
+
 def host_status(row: AgreementRow) -> HostStatus:
     """The host's own act on a document."""
     return "active" if row.status == "active" else "suspended" if row.status == "suspended" else "draft"
@@ -337,7 +343,11 @@ def document_row(reading: Reading, ref: str) -> AgreementRow:
     """A document's row.  Raises NotFound."""
     row = reading.one(AgreementRow, ref=ref)
     if row is None:
-        raise NotFound(f"there is no document {ref} in the register: `broker agreements list` names those there are")
+        near = get_close_matches(ref, [one.ref for one in reading.all(AgreementRow)], n=1)
+        meant = f"write {near[0]}, if that is meant; " if near else ""
+        raise NotFound(
+            f"there is no document {ref} in the register: {meant}`broker agreements list --all` names those there are"
+        )
     return row
 
 

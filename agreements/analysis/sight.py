@@ -7,17 +7,43 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from agreements.agreement import Period
 from agreements.analysis.boxes import EVER, Axis, Box, Cut, Estate, Space, ones, without
 from agreements.analysis.wording import Entry, Said, listed, purposes_in_words, said
+from agreements.document.parsing import nearest
 from agreements.snapshot import Snapshot
 from agreements.vocabulary import Vocabulary
 
 COLUMNS: Final = (
     "organisation", "role", "source", "purpose", "category", "mode", "clause", "needs", "unless", "from", "until",
 )  # fmt: skip
+
+
+Asked = Literal["org", "source", "role", "purpose", "category"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A name or a term that was asked for and is none; `near` is what was most likely meant."""
+
+    asked: Asked
+    term: str
+    near: str | None
+    known: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """What is wrong, and what to write."""
+        of = (
+            "no party to any agreement here"
+            if self.asked in ("org", "source")
+            else f"no {self.asked} of the vocabulary"
+        )
+        meant = f"{self.near}, if that is meant; else " if self.near else ""
+        every = f"write {meant}one of {', '.join(self.known)}" if self.known else "there is none"
+        return f"{self.term!r} is {of}; {every}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +56,21 @@ class Filter:
     purpose: str | None = None
     category: str | None = None
 
-    def unknown(self, vocabulary: Vocabulary) -> str | None:
-        """The first term that is not of the vocabulary, if any: nothing would be found, and look like a no."""
-        known = (
-            (self.role, vocabulary.roles), (self.purpose, vocabulary.purposes), (self.category, vocabulary.askable),
-        )  # fmt: skip
-        return next((term for term, terms in known if term is not None and term not in terms), None)
+    def unknown(self, vocabulary: Vocabulary, parties: Iterable[str]) -> Unknown | None:
+        """The first name that nobody here has and the first term of no list, if any: nothing would be found, and look
+        like a no.  `parties`: of every agreement that is looked at, in force or not."""
+        known: tuple[tuple[Asked, str | None, Iterable[str]], ...] = (
+            ("org", self.organisation, parties),
+            ("source", self.source, parties),
+            ("role", self.role, vocabulary.roles),
+            ("purpose", self.purpose, vocabulary.purposes),
+            ("category", self.category, vocabulary.askable),
+        )
+        for asked, term, terms in known:
+            several = sorted(terms)
+            if term is not None and term not in several:
+                return Unknown(asked, term, nearest(term, several), tuple(several))
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

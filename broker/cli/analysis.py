@@ -99,8 +99,8 @@ def who_can_see(
 ) -> None:
     """Say who may see what of whom, for which purpose, under which clause, what that takes, and what may hold it back.
 
-    Exit codes: 0 told, be it that nobody can; 2 a term that is not of the vocabulary; 3 a file or the database can't be
-    read.
+    Exit codes: 0 told, be it that nobody can; 2 a party that is none here, or a term that is not of the vocabulary; 3 a
+    file or the database can't be read.
     """
     with answering(as_json), _readable(as_json):
         from agreements import VOCABULARY
@@ -110,10 +110,10 @@ def who_can_see(
         from broker import clock
 
         wanted = Filter(organisation=org, role=role, source=source, purpose=purpose, category=category)
-        if (term := wanted.unknown(VOCABULARY)) is not None:
-            fail(f"{term} is not of the vocabulary {VOCABULARY.id}", USAGE, as_json)
         at = _noon(on.date()) if on is not None else clock.now()
-        with _estate(files, umbrella, config) as snapshot:
+        with _estate(files, umbrella, config) as (snapshot, parties):
+            if (unknown := wanted.unknown(VOCABULARY, parties)) is not None:
+                fail(f"--{unknown.asked}: {unknown.words}", USAGE, as_json)
             sights = seen(snapshot, VOCABULARY, wanted, at=at)
             told = to_csv(sights).rstrip() if form is As.csv else None
             prose = "\n".join(in_prose(Space.of(VOCABULARY, snapshot), sights)) if told is None else told
@@ -188,7 +188,7 @@ def lint_estate(
         if files:
             if unused is not None:
                 fail("--unused is of the register, not of files", USAGE, as_json)
-            with _estate(files, umbrella, config) as snapshot:
+            with _estate(files, umbrella, config) as (snapshot, _):
                 remarks = lint(snapshot, VOCABULARY, at=at)
         else:
             with open_broker(config) as broker:
@@ -231,26 +231,32 @@ def _usage(broker: Any, months: int, at: datetime) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _estate(files: Sequence[Path] | None, umbrella: Sequence[Path] | None, config: Path | None) -> Iterator[Snapshot]:
+def _estate(
+    files: Sequence[Path] | None, umbrella: Sequence[Path] | None, config: Path | None
+) -> Iterator[tuple[Snapshot, frozenset[str]]]:
+    """What is looked at, and everybody who is a party to anything there."""
     from broker import analysing, register
 
     if files:
         above = [bytes_of(path) for path in umbrella or ()]
-        yield analysing.estate_of([_candidate(path, above) for path in files])
+        snapshot = analysing.estate_of([_candidate(path, above) for path in files])
+        yield snapshot, frozenset(party for agreement in snapshot.agreements for party in agreement.parties)
         return
     with open_broker(config) as broker, broker.store.reading() as reading:
-        yield register.snapshot(reading)
+        yield register.snapshot(reading), analysing.names_here(reading)
 
 
 @contextmanager
 def _readable(as_json: bool) -> Iterator[None]:
-    """A document that does not load proves nothing here."""
-    from broker.errors import BadAgreement
+    """A document that does not load proves nothing here, nor does a name that no document has."""
+    from broker.errors import BadAgreement, NotFound
 
     try:
         yield
     except BadAgreement as wrong:
         fail(str(wrong), UNKNOWN, as_json)
+    except NotFound as wrong:
+        fail(str(wrong), USAGE, as_json)
 
 
 def _candidate(path: Path, umbrellas: Sequence[bytes]) -> Candidate:

@@ -444,8 +444,18 @@ def test_filters_leave_what_they_name() -> None:
 
 
 def test_a_term_nobody_knows_is_named_rather_than_answered_with_nothing() -> None:
-    assert Filter(role="MANAGER").unknown(VOCABULARY) == "MANAGER"
-    assert Filter(role="DSL", purpose="S47", category=RECORD).unknown(VOCABULARY) is None
+    parties = ("northshire-icb", "northshire-police")
+    for wanted, term, near in (
+        (Filter(role="MANAGER"), "MANAGER", None), (Filter(role="mash analyst"), "mash analyst", "MASH_ANALYST"),
+        (Filter(organisation="northshire-polce"), "northshire-polce", "northshire-police"),
+        (Filter(source="a-charity"), "a-charity", None), (Filter(organisation=""), "", None),
+        (Filter(category="health.not-brought"), "health.not-brought", "health.not_brought"),
+    ):  # fmt: skip
+        unknown = wanted.unknown(VOCABULARY, parties)
+        assert unknown is not None and (unknown.term, unknown.near) == (term, near)
+        assert (near or unknown.known[0]) in unknown.words
+    fine = Filter(role="DSL", purpose="S47", category=RECORD, organisation=parties[0], source=parties[1])
+    assert fine.unknown(VOCABULARY, parties) is None
 
 
 def test_who_can_see_is_told_as_csv_as_data_and_in_prose(screening: Agreement) -> None:

@@ -203,7 +203,15 @@ def test_who_can_see_is_told_of_files_and_a_term_that_is_none_is_named() -> None
         "who-can-see", MASH, "--umbrella", UMBRELLA, "--role", "MASH_ANALYST", "--as", "csv", "--on", "2026-11-22"
     )
     assert code == 0 and told.splitlines()[0].startswith("organisation,role,source,purpose,category,mode,clause")
-    assert run("who-can-see", MASH, "--umbrella", UMBRELLA, "--role", "MANAGER")[0] == 2
+    for option, term, said in (
+        ("--role", "MANAGER", "--role: 'MANAGER' is no role of the vocabulary; write one of "),
+        ("--org", "northshire-polce", "write northshire-police, if that is meant"),
+        ("--source", "a-charity", "--source: 'a-charity' is no party to any agreement here; write one of northshire-"),
+        ("--purpose", "s47", "write S47, if that is meant"),
+        ("--category", "health.notbrought", "write health.not_brought, if that is meant"),
+    ):
+        code, told = run("who-can-see", MASH, "--umbrella", UMBRELLA, option, term)
+        assert code == 2 and said in told
     assert run("who-can-see", MASH, "--umbrella", UMBRELLA, "--on", "2030-01-01") == (0, "Nobody can.\n")
 
 
@@ -287,5 +295,12 @@ def test_an_operator_asks_the_register_what_it_means(config: Path, draft: Path) 
     assert code == 1 and "education.attendance" in told
     code, told = run("who-can-see", "--org", POLICE, "--category", "health.not_brought", "--config", config)
     assert code == 0 and "northshire-mash@3.0.0#screen-index" in told
+    for option in ("--org", "--source"):
+        code, told = run("who-can-see", option, "northshire-polis", "--config", config)
+        assert code == 2 and "write northshire-police, if that is meant" in told
+    for asked in (("diff", "northshire-mash@3.0.1"), ("what-if", "northshire-mash@3.0.1"),
+                  ("diff", "northshire-mash@3.0.0", "northshire-mash@3.0.1")):  # fmt: skip
+        code, told = run(*asked, "--config", config)
+        assert code == 2 and "write northshire-mash@3.0.0, if that is meant" in told
     code, told = run("lint", "--config", config, "--unused", 1, "--no-gaps")
     assert code == 1 and "note: refused: northshire-mash@3.0.0#screen-index" in told
