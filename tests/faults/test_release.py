@@ -31,7 +31,7 @@ PERIOD: Final = "2026-Q3"
 DAYS: Final = {"first": "2026-11-01", "last": "2026-11-30"}
 HELD_ELSEWHERE: Final = {
     "/v1/reviews/{review}", "/v1/record-questions/", "/v1/statistics/releases/{release}", "/audit/subjects/holds/{hold}",
-    "/audit/subjects/erasures/{proposed}", "/audit/reviews/{event_id}", "/audit/samples/{sample}",
+    "/audit/subjects/erasures/{proposed}", "/audit/subjects/lifts/{lift}", "/audit/reviews/{event_id}", "/audit/samples/{sample}",
     "/audit/rules/{rule}", "/v1/considerations/{consideration}",
 }  # fmt: skip
 """Acts on one thing: the same use case, recorded before it is released, as the route that lists it."""
@@ -39,7 +39,8 @@ TELLS_NOBODY: Final = {
     "/oauth2/token", "/health/", "/audit/log/", "/audit/shards", "/audit/cosignatures", "/audit/policy",
     "/audit/witnesses", "/audit/consistency", "/audit/events/{event_id}/proof", "/audit/reports", "/audit/rules",
     "/audit/samples", "/v1/flows/", "/v1/in-force", "/v1/reviews/codes", "/v1/considerations/codes",
-    "/v1/statistics/tables", "/audit/subjects/codes", "/audit/subjects/holds", "/audit/subjects/erasures", "/sign-in",
+    "/v1/statistics/tables", "/audit/subjects/codes", "/audit/subjects/holds", "/audit/subjects/erasures",
+    "/audit/subjects/lifts", "/sign-in",
     "/sign-out", "/log/{event}/proof",
 }  # fmt: skip
 """Hashes, times, codes, one's own uploads: nothing of anybody."""
