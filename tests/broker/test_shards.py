@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from typer.testing import CliRunner
 
 from audit.checkpoint import Checkpoint, SignedCheckpoint, sign
 from audit.cli import auditor
+from audit.events import Leaf
 from audit.folder import LogFolder
 from audit.merkle import frontier_at
 from audit.policy import Policy
 from audit.rotation import parse
+from audit.sequencer import Head, Pending, advance
 from audit.tiles import TileHashes, bundles_of, tiles_of
 from audit.verify import fsck
 from audit.witness import WitnessKey
@@ -33,7 +36,7 @@ from broker.store.sequence import SqlTiles, head_of, newest_checkpoint, sequence
 from broker.store.shards import ShardRow, every_shard
 from broker.trail import EntryRef, Trail
 from tests.broker.test_trail import an_event, recorded
-from tests.builders_log import a_key, put
+from tests.builders_log import MemoryTiles, a_key, put
 from tests.builders_signer import ORIGIN, opened, policy_text, stolen_key
 
 BASE = "broker.example/audit"
@@ -341,6 +344,46 @@ def test_a_log_that_was_cut_is_refused_by_the_signer_and_found_by_the_auditor(
     put(log / "checkpoint", note.encode())
     assert auditor_says("consistency", *check)[0] == CHANGED
     assert auditor_says("fsck", *check)[0] == CHANGED
+
+
+def test_an_entry_rewritten_by_who_owns_the_database_is_found_though_every_hash_above_it_fits_35(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    grown(store, trail, 9)
+    state, policy, log = tmp_path / "state", tmp_path / "policy", tmp_path / "log"
+    put(policy, policy_text(store).encode())
+    published(store, trail, log)
+    check = ("--log", log, "--policy", policy, "--state", state)
+    assert auditor_says("consistency", *check)[0] == FINE
+    with store.reading() as reading:
+        leaves = [Leaf.parse(row.leaf) for row in reading.all(EntryRow, order=["seq"])]
+    leaves[4] = replace(leaves[4], commitment=b"\7" * 32)
+    tiles = MemoryTiles()
+    forged = advance(Head(), [Pending(f"event-{number}", leaf) for number, leaf in enumerate(leaves)], tiles)
+    with store.engine.begin() as connection:
+        for trigger, table in (("audit_entry_no_update", "audit_entry"), ("audit_tile_only_widens", "audit_tile"),
+                               ("audit_head_only_grows", "audit_head")):  # fmt: skip
+            connection.execute(text(f"DROP TRIGGER {trigger}" + ("" if store.sqlite else f" ON {table}")))
+        leaf = {"leaf": leaves[4].text, "hash": forged.entries[4].leaf_hash}
+        connection.execute(text("UPDATE audit_entry SET leaf = :leaf, leaf_hash = :hash WHERE seq = 4"), leaf)
+        for tile, data in forged.tiles:
+            where = {"data": data, "level": tile.level, "n": tile.index}
+            connection.execute(text("UPDATE audit_tile SET data = :data WHERE level = :level AND n = :n"), where)
+        frontier = {"root": forged.head.root, "frontier": b"".join(forged.head.frontier.hashes)}
+        connection.execute(text("UPDATE audit_head SET root = :root, frontier = :frontier"), frontier)
+
+    ((standing,), _) = shards.standing(store, trail.signers)  # what `broker log status` exits 1 for
+    assert standing.faults
+    grown_by = Trail(store, keys, trail.signers)
+    with store.transaction() as tx:
+        grown_by.record(tx, an_event())
+    with pytest.raises(LogUnavailable):
+        grown_by.advance_pending()
+    assert grown_by.broken() == "SignerRefused"
+    shutil.rmtree(log)
+    published(store, trail, log)
+    for command in ("consistency", "fsck"):
+        assert auditor_says(command, *check)[0] == CHANGED
 
 
 def test_a_database_put_back_goes_on_in_a_new_shard_that_says_what_was_lost_28(
