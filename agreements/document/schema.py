@@ -26,8 +26,23 @@ def schemas(lists: Vocabulary) -> dict[str, Any]:
             for name, terms in properties.items():
                 for place in _of_strings(tables[table]["properties"][name]):
                     place["enum"] = sorted(terms)
-        made[kind] = {"$schema": DIALECT, **body, "title": titles[kind]}
+        made[kind] = {"$schema": DIALECT, **_without_null(body), "title": titles[kind]}
     return made
+
+
+def _without_null(schema: Any) -> Any:
+    """A schema in which a key may be left out and never stands for nothing: TOML has no null, and no form is signed
+    that has one."""
+    if isinstance(schema, list):
+        return [_without_null(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {name: _without_null(value) for name, value in schema.items() if not (name == "default" and value is None)}
+    some = [one for one in kept.get("anyOf", ()) if one != {"type": "null"}]
+    if "anyOf" in kept and len(some) == 1:
+        del kept["anyOf"]
+        return {**some[0], **kept}
+    return {**kept, "anyOf": some} if some else kept
 
 
 def _of_strings(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from agreements import VOCABULARY, Agreement, DocumentRefused, Mode, check, json_schema, read
+from agreements import VOCABULARY, Agreement, DocumentRefused, Mode, check, from_canonical, json_schema, read
 from agreements.agreement import Restriction
 from agreements.assurance import gaps
 from agreements.export import article30, prose
@@ -343,6 +343,8 @@ STRUCTURAL = {
     "an emergency without a reason": lambda body: body["grants"][3]["break_glass"].update(reason="optional"),
     "a duration of two units": lambda body: body["grants"][0]["given"].update(recorded_within="P1Y6M"),
     "a truth that is a word": lambda body: body["parties"][0].update(public_authority="yes"),
+    "nothing for a text": lambda body: body.update(owner=None),
+    "nothing for a table": lambda body: body["grants"][0].update(break_glass=None),
     "an empty list": lambda body: body["grants"][0].update({"from": []}),
     "format 2": lambda body: body.update(format=2),
 }
@@ -354,6 +356,10 @@ def test_the_schema_refuses_what_the_loader_refuses_for_its_structure(what: str)
     STRUCTURAL[what](body)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(json_schema()["agreement"]).validate(_as_json(body))
+    if what.startswith("nothing"):  # TOML has no word for it
+        with pytest.raises(DocumentRefused, match="there is nothing there"):
+            from_canonical(json.dumps(_as_json(body)).encode(), umbrellas=[loaded(SPEC, "northshire-tier1")])
+        return
     with pytest.raises(DocumentRefused):
         read(table.text_of(body), umbrellas=[loaded(SPEC, "northshire-tier1")])
 
