@@ -23,6 +23,7 @@ from linkage.agency.people import DEMOGRAPHICS, STANDARD_IDENTIFIERS
 from linkage.evaluation.quality.blocked import Blocking, blocking
 from linkage.evaluation.quality.labelled import Labelled
 from linkage.evaluation.quality.scores import STRONG, Compared, clustered, spread
+from linkage.evaluation.quality.stages import Stages
 from linkage.matching.blocking import APART, KEYS
 from linkage.matching.identifiers import (
     ALL_SCHEMES,
@@ -58,37 +59,52 @@ class InClear:
     model: Mapping[str, Any]  # as Splink writes it down
 
 
-def run(labelled: Labelled, blocked_as: Profile, *, model: Mapping[str, Any] | None = None) -> InClear:
+def run(
+    labelled: Labelled, blocked_as: Profile, stages: Stages, name: str, *, model: Mapping[str, Any] | None = None
+) -> InClear:
     """Jaro-Winkler and Damerau levels, term frequencies; blocked on the keys of a profile and on each identifier.
 
     Trains on these records, which takes most of the time, unless given a `model` that was trained on them before:
-    what is blocked on plays no part in training, nor do identifiers.
+    what is blocked on plays no part in training, nor do identifiers.  Training is a stage of its own, `<name>: train`.
     """
     connection = open_workspace(memory_limit=MEMORY)
     try:
-        load(connection, labelled, blocked_as)
-        columns = [*(f"c_{scheme}" for scheme in ALL_SCHEMES), *(f"b_{key}" for key in KEYS[blocked_as])]
-        splink = linker(connection, columns, model=model)
+        with stages.stage(f"{name}: load"):
+            load(connection, labelled, blocked_as)
+            columns = [*(f"c_{scheme}" for scheme in ALL_SCHEMES), *(f"b_{key}" for key in KEYS[blocked_as])]
+            splink = linker(connection, columns, model=model)
         if model is None:
-            train(splink)
-            model = splink.misc.save_model_to_json()
-        scores = splink.inference.predict()
-        prior = model["probability_two_random_records_match"]
-        counts = connection.execute("SELECT any_value(dup), count(*) FROM rows GROUP BY src").fetchall()
-        connection.execute(f"""
-            CREATE TABLE scored AS
-            SELECT least(rec_l, rec_r) AS rec_l, greatest(rec_l, rec_r) AS rec_r,
-                   max(match_weight) + {_only_between(prior, counts)!r} AS weight,
-                   bool_or({_FIELD_AGREES}) AS field_agrees
-            FROM {scores.physical_name} p
-            JOIN rows l ON l.unique_id = p.unique_id_l JOIN rows r ON r.unique_id = p.unique_id_r
-            GROUP BY ALL
-        """)
-        compared = _settled(connection, labelled)
-        found = blocking(connection, labelled, columns, pairs=len(compared.weight))
-        return InClear(compared=compared, blocking=found, model=model)
+            with stages.stage(f"{name}: train"):
+                train(splink)
+                model = splink.misc.save_model_to_json()
+        with stages.stage(name):
+            return _linked(connection, labelled, splink, columns, model)
     finally:
         connection.close()
+
+
+def _linked(
+    connection: duckdb.DuckDBPyConnection,
+    labelled: Labelled,
+    splink: Linker,
+    columns: Sequence[str],
+    model: Mapping[str, Any],
+) -> InClear:
+    scores = splink.inference.predict()
+    prior = model["probability_two_random_records_match"]
+    counts = connection.execute("SELECT any_value(dup), count(*) FROM rows GROUP BY src").fetchall()
+    connection.execute(f"""
+        CREATE TABLE scored AS
+        SELECT least(rec_l, rec_r) AS rec_l, greatest(rec_l, rec_r) AS rec_r,
+               max(match_weight) + {_only_between(prior, counts)!r} AS weight,
+               bool_or({_FIELD_AGREES}) AS field_agrees
+        FROM {scores.physical_name} p
+        JOIN rows l ON l.unique_id = p.unique_id_l JOIN rows r ON r.unique_id = p.unique_id_r
+        GROUP BY ALL
+    """)
+    compared = _settled(connection, labelled)
+    found = blocking(connection, labelled, columns, pairs=len(compared.weight))
+    return InClear(compared=compared, blocking=found, model=model)
 
 
 def linker(

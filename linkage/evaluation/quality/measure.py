@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any, Final
 
 from linkage.evaluation.quality import clear, encoded
@@ -60,6 +61,7 @@ def measure(
     `body` has the keys of design.md section 8, and: `linked`, what a broker would make of it with every rule; `sweep`,
     precision, recall and F1 by threshold; `blocking`, what each key finds; `groups`, rates by group; `model`.
     """
+    import_module("sqlglot.dialects.duckdb")  # Splink would import it within a stage
     stages = Stages()
     ours = encoded.run(labelled, profile, stages)
     peers: dict[str, InClear] = {}
@@ -68,9 +70,8 @@ def measure(
             if peers and blocked_as == profile:  # the profile's own blocking is the wide one
                 peers[name] = peers["clear_text"]
                 continue
-            with stages.stage(name):
-                peers[name] = clear.run(labelled, blocked_as, model=peer_model)
-                peer_model = peers[name].model
+            peers[name] = clear.run(labelled, blocked_as, stages, name, model=peer_model)
+            peer_model = peers[name].model
     sides = {"encoded": ours.compared, **{name: peer.compared for name, peer in peers.items()}}
     partitions = {
         name: [list(group) for group in clustered(labelled, compared).clusters()] for name, compared in sides.items()

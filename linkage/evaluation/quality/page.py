@@ -27,11 +27,15 @@ KINDS: Final = {
 _STYLE: Final = """
     body { font: 16px/1.5 system-ui, sans-serif; color: #0b0c0c; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
     h1 { font-size: 1.8rem } h2 { font-size: 1.4rem; margin-top: 2.5rem; border-top: 2px solid #1d70b8 }
-    h3 { font-size: 1.1rem } table { border-collapse: collapse; margin: 1rem 0 }
+    h1, h2, h3, p, figcaption { overflow-wrap: anywhere }
+    h3 { font-size: 1.1rem } table { border-collapse: collapse }
+    .wide { margin: 1rem 0; overflow-x: auto } .wide:focus-visible { outline: 3px solid #ffdd00 }
     svg { font: 12px system-ui, sans-serif }
     th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #b1b4b6 }
-    td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } tr.finding td { background: #fff2d3 }
-    figure { margin: 1rem 0; overflow-x: auto } figcaption { color: #505a5f }
+    td:first-child { min-width: 9rem } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } tr.finding td { background: #fff2d3 }
+    figure { margin: 1rem 0 } figcaption { color: #505a5f }
+    @media (max-width: 40rem) { body { margin: 1rem auto } h1 { font-size: 1.5rem } th, td { padding-right: .5rem } }
+    @media print { .wide { overflow-x: visible } svg { max-width: 100%; height: auto } }
 """
 
 
@@ -189,7 +193,12 @@ def _share(rate: float | None) -> str:
 
 
 def _figure(svg: str, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure>{_wide(svg, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _wide(content: str, label: str) -> str:
+    """What may be wider than a phone: it scrolls by itself, by finger or by key, and the page stays."""
+    return f'<div class="wide" role="region" tabindex="0" aria-label="{escape(label)}">{content}</div>'
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, marked: Sequence[bool] = ()) -> str:
@@ -200,4 +209,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, marked: Sequen
     body = "".join(
         f"<tr{' class=finding' if mark else ''}>{cells('td', row)}</tr>" for row, mark in zip(rows, found, strict=True)
     )
-    return f"<table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"<table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
+    return _wide(table, f"Table: {', '.join(filter(None, head[:3]))}")
