@@ -12,6 +12,7 @@ from broker.errors import LogUnavailable
 from broker.places import RecentTiles
 from broker.signing import Signers
 from broker.store import Store
+from broker.store.roles import SEQUENCER
 from broker.store.sequence import Batch, SqlTiles, head_of, keep_checkpoint
 from broker.store.shards import every_shard
 
@@ -69,6 +70,6 @@ class Checkpoints:
 
         note = self._signers.sign(log_id, newest)
         signed = SignedCheckpoint.parse(note)
-        with self._store.transaction() as tx:
+        with self._store.transaction(SEQUENCER) as tx:
             keep_checkpoint(tx, log_id, signed.checkpoint.size, note.encode(), at=clock.now())
         return signed

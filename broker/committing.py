@@ -40,6 +40,7 @@ from broker.places import Awaited, Placed, Places, RecentTiles
 from broker.signing import Signers
 from broker.store import Store, Transaction
 from broker.store.outbox import Written, put
+from broker.store.roles import SEQUENCER
 from broker.store.sequence import (
     BATCH,
     Batch,
@@ -224,7 +225,7 @@ class Committer:
             self._ballast.let_go()
         with self._telling():
             try:
-                with self._store.transaction() as tx:
+                with self._store.transaction(SEQUENCER) as tx:
                     batch = sequence(tx, self._keys, only=self._degraded(tx, outcome))
                 self._checkpoints.sign(batch)
             except SignerRefused as wrong:
@@ -270,7 +271,7 @@ class Committer:
         """One batch, in one transaction."""
         lone = [one for which in list(self._lone)[:BATCH] if (one := self._lone.pop(which, None)) is not None]
         try:
-            with self._store.transaction() as tx:
+            with self._store.transaction(SEQUENCER) as tx:
                 batch = sequence(tx, self._keys, limit=BATCH - len(lone), lone=lone)
         except Conflict:
             if not lone:

@@ -40,7 +40,7 @@ from broker.store.items import ItemRow
 from broker.store.log import BlobRow, EventRow, OutboxRow, SubjectRow
 from broker.store.notices import NoticeRecordRow, NoticeRow
 from broker.store.reviews import OverrideRow, ReviewRow
-from broker.store.roles import owns
+from broker.store.roles import ERASER, owns
 from broker.store.runs import PersonEventRow
 from broker.store.searches import SearchCandidateRow, SearchRow, ThresholdRow, ViewPersonRow
 from broker.store.tombstones import Tombstone, Tombstones
@@ -186,7 +186,7 @@ def approve(
     """
     may_act(caller)
     trail.advance_pending()
-    with store.transaction() as tx:
+    with store.transaction(ERASER) as tx:
         row = _open_erasure(tx, caller, erasure)
         sequence_all(tx, keys)  # what waits is about the subject too; and nobody sequences meanwhile
         ids = _ids(keys, row)
@@ -306,7 +306,7 @@ def replay(store: Store, trail: Trail, keys: Keys, kept: Tombstones, *, who: Map
     there = kept.read()
     due = [one for one in there if one.erasure not in known]
     if due:
-        with store.transaction() as tx:
+        with store.transaction(ERASER) as tx:
             sequence_all(tx, keys)
             event_id = new_event_id()
             counts: Counter[str] = Counter()

@@ -33,6 +33,7 @@ from broker.store.erasing import (
     sequence_all,
 )
 from broker.store.erasures import held
+from broker.store.roles import ERASER
 from broker.trail import Trail, new_event_id
 
 FOR_GOOD: Final = frozenset(
@@ -97,7 +98,7 @@ def run(
     if dry:
         return found.ran()
     event_id = new_event_id()
-    with store.transaction() as tx:
+    with store.transaction(ERASER) as tx:
         sequence_all(tx, trail.keys)  # keys go, so nobody may sequence meanwhile
         found = found.without_held(tx)  # a hold may have come since
         emptied = Emptied()

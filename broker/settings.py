@@ -66,6 +66,12 @@ class Settings(BaseSettings):
         description="Where callers reach the broker; the audience of their tokens. No slash at the end."
     )
     database_url: SecretStr = Field(description="SQLAlchemy URL: sqlite:///file or postgresql+psycopg://...")
+    sequencer_url: SecretStr | None = Field(
+        None, description="The same database under the login that adds to the log; without it, database_url's does."
+    )
+    eraser_url: SecretStr | None = Field(
+        None, description="The same database under the login that erases and expires; without it, database_url's does."
+    )
     data_dir: Path = Field(description="Folder of spool/, vault/, keys/ and signer/.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8400, ge=1, le=65535, description="Port to listen on.")
@@ -121,6 +127,8 @@ class Settings(BaseSettings):
             raise ValueError("base_url: https is due in production")
         if self.demo_people and not self.demo_sign_in:
             raise ValueError("demo_people: only where environment is demo, host is loopback and database is SQLite")
+        if self.sqlite and self.logins:
+            raise ValueError("sequencer_url, eraser_url: for PostgreSQL, as SQLite knows no logins")
         if self.environment == "demo" and not (self.loopback and self.sqlite):
             raise ValueError("environment: a demo listens on loopback and keeps its data in SQLite")
         return self
@@ -137,6 +145,12 @@ class Settings(BaseSettings):
     def sqlite(self) -> bool:
         """Whether the database is a SQLite file."""
         return self.database_url.get_secret_value().startswith("sqlite:")
+
+    @property
+    def logins(self) -> dict[str, str]:
+        """URLs of the database under other logins, by what they do."""
+        given = {"sequencer": self.sequencer_url, "eraser": self.eraser_url}
+        return {use: url.get_secret_value() for use, url in given.items() if url is not None}
 
     @property
     def demo_sign_in(self) -> bool:

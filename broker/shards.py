@@ -35,6 +35,7 @@ from broker.signing import SignedLog, Signers
 from broker.store import Reading, Store, Transaction
 from broker.store.event_keys import keep_event_keys
 from broker.store.log import EventRow, OutboxRow
+from broker.store.roles import SEQUENCER
 from broker.store.sequence import (
     BATCH,
     SqlTiles,
@@ -117,7 +118,7 @@ def turn(trail: Trail, base: str, *, who: Who, at: datetime) -> ShardRow | None:
             return None
         name = _free_name(reading, at.year)
     told = trail.signers.open(f"{base}/{name}")
-    with trail.store.transaction() as tx:
+    with trail.store.transaction(SEQUENCER) as tx:
         log_id, _ = lock_newest(tx)
         if log_id != old.log_id:
             return None
@@ -134,7 +135,7 @@ def turn(trail: Trail, base: str, *, who: Who, at: datetime) -> ShardRow | None:
 def rotate(trail: Trail, *, who: Who, at: datetime) -> ShardRow:
     """A new key signs beside the old from now on, and the log says so.  Twice does no harm."""
     told = trail.signers.rotate(trail.origin)
-    with trail.store.transaction() as tx:
+    with trail.store.transaction(SEQUENCER) as tx:
         lock_newest(tx)
         shard = _current(tx)
         known = {key["vkey"] for key in shard.keys}
@@ -161,7 +162,7 @@ def retire(trail: Trail, *, who: Who, at: datetime) -> ShardRow:
         raise WrongState("there is no new key that the log has handed over to: `broker log rotate` makes one")
     left = {str(key) for key in trail.signers.retire(shard.log_id).keys}
     gone = [vkey for vkey in standing if vkey not in left]
-    with trail.store.transaction() as tx:
+    with trail.store.transaction(SEQUENCER) as tx:
         lock_newest(tx)
         shard = _current(tx)
         until = {"until": int(at.timestamp())}
@@ -190,7 +191,7 @@ def begin_anew(
     if signed is not None:
         trail.signers.close(old.log_id)
     told = trail.signers.open(f"{base}/{name}")
-    with trail.store.transaction() as tx:
+    with trail.store.transaction(SEQUENCER) as tx:
         log_id, held = lock_newest(tx)
         if log_id != old.log_id:
             raise WrongState("the log has turned to another shard meanwhile")
@@ -230,7 +231,7 @@ def refill(trail: Trail, mirror: TileReader, note: str, *, who: Who, at: datetim
         raise WrongState("the mirror is of another log, or its checkpoint is not signed by this log's key")
     if signed is not None and newest.checkpoint.size < signed.size:
         raise WrongState(f"the mirror ends at {newest.checkpoint.size} entries, and {signed.size} were signed")
-    with trail.store.transaction() as tx:
+    with trail.store.transaction(SEQUENCER) as tx:
         log_id, head = lock_newest(tx)
         if newest.checkpoint.size <= head.size:
             raise WrongState("the mirror holds nothing that is missing here")
@@ -386,7 +387,7 @@ def _open_first(store: Store, signers: Signers, base: str, *, at: datetime) -> N
     if any(told.size for told in signers.status()):
         raise LogUnavailable("the signer has signed a log that this database does not hold: see `broker log status`")
     told = signers.open(f"{base}/{at.year}")
-    with store.transaction() as tx:
+    with store.transaction(SEQUENCER) as tx:
         if current_shard(tx) is None:
             tx.add(
                 ShardRow(number=0, log_id=told.origin, reason="first", opened_at=at, keys=_since(told.keys, at))

@@ -56,7 +56,7 @@ def wire(settings: Settings, *, agreeing: bool = True) -> Broker:
     `agreeing`: raises LogUnavailable if the signer has signed what the tables do not hold; else that is passed over.
     """
     keys = Keys.load(settings.data_dir / "keys")
-    store = Store(settings.database_url.get_secret_value())
+    store = Store(settings.database_url.get_secret_value(), others=settings.logins)
     if not migrate.at_head(store):
         raise UnsafeDatabase("the schema is not this version's: run `broker migrate`")
     _claim_installation(store, settings.environment, at=clock.now())

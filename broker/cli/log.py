@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,7 @@ from broker.cli.shared import (
 if TYPE_CHECKING:
     from audit.checkpoint import SignedCheckpoint
     from broker.shards import ShardStanding
+    from broker.store.roles import Login
     from broker.store.shards import ShardRow
 
 app = typer.Typer(
@@ -64,15 +66,19 @@ def status(config: Config = None, as_json: AsJson = False) -> None:
     """
     with answering(as_json), open_broker(config, agreeing=False) as broker:
         from broker import shards
+        from broker.store import roles
 
         found, wrong = shards.standing(broker.store, broker.trail.signers)
+        logins = roles.logins(broker.store)
         told = {
+            "database": {"kind": "sqlite" if broker.store.sqlite else "postgresql", "logins": [*map(asdict, logins)]},
             "shards": [_told(one) for one in found],
             "signer": wrong or "answers",
             "waiting": broker.trail.unsequenced(),
         }
         rows = [_row(one, asked=wrong is None) for one in found]
         rows += [f"! {one.row.log_id}: {fault}" for one in found for fault in one.faults]
+        rows.append(f"The database: {_logins(logins)}")
         say(as_json, told, "\n".join(rows + ([f"The signer: {wrong}"] if wrong else [])))
         if wrong:
             raise typer.Exit(UNKNOWN)
@@ -214,6 +220,27 @@ def _note(path: Path | None) -> SignedCheckpoint | None:
         return SignedCheckpoint.parse(bytes_of(path).decode())
     except NoteInvalid as fault:
         raise Unreadable(f"{path} is no checkpoint: {fault}") from None
+
+
+def _logins(found: tuple[Login, ...]) -> str:
+    """Who works on it, and what the database lets them do."""
+    if not found:
+        return "a SQLite file: whoever can write it can do all"
+    main, *others = found
+    words = f"PostgreSQL, {'one login' if not others else f'{len(found)} logins'}: {main.user} serves"
+    words += "".join(f", {one.user} {'sequences' if one.use == 'sequencer' else 'erases'}" for one in others)
+    uses = {one.use for one in others}
+    may = [
+        what
+        for what, there in (
+            ("adds to the log", main.appends and "sequencer" in uses), ("empties it", main.erases and "eraser" in uses),
+            ("owns the tables, so no trigger binds it", main.owns),
+        )
+        if there
+    ]  # fmt: skip
+    lacks = [] if main.erases or "eraser" in uses else ["nobody is erased from here"]
+    lacks += [] if main.appends or "sequencer" in uses else ["nothing is sequenced from here"]
+    return words + (f"; BUT {main.user} {', and '.join(may)}" if may else "") + "".join(f"; {one}" for one in lacks)
 
 
 def _told(one: ShardStanding) -> dict[str, Any]:

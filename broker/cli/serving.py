@@ -34,21 +34,30 @@ def migrate(config: Config = None, as_json: AsJson = False) -> None:
 def roles(
     login: Annotated[str, typer.Option("--login", help="Whom brokers sign in to PostgreSQL as: their database_url's.")],
     prefix: Annotated[str, typer.Option("--prefix", help="What the roles' names begin with.")] = "broker",
+    sequencer: Annotated[
+        str | None, typer.Option("--sequencer-login", help="A login of its own for adding to the log: sequencer_url's.")
+    ] = None,
+    eraser: Annotated[
+        str | None, typer.Option("--eraser-login", help="A login of its own for erasing and expiring: eraser_url's.")
+    ] = None,
 ) -> None:
     """Print the SQL that gives brokers a login of PostgreSQL which can't change or delete what the log says.
 
     Three roles: PREFIX_app writes what waits for the log and the operational tables; PREFIX_sequencer adds to the log
-    and moves its head; PREFIX_eraser empties bodies and deletes keys. The login is a member of all three, and owns
-    nothing. Run it as the tables' owner, and again after each `broker migrate`, which is the owner's too:
+    and moves its head; PREFIX_eraser empties bodies and deletes keys. The login is a member of all three but of those
+    that have a login of their own, and owns nothing. Run it as the tables' owner, and again after each `broker
+    migrate`, which is the owner's too:
 
         broker roles --login broker | psql -v ON_ERROR_STOP=1 postgresql://owner@host/database
 
-    A login whose `broker serve` is to erase nobody: REVOKE PREFIX_eraser FROM it; approve and expire by another.
+    With three logins, give each broker the addresses that it needs (database_url, sequencer_url, eraser_url): one that
+    serves without eraser_url can't erase, and `broker subjects approve` and the nights run where it is. `broker log
+    status` says which logins are in use, and what the database lets each do.
     """
     with answering(False):
         from broker.store.roles import grants
 
-        print(grants(prefix, login), end="")
+        print(grants(prefix, login, sequencer=sequencer, eraser=eraser), end="")
 
 
 def serve(config: Config = None) -> None:

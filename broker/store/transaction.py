@@ -118,9 +118,11 @@ class Transaction(Reading):
 class Store:
     """The operational database: SQLite (one file, WAL, FULL) or PostgreSQL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, others: Mapping[str, str] | None = None) -> None:
+        """`others`: URLs of the same database under other logins, by what they do (`broker.store.roles`)."""
         self.url = url
         self.engine = _engine(url)
+        self.others = {use: _engine(other) for use, other in (others or {}).items()}
         self.sqlite = self.engine.dialect.name == "sqlite"
         snapshot = {} if self.sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         self._writing = self.engine.execution_options(read_only=False)
@@ -131,8 +133,8 @@ class Store:
         self._mine = threading.local()
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """A write transaction: commits on leaving, rolls back on a raise.
+    def transaction(self, use: str = "") -> Iterator[Transaction]:
+        """A write transaction: commits on leaving, rolls back on a raise.  `use`: under that other login, if it has one.
 
         On return the commit is on disk.  Raises Conflict if a unique key was taken, StoreUnavailable if the database
         can't be reached, StoreFull if it has no room, NestedTransaction if this thread holds one already.
@@ -144,7 +146,8 @@ class Store:
             self._writer.acquire()
         self._mine.held = True
         try:
-            with self._begun(self._writing) as connection:
+            engine = self.others[use].execution_options(read_only=False) if use in self.others else self._writing
+            with self._begun(engine) as connection:
                 tx = Transaction(connection)
                 try:
                     yield tx
@@ -200,7 +203,8 @@ class Store:
 
     def close(self) -> None:
         """Give back every connection."""
-        self.engine.dispose()
+        for engine in (self.engine, *self.others.values()):
+            engine.dispose()
 
     @contextmanager
     def _begun(self, engine: Engine) -> Iterator[Connection]:
@@ -213,6 +217,8 @@ class Store:
             if _full(wrong.orig):
                 self.full()
                 raise StoreFull(type(wrong.orig).__name__) from None
+            if isinstance(wrong.orig, InsufficientPrivilege):
+                raise StoreUnavailable("this broker's login may not do that: see `broker roles`") from None
             raise StoreUnavailable(type(wrong.orig).__name__) from None
 
     def has_room(self, size: int) -> bool:

@@ -17,17 +17,25 @@ from sqlalchemy import make_url
 from typer.testing import CliRunner
 
 from broker import clock as broker_clock
+from broker import erasure, retention
 from broker.cli import app as command
-from broker.errors import Malformed
-from broker.settings import Settings
+from broker.cli.log import _logins
+from broker.errors import Malformed, StoreUnavailable
+from broker.keys import Keys
+from broker.settings import LogRetention, Settings
 from broker.shards import rotate, turn
-from broker.store.roles import grants
+from broker.store import Store
+from broker.store.roles import grants, logins
 from broker.store.searches import SearchCandidateRow
 from broker.store.tables import metadata
+from broker.store.tombstones import Tombstones
+from broker.trail import EntryRef, Trail
 from broker.wiring import open_installation
+from tests.broker.test_erasure import AT, CHILD, looked, officer
 from tests.builders import PARTNERSHIP
 from tests.builders_area import BASE_URL, NIGHT, Area, Clock, the_time
 from tests.builders_families import ROBIN, extracts
+from tests.builders_signer import opened
 from tests.postgres import a_database
 
 pytestmark = pytest.mark.postgres
@@ -59,9 +67,13 @@ class Granted:
             made.execute(f"SET SESSION AUTHORIZATION {self.prefix}_{role}")
         return made
 
-    def grant(self) -> None:
+    def grant(self, **others: str) -> None:
         with self.as_("owner") as owner:
-            owner.execute(grants(self.prefix, f"{self.prefix}_login"))
+            owner.execute(grants(self.prefix, f"{self.prefix}_login", **others))
+
+    def url(self, use: str) -> str:
+        """The address of a login of its own."""
+        return make_url(self.owner).set(username=f"{self.prefix}_{use}_login").render_as_string()
 
 
 @pytest.fixture
@@ -72,8 +84,8 @@ def granted(postgres_server: str, migrated_postgres: str) -> Iterator[Granted]:
         made.grant()
         yield made
     with psycopg.connect(postgres_server, autocommit=True) as owner:
-        for name in (f"{prefix}_login", *(f"{prefix}_{role}" for role in ROLES)):
-            owner.execute(f"DROP ROLE {name}")
+        for name in ("login", "sequencer_login", "eraser_login", *ROLES):
+            owner.execute(f"DROP ROLE IF EXISTS {prefix}_{name}")
 
 
 def refused(connection: psycopg.Connection[Any], *statements: str) -> None:
@@ -155,7 +167,55 @@ def test_the_command_prints_what_grants_and_a_name_to_be_quoted_is_wrong_usage()
     assert (done.exit_code, done.stdout) == (0, grants("northshire", "broker"))
     with pytest.raises(Malformed):
         grants("x; DROP TABLE audit_entry", "broker")
+    with pytest.raises(Malformed):
+        grants("broker", "broker", eraser="broker")
+    apart = CliRunner().invoke(command, ["roles", "--login", "b", "--sequencer-login", "s", "--eraser-login", "e"])
+    assert apart.stdout == grants("broker", "b", sequencer="s", eraser="e")
     assert CliRunner().invoke(command, ["roles", "--login", 'a"b']).exit_code == 2
+
+
+def test_with_three_logins_what_serves_neither_adds_to_the_log_nor_empties_it(
+    granted: Granted, keys: Keys, tmp_path: Path
+) -> None:
+    granted.grant(sequencer=f"{granted.prefix}_sequencer_login", eraser=f"{granted.prefix}_eraser_login")
+    with granted.as_("login") as login:
+        refused(
+            login, "INSERT INTO audit_entry VALUES ('l', 0, '', '', 'e')", "DELETE FROM audit_key",
+            "UPDATE audit_event SET sections = NULL", "DELETE FROM audit_outbox",
+        )  # fmt: skip
+    owner = Store(granted.owner)
+    signers = opened(owner, tmp_path)
+    store = Store(granted.login, others={use: granted.url(use) for use in ("sequencer", "eraser")})
+    trail, kept = Trail(store, keys, signers), Tombstones(tmp_path)
+    event = looked(store, trail, CHILD)
+    trail.receipt(EntryRef(event))
+    rotate(trail, who=WHO, at=AT)
+    assert [(one.use, one.appends, one.erases, one.owns) for one in logins(store)] == [
+        ("app", False, False, False), ("sequencer", True, False, False), ("eraser", True, True, False),
+    ]  # fmt: skip
+    assert "BUT" not in _logins(logins(store))
+
+    without = Store(granted.login, others={"sequencer": granted.url("sequencer")})  # as `broker serve` may be
+    one = erasure.propose(
+        without, Trail(without, keys, signers), keys, officer(), ids=[CHILD], authority="court_order", at=AT
+    )
+    with pytest.raises(StoreUnavailable, match="login may not"):
+        erasure.approve(
+            without, Trail(without, keys, signers), keys, kept, officer("ig-2"), erasure=one.answer.erasure, at=AT
+        )
+    assert trail.opening(event, show=("who",)).body("who")
+    assert kept.read() == ()
+    assert "nobody is erased from here" in _logins(logins(without))
+    done = erasure.approve(store, trail, keys, kept, officer("ig-2"), erasure=one.answer.erasure, at=AT)
+    assert done.answer.counts["events"] == 1
+    retention.run(store, trail, LogRetention(), dict, who=WHO, at=AT)
+
+    granted.grant()  # and back to one
+    assert [(one.use, one.appends, one.erases) for one in logins(Store(granted.login))] == [("app", True, True)]
+    assert "one login" in _logins(logins(Store(granted.login)))
+    assert "BUT" in _logins(logins(store))  # another login is named, and this one may still do it all
+    for each in (owner, store, without):
+        each.close()
 
 
 # --- A whole broker under that login ---------------------------------------------------------------------------------
@@ -238,4 +298,6 @@ def test_a_broker_serves_links_turns_erases_and_expires_under_the_login_alone(ar
     assert run("subjects", "retention", "--by", "ig-1")["purged"] is False
     next_year = broker_clock.now().replace(year=broker_clock.now().year + 1)
     assert turn(broker.trail, broker.settings.log_base, who=WHO, at=next_year) is not None
-    assert [shard["state"] for shard in run("log", "status")["shards"]] == ["closed", "open"]
+    status = run("log", "status")
+    assert [shard["state"] for shard in status["shards"]] == ["closed", "open"]
+    assert [login["use"] for login in status["database"]["logins"]] == ["app"]
