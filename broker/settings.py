@@ -188,7 +188,12 @@ def read(config: Path | None) -> Settings:
     try:
         found = FromFile()  # type: ignore[call-arg]  # what is due comes from the file and the environment
     except ValidationError as wrong:
-        raise BadSettings("; ".join(_worded(error["loc"], error["msg"]) for error in wrong.errors())) from None
+        raise BadSettings(
+            "; ".join(
+                _worded(error["loc"], _MISSING if error["type"] == "missing" else error["msg"])
+                for error in wrong.errors()
+            )
+        ) from None
     except ValueError:
         raise BadSettings("the configuration file is not TOML") from None
     folder = (config.parent if config is not None else Path()).resolve()
@@ -196,6 +201,9 @@ def read(config: Path | None) -> Settings:
     if found.sqlite and not url.startswith("sqlite:////"):
         url = f"sqlite:///{folder / url.removeprefix('sqlite:///')}"
     return found.model_copy(update={"data_dir": folder / found.data_dir, "database_url": SecretStr(url)})
+
+
+_MISSING: Final = "it must be set, in the file that --config names or as BROKER_ and its name in capitals"
 
 
 def _worded(place: tuple[int | str, ...], message: str) -> str:

@@ -110,7 +110,10 @@ def _unreachable(
                 known = {role for organisation in grant.organisations for role in staff.get(organisation, ())}
                 if absent := sorted(grant.roles - known):
                     message = f"nobody at {listed(sorted(grant.organisations))} is {listed(absent, 'or')}"
-                    yield _remark("unreachable", ref, message, "name the roles that are there")
+                    some = sorted(grant.roles & known)
+                    message += f"; it serves {listed(some, 'or')} alone" if some else ""
+                    severity: Literal["warning", "note"] = "note" if some else "warning"
+                    yield _remark("unreachable", ref, message, "name the roles that are there", severity=severity)
 
 
 def _not_live(estate: Estate, agreement: Agreement, at: datetime) -> str | None:

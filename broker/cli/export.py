@@ -85,7 +85,7 @@ def export_documents(
         if kind.value in exporting.PUBLISHED:
             _write({"": exporting.published(kind.value)}, out, as_json)
             return
-        chosen = _chosen(document, umbrella or [], config)
+        chosen = _chosen(document, umbrella or [], config, as_json)
         if kind is To.cedar and (out is not None or as_json):
             _write(exporting.cedar_parts(chosen), out, as_json)
         elif kind is To.print:
@@ -165,15 +165,19 @@ def write_receipts(
         say(as_json, written, "\n".join(f"written to {one['out']}" for one in written))
 
 
-def _chosen(document: str | None, umbrellas: list[Path], config: Path | None) -> Chosen:
+def _chosen(document: str | None, umbrellas: list[Path], config: Path | None, as_json: bool) -> Chosen:
     from broker import exporting
+    from broker.errors import NotFound
 
     if document is not None and "@" not in document:
         above = [bytes_of(path) for path in umbrellas]
         with told.about(Path(document)):
             return exporting.of_file(bytes_of(Path(document)), above)
     with open_broker(config) as broker, broker.store.reading() as reading:
-        return exporting.of_register(reading, document)
+        try:
+            return exporting.of_register(reading, document)
+        except NotFound as wrong:
+            fail(str(wrong), USAGE, as_json)
 
 
 def _write(texts: Mapping[str, str], out: Path | None, as_json: bool) -> None:

@@ -572,7 +572,11 @@ def test_a_clause_that_can_never_apply_is_unreachable(screening: Agreement) -> N
     (unfed,) = remarks(alone(screening), "unreachable", feeds={"health": {"health.cp_is"}})
     assert unfed.message == "nobody sends health.not_brought"
     (absent,) = remarks(alone(screening), "unreachable", staff={"police": {"SOCIAL_WORKER"}})
-    assert absent.message == "nobody at police is MASH_ANALYST"
+    assert (absent.message, absent.severity) == ("nobody at police is MASH_ANALYST", "warning")
+    both = replace(screening, grants=(replace(screening.grants[0], roles=frozenset({"MASH_ANALYST", "DSL"})),))
+    (partly,) = remarks(alone(both), "unreachable", staff={"police": {"DSL"}})
+    assert partly.severity == "note"
+    assert partly.message == "nobody at police is MASH_ANALYST; it serves DSL alone"
     fine = {"feeds": {"health": {"health.not_brought"}}, "staff": {"police": {"MASH_ANALYST"}}}
     assert remarks(alone(screening), "unreachable", **fine) == ()
 
