@@ -31,8 +31,8 @@ from agreements.statistics import (
     tabulate,
     too_alike,
 )
+from agreements.statistics.catalogue import read_catalogue
 from agreements.statistics.suppression import Published, exposed, passes, primary_only, rounded, with_totals
-from agreements.statistics.tables import read_catalogue
 from agreements.statistics.writing import as_csv, as_json, figures_of, published_of
 
 TABLES: Final = 1_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 60
