@@ -37,6 +37,7 @@ MAX_NOTE_BYTES: Final = 64 * 1024
 MAX_SIGNATURES: Final = 16
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,14}")
 _NAME: Final = re.compile(r"[^\s+]+")
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
 class NoteInvalid(ValueError):
@@ -166,7 +167,7 @@ class SignedCheckpoint:
         """Parse a note.  Raises NoteInvalid; also beyond 64 KiB or 16 signatures, and for control characters."""
         if len(note.encode("utf-8", "replace")) > MAX_NOTE_BYTES:
             raise NoteInvalid("a note is at most 64 KiB")
-        if any(ord(char) < 0x20 and char != "\n" for char in note):
+        if _CONTROL.search(note):
             raise NoteInvalid("a note holds no control character but newline")
         text, blank, lines = note.rpartition("\n\n")
         if not blank or not lines.endswith("\n"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from audit.checkpoint import SignedCheckpoint
 from audit.merkle import consistency_proof
 from audit.sequencer import Head
 from audit.signer import Growth
-from audit.tiles import TileHashes
+from audit.tiles import Tile, TileHashes
 from broker import clock
 from broker.errors import LogUnavailable
 from broker.places import RecentTiles
@@ -38,9 +40,15 @@ class Checkpoints:
             self._newest, self._tiles = batch.log_id, RecentTiles(self._store, batch.log_id)
         self._tiles.keep(batch.tiles)
         hashes, kept = TileHashes(self._tiles, batch.head.size), self._kept
-        if kept is None or not self._signers.signed(batch.log_id) == kept.checkpoint.size == batch.head.size:
+        if kept is None or not kept.checkpoint.size == batch.head.size == self._signers.signed(batch.log_id):
             kept = self._kept = self._signed(batch.log_id, batch.head, hashes)
         return kept, hashes
+
+    def hashes(self, log_id: str, size: int, tiles: Iterable[tuple[Tile, bytes]]) -> TileHashes:
+        """The hashes of a log at this size; `tiles` of it were read just now, others are as they are asked for."""
+        known = self._tiles if self._tiles.log_id == log_id else RecentTiles(self._store, log_id)
+        known.keep(tiles)
+        return TileHashes(known, size)
 
     def _finish_older(self, newest: str) -> None:
         with self._store.reading() as reading:

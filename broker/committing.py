@@ -30,13 +30,14 @@ from audit.checkpoint import SignedCheckpoint
 from audit.events import Event, Leaf
 from audit.sequencer import HeadDisagrees
 from audit.signer import SignerRefused
-from audit.tiles import TileHashes, TileMalformed, TileUnreadable
+from audit.tiles import TileMalformed, TileUnreadable
 from broker.ballast import Ballast
 from broker.checkpoints import Checkpoints
 from broker.company import Company
 from broker.errors import BrokerError, Conflict, LogUnavailable
 from broker.keys import Keys
-from broker.places import Awaited, Placed, Places, RecentTiles
+from broker.places import Awaited, Placed, Places
+from broker.renaming import rename_doubles
 from broker.signing import Signers
 from broker.store import Store, Transaction
 from broker.store.outbox import Written, put
@@ -44,15 +45,16 @@ from broker.store.roles import SEQUENCER
 from broker.store.sequence import (
     BATCH,
     Batch,
-    newest_checkpoint,
-    places_of,
+    lock_newest,
     sequence,
+    settled,
 )
 
 log = structlog.get_logger()
 RETRY_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.2  # how soon a waiter sees what another process has sequenced
 NO_ROOM: Final = "StoreFull"
+ID_TAKEN: Final = "EventIdTaken"
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 SIGNER_DOWN: Final = "SignerUnavailable"
 
@@ -64,7 +66,7 @@ class Committer:
         self._store = store
         self._keys = keys
         self._ballast = ballast
-        self._degraded: Callable[[Transaction, str], str] | None = None
+        self._degraded: Callable[[Transaction, str, str], str] | None = None
         self._places = Places()
         self._checkpoints = Checkpoints(store, signers)
         self._lone: dict[bytes, Written] = {}
@@ -81,8 +83,8 @@ class Committer:
         if ballast is not None and not ballast.take():
             self.no_room()
 
-    def tells(self, degraded: Callable[[Transaction, str], str]) -> None:
-        """How to record that the log is degraded, or in order again; gives the event's id."""
+    def tells(self, degraded: Callable[[Transaction, str, str], str]) -> None:
+        """How to record that the log is degraded, or in order again, and why; gives the event's id."""
         self._degraded = degraded
 
     @property
@@ -226,7 +228,7 @@ class Committer:
         with self._telling():
             try:
                 with self._store.transaction(SEQUENCER) as tx:
-                    batch = sequence(tx, self._keys, only=self._degraded(tx, outcome))
+                    batch = sequence(tx, self._keys, only=self._degraded(tx, outcome, NO_ROOM))
                 self._checkpoints.sign(batch)
             except SignerRefused as wrong:
                 self.latch(type(wrong).__name__, for_good=True)
@@ -274,9 +276,10 @@ class Committer:
             with self._store.transaction(SEQUENCER) as tx:
                 batch = sequence(tx, self._keys, limit=BATCH - len(lone), lone=lone)
         except Conflict:
-            if not lone:
+            if lone:
+                self._put_apart(lone)
+            elif not self._renamed():
                 raise
-            self._put_apart(lone)
             return self._sequence()
         except Exception:
             self._places.fail(LogUnavailable("the log can't take the entry just now"), [one.commitment for one in lone])
@@ -292,21 +295,32 @@ class Committer:
             except BrokerError as wrong:
                 self._places.fail(wrong, [one.commitment])
 
+    def _renamed(self) -> bool:
+        """Whether something waited under an id that the log has: it has a fresh one now, and the log says so."""
+        with self._telling(), self._store.transaction(SEQUENCER) as tx:
+            lock_newest(tx)
+            doubles, count = rename_doubles(tx, self._keys)
+            if count and self._degraded is not None:
+                self._degraded(tx, "renamed", ID_TAKEN)
+        if count:
+            log.error("events waited under ids that the log has: each has a fresh one", count=count)
+        return doubles > 0
+
     def _settle(self, awaited: Set[Awaited]) -> None:
         """Look up, for all who waited since before the round, what another process has sequenced."""
         others = {event.event_id: event for event in awaited & self._places.awaited()}
         if not others:
             return
         with self._store.reading() as reading:
-            for log_id, rows in places_of(reading, others.keys()).items():
-                kept = newest_checkpoint(reading, log_id)
-                leaves = {row.event_id: (row.seq, Leaf.parse(row.leaf)) for row in rows}
+            for log_id, found in settled(reading, others.keys()).items():
+                leaves = {row.event_id: (row.seq, Leaf.parse(row.leaf)) for row in found.rows}
                 taken = [event for one, event in others.items() if one in leaves and not _same(event, leaves[one][1])]
                 self._places.fail(Conflict("another event has this id"), [event.commitment for event in taken])
-                if kept is not None:
-                    entries = {leaf.commitment: (seq, leaf) for seq, leaf in leaves.values() if seq < kept.size}
-                    hashes = TileHashes(RecentTiles(self._store, log_id), kept.size)
-                    signed = SignedCheckpoint.parse(kept.note.decode())
+                if found.note is not None:
+                    signed = SignedCheckpoint.parse(found.note.decode())
+                    size = signed.checkpoint.size
+                    entries = {leaf.commitment: (seq, leaf) for seq, leaf in leaves.values() if seq < size}
+                    hashes = self._checkpoints.hashes(log_id, size, found.tiles)
                     self._places.settle(Placed(entries, hashes, signed), ours=False)
 
 
@@ -314,9 +328,9 @@ def _same(event: Awaited, leaf: Leaf) -> bool:
     return event.commitment == leaf.commitment
 
 
-def degraded(event_id: str, host: str, outcome: str) -> Event:
-    """The event that says that the log was out of order for want of room, or is in order again."""
+def degraded(event_id: str, host: str, outcome: str, reason: str) -> Event:
+    """The event that says that the log was out of order, and why, or is in order again."""
     return Event(
-        id=event_id, type="audit.degraded", who={"organisation": host}, what={"outcome": outcome, "reason": NO_ROOM},
+        id=event_id, type="audit.degraded", who={"organisation": host}, what={"outcome": outcome, "reason": reason},
         why={}, detail={},
     )  # fmt: skip

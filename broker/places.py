@@ -39,11 +39,13 @@ class RecentTiles:
         self._lock: Final = threading.Lock()
 
     def keep(self, tiles: Iterable[tuple[Tile, bytes]]) -> None:
-        """Remember tiles that were committed just now."""
+        """Remember tiles that were committed."""
         with self._lock:
             for tile, data in tiles:
-                self._tiles[tile.level, tile.index] = data
-                self._tiles.move_to_end((tile.level, tile.index))
+                place = (tile.level, tile.index)
+                if len(self._tiles.get(place, b"")) <= len(data):
+                    self._tiles[place] = data
+                    self._tiles.move_to_end(place)
             while len(self._tiles) > TILES:
                 self._tiles.popitem(last=False)
 

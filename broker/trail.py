@@ -80,7 +80,9 @@ class Trail:
         self.signers = signers
         self.host = host
         self._committer = Committer(store, keys, signers, ballast, linger_ms=linger_ms)
-        self._committer.tells(lambda tx, outcome: self.record(tx, degraded(new_event_id(), host, outcome)).event_id)
+        self._committer.tells(
+            lambda tx, outcome, why: self.record(tx, degraded(new_event_id(), host, outcome, why)).event_id
+        )
 
     @property
     def origin(self) -> str:

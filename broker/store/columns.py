@@ -47,6 +47,14 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def instant_told(value: datetime, *, sqlite: bool) -> str:
+    """An instant as a statement of our own tells it to the database."""
+    if value.tzinfo is None:
+        raise ValueError("an instant needs a time zone")
+    kept = value.astimezone(UTC)
+    return (kept.replace(tzinfo=None) if sqlite else kept).isoformat(" ", timespec="microseconds")
+
+
 class PlainJSON(TypeDecorator[Any]):
     """JSON; JSONB where there is."""
 

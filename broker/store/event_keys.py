@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from sqlmodel import Field, col, select
 from audit.events import SECTIONS, Opening, Sealed, canonical, loads
 from broker.keys import DataKey, Keys
 from broker.store.columns import Row, octets
-from broker.store.statements import Rows, Statement
+from broker.store.statements import Asked, Rows, Statement
 from broker.store.transaction import Reading, Transaction
 
 NO_SUBJECT: Final = ""
@@ -52,7 +52,9 @@ class SubjectKeyRow(Row, table=True):
 
 
 _KEEP: Final = Rows("audit_key", {"event_id": "text", "wrapped": "bytea", "subject": "text"})
-_KEEP_SUBJECTS: Final = Rows("audit_subject_key", {"idx_hmac": "text", "wrapped": "bytea"}, "ON CONFLICT DO NOTHING")
+_SUBJECT: Final = {"idx_hmac": "text", "wrapped": "bytea"}
+_KEEP_SUBJECTS: Final = Rows("audit_subject_key", _SUBJECT)
+_KEEP_MISSING: Final = Rows("audit_subject_key", _SUBJECT, "ON CONFLICT DO NOTHING")
 _SUBJECTS_OF: Final = "SELECT idx_hmac, wrapped FROM audit_subject_key WHERE idx_hmac IN (SELECT value FROM {})"
 _SUBJECTS: Final = Statement(
     _SUBJECTS_OF.format("jsonb_array_elements_text(CAST(:subjects AS jsonb))"),
@@ -96,19 +98,44 @@ def keep_event_keys(tx: Transaction, keys: Keys, fresh: Collection[FreshKey]) ->
     under: dict[str, DataKey | None] = {}
     while subjects:  # once, but where an erasure takes a key away between the two statements
         made = [{"idx_hmac": subject, "wrapped": keys.new_data_key(_of(subject))[1]} for subject in subjects]
-        _KEEP_SUBJECTS.insert(tx.connection, made)
-        for row in _SUBJECTS.run(tx.connection, subjects=json.dumps(subjects)):
+        _, found = tx.ask(_KEEP_MISSING.of(made), subject_keys(subjects))
+        for row in found:
             under[row.idx_hmac] = keys.data_key(row.wrapped, _of(row.idx_hmac)) if row.idx_hmac else None
         subjects = [subject for subject in subjects if subject not in under]
-    _KEEP.insert(
-        tx.connection,
+    tx.ask(_kept(keys, fresh, under))
+
+
+def subject_keys(subjects: Iterable[str]) -> Asked:
+    """The keys of these subjects that there are: `idx_hmac`, `wrapped`."""
+    return _SUBJECTS.of(subjects=json.dumps(sorted(set(subjects))))
+
+
+def event_keys_kept(keys: Keys, fresh: Collection[FreshKey], wrapped: Mapping[str, bytes]) -> tuple[Asked, ...]:
+    """Statements that keep the keys of events, each wrapped under its subject's; of which those of `wrapped` are there.
+
+    They fail where another made a subject's key meanwhile.  As many statements whether they have subjects or not.
+    """
+    under: dict[str, DataKey | None] = {}
+    made = []
+    for subject in {one.subject for one in fresh}:
+        if subject in wrapped:
+            under[subject] = keys.data_key(wrapped[subject], _of(subject)) if subject else None
+        else:
+            key, row = keys.new_data_key(_of(subject))
+            under[subject] = key if subject else None
+            made.append({"idx_hmac": subject, "wrapped": row})
+    return _KEEP_SUBJECTS.of(made), _kept(keys, fresh, under)
+
+
+def _kept(keys: Keys, fresh: Collection[FreshKey], under: Mapping[str, DataKey | None]) -> Asked:
+    return _KEEP.of(
         [
             {
                 "event_id": one.event_id, "subject": one.subject,
                 "wrapped": keys.wrap(one.key, one.event_id, under=under[one.subject]),
             }
             for one in fresh
-        ],
+        ]
     )  # fmt: skip
 
 

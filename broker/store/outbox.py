@@ -13,17 +13,37 @@ from audit.events import Leaf
 from broker.errors import Conflict
 from broker.keys import Keys
 from broker.store.event_keys import FreshKey
-from broker.store.log import BlobRow
-from broker.store.statements import Statement
+from broker.store.statements import Asked, Rows, Statement
 from broker.store.transaction import Transaction
 
-_PUT: Final = Statement("""
+_BLOBS: Final = Rows("audit_blob", {"event_id": "text", "name": "text", "sealed": "bytea"})
+_INTO: Final = """
     INSERT INTO audit_outbox (
         event_id, idem_key, at_ms, commitment, columns, sections, detail, subjects, key_wrapped, sole
     )
-    SELECT :event_id, :idem_key, :at_ms, :commitment, :columns, :sections, :detail, :subjects, :key_wrapped, :sole
-    WHERE NOT EXISTS (SELECT 1 FROM audit_entry WHERE event_id = :same_id)
+    SELECT CASE WHEN EXISTS (SELECT 1 FROM audit_entry WHERE event_id = {id}) THEN NULL ELSE {id} END,
+        :idem_key, {at_ms}, {commitment}, {columns}, {sections}, {detail}, {subjects}, {key_wrapped}, :sole
+"""
+_PUT: Final = Statement(
+    _INTO.format(
+        id="CAST(:event_id AS text)", at_ms="CAST(:at_ms AS bigint)", commitment="CAST(:commitment AS bytea)",
+        columns="CAST(:columns AS jsonb)", sections="CAST(:sections AS bytea)", detail="CAST(:detail AS bytea)",
+        subjects="CAST(:subjects AS jsonb)", key_wrapped="CAST(:key_wrapped AS bytea)",
+    ),
+    sqlite=_INTO.format(
+        id=":event_id", at_ms=":at_ms", commitment=":commitment", columns=":columns", sections=":sections",
+        detail=":detail", subjects=":subjects", key_wrapped=":key_wrapped",
+    ),
+)  # fmt: skip
+"""An id that is in the log is no id here, and a row without one is refused: so it fails in the database, at once."""
+
+
+_DOUBLES: Final = Statement("""
+    SELECT o.position, o.event_id, o.at_ms, o.commitment, CAST(o.columns AS text) AS columns, o.sections, o.detail,
+        CAST(o.subjects AS text) AS subjects, o.key_wrapped, o.sole, e.leaf
+    FROM audit_outbox o JOIN audit_entry e ON e.event_id = o.event_id ORDER BY o.position
 """)
+_TAKE: Final = Statement("DELETE FROM audit_outbox WHERE position = :position")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,28 +68,38 @@ class Written:
 
 
 def put(tx: Transaction, keys: Keys, written: Written) -> None:
-    """Into the outbox.  Raises Conflict if its id or its idempotency key is there already."""
+    """Into the outbox, with the next statement of the transaction or with its commit.
+
+    Raises Conflict, then or now, if its id or its idempotency key is there already.
+    """
     try:
-        done = _PUT.run(
-            tx.connection, event_id=written.event_id, same_id=written.event_id, idem_key=written.idempotency_key,
-            at_ms=written.at_ms, commitment=written.commitment, columns=json.dumps(written.columns),
-            sections=written.sections, detail=written.detail, subjects=json.dumps(written.subjects),
-            key_wrapped=keys.wrap(written.key.key, written.event_id), sole=written.key.subject,
+        tx.later(
+            _PUT.of(
+                event_id=written.event_id, idem_key=written.idempotency_key, at_ms=written.at_ms,
+                commitment=written.commitment, columns=json.dumps(written.columns), sections=written.sections,
+                detail=written.detail, subjects=json.dumps(written.subjects),
+                key_wrapped=keys.wrap(written.key.key, written.event_id), sole=written.key.subject,
+            )
         )  # fmt: skip
+        for blobs in keep_blobs((written,)):
+            tx.later(blobs)
     except IntegrityError:
-        raise Conflict("an event with this id, or for this key, waits already") from None
-    if done.rowcount != 1:
-        raise Conflict("an event with this id is in the log already")
-    keep_blobs(tx, (written,))
+        raise Conflict("an event with this id, or for this key, is there already") from None
 
 
-def keep_blobs(tx: Transaction, events: Sequence[Written]) -> None:
-    """What lies beside these events."""
-    tx.insert(
-        BlobRow,
-        *(
-            {"event_id": one.event_id, "name": name, "sealed": sealed}
-            for one in events
-            for name, sealed in one.blobs.items()
-        ),
-    )
+def keep_blobs(events: Sequence[Written]) -> tuple[Asked, ...]:
+    """What lies beside these events, to be kept: one statement, or none where there is nothing."""
+    rows = [
+        {"event_id": one.event_id, "name": name, "sealed": sealed}
+        for one in events
+        for name, sealed in one.blobs.items()
+    ]
+    return (_BLOBS.of(rows),) if rows else ()
+
+
+def take_doubles(tx: Transaction) -> Sequence[Any]:
+    """What waits under an id that the log has, each with the leaf that has it; it waits no more."""
+    found = tx.run(_DOUBLES).all()
+    for row in found:
+        tx.later(_TAKE.of(position=row.position))
+    return found

@@ -9,37 +9,57 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Row as RowOf
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, func, select
 
 from audit.events import Leaf
 from audit.merkle import HASH_BYTES, Frontier
 from audit.sequencer import Advance, Entry, Head, Pending, advance
-from audit.tiles import ENTRIES, TILE_WIDTH, Tile, TileUnreadable, encode_bundle
+from audit.tiles import ENTRIES, MAX_LEVEL, TILE_HEIGHT, TILE_WIDTH, Tile, TileUnreadable, encode_bundle
 from broker.errors import Conflict, LogUnavailable
 from broker.keys import Keys
-from broker.store.event_keys import FreshKey, keep_event_keys
+from broker.store.columns import instant_told
+from broker.store.event_keys import FreshKey, event_keys_kept, subject_keys
 from broker.store.log import CheckpointRow, EntryRow, HeadRow, OutboxRow
 from broker.store.outbox import Written, keep_blobs
-from broker.store.statements import Rows, Statement
+from broker.store.statements import Answer, Asked, Rows, Statement
 from broker.store.transaction import Reading, Transaction
+from broker.store.wire import Array
 
 BATCH: Final = 1_000
 _LEAVES: Final = Statement(
     "SELECT leaf FROM audit_entry WHERE log_id = :log_id AND seq BETWEEN :first AND :last ORDER BY seq"
 )
 _TILE_AT: Final = Statement("SELECT width, data FROM audit_tile WHERE log_id = :log_id AND level = :level AND n = :n")
-_NEWEST: Final = Statement("SELECT log_id FROM audit_shard ORDER BY number DESC LIMIT 1")
-_HEAD_OF: Final = "SELECT size, frontier, last_ms, epoch FROM audit_head WHERE log_id = :log_id"
-_HEAD: Final = Statement(_HEAD_OF)
-_HEAD_LOCKED: Final = Statement(f"{_HEAD_OF} FOR UPDATE", sqlite=_HEAD_OF)
-_WAITING: Final = Statement(
-    "SELECT position, event_id, at_ms, commitment, key_wrapped, sole FROM audit_outbox ORDER BY position LIMIT :limit"
+_NEWEST_SHARD: Final = "SELECT log_id FROM audit_shard ORDER BY number DESC LIMIT 1"
+_NEWEST: Final = Statement(_NEWEST_SHARD)
+_HEAD_OF: Final = "SELECT log_id, size, frontier, last_ms, epoch FROM audit_head WHERE log_id = "
+_HEAD: Final = Statement(f"{_HEAD_OF} :log_id")
+_NEWEST_HEAD: Final = f"{_HEAD_OF} ({_NEWEST_SHARD})"
+_LOCKED: Final = Statement(f"{_NEWEST_HEAD} FOR UPDATE", sqlite=_NEWEST_HEAD)
+_EDGE_OF: Final = """
+    WITH h AS ({head}), l (level) AS (VALUES {levels})
+    SELECT t.log_id, t.level, t.n, t.data
+    FROM h CROSS JOIN l JOIN audit_tile t
+        ON t.log_id = h.log_id AND t.level = l.level AND t.n = (h.size >> ({height} * (l.level + 1)))
+"""
+_LEVELS: Final = ", ".join(f"({level})" for level in range(MAX_LEVEL + 1))
+_EDGE: Final = Statement(_EDGE_OF.format(head=_NEWEST_HEAD, levels=_LEVELS, height=TILE_HEIGHT))
+_WHAT_WAITS: Final = """
+    SELECT o.position, o.event_id, o.at_ms, o.commitment, o.key_wrapped, o.sole, k.wrapped AS subject_key
+    FROM audit_outbox o LEFT JOIN audit_subject_key k ON k.idx_hmac = o.sole
+"""
+_WAITING: Final = Statement(f"{_WHAT_WAITS} ORDER BY o.position LIMIT :limit")
+_WAITING_ONLY: Final = Statement(f"{_WHAT_WAITS} WHERE o.event_id = :only")
+_ENTRIES_OF: Final = "SELECT log_id, seq, leaf, event_id FROM audit_entry WHERE event_id IN (SELECT value FROM {})"
+_ENTRIES_OF_EVENTS: Final = Statement(
+    _ENTRIES_OF.format("jsonb_array_elements_text(CAST(:ids AS jsonb))"), sqlite=_ENTRIES_OF.format("json_each(:ids)")
 )
-_WAITING_ONLY: Final = Statement(
-    "SELECT position, event_id, at_ms, commitment, key_wrapped, sole FROM audit_outbox "
-    "WHERE event_id = :only LIMIT :limit"
+_CHECKPOINT: Final = Statement(
+    "SELECT log_id, size, note FROM audit_checkpoint WHERE log_id = :log_id ORDER BY size DESC LIMIT 1"
+)
+_KEEP_CHECKPOINT: Final = Statement(
+    "INSERT INTO audit_checkpoint (log_id, size, note, at) VALUES (:log_id, :size, :note, :at) ON CONFLICT DO NOTHING"
 )
 _ENTRIES: Final = Rows(
     "audit_entry", {"log_id": "text", "seq": "bigint", "leaf": "bytea", "leaf_hash": "bytea", "event_id": "text"}
@@ -64,34 +84,44 @@ _MOVE_HEAD: Final = Statement("""
 """)
 
 # The bodies of what waits never leave the database: it is told the place of each, and moves them itself.
-_PLACES: Final = "jsonb_to_recordset(CAST(:places AS jsonb)) AS p (place bigint, seq bigint, t_ms bigint)"
-_PLACES_SQLITE: Final = """(
+_BODY: Final = "event_id, log_id, seq, t_ms, type, op, org, actor_ref, role, purpose, case_hmac, outcome, break_glass"
+_COLUMNS: Final = """
+    o.columns->>'type', o.columns->>'op', o.columns->>'org', o.columns->>'actor_ref', o.columns->>'role',
+    o.columns->>'purpose', o.columns->>'case_hmac', o.columns->>'outcome',
+    CAST(o.columns->>'break_glass' AS boolean), o.sections, o.detail
+"""
+_MOVE_ALL: Final = """
+    WITH o AS (
+        DELETE FROM audit_outbox AS taken
+        USING unnest(:places::bigint[], :seqs::bigint[], :times::bigint[]) AS p (place, seq, t_ms)
+        WHERE taken.position = p.place RETURNING taken.*, p.seq, p.t_ms
+    ), subjects AS (
+        INSERT INTO audit_subject (idx_hmac, log_id, seq)
+        SELECT DISTINCT s.value, CAST(:log_id AS text), o.seq
+        FROM o CROSS JOIN jsonb_array_elements_text(o.subjects) AS s
+    )
+    INSERT INTO audit_event ({body}, sections, detail)
+    SELECT o.event_id, :log_id, o.seq, o.t_ms, {columns} FROM o
+"""
+_MOVE: Final = Statement(_MOVE_ALL.format(body=_BODY, columns=_COLUMNS))
+_PLACES: Final = """(
     SELECT json_extract(value, '$.place') AS place, json_extract(value, '$.seq') AS seq,
         json_extract(value, '$.t_ms') AS t_ms
     FROM json_each(:places)
 ) AS p"""
-_EVENTS_OF: Final = """
-    INSERT INTO audit_event (
-        event_id, log_id, seq, t_ms, type, op, org, actor_ref, role, purpose, case_hmac, outcome, break_glass,
-        sections, detail
-    )
-    SELECT o.event_id, :log_id, p.seq, p.t_ms, o.columns->>'type', o.columns->>'op', o.columns->>'org',
-        o.columns->>'actor_ref', o.columns->>'role', o.columns->>'purpose', o.columns->>'case_hmac',
-        o.columns->>'outcome', CAST(o.columns->>'break_glass' AS boolean), o.sections, o.detail
-    FROM {places} JOIN audit_outbox o ON o.position = p.place
-"""
 _SUBJECTS_OF: Final = """
     INSERT INTO audit_subject (idx_hmac, log_id, seq)
     SELECT DISTINCT s.value, :log_id, p.seq
-    FROM {places} JOIN audit_outbox o ON o.position = p.place CROSS JOIN {each}(o.subjects) AS s
+    FROM {places} JOIN audit_outbox o ON o.position = p.place CROSS JOIN json_each(o.subjects) AS s
+"""
+_EVENTS_OF: Final = """
+    INSERT INTO audit_event ({body}, sections, detail)
+    SELECT o.event_id, :log_id, p.seq, p.t_ms, {columns} FROM {places} JOIN audit_outbox o ON o.position = p.place
 """
 _TAKEN: Final = "DELETE FROM audit_outbox WHERE position IN (SELECT p.place FROM {places})"
-_MOVE_EVENTS: Final = Statement(_EVENTS_OF.format(places=_PLACES), sqlite=_EVENTS_OF.format(places=_PLACES_SQLITE))
-_MOVE_SUBJECTS: Final = Statement(
-    _SUBJECTS_OF.format(places=_PLACES, each="jsonb_array_elements_text"),
-    sqlite=_SUBJECTS_OF.format(places=_PLACES_SQLITE, each="json_each"),
+_MOVE_SQLITE: Final = tuple(
+    Statement(each.format(places=_PLACES, body=_BODY, columns=_COLUMNS)) for each in (_SUBJECTS_OF, _EVENTS_OF, _TAKEN)
 )
-_MOVED: Final = Statement(_TAKEN.format(places=_PLACES), sqlite=_TAKEN.format(places=_PLACES_SQLITE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +135,12 @@ class SqlTiles:
         """The tile's bytes; a narrower partial tile is the prefix of what is kept.  Raises TileUnreadable."""
         if tile.level == ENTRIES:
             first = tile.index * TILE_WIDTH
-            found = _LEAVES.run(self.reading.connection, log_id=self.log_id, first=first, last=first + tile.width - 1)
-            leaves: list[bytes] = list(found.scalars())
+            found = self.reading.run(_LEAVES, log_id=self.log_id, first=first, last=first + tile.width - 1)
+            leaves: list[bytes] = found.scalars()
             if len(leaves) < tile.width:
                 raise TileUnreadable(f"{tile.path} is not here")
             return encode_bundle(leaves)
-        kept = _TILE_AT.run(self.reading.connection, log_id=self.log_id, level=tile.level, n=tile.index).one_or_none()
+        kept = self.reading.run(_TILE_AT, log_id=self.log_id, level=tile.level, n=tile.index).one_or_none()
         if kept is None or kept.width < tile.width:
             raise TileUnreadable(f"{tile.path} is not here")
         data: bytes = kept.data
@@ -127,9 +157,25 @@ class Batch:
     tiles: tuple[tuple[Tile, bytes], ...] = ()
 
 
-def head_of(reading: Reading, log_id: str, *, lock: bool = False) -> Head | None:
-    """Where the log ends, or None for a log that has not been opened.  `lock`: until the transaction's end."""
-    row = (_HEAD_LOCKED if lock else _HEAD).run(reading.connection, log_id=log_id).one_or_none()
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """The tiles on the right edge, that were read with the head; others as they are asked for."""
+
+    tiles: Mapping[tuple[int, int], bytes]
+    others: SqlTiles
+
+    def read(self, tile: Tile) -> bytes:
+        """As `audit.tiles.TileReader` says."""
+        data = self.tiles.get((tile.level, tile.index), b"")[: tile.width * HASH_BYTES]
+        return data if len(data) == tile.width * HASH_BYTES else self.others.read(tile)
+
+
+def head_of(reading: Reading, log_id: str) -> Head | None:
+    """Where the log ends, or None for a log that has not been opened."""
+    return _head(reading.run(_HEAD, log_id=log_id).one_or_none())
+
+
+def _head(row: Any) -> Head | None:
     if row is None:
         return None
     hashes = tuple(row.frontier[at : at + HASH_BYTES] for at in range(0, len(row.frontier), HASH_BYTES))
@@ -146,13 +192,19 @@ def open_log(tx: Transaction, log_id: str, *, last_ms: int = 0) -> None:
 
 def lock_newest(tx: Transaction) -> tuple[str, Head]:
     """The shard that entries go to, and its head, locked until the transaction's end.  Raises LogUnavailable."""
+    return _locked(tx)[:2]
+
+
+def _locked(tx: Transaction, *questions: Asked) -> tuple[str, Head, list[Answer]]:
+    """As `lock_newest`, and the answers to what is asked once the lock is held, in the same round trip."""
     while True:
-        shard = _NEWEST.run(tx.connection).scalar()
-        head = head_of(tx, shard, lock=True) if shard is not None else None
-        if shard is None or head is None:
+        locked, newest, *answers = tx.ask(_LOCKED.of(), _NEWEST.of(), *questions)
+        row = locked.one_or_none()
+        head = _head(row)
+        if head is None:
             raise LogUnavailable("the log has not been opened: run `broker migrate`")
-        if _NEWEST.run(tx.connection).scalar() == shard:
-            return shard, head  # while we waited for the lock, another process may have begun the next
+        if newest.scalar() == row.log_id:
+            return row.log_id, head, answers  # while we waited for the lock, another may have begun the next
 
 
 def sequence(
@@ -161,24 +213,29 @@ def sequence(
     """Move what waits in the outbox into the newest shard: entries, bodies, keys, tiles and head in this transaction.
 
     `only`: that event alone.  `lone`: events that are alone in their transaction, which is then this one; they come
-    after the others.  Raises Conflict if one of `lone` is there already, LogUnavailable if the head was moved by
-    another sequencer meanwhile, and audit.sequencer.HeadDisagrees if the stored tiles are not the head's.
+    after the others.  Raises Conflict if one of these is there already, LogUnavailable if the head was moved by another
+    sequencer meanwhile, and audit.sequencer.HeadDisagrees if the stored tiles are not the head's.
     """
-    log_id, head = lock_newest(tx)  # SQLite: the whole transaction is exclusive already
-    waiting = (_WAITING if only is None else _WAITING_ONLY).run(tx.connection, limit=limit, only=only).all()
+    waits = _WAITING.of(limit=limit) if only is None else _WAITING_ONLY.of(only=only)
+    wrapped = subject_keys(one.key.subject for one in lone)
+    log_id, head, (found, edge, known) = _locked(tx, waits, _EDGE.of(), wrapped)  # SQLite: all is exclusive already
+    waiting = found.all()
     if not waiting and not lone:
         return Batch(log_id, head)
     pending = [Pending(row.event_id, Leaf(row.at_ms, row.commitment)) for row in waiting]
     pending += [Pending(one.event_id, one.leaf) for one in lone]
-    step = advance(head, pending, SqlTiles(tx, log_id))
-    keep_event_keys(tx, keys, [*waiting_keys(keys, waiting), *(one.key for one in lone)])
-    keep_blobs(tx, lone)
-    write(tx, log_id, step, {row.event_id: row.position for row in waiting}, {one.event_id: one for one in lone})
+    step = advance(head, pending, _Edge({(row.level, row.n): row.data for row in edge}, SqlTiles(tx, log_id)))
+    under = {row.idx_hmac: row.wrapped for row in known}
+    under |= {row.sole: row.subject_key for row in waiting if row.subject_key is not None}
+    write(
+        tx, log_id, step, {row.event_id: row.position for row in waiting}, {one.event_id: one for one in lone},
+        also=event_keys_kept(keys, [*waiting_keys(keys, waiting), *(one.key for one in lone)], under),
+    )  # fmt: skip
     return Batch(log_id, step.head, step.entries, step.tiles)
 
 
-def waiting_keys(keys: Keys, rows: Iterable[OutboxRow | RowOf[Any]]) -> list[FreshKey]:
-    """The keys of events that wait, to be kept by whoever moves them."""
+def waiting_keys(keys: Keys, rows: Iterable[Any]) -> list[FreshKey]:
+    """The keys of events that wait (OutboxRow or its like), to be kept by whoever moves them."""
     return [
         FreshKey(row.event_id, keys.data_key(row.key_wrapped, row.event_id), row.sole)
         for row in rows
@@ -191,12 +248,32 @@ def entry_of(reading: Reading, event_id: str) -> EntryRow | None:
     return reading.one(EntryRow, event_id=event_id)
 
 
-def places_of(reading: Reading, event_ids: Collection[str]) -> dict[str, list[EntryRow]]:
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Entries of one shard, its newest checkpoint, and tiles of its right edge."""
+
+    rows: Sequence[Any]  # log_id, seq, leaf, event_id
+    note: bytes | None
+    tiles: tuple[tuple[Tile, bytes], ...] = ()
+
+
+def settled(reading: Reading, event_ids: Collection[str]) -> dict[str, Settled]:
     """Where those of these events stand that have a place, by shard."""
-    found: dict[str, list[EntryRow]] = {}
-    for row in reading.all(EntryRow, event_id=list(event_ids)):
+    rows, edge = reading.ask(_ENTRIES_OF_EVENTS.of(ids=json.dumps(list(event_ids))), _EDGE.of())
+    found: dict[str, list[Any]] = {}
+    for row in rows:
         found.setdefault(row.log_id, []).append(row)
-    return found
+    notes = reading.ask(*(_CHECKPOINT.of(log_id=log_id) for log_id in found)) if found else ()
+    tiles: dict[str, list[tuple[Tile, bytes]]] = {}
+    for row in edge:
+        tiles.setdefault(row.log_id, []).append((Tile(row.level, row.n, len(row.data) // HASH_BYTES), row.data))
+    return {
+        log_id: Settled(
+            found[log_id], kept.note if (kept := note.one_or_none()) is not None else None,
+            tuple(tiles.get(log_id, ())),
+        )
+        for log_id, note in zip(found, notes, strict=True)
+    }  # fmt: skip
 
 
 def newest_checkpoint(reading: Reading, log_id: str) -> CheckpointRow | None:
@@ -212,9 +289,8 @@ def checkpoint_of(reading: Reading, log_id: str, seq: int) -> CheckpointRow | No
 
 
 def keep_checkpoint(tx: Transaction, log_id: str, size: int, note: bytes, *, at: datetime) -> None:
-    """Store a signed checkpoint; one that is there already stays."""
-    kept = tx.upsert(CheckpointRow).values(log_id=log_id, size=size, note=note, at=at)
-    tx.connection.execute(kept.on_conflict_do_nothing())
+    """Store a signed checkpoint, with the commit; one that is there already stays."""
+    tx.later(_KEEP_CHECKPOINT.of(log_id=log_id, size=size, note=note, at=instant_told(at, sqlite=tx.sqlite)))
 
 
 def waiting(reading: Reading) -> int:
@@ -224,14 +300,15 @@ def waiting(reading: Reading) -> int:
 
 def write(
     tx: Transaction, log_id: str, step: Advance, positions: Mapping[str, int],
-    lone: Mapping[str, Written] = MappingProxyType({}),
+    lone: Mapping[str, Written] = MappingProxyType({}), *, also: Sequence[Asked] = (),
 ) -> None:  # fmt: skip
-    """Store one step of the log.  An entry's body is moved from its position in the outbox, or is that of `lone`.
+    """Store one step of the log, and `also` what belongs to it.
 
-    Of an entry with neither only the leaf, as its body is lost.  Raises LogUnavailable or Conflict if the head is not
-    the one it was computed from.
+    An entry's body is moved from its position in the outbox, or is that of `lone`; of an entry with neither there is
+    only the leaf, as its body is lost.  Raises LogUnavailable or Conflict if the head is not the one it was computed
+    from.
     """
-    connection, (size, epoch) = tx.connection, step.expects
+    size, epoch = step.expects
     entries, events, subjects, placed = [], [], [], []
     for entry in step.entries:
         here = {"log_id": log_id, "seq": entry.index}
@@ -244,27 +321,29 @@ def write(
                  "detail": body.detail, **body.columns}
             )  # fmt: skip
             subjects += [{**here, "idx_hmac": index} for index in body.subjects]
-    try:
-        _ENTRIES.insert(connection, entries)
-        if placed:
-            places = json.dumps(placed)
-            _MOVE_EVENTS.run(connection, log_id=log_id, places=places)
-            _MOVE_SUBJECTS.run(connection, log_id=log_id, places=places)
-            _MOVED.run(connection, places=places)
-        _EVENTS.insert(connection, events)
-        _SUBJECTS.insert(connection, subjects)
-    except IntegrityError:
-        raise Conflict("a row with this key is there already") from None
-    _TILES.insert(
-        connection,
-        [
-            {"log_id": log_id, "level": tile.level, "n": tile.index, "width": tile.width, "data": data}
-            for tile, data in step.tiles
-        ],
-    )
-    moved = _MOVE_HEAD.run(
-        connection, log_id=log_id, old_size=size, epoch=epoch, size=step.head.size, root=step.head.root,
+    tiles = [
+        {"log_id": log_id, "level": tile.level, "n": tile.index, "width": tile.width, "data": data}
+        for tile, data in step.tiles
+    ]
+    moved_head = _MOVE_HEAD.of(
+        log_id=log_id, old_size=size, epoch=epoch, size=step.head.size, root=step.head.root,
         last_ms=step.head.last_ms, frontier=b"".join(step.head.frontier.hashes),
     )  # fmt: skip
-    if moved.rowcount != 1:
+    moved = _moved(tx, log_id, placed)
+    try:
+        *_, head = tx.ask(
+            _ENTRIES.of(entries), *moved, _EVENTS.of(events), _SUBJECTS.of(subjects), *keep_blobs(tuple(lone.values())),
+            *also, _TILES.of(tiles), moved_head,
+        )  # fmt: skip
+    except IntegrityError:
+        raise Conflict("a row with this key is there already") from None
+    if head.rowcount != 1:
         raise LogUnavailable("another sequencer has moved the head")
+
+
+def _moved(tx: Transaction, log_id: str, placed: Sequence[Mapping[str, int]]) -> Sequence[Asked]:
+    """Statements that move what waits at these places."""
+    if tx.sqlite:
+        return [each.of(log_id=log_id, places=json.dumps(placed)) for each in _MOVE_SQLITE]
+    places, seqs, times = (Array("bigint", [one[name] for one in placed]) for name in ("place", "seq", "t_ms"))
+    return [_MOVE.of(log_id=log_id, places=places, seqs=seqs, times=times)]

@@ -21,6 +21,8 @@ from sqlmodel import Session, col, create_engine, select
 
 from broker.errors import Conflict, NestedTransaction, StoreFull, StoreUnavailable, UnsafeDatabase
 from broker.store.columns import Row
+from broker.store.inserting import insertion
+from broker.store.statements import Answer, Asked, Statement, asked
 
 T = TypeVar("T", bound=Row)
 BUSY_MS: Final = 5_000
@@ -34,8 +36,13 @@ class Reading:
     """A consistent look at the tables.  What it is given to write, the database refuses."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection = connection  # for the statements of `broker.store`; nobody else can use it without SQLAlchemy
+        self._connection = connection
         self._session: Session | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """For the statements of `broker.store`; nobody else can use it without SQLAlchemy."""
+        return self._connection
 
     @property
     def session(self) -> Session:
@@ -43,6 +50,19 @@ class Reading:
         if self._session is None:
             self._session = Session(self.connection, expire_on_commit=False)
         return self._session
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether this is SQLite."""
+        return self._connection.dialect.name == "sqlite"
+
+    def ask(self, *questions: Asked) -> list[Answer]:
+        """The answers to statements, in their order; on PostgreSQL in one round trip."""
+        return asked(self._connection, questions)
+
+    def run(self, statement: Statement, **values: Any) -> Answer:
+        """Run one statement."""
+        return self.ask(statement.of(**values))[0]
 
     def close(self, *, flush: bool) -> None:
         """Give up the rows' objects, written first if `flush`; the transaction itself is its owner's to end."""
@@ -76,6 +96,44 @@ class Reading:
 class Transaction(Reading):
     """A unit of work.  It holds the write lock of SQLite from its first moment; helpers never commit."""
 
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._later: list[Asked] = []
+        self._wired = False
+
+    @property
+    def connection(self) -> Connection:
+        """As Reading says; what was left for later has run."""
+        if self._later:
+            self.ask()
+        return self._connection
+
+    @property
+    def session(self) -> Session:
+        """As Reading says; what was left for later has run."""
+        if self._later:
+            self.ask()
+        return super().session
+
+    def ask(self, *questions: Asked) -> list[Answer]:
+        """As Reading says; after what was left for later."""
+        before, self._later = self._later, []
+        self._wired = not self.sqlite
+        return asked(self._connection, (*before, *questions))[len(before) :]
+
+    def later(self, question: Asked) -> None:
+        """Run a statement together with the next, or with the commit: its answer is not asked for, but it may fail."""
+        if self.sqlite:
+            self.ask(question)  # there is no round trip to be spared
+        else:
+            self._later.append(question)
+
+    def close(self, *, flush: bool) -> None:
+        """As Reading says; what was left for later runs, and PostgreSQL commits with it."""
+        super().close(flush=flush)
+        if flush and (self._later or self._wired):
+            asked(self._connection, self._later, last=True)
+
     def add(self, *rows: Row) -> None:
         """Rows to be inserted, or changed rows; written at the next query or at the end."""
         self.session.add_all(rows)
@@ -88,13 +146,16 @@ class Transaction(Reading):
         if not values:
             return
         try:
-            self.connection.execute(insert(row), list(values))
+            if len(values) == 1 and (plain := insertion(row, values[0], sqlite=self.sqlite)) is not None:
+                self.ask(plain)
+            else:
+                self.connection.execute(insert(row), list(values))
         except IntegrityError:
             raise Conflict("a row with this key is there already") from None
 
     def upsert(self, row: type[Row]) -> sqlite.Insert | postgresql.Insert:
         """An insert that may say what to do where the key is taken; the two databases spell that alike."""
-        made = sqlite.insert if self.connection.dialect.name == "sqlite" else postgresql.insert
+        made = sqlite.insert if self.sqlite else postgresql.insert
         return made(row)
 
     def delete(self, *rows: Row) -> None:

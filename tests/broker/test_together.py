@@ -114,6 +114,52 @@ def test_an_event_that_is_there_already_is_refused_and_the_others_of_its_batch_a
         assert reading.all(OutboxRow) == []
 
 
+@pytest.mark.parametrize("opens", [True, False])
+def test_what_waits_under_an_id_that_the_log_has_goes_in_under_a_fresh_one_and_the_log_says_so(
+    store: Store, trail: Trail, keys: Keys, opens: bool
+) -> None:
+    doubled = an_event(what={"outcome": "refused"}, detail={"reason": "canary"})
+    recorded(store, trail, doubled, about=["person-1"], blobs={"beside": b"blob"})
+    with store.reading() as reading:
+        (waits,) = (row.model_dump() for row in reading.all(OutboxRow))
+    with store.transaction() as tx:  # as if both had been recorded at one moment
+        tx.delete(*tx.all(OutboxRow))
+        tx.flush()
+        trail.record(tx, an_event(id=doubled.id))
+    trail.advance_pending()
+    with store.transaction() as tx:
+        tx.insert(OutboxRow, waits if opens else {**waits, "sections": bytes(40)})
+    behind = recorded(store, trail)
+    trail.receipt(behind).verify(policy_of(store))
+    trail.advance_pending()
+    assert (trail.broken(), trail.unsequenced()) == (None, 0)
+    with store.reading() as reading:
+        rows = reading.all(EventRow, order=("seq",))
+        fresh = next(row for row in rows if row.outcome == "refused")
+        subjects = reading.all(SubjectRow, seq=fresh.seq)
+    assert sorted(row.type for row in rows) == ["audit.degraded"] + ["search.authorised"] * 3
+    assert [row.outcome for row in rows if row.type == "audit.degraded"] == ["renamed"]
+    assert fresh.event_id != doubled.id
+    assert [row.idx_hmac for row in subjects] == [keys.subject_index("person-1")]
+    trail.receipt(EntryRef(doubled.id)).verify(policy_of(store))
+    if opens:
+        opening = trail.opening(fresh.event_id, show=("what", "detail"))
+        assert opening.body("detail") == doubled.detail
+        assert opening.body("what")["instead_of"] == doubled.id  # type: ignore[call-overload, index]
+        assert trail.blob(fresh.event_id, "beside") == b"blob"
+
+
+def test_what_waits_though_it_is_in_the_log_is_not_logged_twice(store: Store, trail: Trail) -> None:
+    entry = recorded(store, trail)
+    with store.reading() as reading:
+        (waits,) = (row.model_dump() for row in reading.all(OutboxRow))
+    trail.receipt(entry)
+    with store.transaction() as tx:
+        tx.insert(OutboxRow, waits)
+    assert trail.receipt(recorded(store, trail)).proof.index == 1
+    assert trail.unsequenced() == 0
+
+
 def forge_a_tile(store: Store, _: Path) -> None:
     with store.engine.begin() as connection:  # somebody who owns the database
         on = "" if store.sqlite else " ON audit_tile"
