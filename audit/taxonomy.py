@@ -149,7 +149,10 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
     "audit.reviewed": _written("reviewing", "an event was reviewed", "event, decision, outcome", detail="note"),
     "audit.signed_off": _written("reviewing", "a second person signed a review off", "event, decision, outcome",
                                  detail="note"),
-    "audit.degraded": _written("committing", "the log had no room, has room again, or gave an event a fresh id for one that was taken", "reason, outcome"),
+    "audit.degraded": _written(
+        "committing", "the log had no room, has room again, or gave an event a fresh id for a taken one",
+        "reason, outcome",
+    ),
     "disclosure.authorised": _written(
         "disclosures", "a family view was decided, and something is shown",
         "search, view, run, outcome, categories: by source and mode, decisions: commitments to the receipts",

@@ -37,9 +37,9 @@ from broker.company import Company
 from broker.errors import BrokerError, Conflict, LogUnavailable
 from broker.keys import Keys
 from broker.places import Awaited, Placed, Places
-from broker.renaming import rename_doubles
 from broker.signing import Signers
 from broker.store import Store, Transaction
+from broker.store.doubles import rename_doubles
 from broker.store.outbox import Written, put
 from broker.store.roles import SEQUENCER
 from broker.store.sequence import (

@@ -14,10 +14,10 @@ from typing import Any
 from audit.events import SECTIONS, Event, InvalidEvent, Leaf, seal
 from broker.errors import Undecipherable
 from broker.keys import DataKey, Keys
-from broker.store import Transaction
 from broker.store.event_keys import FreshKey, open_blob, open_body, seal_blob, seal_new_body
 from broker.store.log import BlobRow
 from broker.store.outbox import Written, put, take_doubles
+from broker.store.transaction import Transaction
 
 _OF_THE_EVENT = frozenset({"v", "id", "type", "op"})
 
