@@ -22,7 +22,8 @@ from typing import Any, Final
 import rfc8785
 
 from agreements import VOCABULARY
-from audit.events import SECTIONS, Event, SectionName
+from audit.events import OPS, SECTIONS, Event, SectionName
+from audit.taxonomy import KINDS
 from broker.callers import Caller
 from broker.deciding import Released
 from broker.erasure import may_act
@@ -56,8 +57,8 @@ ABUSE: Final = frozenset(
 )
 """Categories that are, or may be, child abuse data: not shown to a parent from the start."""
 COLUMNS: Final = (
-    "event_id", "utc", "event", "operation", "organisation", "role", "purpose", "threshold", "clauses", "shown",
-    "recipients", "outcome", "exemption", "receipt",
+    "event_id", "utc", "event", "in_words", "operation", "organisation", "role", "purpose", "threshold", "clauses",
+    "shown", "recipients", "outcome", "exemption", "receipt",
 )  # fmt: skip
 _READ_ME: Final = """\
 WHO LOOKED AT THIS RECORD
@@ -107,7 +108,6 @@ class Access:
     event_id: str
     at: datetime
     type: str
-    op: str
     organisation: str
     role: str
     purpose: str
@@ -192,7 +192,7 @@ def _access(one: AboutSubject, ids: frozenset[str]) -> Access:
     known = (_map(one).get("organisation") for one in recipients)
     return Access(
         event_id=one.event_id, at=datetime.fromtimestamp(one.t_ms / 1000, UTC), type=one.type,
-        op=str(what.get("op", "")), organisation=str(who.get("organisation", "")), role=str(who.get("role", "")),
+        organisation=str(who.get("organisation", "")), role=str(who.get("role", "")),
         purpose=str(why.get("purpose", "")), threshold=str(why.get("threshold") or ""),
         clauses=tuple(map(str, why.get("clauses") or ())), shown=_map(what.get("categories")),
         recipients=tuple(sorted({str(each) for each in known if each})), outcome=str(what.get("outcome", "")),
@@ -267,16 +267,18 @@ def _row(one: Access, hidden: Mapping[str, str], receipt: str, *, purpose: bool)
     """A line of the ledger: what its receipt opens, and unproven the kind of event and (if `purpose`) what for."""
     known = VOCABULARY.purposes.get(one.purpose)
     what_for = known.label if known else one.purpose
+    role = VOCABULARY.roles.get(one.role)
     sections: dict[str, tuple[SectionName, Any]] = {
-        "operation": ("what", one.op), "organisation": ("who", one.organisation), "role": ("who", one.role),
+        "organisation": ("who", one.organisation), "role": ("who", role.label if role else one.role),
         "threshold": ("why", one.threshold), "clauses": ("why", list(one.clauses)), "shown": ("what", one.shown),
-        "recipients": ("recipients", list(one.recipients)), "outcome": ("what", one.outcome),
+        "recipients": ("recipients", list(one.recipients)), "outcome": ("what", one.outcome.replace("_", " ")),
     }  # fmt: skip
     told: dict[str, Any] = {
         column: None if section in hidden else value for column, (section, value) in sections.items()
     }
     told["purpose"] = what_for if purpose else None
     told |= {"event_id": one.event_id, "utc": _stamp(one.at), "event": one.type, "exemption": dict(hidden)}
+    told |= {"in_words": KINDS[one.type].words, "operation": OPS[one.type].value}  # both follow from the kind of event
     told["receipt"] = receipt
     return {str(column): told[column] for column in COLUMNS}
 

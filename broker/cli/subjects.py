@@ -77,8 +77,16 @@ def report(
             ).answer  # fmt: skip
             file.write(pack.content)
         entries = len(pack.ledger["entries"])
-        told = {"report": pack.report, "sha256": pack.sha256, "entries": entries, "file": str(out)}
-        say(as_json, told, f"{entries} entries in {out}\nSHA-256 {pack.sha256}, in the log as event {pack.report}")
+        partly = sum(bool(one["exemption"].keys() - {"detail"}) for one in pack.ledger["entries"])
+        told = {
+            "report": pack.report, "sha256": pack.sha256, "entries": entries, "partly_withheld": partly,
+            "file": str(out),
+        }  # fmt: skip
+        words = f"; {partly} of them withheld in part: look, and rule with --show or --withhold" if partly else ""
+        say(
+            as_json, told,
+            f"{entries} entries in {out}{words}\nSHA-256 {pack.sha256}, in the log as event {pack.report}",
+        )  # fmt: skip
 
 
 @app.command()

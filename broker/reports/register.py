@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -106,13 +106,18 @@ def extract(source: Source) -> Iterator[Row]:
 
 
 def extracted(source: Source) -> Iterator[OpenedEvent]:
-    """The events of R10: what a force did, received or had shown of its own; and linking, which is of everybody's."""
+    """The events of R10: what a force did, received or had shown of its own; and linking, which is of everybody's.
+
+    Of what was shown to others, only what was the force's: who else knows that child is not for its extract to tell.
+    """
     with source.store.reading() as reading:
         police = {row.id for row in reading.all(AgencyRow) if "police" in (row.party_type, row.sector)}
     theirs = {source.about.organisation} if source.about.organisation else police
     for one in source.events(*(source.wanted(op=op.value) for op in Op if op is not Op.SYSTEM)):
-        if one.event.op == Op.COMBINATION or not theirs.isdisjoint(_involved(source, one)):
+        if one.event.op == Op.COMBINATION:
             yield one
+        elif not theirs.isdisjoint(_involved(source, one)):
+            yield one if not theirs.isdisjoint(_took_part(one)) else _part_of(source, one, theirs)
 
 
 # --- How an answer ended ---------------------------------------------------------------------------------------------
@@ -286,8 +291,22 @@ def _reviewed(at: datetime, review: ReviewRow | None) -> tuple[str, str, str]:
 
 def _involved(source: Source, one: OpenedEvent) -> frozenset[str]:
     """The organisations that acted, received, or whose information it was."""
-    told = {str(each.get("organisation", "")) for each in one.recipients}
-    return frozenset({one.event.organisation, *told, *_sources(one, source.subjects(one))})
+    return _took_part(one) | {*_sources(one, source.subjects(one))}
+
+
+def _took_part(one: OpenedEvent) -> frozenset[str]:
+    """The organisations that acted or received."""
+    return frozenset({one.event.organisation, *(str(each.get("organisation", "")) for each in one.recipients)})
+
+
+def _part_of(source: Source, one: OpenedEvent, theirs: Collection[str]) -> OpenedEvent:
+    """An event as far as it is of these organisations' information: their records, their categories, no clause."""
+    what, categories = one.body("what"), one.body("what").get("categories")
+    if isinstance(categories, Mapping):
+        what = {**what, "categories": {name: shown for name, shown in categories.items() if name in theirs}}
+    records = [each for each in source.subjects(one) if each.partition("/")[0] in theirs and "/" in each]
+    why = {name: value for name, value in one.body("why").items() if name != "clauses"}
+    return replace(one, sections={**one.sections, "subjects": records, "what": what, "why": why})
 
 
 def _sources(one: OpenedEvent, subjects: tuple[str, ...]) -> tuple[str, ...]:

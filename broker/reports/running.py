@@ -9,7 +9,8 @@ from broker.reports.reading import Source
 from broker.reports.table import OpenedEvent, Row
 from broker.store.runs import LinkRunRow
 
-ERASURES: Final = ("retention.run", "subject.erased")
+ERASURES: Final = ("retention.run", "subject.erased", "subject.lifted")
+_EXPIRED: Final = "_expired"  # after the number of events, in the outcome of a run
 
 R8: Final = (
     "event_id", "utc", "type", "actor", "org", "authority", "what", "count", "sha256", "log", "log_index",
@@ -27,10 +28,15 @@ _NO_COUNTS: Final = frozenset({"v", "authority", "terms"})
 
 
 def deleted(source: Source) -> Iterator[Row]:
-    """R8: a row for each count of each deletion, with the digests it gives; never what was deleted."""
+    """R8: a row for each count of each deletion, with the digests it gives; never what was deleted.
+
+    A run in which nothing was due says so, with 0 events.  A lift of an erasure is told too.
+    """
     for one in erasures(source):
         event, what = one.event, one.body("what")
         counts = list(_counts({name: value for name, value in what.items() if name not in _NO_COUNTS}))
+        if event.outcome.endswith(_EXPIRED):
+            counts.insert(0, ("events", int(event.outcome.removesuffix(_EXPIRED)), ""))
         for name, count, digest in counts or [("", None, "")]:
             yield (
                 event.event_id, event.at, event.type, event.person, event.organisation, _authority(what), name, count,
@@ -67,7 +73,7 @@ def _authority(what: Mapping[str, Any]) -> tuple[str, ...]:
     terms = what.get("terms")
     if isinstance(terms, Mapping):
         return tuple(f"{name} {value}" for name, value in sorted(terms.items()) if isinstance(value, int))
-    return (str(what["authority"]),) if "authority" in what else ()
+    return tuple(str(what[name]) for name in ("authority", "reason") if name in what)
 
 
 def _counts(what: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, int | None, str]]:

@@ -195,7 +195,7 @@ class Store:
 
     @contextmanager
     def transaction(self, use: str = "") -> Iterator[Transaction]:
-        """A write transaction: commits on leaving, rolls back on a raise.  `use`: under that other login, if it has one.
+        """A write transaction: commits on leaving, rolls back on a raise.  `use`: under the login of that, if there is.
 
         On return the commit is on disk.  Raises Conflict if a unique key was taken, StoreUnavailable if the database
         can't be reached, StoreFull if it has no room, NestedTransaction if this thread holds one already.

@@ -76,7 +76,7 @@ def test_a_line_says_organisation_role_purpose_clause_and_categories_and_no_memb
     looked(store, trail, CHILD)
     (row,) = issued(store, trail, keys).ledger["entries"]
     assert row["organisation"] == "northshire-icb"
-    assert row["role"] == "MASH_ANALYST"
+    assert row["role"] == "MASH analyst"
     assert row["clauses"] == ["northshire-mash@3.0.0#attendance"]
     assert row["shown"] == {"northshire-council": {"education.attendance": "status"}}
     assert row["exemption"] == {"detail": "serious_harm"}

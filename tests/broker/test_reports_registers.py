@@ -234,6 +234,20 @@ def test_the_extract_for_police_holds_what_they_did_received_or_had_shown(area: 
         assert event is not None
         assert (row["log"], row["log_index"]) == (event.log_id, event.seq)
         assert POLICE in (row["org"], *row["source_org"], *row["recipient_org"]) or row["op"] == "combination"
+        if row["source_org"] and POLICE not in (row["org"], *row["recipient_org"]):  # who else knows whom is not told
+            assert row["source_org"] == (POLICE,)
+            assert {one.split("/")[0] for one in row["subject_token"]} == {POLICE}
+    made = reports.report(
+        "R10", area.broker.store, area.broker.trail, ALL_DAY, at=clock.now(), about=About(organisation=POLICE)
+    )
+    assert made.events is not None
+    shown_to_others = [one for one in made.events() if one.event.type == "disclosure.authorised"]
+    assert len(shown_to_others) == 2
+    for other in (ICB, f"{COUNCIL}/", "#"):  # nor by another format
+        assert not any(
+            other in json.dumps([one.sections["subjects"], one.sections["why"], one.sections["what"].get("categories")])
+            for one in shown_to_others
+        )
     health = {row["event_id"] for row in of(area.broker, "R10", organisation=ICB)}
     assert health != {row["event_id"] for row in rows}
 
@@ -301,12 +315,15 @@ def test_a_report_is_about_what_it_can_be_about(store: Store, trail: Trail, code
 def test_a_retention_certificate_has_a_row_for_each_count_and_digest(store: Store, trail: Trail) -> None:
     event = logged(
         store, trail, "retention.run", who={"organisation": "northshire"}, subjects=[], recipients=[],
-        what={"by_type": {"search": 3, "disclosure": 2}, "sha256": "f" * 64, "terms": {"plain_years": 7}},
+        what={
+            "by_type": {"search": 3, "disclosure": 2}, "sha256": "f" * 64, "terms": {"plain_years": 7},
+            "outcome": "5_expired",
+        },
     )  # fmt: skip
     rows = rows_of(reports.report("R8", store, trail, ALL_DAY, at=LATER))
     assert {row["event_id"] for row in rows} == {event}
     assert [(row["authority"], row["what"], row["count"], row["sha256"]) for row in rows] == [
-        (("plain_years 7",), "by_type.disclosure", 2, ""), (("plain_years 7",), "by_type.search", 3, ""),
+        (("plain_years 7",), "events", 5, ""), (("plain_years 7",), "by_type.disclosure", 2, ""), (("plain_years 7",), "by_type.search", 3, ""),
         (("plain_years 7",), "sha256", None, "f" * 64),
     ]  # fmt: skip
 
