@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from linkage.agency import crosswalk, extract, items, mapping, persons
+from linkage.agency import crosswalk, extract, items, mapping, persons, told
 from linkage.agency.clock import rfc3339
 from linkage.agency.clock import today as day_of
 from linkage.agency.codes import Codes
@@ -71,17 +71,21 @@ class Encoded:
     manifest: Manifest
     report: Report
     rejects: Path
+    change: told.Delta | None = None  # what a delta says; None for a full batch
 
     def summary(self) -> dict[str, Any]:
         """Plain data for `--json`: counts and digests, nothing of a person."""
         return {
             "batch": str(self.folder),
             "flow": self.manifest.flow,
+            "kind": self.manifest.kind,
             "sequence": self.manifest.sequence,
             "profile": self.manifest.profile,
             "key_fingerprint": self.manifest.key_fingerprint,
             "manifest_sha256": hashlib.sha256(self.manifest.canonical()).hexdigest(),
             "rows": {name: entry.rows for name, entry in self.manifest.tables.items()},
+            "changed": None if self.change is None else dict(self.change.changed),
+            "withdrawn": None if self.change is None else dict(self.change.withdrawn),
             "bad_rows": self.report.bad_rows,
             "bad_dates": self.report.bad_dates,
             "read_rows": self.report.rows,
@@ -98,10 +102,13 @@ def encode_extract(
     codes: Codes,
     now: datetime,
     max_bad_share: float | None = None,
+    delta: bool = False,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> Encoded:
     """Make the batch that a mapping describes, in the folder `out`.
 
+    `delta`: of what the extract holds only what the last accepted batch of the flow has not told, and what it told that
+    is not there any more; a full batch where that is not known (`told`).
     Raises BadMapping, BadExtract, AmbiguousDates, TooManyBad, BatchExists, BadKey or BadHome, leaving no batch.
     """
     wanted = _checked(mapping.load(mapping_path), home, codes)
@@ -145,13 +152,21 @@ def encode_extract(
     limit = wanted.max_bad_share if max_bad_share is None else max_bad_share
     if report.bad_share > limit or report.dateless_share > max(limit, MOST_DATELESS) or not people.refs:
         raise TooManyBad(report, limit, rejects)
-    manifest = _manifest(wanted, home, codes, now)
+    all_told = told.of(home, people, related, listed)
+    stamp = " ".join((profile, home.link_keys.epoch, home.link_keys.fingerprint(profile), ENCODER))
+    before = told.last(home, wanted.flow, stamp=stamp) if delta else None
+    change = None if before is None else told.delta(before, all_told, related, listed)
+    said, gone = people, list[str]()
+    if change is not None:
+        said, gone, related, listed = people.only(change.named), [*change.gone], change.relationships, change.items
+    manifest = _manifest(wanted, home, codes, now, kind="full" if change is None else "delta")
     with _written_aside(out) as folder:
-        _write_persons(folder / "persons.parquet", people, home, profile, progress)
+        _write_persons(folder / "persons.parquet", said, gone, home, profile, progress)
         _write_table(folder / "relationships.parquet", persons.relationships_table(related))
         _write_table(folder / "items.parquet", items.items_table(listed))
         manifest = replace(manifest, tables={name: digest(folder / f"{name}.parquet") for name in TABLES})
         payload = manifest.canonical()
+        told.keep(home, wanted.flow, hashlib.sha256(payload).hexdigest(), all_told, stamp=stamp)
         (folder / "manifest.json").write_bytes(payload)
         (folder / "manifest.jws").write_text(sign_detached(payload, home.signing_key, home.signing_kid))
         with crosswalk.opened(
@@ -163,7 +178,8 @@ def encode_extract(
                 _seen(raw, standard, people.refs),
                 at=rfc3339(now),
             )
-    return Encoded(folder=out, manifest=manifest, report=report, rejects=rejects)
+    told.tidy(home, wanted.flow, now=now)
+    return Encoded(folder=out, manifest=manifest, report=report, rejects=rejects, change=change)
 
 
 def digest(path: Path, chunk_size: int = CHUNK_SIZE) -> TableEntry:
@@ -211,7 +227,7 @@ def _rules(wanted: BatchMapping) -> Rules:
     )
 
 
-def _manifest(wanted: BatchMapping, home: Home, codes: Codes, now: datetime) -> Manifest:
+def _manifest(wanted: BatchMapping, home: Home, codes: Codes, now: datetime, *, kind: str) -> Manifest:
     held = home.state(wanted.flow)
     keys = home.link_keys
     today = day_of(now)
@@ -227,7 +243,7 @@ def _manifest(wanted: BatchMapping, home: Home, codes: Codes, now: datetime) -> 
         key_fingerprint=keys.fingerprint(home.profile),
         canaries=keys.canaries(home.profile),
         sequence=int(held["sequence"]) + 1,
-        kind="full",
+        kind=kind,
         period_from=(today - timedelta(days=1)).isoformat(),
         period_to=today.isoformat(),
         extracted_at=rfc3339(now),
@@ -240,9 +256,14 @@ def _manifest(wanted: BatchMapping, home: Home, codes: Codes, now: datetime) -> 
 
 
 def _write_persons(
-    path: Path, people: persons.People, home: Home, profile: Profile, progress: Callable[[str, int, int], None]
+    path: Path,
+    people: persons.People,
+    gone: Sequence[str],
+    home: Home,
+    profile: Profile,
+    progress: Callable[[str, int, int], None],
 ) -> None:
-    """Encode and write a row group at a time, so that memory does not grow with the extract."""
+    """Encode and write a row group at a time, so that memory does not grow with the extract; then who is `gone`."""
     schema, total = persons_schema(profile), people.standard.num_rows
     with pq.ParquetWriter(
         path, schema, compression="zstd", use_dictionary=["person_role", "sex", "shield", "op"]
@@ -255,6 +276,10 @@ def _write_persons(
             columns |= {name: encoded.column(name) for name in encoded.column_names}
             file.write_table(pa.table([columns[name] for name in schema.names], schema=schema))
             progress("encoded", min(start + ROW_GROUP, total), total)
+        if gone:
+            known = {"op": pa.array(["delete"] * len(gone), pa.string()), "record_ref": pa.array(gone, pa.string())}
+            rest = {field.name: pa.nulls(len(gone), field.type) for field in schema if field.name not in known}
+            file.write_table(pa.table([(known | rest)[name] for name in schema.names], schema=schema))
 
 
 def _write_table(path: Path, table: pa.Table) -> None:

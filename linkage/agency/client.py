@@ -295,6 +295,7 @@ def submit(
     if manifest.agency != home.agency:
         raise BadBatch(f"{folder}: the batch is of {manifest.agency!r}, the home of {home.agency!r}")
     sha256 = hashlib.sha256(payload).hexdigest()
+    _follows(home, broker, manifest, sha256)
     broker.journal.sent(sha256, f"POST /v1/flows/{manifest.flow}/batches")
     try:
         opened = broker.open(manifest.flow, payload, signature)
@@ -323,6 +324,19 @@ def submit(
         broker.journal.answered(sha256, 200)
     home.remember(manifest.flow, pending={"batch": batch, "sequence": manifest.sequence, "manifest_sha256": sha256})
     return settle(home, broker, batch)
+
+
+def _follows(home: Home, broker: Broker, manifest: Manifest, sha256: str) -> None:
+    """Ask for the verdict that an earlier batch of the flow may have by now.
+
+    Raises BadBatch if a delta does not follow what is accepted then: it would be refused there.
+    """
+    pending = home.state(manifest.flow).get("pending") or {}
+    if pending.get("batch") and pending.get("manifest_sha256") != sha256:
+        settle(home, broker, str(pending["batch"]))
+    accepted = home.state(manifest.flow)["manifest_sha256"]
+    if manifest.kind == "delta" and accepted not in (manifest.previous, sha256):
+        raise BadBatch("another batch of this flow was accepted since this delta was made; encode again")
 
 
 def settle(home: Home, broker: Broker, batch: str) -> Submission:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
@@ -36,6 +36,11 @@ class People:
     refs: Mapping[str, str]  # local_id -> record_ref, of the records that are in the batch
     left_out: frozenset[str]  # local ids whose every row was bad
     homes: Sequence[tuple[str, str, date | None, date | None]]  # record_ref, standard UPRN, from, to
+
+    def only(self, refs: Collection[str]) -> People:
+        """The rows of these records."""
+        named = pc.is_in(self.attributes["record_ref"], value_set=pa.array(sorted(refs), pa.string()))
+        return replace(self, standard=self.standard.filter(named), attributes=self.attributes.filter(named))
 
 
 def people(

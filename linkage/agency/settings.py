@@ -5,6 +5,7 @@ public.json         what the broker is given to enrol it: public halves, key fin
 keys/               link.key, record.key, signing.pem, signatory.pem, client.pem: mode 0600, checked on every reading
 crosswalk.sqlite    record_ref <-> case number
 state.json          per flow: the last sequence the broker sealed, and the hash of its manifest
+told/               per flow: keyed digests of what each batch said, so that the next may say only what is new
 receipts/           what the broker signed
 """
 

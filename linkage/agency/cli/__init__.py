@@ -2,7 +2,7 @@
 
 A night in two lines:
 
-    agency encode mapping.toml --home HOME --out BATCH
+    agency encode mapping.toml --home HOME --out BATCH --delta
     agency submit BATCH --home HOME
 
 Exit codes are the same everywhere: 0 fine; 1 a finding (bad rows over the limit, refused, rejected); 2 wrong usage,
@@ -88,7 +88,11 @@ def encode(
         typer.Option("--max-bad", min=0, max=1, help="Share of bad rows that is let pass, instead of the mapping's."),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Send everything that is held (the only kind there is yet).")
+        bool,
+        typer.Option(
+            "--full/--delta",
+            help="All that is held, or what differs from what the broker accepted last (all, where that is not known).",
+        ),
     ] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -97,6 +101,10 @@ def encode(
     Bad rows are left out and listed in <out>.rejects.csv (file, row, field, code, hint, severity; never the value); a
     date of birth that is none is left out alone, and its child sent.  If more than 1% are bad (max_bad_share in
     the mapping, or --max-bad) no batch is made.  The batch appears whole or not at all.
+
+    The extract is always the whole of what the source holds.  With --delta the batch carries only what is new, changed
+    or gone since the batch that the broker accepted last: the home keeps a keyed digest of every row for this.  A batch
+    that was lost or rejected is no loss, since the next one brings the same; a full one may be sent at any time.
 
     Exit codes: 0 a batch was made; 1 too many bad rows, or an extract that can't be used; 2 the mapping, the home or a
     key is wrong; 3 a file could not be read.
@@ -112,11 +120,14 @@ def encode(
                 codes=codes.load(),
                 now=clock.now(),
                 max_bad_share=max_bad,
+                delta=not full,
                 progress=progress,
             )
         summary = made.summary()
         rows = ", ".join(f"{count} {table}" for table, count in summary["rows"].items())
-        words = [f"{out}: {rows}; sequence {summary['sequence']} of {summary['flow']}."]
+        words = [f"{out}: {summary['kind']}, {rows}; sequence {summary['sequence']} of {summary['flow']}."]
+        if not full and made.change is None:
+            words.append("What the broker has is not known here, or was said under other keys: this batch says it all.")
         if summary["found"]:
             dateless = f", {summary['bad_dates']} sent without a date of birth" if summary["bad_dates"] else ""
             words.append(
