@@ -332,8 +332,12 @@ def _follows(home: Home, broker: Broker, manifest: Manifest, sha256: str) -> Non
     Raises BadBatch if a delta does not follow what is accepted then: it would be refused there.
     """
     pending = home.state(manifest.flow).get("pending") or {}
-    if pending.get("batch") and pending.get("manifest_sha256") != sha256:
-        settle(home, broker, str(pending["batch"]))
+    if pending.get("manifest_sha256") != sha256 and pending.get("batch") in receipts(home):
+        try:
+            settle(home, broker, str(pending["batch"]))
+        except Refused as refused:
+            if refused.status != 404:  # the broker has no such batch any more: it will never be accepted
+                raise
     accepted = home.state(manifest.flow)["manifest_sha256"]
     if manifest.kind == "delta" and accepted not in (manifest.previous, sha256):
         raise BadBatch("another batch of this flow was accepted since this delta was made; encode again")
