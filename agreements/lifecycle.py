@@ -263,8 +263,11 @@ def _end(
         if not _each(party, parties, above, "takes_part")
     )
     if len(signed) >= needed > len(signed) - len(left):
-        replaced = any(one.state == "superseded" for one in parties.values())
-        ends.append((left[len(signed) - needed][0], "superseded" if replaced else "terminated", "parties"))
+        ended = left[len(signed) - needed][0]
+        replaced = any(
+            state == "superseded" for since, state in left if since <= ended
+        )  # who leaves later names nothing
+        ends.append((ended, "superseded" if replaced else "terminated", "parties"))
     if not ends:
         return None
     since, name, why = min(ends)
