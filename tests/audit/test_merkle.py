@@ -122,6 +122,7 @@ def test_every_proof_up_to_130_leaves_is_the_one_of_the_naive_oracle_and_verifie
             verify_consistency(old, size, mth(0, old), root, path)
 
 
+@settings(deadline=None)
 @given(SIZES, st.data())
 def test_a_frontier_grown_in_any_batches_is_the_one_read_from_the_tree(size: int, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, size))
@@ -130,7 +131,7 @@ def test_a_frontier_grown_in_any_batches_is_the_one_read_from_the_tree(size: int
 
 
 @given(SIZES, st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_no_inclusion_proof_survives_a_change_property(size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))
     path, root, leaf = list(inclusion_proof(READER, index, size)), mth(0, size), leaf_hash(LEAVES[index])
@@ -147,7 +148,7 @@ def test_no_inclusion_proof_survives_a_change_property(size: int, data: st.DataO
 
 
 @given(SIZES, st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_no_consistency_proof_survives_a_change_property(size: int, data: st.DataObject) -> None:
     old = data.draw(st.integers(1, size))
     path, old_root, new_root = list(consistency_proof(READER, old, size)), mth(0, old), mth(0, size)

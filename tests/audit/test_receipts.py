@@ -50,7 +50,7 @@ def test_a_proof_of_the_only_leaf_has_no_path() -> None:
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_no_receipt_survives_one_changed_character_property(data: st.DataObject) -> None:
     text = json.dumps(LOG.receipt(41).to_json(), ensure_ascii=False)
     at = data.draw(st.integers(0, len(text) - 1))
