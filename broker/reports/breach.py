@@ -14,7 +14,7 @@ from typing import Final
 
 from broker import clock, lineage
 from broker.errors import Malformed
-from broker.reports.reading import Source, persons
+from broker.reports.reading import Source, holders, persons
 from broker.reports.register import DISCLOSURES
 from broker.reports.table import OpenedEvent, Row, utc
 from broker.store.log_search import Head
@@ -129,7 +129,7 @@ def _received(source: Source, one: OpenedEvent, ids: Sequence[str]) -> Iterator[
         yield _row(
             "recipient", one.event.at, one, organisation=str(each.get("organisation", "")),
             person=str(each.get("person", "")), role=str(each.get("role", "")), subject=whom,
-            source_org=tuple(sorted(by_source)), state=one.event.outcome,
+            source_org=tuple(sorted({*by_source, *holders(subjects)})), state=one.event.outcome,
             categories=tuple(sorted({name for modes in by_source.values() for name in modes})),
             note="" if one.sections else "its body was erased",
         )  # fmt: skip

@@ -312,6 +312,15 @@ def test_a_report_is_about_what_it_can_be_about(store: Store, trail: Trail, code
 
 
 @ON_SQLITE
+def test_a_breach_pack_says_of_a_search_too_whose_information_it_showed(store: Store, trail: Trail) -> None:
+    found = logged(
+        store, trail, "search.authorised", subjects=[CHILD, f"{ICB}/health/r-1"], what={"outcome": "1_listed"}
+    )
+    rows = rows_of(reports.report("R7", store, trail, ALL_DAY, at=LATER, about=About(subject=CHILD)))
+    assert [(row["event_id"], row["source_org"]) for row in rows if row["part"] == "recipient"] == [(found, (ICB,))]
+
+
+@ON_SQLITE
 def test_a_retention_certificate_has_a_row_for_each_count_and_digest(store: Store, trail: Trail) -> None:
     event = logged(
         store, trail, "retention.run", who={"organisation": "northshire"}, subjects=[], recipients=[],
