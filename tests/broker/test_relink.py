@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -17,10 +18,14 @@ from broker.settings import Settings
 from broker.store.log import EventRow
 from broker.store.runs import LinkageModelRow, LinkRunRow, PublishedRow
 from broker.wiring import Broker
+from linkage.agency.keys import LinkageKeys
+from linkage.evaluation.attack.bench import wire
+from linkage.evaluation.attack.population import population
 from linkage.matching.link import link
 from linkage.matching.model import default_model
+from linkage.records import QUALITY_FLAGS, schema_of
 from tests.broker.test_nightly import NAMES, a_night, hand_in, in_service, person_of, ref, run
-from tests.builders import COUNCIL, ICB, a_batch, a_person
+from tests.builders import COUNCIL, ICB, a_batch, a_person, a_ref
 from tests.builders_broker import agreed, an_installation, serving
 
 NIGHT = date(2026, 3, 2)
@@ -115,35 +120,58 @@ def test_a_retrained_model_that_moves_nothing_takes_the_place_of_the_one_before(
     assert event.outcome == "passed"
 
 
-def test_a_model_that_moves_the_link_rate_waits_for_a_named_operator(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _learns_otherwise(monkeypatch)
-    before, people = in_service(broker), person_of(broker)
-    with pytest.raises(ModelRefused) as refused:
-        relink(broker, retrain=True)
-    compared = refused.value.comparison
-    assert compared["models"][0] == before.model_sha256 != compared["models"][1]
-    assert compared["prior_weight"][0] != compared["prior_weight"][1]
-    assert set(compared["weights"]) >= {"given_name", "date_of_birth"}
-    assert "in service" in models.words(compared)
-    assert (in_service(broker).id, person_of(broker)) == (before.id, people)
-    [new] = [row for row in kept(broker) if row.state == "refused"]
-    assert (new.digest, new.why, new.comparison) == (compared["models"][1], "retrain", compared)
-    with pytest.raises(NotFound):
-        relink(broker, accept="0" * 16, by="ola")
-    relink(broker, accept=new.digest[:16], by="ola")
-    assert in_service(broker).model_sha256 == new.digest
-    assert {row.digest: (row.state, row.accepted_by) for row in kept(broker)} == {
-        before.model_sha256: ("retired", None), new.digest: ("in_service", "ola"),
-    }  # fmt: skip
-    with broker.store.reading() as tx:
-        [event] = tx.all(EventRow, type="linkage.model_accepted")
-    assert (event.actor_ref, event.role) == ("ola", "OPERATOR")
-    with pytest.raises(WrongState):
-        relink(broker, accept=new.digest, by="ola")
-    relink(broker)
-    assert in_service(broker).model_sha256 == new.digest
+def test_a_model_that_moves_the_link_rate_waits_for_a_named_operator(tmp_path: Path) -> None:
+    """In one flow family names and addresses begin to differ: trained on that, a model links more records by far."""
+    settings = an_installation(tmp_path, agencies={COUNCIL: ("education",), ICB: ("health",)})
+    with serving(settings) as http:
+        broker: Broker = http.app.state.broker  # type: ignore[attr-defined]
+        hand_in(http, many(COUNCIL, "education"), many(ICB, "health"))
+        run(broker)
+        hand_in(http, many(ICB, "health", other_names=0.13, sequence=2))
+        run(broker)
+        before, people = in_service(broker), person_of(broker)
+        with pytest.raises(ModelRefused) as refused:
+            relink(broker, retrain=True)
+        compared = refused.value.comparison
+        was, would = compared["link_rate"]
+        assert would > was + models.RATE_JUMP
+        assert compared["models"][0] == before.model_sha256 != compared["models"][1]
+        assert set(compared["weights"]) >= {"given_name", "date_of_birth"}
+        assert "in service" in models.words(compared)
+        assert (in_service(broker).id, person_of(broker)) == (before.id, people)
+        [new] = [row for row in kept(broker) if row.state == "refused"]
+        assert (new.digest, new.why, new.comparison) == (compared["models"][1], "retrain", compared)
+        with pytest.raises(NotFound):
+            relink(broker, accept="0" * 16, by="ola")
+        relink(broker, accept=new.digest[:16], by="ola")
+        assert in_service(broker).model_sha256 == new.digest
+        assert len(set(person_of(broker).values())) < len(set(people.values()))
+        assert {row.digest: (row.state, row.accepted_by) for row in kept(broker)} == {
+            before.model_sha256: ("retired", None), new.digest: ("in_service", "ola"),
+        }  # fmt: skip
+        with broker.store.reading() as tx:
+            [event] = tx.all(EventRow, type="linkage.model_accepted")
+        assert (event.actor_ref, event.role) == ("ola", "OPERATOR")
+        with pytest.raises(WrongState):
+            relink(broker, accept=new.digest, by="ola")
+
+
+def many(agency: str, flow: str, *, other_names: float = 0.0, **said: Any) -> Any:
+    """A flow that knows a thousand children, so that a model can be trained; of a share it has other family names and
+    addresses than other flows have."""
+    people = population(1_020, seed=3)  # in one order for every flow: their refs differ
+    rng = np.random.default_rng(5)
+    another = rng.random(len(people)) < other_names
+    people.surname[another] = rng.permutation(people.surname)[another]
+    people.postcode[another] = rng.permutation(people.postcode)[another]
+    encoded = wire(people, LinkageKeys(bytes(range(32)), partnership="northshire", epoch="2026-1"), "guarded-3")
+    blank = dict.fromkeys(schema_of("persons", "guarded-3").names)
+    blank |= {"op": "upsert", "person_role": "child", "shield": "none"} | dict.fromkeys(QUALITY_FLAGS, False)
+    persons = [
+        {**blank, **row, "record_ref": a_ref(agency, flow, str(child))}
+        for child, row in zip(people.person.tolist(), encoded.to_pylist(), strict=True)
+    ]
+    return agreed(a_batch(agency=agency, flow=flow, persons=persons, relationships=[], items=[], **said))
 
 
 def test_a_night_retrains_when_it_is_due_and_is_not_lost_for_a_refused_model(
