@@ -23,7 +23,7 @@ from sqlmodel import Field, col, select
 from audit.events import SECTIONS, Opening, Sealed, canonical, loads
 from broker.keys import DataKey, Keys
 from broker.store.columns import Row, octets
-from broker.store.statements import Asked, Rows, Statement
+from broker.store.statements import ANY_OF, ANY_OF_SQLITE, Asked, Rows, Statement, texts
 from broker.store.transaction import Reading, Transaction
 
 NO_SUBJECT: Final = ""
@@ -55,11 +55,8 @@ _KEEP: Final = Rows("audit_key", {"event_id": "text", "wrapped": "bytea", "subje
 _SUBJECT: Final = {"idx_hmac": "text", "wrapped": "bytea"}
 _KEEP_SUBJECTS: Final = Rows("audit_subject_key", _SUBJECT)
 _KEEP_MISSING: Final = Rows("audit_subject_key", _SUBJECT, "ON CONFLICT DO NOTHING")
-_SUBJECTS_OF: Final = "SELECT idx_hmac, wrapped FROM audit_subject_key WHERE idx_hmac IN (SELECT value FROM {})"
-_SUBJECTS: Final = Statement(
-    _SUBJECTS_OF.format("jsonb_array_elements_text(CAST(:subjects AS jsonb))"),
-    sqlite=_SUBJECTS_OF.format("json_each(:subjects)"),
-)
+_SUBJECTS_OF: Final = "SELECT idx_hmac, wrapped FROM audit_subject_key WHERE idx_hmac"
+_SUBJECTS: Final = Statement(f"{_SUBJECTS_OF} = {ANY_OF}", sqlite=f"{_SUBJECTS_OF} {ANY_OF_SQLITE}")
 
 
 def sole_subject(about: Collection[str]) -> str | None:
@@ -98,16 +95,16 @@ def keep_event_keys(tx: Transaction, keys: Keys, fresh: Collection[FreshKey]) ->
     under: dict[str, DataKey | None] = {}
     while subjects:  # once, but where an erasure takes a key away between the two statements
         made = [{"idx_hmac": subject, "wrapped": keys.new_data_key(_of(subject))[1]} for subject in subjects]
-        _, found = tx.ask(_KEEP_MISSING.of(made), subject_keys(subjects))
+        _, found = tx.ask(_KEEP_MISSING.of(made), subject_keys(subjects, sqlite=tx.sqlite))
         for row in found:
             under[row.idx_hmac] = keys.data_key(row.wrapped, _of(row.idx_hmac)) if row.idx_hmac else None
         subjects = [subject for subject in subjects if subject not in under]
     tx.ask(_kept(keys, fresh, under))
 
 
-def subject_keys(subjects: Iterable[str]) -> Asked:
+def subject_keys(subjects: Iterable[str], *, sqlite: bool) -> Asked:
     """The keys of these subjects that there are: `idx_hmac`, `wrapped`."""
-    return _SUBJECTS.of(subjects=json.dumps(sorted(set(subjects))))
+    return _SUBJECTS.of(texts=texts(subjects, sqlite=sqlite))
 
 
 def event_keys_kept(keys: Keys, fresh: Collection[FreshKey], wrapped: Mapping[str, bytes]) -> tuple[Asked, ...]:

@@ -22,7 +22,7 @@ from broker.store.columns import instant_told
 from broker.store.event_keys import FreshKey, event_keys_kept, subject_keys
 from broker.store.log import CheckpointRow, EntryRow, HeadRow, OutboxRow
 from broker.store.outbox import Written, keep_blobs
-from broker.store.statements import Answer, Asked, Rows, Statement
+from broker.store.statements import ANY_OF, ANY_OF_SQLITE, Answer, Asked, Rows, Statement, texts
 from broker.store.transaction import Reading, Transaction
 from broker.store.wire import Array
 
@@ -39,22 +39,23 @@ _NEWEST_HEAD: Final = f"{_HEAD_OF} ({_NEWEST_SHARD})"
 _LOCKED: Final = Statement(f"{_NEWEST_HEAD} FOR UPDATE", sqlite=_NEWEST_HEAD)
 _EDGE_OF: Final = """
     WITH h AS ({head}), l (level) AS (VALUES {levels})
-    SELECT t.log_id, t.level, t.n, t.data
-    FROM h CROSS JOIN l JOIN audit_tile t
-        ON t.log_id = h.log_id AND t.level = l.level AND t.n = (h.size >> ({height} * (l.level + 1)))
+    SELECT t.log_id, t.level, t.n, t.data FROM h CROSS JOIN l {tiles}
 """
+_TILE_OF: Final = "t.log_id = h.log_id AND t.level = l.level AND t.n = (h.size >> ({height} * (l.level + 1)))"
 _LEVELS: Final = ", ".join(f"({level})" for level in range(MAX_LEVEL + 1))
-_EDGE: Final = Statement(_EDGE_OF.format(head=_NEWEST_HEAD, levels=_LEVELS, height=TILE_HEIGHT))
+_EDGE, _EDGE_SQLITE = (
+    _EDGE_OF.format(head=_NEWEST_HEAD, levels=_LEVELS, tiles=tiles.format(_TILE_OF.format(height=TILE_HEIGHT)))
+    for tiles in ("CROSS JOIN LATERAL (SELECT * FROM audit_tile t WHERE {} LIMIT 1) AS t", "JOIN audit_tile t ON {}")
+)
+_RIGHT_EDGE: Final = Statement(_EDGE, sqlite=_EDGE_SQLITE)  # however many tiles there are, one of each level is read
 _WHAT_WAITS: Final = """
     SELECT o.position, o.event_id, o.at_ms, o.commitment, o.key_wrapped, o.sole, k.wrapped AS subject_key
     FROM audit_outbox o LEFT JOIN audit_subject_key k ON k.idx_hmac = o.sole
 """
 _WAITING: Final = Statement(f"{_WHAT_WAITS} ORDER BY o.position LIMIT :limit")
 _WAITING_ONLY: Final = Statement(f"{_WHAT_WAITS} WHERE o.event_id = :only")
-_ENTRIES_OF: Final = "SELECT log_id, seq, leaf, event_id FROM audit_entry WHERE event_id IN (SELECT value FROM {})"
-_ENTRIES_OF_EVENTS: Final = Statement(
-    _ENTRIES_OF.format("jsonb_array_elements_text(CAST(:ids AS jsonb))"), sqlite=_ENTRIES_OF.format("json_each(:ids)")
-)
+_ENTRIES_OF: Final = "SELECT log_id, seq, leaf, event_id FROM audit_entry WHERE event_id"
+_ENTRIES_OF_EVENTS: Final = Statement(f"{_ENTRIES_OF} = {ANY_OF}", sqlite=f"{_ENTRIES_OF} {ANY_OF_SQLITE}")
 _CHECKPOINT: Final = Statement(
     "SELECT log_id, size, note FROM audit_checkpoint WHERE log_id = :log_id ORDER BY size DESC LIMIT 1"
 )
@@ -217,8 +218,10 @@ def sequence(
     sequencer meanwhile, and audit.sequencer.HeadDisagrees if the stored tiles are not the head's.
     """
     waits = _WAITING.of(limit=limit) if only is None else _WAITING_ONLY.of(only=only)
-    wrapped = subject_keys(one.key.subject for one in lone)
-    log_id, head, (found, edge, known) = _locked(tx, waits, _EDGE.of(), wrapped)  # SQLite: all is exclusive already
+    wrapped = subject_keys((one.key.subject for one in lone), sqlite=tx.sqlite)
+    log_id, head, (found, edge, known) = _locked(
+        tx, waits, _RIGHT_EDGE.of(), wrapped
+    )  # SQLite: all is exclusive already
     waiting = found.all()
     if not waiting and not lone:
         return Batch(log_id, head)
@@ -259,7 +262,7 @@ class Settled:
 
 def settled(reading: Reading, event_ids: Collection[str]) -> dict[str, Settled]:
     """Where those of these events stand that have a place, by shard."""
-    rows, edge = reading.ask(_ENTRIES_OF_EVENTS.of(ids=json.dumps(list(event_ids))), _EDGE.of())
+    rows, edge = reading.ask(_ENTRIES_OF_EVENTS.of(texts=texts(event_ids, sqlite=reading.sqlite)), _RIGHT_EDGE.of())
     found: dict[str, list[Any]] = {}
     for row in rows:
         found.setdefault(row.log_id, []).append(row)

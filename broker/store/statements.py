@@ -6,10 +6,11 @@ them, on PostgreSQL in one round trip (`broker.store.wire`); faults are raised a
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections import namedtuple
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
@@ -22,6 +23,17 @@ from broker.store.wire import COMMIT, Array, Sent, Wire, names_of, rows_of, told
 
 _NAMED: Final = re.compile(r"(?<!:):([a-z_][a-z0-9_]*)")
 _NUMBERS: Final = count(1)
+
+
+ANY_OF: Final = "ANY(:texts::text[])"
+ANY_OF_SQLITE: Final = "IN (SELECT value FROM json_each(:texts))"
+"""Whether a column is one of `texts`."""
+
+
+def texts(values: Iterable[str], *, sqlite: bool) -> str | Array:
+    """Texts as the one value that `ANY_OF` asks of."""
+    each = sorted(set(values))
+    return json.dumps(each) if sqlite else Array("text", each)
 
 
 class Answer:
@@ -134,6 +146,8 @@ def asked(connection: Connection, questions: Sequence[Asked], *, last: bool = Fa
         if driver.closed or driver.pgconn.status != psycopg.pq.ConnStatus.OK:
             connection.invalidate()
             connection.engine.dispose()  # the server went, and the others' connections with it
+        elif isinstance(wrong, psycopg.NotSupportedError):  # a table that a prepared statement reads is another now
+            connection.invalidate()
         raise _raised(wrong) from None
     found = []
     for one, result in zip(questions, results, strict=False):

@@ -143,6 +143,8 @@ class Wire:
                 there.consume_input()
             result = there.get_result()
             if result is None:
+                if there.status != pq.ConnStatus.OK:
+                    raise psycopg.OperationalError("the connection is lost")
                 continue
             if result.status == pq.ExecStatus.PIPELINE_SYNC:
                 return found
