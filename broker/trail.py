@@ -116,7 +116,8 @@ class Trail:
         """Write an event into the transaction of the act it is evidence of.
 
         `about`: ids of those concerned, shown or hidden, for the subject index.  `blobs`: what is too large for an
-        event (decision receipts), sealed beside it.  With an `idempotency_key` that was used before, raises Conflict.
+        event (decision receipts), sealed beside it.  With an `idempotency_key` that was used before, or an id that the
+        log has, raises Conflict: here, or where the transaction next asks the database or commits.
         Raises LogUnavailable if the log is out of order, EventTooLarge over 8 KiB.
         """
         self._committer.refuse_if_broken()
