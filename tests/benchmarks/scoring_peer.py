@@ -78,9 +78,7 @@ def _least_cpu(work: Callable[[], object]) -> float:
 def _in_clear(people: Records, rows_of: Numbered) -> pa.Table:
     """The same rows in clear, each under the number that the encoded row has."""
     at: dict[str, int] = {people.key(row)[2]: row for row in range(len(people.ref))}
-    order: Ints = np.array(
-        [at[ref] for ref in rows_of.names()["record_ref"].take(pa.array(rows_of.rec)).to_pylist()], np.int64
-    )
+    order: Ints = np.array([at[ref] for ref in rows_of.persons["record_ref"].to_pylist()], np.int64)
     mine = people.take(order)
     words = pa.array([*people.words, None], pa.string())
     return pa.table(
