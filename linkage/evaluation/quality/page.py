@@ -32,7 +32,8 @@ _STYLE: Final = """
     .wide { margin: 1rem 0; overflow-x: auto } .wide:focus-visible { outline: 3px solid #ffdd00 }
     svg { font: 12px system-ui, sans-serif }
     th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #b1b4b6 }
-    td:first-child { min-width: 9rem } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } tr.finding td { background: #fff2d3 }
+    td:first-child { min-width: 9rem }
+    td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } tr.finding td { background: #fff2d3 }
     figure { margin: 1rem 0 } figcaption { color: #505a5f }
     @media (max-width: 40rem) { body { margin: 1rem auto } h1 { font-size: 1.5rem } th, td { padding-right: .5rem } }
     @media print { .wide { overflow-x: visible } svg { max-width: 100%; height: auto } }
