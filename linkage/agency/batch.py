@@ -108,7 +108,7 @@ def encode_extract(
     """Make the batch that a mapping describes, in the folder `out`.
 
     `delta`: of what the extract holds only what the last accepted batch of the flow has not told, and what it told that
-    is not there any more; a full batch where that is not known (`told`).
+    is not there any more; a full batch where that is not known (`told`), or another batch awaits its verdict.
     Raises BadMapping, BadExtract, AmbiguousDates, TooManyBad, BatchExists, BadKey or BadHome, leaving no batch.
     """
     wanted = _checked(mapping.load(mapping_path), home, codes)
@@ -154,7 +154,7 @@ def encode_extract(
         raise TooManyBad(report, limit, rejects)
     all_told = told.of(home, people, related, listed)
     stamp = " ".join((profile, home.link_keys.epoch, home.link_keys.fingerprint(profile), ENCODER))
-    before = told.last(home, wanted.flow, stamp=stamp) if delta else None
+    before = told.last(home, wanted.flow, stamp=stamp) if delta and not _waiting(home, wanted.flow) else None
     change = None if before is None else told.delta(before, all_told, related, listed)
     said, gone = people, list[str]()
     if change is not None:
@@ -242,7 +242,7 @@ def _manifest(wanted: BatchMapping, home: Home, codes: Codes, now: datetime, *, 
         key_epoch=keys.epoch,
         key_fingerprint=keys.fingerprint(home.profile),
         canaries=keys.canaries(home.profile),
-        sequence=int(held["sequence"]) + 1,
+        sequence=max(int(held["sequence"]), _waiting(home, wanted.flow)) + 1,
         kind=kind,
         period_from=(today - timedelta(days=1)).isoformat(),
         period_to=today.isoformat(),
@@ -253,6 +253,14 @@ def _manifest(wanted: BatchMapping, home: Home, codes: Codes, now: datetime, *, 
         chunk_size=CHUNK_SIZE,
         tables={},
     )
+
+
+def _waiting(home: Home, flow: str) -> int:
+    """The number of a batch that was handed in and has no verdict here yet, else 0.
+
+    Nothing can be built on it, and its number is taken: only a full batch goes beyond it.
+    """
+    return int((home.state(flow).get("pending") or {}).get("sequence", 0))
 
 
 def _write_persons(

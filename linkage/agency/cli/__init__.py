@@ -127,7 +127,10 @@ def encode(
         rows = ", ".join(f"{count} {table}" for table, count in summary["rows"].items())
         words = [f"{out}: {summary['kind']}, {rows}; sequence {summary['sequence']} of {summary['flow']}."]
         if not full and made.change is None:
-            words.append("What the broker has is not known here, or was said under other keys: this batch says it all.")
+            words.append(
+                "This batch says it all: what the broker has is not known here, was said under other keys, or a batch "
+                "awaits its verdict (agency status)."
+            )
         if summary["found"]:
             dateless = f", {summary['bad_dates']} sent without a date of birth" if summary["bad_dates"] else ""
             words.append(

@@ -97,7 +97,7 @@ def test_an_unreachable_broker_proves_nothing(tmp_path: Path, monkeypatch: pytes
         "--delta",
     ]
     said = CLI.invoke(app, again)  # nothing was accepted yet
-    assert (said.exit_code, "full, " in said.stdout, "this batch says it all" in said.stdout) == (0, True, True)
+    assert (said.exit_code, "full, " in said.stdout, "This batch says it all" in said.stdout) == (0, True, True)
     done = CLI.invoke(app, ["submit", str(tmp_path / "batch"), "--home", str(home), "--json"])
     assert done.exit_code == 3
     assert json.loads(done.stdout)["error"] == "Unreachable"

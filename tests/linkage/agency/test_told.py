@@ -209,9 +209,11 @@ def test_a_delta_that_does_not_follow_what_is_accepted_is_not_sent(tmp_path: Pat
     client.submit(first.folder, home, other.broker(home))
     accept(home, first)
     second = encoded(tmp_path / "2", home, bands=[])
-    client.submit(second.folder, home, other.broker(home))  # arrived, without a verdict yet
     third = encoded(tmp_path / "3", home, pupils=[PUPIL], contacts=[])
+    client.submit(second.folder, home, other.broker(home))  # arrived, without a verdict yet
     assert third.manifest.previous == first.summary()["manifest_sha256"]
+    beyond = encoded(tmp_path / "4", home).manifest  # nothing can be built on what may yet be rejected
+    assert (beyond.kind, beyond.sequence) == ("full", 3)
     other.verdict = "accepted"
     for held in other.batches.values():
         held["state"] = "accepted"
