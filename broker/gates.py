@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from broker.errors import BrokerError
 from broker.gathering import Inputs
 from broker.store.runs import LinkRunRow
+from linkage.matching.facts import Facts
 from linkage.matching.link import Linkage
 from linkage.matching.members import Placed
 from linkage.matching.overrides import RecordKey
-from linkage.matching.rates import RECORD, groups_of, rates
+from linkage.matching.rates import RECORD, rates_by_kind
 
 WARN_CHILDREN: Final = 150_000  # children under one key and epoch (linkage.md section 1.8)
 MOST_CHILDREN: Final = 200_000
@@ -39,8 +40,8 @@ def check_input(persons: pa.Table) -> None:
         raise RunRefused("empty_input", "no flow holds anybody: nothing to link")
 
 
-def counts_of(persons: pa.Table, linkage: Linkage, inputs: Inputs, placed: Placed) -> dict[str, Any]:
-    """Numbers of a run; nothing about one person.  `placed` are the rows of `persons` among its clusters."""
+def counts_of(facts: Facts, linkage: Linkage, inputs: Inputs, placed: Placed) -> dict[str, Any]:
+    """Numbers of a run; nothing about one person.  `facts` are of its rows, `placed` whose these are."""
     report = linkage.report
     return {
         "inputs": inputs.fingerprint,
@@ -51,7 +52,7 @@ def counts_of(persons: pa.Table, linkage: Linkage, inputs: Inputs, placed: Place
         "rows": report.rows,
         "compared": report.compared,
         "persons": report.persons,
-        "children": _children(persons, placed),
+        "children": _children(facts, placed),
         "linked_records": placed.members.sharing(),
         "candidate_pairs": report.candidate_pairs,
         "match_pairs": report.match_pairs,
@@ -64,21 +65,19 @@ def counts_of(persons: pa.Table, linkage: Linkage, inputs: Inputs, placed: Place
     }
 
 
-def _children(persons: pa.Table, placed: Placed) -> int:
+def _children(facts: Facts, placed: Placed) -> int:
     """How many persons have a record that says it is a child's."""
-    children = pc.fill_null(pc.equal(persons["person_role"], "child"), False).to_numpy() & (placed.record >= 0)
-    return len(np.unique(placed.members.person[placed.record[children]]))
+    kinds = pc.fill_null(pc.equal(facts.kinds["person_role"], "child"), False).to_numpy()
+    child = np.zeros(len(placed.members.people), np.bool_)
+    child[placed.members.person[placed.record[kinds[facts.of] & (placed.record >= 0)]]] = True
+    return int(child.sum())
 
 
-def rates_of(
-    persons: pa.Table, placed: Placed, looked_after: AbstractSet[RecordKey], *, year: int
-) -> list[dict[str, Any]]:
+def rates_of(facts: Facts, placed: Placed, looked_after: AbstractSet[RecordKey], *, year: int) -> list[dict[str, Any]]:
     """How often records of each group share a person with another flow's, small groups hidden: `rates.RATES`."""
-    groups = groups_of(persons, year=year)
     marked = pa.table({name: pa.array([key[n] for key in looked_after], pa.string()) for n, name in enumerate(RECORD)})
-    among = np.isin(placed.record, np.setdiff1d(placed.members.places(marked), [-1]))
-    groups = groups.append_column("looked_after", pc.if_else(pa.array(among), "yes", "no"))
-    found: list[dict[str, Any]] = rates(groups, placed).to_pylist()
+    known = np.setdiff1d(placed.members.places(marked), [-1])
+    found: list[dict[str, Any]] = rates_by_kind(facts, placed, {"looked_after": known}, year=year).to_pylist()
     return found
 
 

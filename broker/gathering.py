@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final, cast
@@ -23,8 +23,9 @@ from broker.store.erasures import Barred
 from broker.store.runs import LinkRunRow
 from broker.vault import GONE, OTHERS, Vault
 from linkage.matching import intake
+from linkage.matching.arrays import looked_up
 from linkage.matching.lazily import Lazy, Piece
-from linkage.matching.link import Carried
+from linkage.matching.numbering import Before, Carried, name_digests
 from linkage.matching.texts import texts_among, whole
 from linkage.records import (
     IDENTIFIERS,
@@ -46,6 +47,7 @@ GONE_SHARE: Final = 8  # and if one row in so many counts no more
 Flow = tuple[str, str]
 """Agency and flow."""
 Places = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,22 +120,28 @@ def inputs_of(tx: Reading, reception: Reception) -> Inputs:
     )
 
 
-def gather(vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRow | None) -> Gathered:
-    """Persons and relationships of every flow as of tonight, tokens under the pepper, without `op` and the erased."""
+def gather(
+    vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRow | None, numbered: Before | None = None
+) -> Gathered:
+    """Persons and relationships of every flow as of tonight, tokens under the pepper, without `op` and the erased.
+
+    `numbered` is what the run in service kept of the numbers of its records: with it no name is read that is not new.
+    """
     pieces: dict[str, list[Piece]] = {name: [] for name in PARTS}
     new: dict[str, pa.Table] = {}
     unchanged: dict[str, str] = {}
     contents: dict[str, str] = {}
-    known = before.counts.get("contents", {}) if before is not None else {}
+    contents_then = before.counts.get("contents", {}) if before is not None else {}
     places: dict[str, Places] = {}
     for flow, (keep, batches) in inputs.sources.items():
         name = "/".join(flow)
         in_service = _in_service(before, name, reception.profile)
-        content = _content(batches, inputs.barred) if not keep else None if batches else known.get(name)
+        content = _content(batches, inputs.barred) if not keep else None if batches else contents_then.get(name)
         if content is not None:
             contents[name] = content
-        as_it_was = in_service and (not batches or (content is not None and content == known.get(name)))
-        flow_now = _Flow.of(vault, in_service, flow) if in_service and (keep or as_it_was) else None
+        as_it_was = in_service and (not batches or (content is not None and content == contents_then.get(name)))
+        known = _Known.of(before, numbered, flow)
+        flow_now = _Flow.of(vault, in_service, flow, known) if in_service and (keep or as_it_was) else None
         if flow_now is not None and (erased := _erased_since(reception.keys, inputs.barred, before, flow, flow_now)):
             flow_now = flow_now.less(erased)
             log.info("records of the erased are dropped", agency=flow[0], flow=flow[1], rows=len(erased))
@@ -195,16 +203,23 @@ def _carried(places: Mapping[str, Places], before: LinkRunRow | None) -> Carried
     if not lengths:
         return None
     found = {}
+    starts = _starts(lengths)
     for part in PARTS:
-        start, starts = 0, {}
-        for name, length in lengths:
-            if name.startswith(f"{part}/"):
-                starts[name] = start
-                start += length
         mine = [np.where(at >= 0, at + starts.get(name, 0), -1)
                 for name, at in places.items() if name.startswith(f"{part}/")]  # fmt: skip
         found[part] = np.concatenate([np.zeros(0, np.int64), *mine])
     return Carried(**found)
+
+
+def _starts(lengths: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """By part and flow, where its rows began in the tables of a run."""
+    starts, ends = {}, dict.fromkeys(PARTS, 0)
+    for name, length in lengths:
+        for part in PARTS:
+            if name.startswith(f"{part}/"):
+                starts[name] = ends[part]
+                ends[part] += length
+    return starts
 
 
 def _in_service(before: LinkRunRow | None, flow: str, profile: Profile) -> dict[str, str]:
@@ -238,10 +253,11 @@ def tables_of(reception: Reception, row: BatchRow) -> tuple[pa.Table, pa.Table]:
         if wrong:
             raise NotFound(f"batch {row.id}: {', '.join(wrong)} are not whole in the spool")
         profile = cast("Profile", row.profile)
-        return (
-            intake.read(folder, "persons", profile, limits=reception.limits),
-            intake.read(folder, "relationships", profile, limits=reception.limits),
-        )
+        try:
+            people, relations = intake.read_all(folder, PARTS, profile, limits=reception.limits)
+        except intake.NoRoom as wrong:
+            raise WrongState(f"batch {row.id}: {wrong}; raise query_memory_mb") from None
+        return people, relations
 
 
 def _stored(schema: pa.Schema) -> pa.Schema:
@@ -290,16 +306,22 @@ class _Part:
     def pieces(self) -> list[Piece]:
         return [*self.old, Piece.of(self.fresh)] if self.fresh.num_rows or not self.old else list(self.old)
 
-    def without(self, gone: Callable[[Lazy], npt.NDArray[np.bool_]], new: pa.Table) -> _Part:
+    def rows(self) -> Lazy:
+        """All rows."""
+        return Lazy(self.fresh.schema, [*self.old, Piece.of(self.fresh)])
+
+    def without(self, gone: Flags, new: pa.Table) -> _Part:
         """Less the rows that are `gone`, and with new ones."""
-        old, stay = [], []
-        for piece in (*self.old, Piece.of(self.fresh)):
-            stay.append(~gone(Lazy(self.fresh.schema, [piece])))
+        old, start = [], 0
+        for piece in self.old:
+            stay = ~gone[start : start + len(piece)]
             rows = np.arange(piece.rows) if piece.live is None else piece.live
-            old.append(piece if stay[-1].all() else replace(piece, live=rows[stay[-1]]))
-        fresh = self.fresh if stay[-1].all() else self.fresh.filter(pa.array(stay[-1]))
-        places = np.concatenate([self.places[np.concatenate(stay)], np.full(new.num_rows, -1)])
-        return _Part(tuple(old[:-1]), pa.concat_tables([fresh, new]), places, self.counted)
+            old.append(piece if stay.all() else replace(piece, live=rows[stay]))
+            start += len(piece)
+        stay = ~gone[start:]
+        fresh = self.fresh if stay.all() else self.fresh.filter(pa.array(stay))
+        places = np.concatenate([self.places[~gone], np.full(new.num_rows, -1)])
+        return _Part(tuple(old), pa.concat_tables([fresh, new]), places, self.counted)
 
     def anew(self) -> _Part:
         """The same as one table that is written whole."""
@@ -327,16 +349,55 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Flow:
-    """Persons and relationships of a flow."""
+class _Known:
+    """The records of a flow's rows in service, by number: as the run in service kept them."""
 
-    parts: tuple[_Part, _Part]
+    before: Before
+    flow: Flow
+    people: int  # where the flow's rows of persons began, and those of relationships
+    relations: int
 
     @classmethod
-    def of(cls, vault: Vault, in_service: Mapping[str, str], flow: Flow) -> _Flow:
+    def of(cls, before: LinkRunRow | None, numbered: Before | None, flow: Flow) -> _Known | None:
+        """None where the run numbered other rows than it keeps."""
+        lengths = before.counts.get("lengths") if before is not None else None
+        if not lengths or numbered is None or not numbered.as_given:
+            return None
+        starts = _starts(lengths)
+        counts = {part: sum(n for name, n in lengths if name.startswith(f"{part}/")) for part in PARTS}
+        if counts != {"persons": len(numbered.rec), "relationships": len(numbered.ends.a)}:
+            return None
+        people, relations = (starts.get(f"{part}/{'/'.join(flow)}", 0) for part in PARTS)
+        return cls(numbered, flow, people, relations)
+
+    def records(self, refs: pa.Array) -> Places:
+        """The records that these are in this flow, or -1."""
+        agency, flow = (pa.chunked_array([pa.repeat(pa.scalar(one, pa.string()), len(refs))]) for one in self.flow)
+        first, second = name_digests(agency, flow, pa.chunked_array([whole(refs)]))
+        found = looked_up(self.before.name[0], first)
+        found[(found >= 0) & (self.before.name[1][found] != second)] = -1
+        return found
+
+    def among(self, refs: pa.Array) -> Flags:
+        """By record, and last for none: whether it is one of these in this flow."""
+        found = np.zeros(len(self.before.source) + 1, np.bool_)
+        found[self.records(refs)] = True
+        found[-1] = False
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """Persons and relationships of a flow; `known` of its rows in service, if those are numbered."""
+
+    parts: tuple[_Part, _Part]
+    known: _Known | None = None
+
+    @classmethod
+    def of(cls, vault: Vault, in_service: Mapping[str, str], flow: Flow, known: _Known | None) -> _Flow:
         """What is in service."""
         people, relations = (_Part.of(vault, in_service, f"{part}/{'/'.join(flow)}", flow) for part in PARTS)
-        return cls((people, relations))
+        return cls((people, relations), known)
 
     @classmethod
     def of_all(cls, people: pa.Table, relations: pa.Table) -> _Flow:
@@ -347,45 +408,79 @@ class _Flow:
     def changed(self, new_people: pa.Table, new_relations: pa.Table) -> _Flow:
         """The same after one more batch, a delta: it replaces the records that it names."""
         people, relations = self.parts
-        named = pc.unique(new_people["record_ref"])
+        named = whole(pc.unique(new_people["record_ref"]))
         gone = whole(pc.unique(new_people.filter(pc.equal(new_people["op"], "delete"))["record_ref"]))
-        told = pc.unique(_relation(new_relations))
-        ends = whole(pc.unique(new_relations["ref_a"]))
+        one, other = (
+            people.without(self._named(named), _upserts(new_people)),
+            relations.without(self._unsaid(gone, new_relations), _upserts(new_relations)),
+        )
+        return _Flow((one, other), self.known)
 
-        def unsaid(rows: Lazy) -> npt.NDArray[np.bool_]:
-            found = _is_in(rows, "ref_b", gone)
-            begins = np.flatnonzero(_is_in(rows, "ref_a", pa.concat_arrays([gone, ends])))
-            ref_a = rows.rows_at(begins, ["ref_a"])["ref_a"]
-            found[begins[pc.is_in(ref_a, value_set=gone).to_numpy()]] = True
-            maybe = begins[pc.is_in(ref_a, value_set=ends).to_numpy()]
-            again = pc.is_in(_relation(rows.rows_at(maybe, RELATION)), value_set=told)
-            found[maybe[again.to_numpy()]] = True
-            return found
+    def _named(self, refs: pa.Array) -> Flags:
+        """The rows of persons that are of one of these records."""
+        people, known = self.parts[0], self.known
+        if known is None:
+            return _is_in(people.rows(), "record_ref", refs)
+        old = people.places[: len(people.places) - people.fresh.num_rows]
+        fresh = pc.is_in(people.fresh["record_ref"], value_set=refs).to_numpy()
+        return np.concatenate([known.among(refs)[known.before.rec[known.people + old]], fresh])
 
-        return _Flow((
-            people.without(lambda rows: _is_in(rows, "record_ref", named), _upserts(new_people)),
-            relations.without(unsaid, _upserts(new_relations)),
-        ))  # fmt: skip
+    def _unsaid(self, gone: pa.Array, said: pa.Table) -> Flags:
+        """The relationships of records that are gone, and those that are said again, or taken back."""
+        relations, known = self.parts[1], self.known
+        rows = relations.rows()
+        if known is None:
+            return _unsaid(rows, np.arange(rows.num_rows), gone, said)
+        at = known.relations + relations.places[: len(relations.places) - relations.fresh.num_rows]
+        ends = known.before.ends
+        a, b, lived = ends.a[at], ends.b[at], ends.lived[at]
+        away, begins = known.among(gone), known.among(pc.unique(said["ref_a"]))
+        found = np.concatenate([away[a] | away[b], np.zeros(relations.fresh.num_rows, np.bool_)])
+        maybe = np.flatnonzero(begins[a] & ~found[: len(at)] & (lived | (b >= 0)))
+        kinds = rows.rows_at(maybe, ["type"])["type"].to_pylist()
+        ours = zip(a[maybe].tolist(), b[maybe].tolist(), ends.home[at[maybe]].tolist(), kinds, strict=True)
+        home = pc.if_else(pc.equal(said["type"], "household"), pc.fill_null(said["household"], 0), 0).to_pylist()
+        others = np.full(said.num_rows, -1, np.int64)
+        two = pc.is_valid(said["ref_b"]).to_numpy()
+        others[two] = known.records(said["ref_b"].drop_null())
+        told = zip(known.records(said["ref_a"]).tolist(), others.tolist(), home, said["type"].to_pylist(), strict=True)
+        theirs = {each for each in told if each[0] >= 0}
+        again = [row for row, each in zip(maybe.tolist(), ours, strict=True) if each in theirs]
+        found[again] = True
+        unknown = np.flatnonzero((a < 0) | (~lived & (b < 0)))
+        some = np.concatenate([unknown, np.arange(len(at), len(found))])
+        found[some] |= _unsaid(rows, some, gone, said)
+        return found
 
     def less(self, refs: Collection[str]) -> _Flow:
         """The same without these records and what ties anybody to them, written anew: no byte of theirs is kept."""
         people, relations = self.parts
         gone = pa.array(sorted(refs), pa.string())
-
-        def tied(rows: Lazy) -> npt.NDArray[np.bool_]:
-            return _is_in(rows, "ref_a", gone) | _is_in(rows, "ref_b", gone)
-
-        return _Flow((
-            people.without(lambda rows: _is_in(rows, "record_ref", gone), people.fresh.schema.empty_table()).anew(),
+        rows = relations.rows()
+        tied = _is_in(rows, "ref_a", gone) | _is_in(rows, "ref_b", gone)
+        mine = _is_in(people.rows(), "record_ref", gone)
+        one, other = (
+            people.without(mine, people.fresh.schema.empty_table()).anew(),
             relations.without(tied, relations.fresh.schema.empty_table()).anew(),
-        ))  # fmt: skip
+        )
+        return _Flow((one, other))
 
 
-def _is_in(rows: Lazy, column: str, values: pa.Array) -> npt.NDArray[np.bool_]:
-    """Of which rows a column is one of these values, of one piece."""
-    (piece,) = rows.pieces
-    every = texts_among(piece.read(column, True), values)
-    return every if piece.live is None else every[piece.live]
+def _unsaid(rows: Lazy, some: npt.NDArray[np.int64], gone: pa.Array, said: pa.Table) -> Flags:
+    """The same of some rows, by the names in them."""
+    held = rows.rows_at(some, RELATION)
+    found = pc.or_(*(pc.fill_null(pc.is_in(held[end], value_set=gone), False) for end in ("ref_a", "ref_b")))
+    again = pc.is_in(_relation(held), value_set=whole(pc.unique(_relation(said))))
+    return np.asarray(pc.or_(found, again).to_numpy(), np.bool_)
+
+
+def _is_in(rows: Lazy, column: str, values: pa.Array) -> Flags:
+    """Of which rows a column is one of these values."""
+    found = [np.zeros(0, np.bool_)]
+    for piece in rows.pieces:
+        every = texts_among(piece.read(column, True), values)
+        found.append(every if piece.live is None else every[piece.live])
+    return np.concatenate(found)
 
 
 def _upserts(table: pa.Table) -> pa.Table:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from broker.errors import WrongState
 from broker.store import Store
 from broker.store.runs import LinkRunRow, PublishedRow
-from broker.vault import OTHERS, SegmentId, Vault
-from linkage.matching.families import Known, Statement, disagreements
+from broker.vault import GONE, OTHERS, SegmentId, Vault
+from linkage.matching.families import Known, Statement, disagreements, family_of
+from linkage.matching.keeping import CLUSTERS, PEOPLE, RECORDS, ROWS
 from linkage.matching.keeping import PAIRS as KEPT_PAIRS
+from linkage.matching.kin import KEPT_EDGES, KEPT_FLOWS
+from linkage.matching.lazily import Lazy, Piece
 from linkage.matching.model import BadModel, Model
 from linkage.matching.overrides import RecordKey, severed_pairs
 from linkage.matching.search import Index
 from linkage.matching.settling import NO_RULE, RULES
+from linkage.matching.texts import texts_at, texts_of, whole
 
 H = TypeVar("H", bound=Hashable)
 _KEPT: Final = ("agency", "flow", "record_ref", "birth_year", "sex", "person_role", "shield", "deceased")
@@ -285,26 +290,73 @@ class InService:
             return self._area
 
     def _open(self, run: LinkRunRow) -> LinkedArea:
-        names = ("persons", "clusters", "family", KEPT_PAIRS, "severed")
-        tables = {name: self._vault.read_parts(run.segments, name) for name in names}
+        vault, segments = self._vault, run.segments
+        if KEPT_EDGES not in segments:
+            raise WrongState(f"what was linked {OTHERS}")
+        persons, clusters = self._records(run)
+        pairs, severed = (vault.read(segments[name]) for name in (KEPT_PAIRS, "severed"))
         try:
-            model = Model.parse(self._vault.read(SegmentId(run.segments["model"]))["model"][0].as_py())
+            model = Model.parse(vault.read(SegmentId(segments["model"]))["model"][0].as_py())
         except BadModel:
             raise WrongState(f"the linkage model in service {OTHERS}") from None
         return LinkedArea(
             run=run.id,
             index=Index(
-                tables["persons"],
-                tables["clusters"],
-                tables["family"],
+                persons,
+                clusters,
+                family_in(vault, run),
                 model,
                 duplicates={(agency, flow) for agency, flow in (name.split("/") for name in run.counts["duplicates"])},
-                severed=severed_pairs(tables["severed"]),
+                severed=severed_pairs(severed),
             ),
-            persons=tables["persons"].select(list(_KEPT)),
-            pairs=tables[KEPT_PAIRS],
-            clusters=tables["clusters"],
+            persons=persons.select(list(_KEPT)),
+            pairs=pairs,
+            clusters=clusters,
         ).warm()
+
+    def _records(self, run: LinkRunRow) -> tuple[pa.Table, pa.Table]:
+        """The rows of persons of a run, and whose its records are."""
+        persons = persons_of(self._vault, run)
+        return persons, clusters_of(self._vault, run, persons)
+
+
+def persons_of(vault: Vault, run: LinkRunRow, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of persons of a run, or some of their columns, in the order in which it had them."""
+    tables = []
+    for name in (name for name, _ in run.counts["lengths"] if name.startswith("persons/")):
+        mine = (f"{name}/", f"{GONE}{name}/")
+        parts = {part: segment for part, segment in run.segments.items() if f"{part}/".startswith(mine)}
+        tables.append(vault.read_parts(parts, "persons", columns))
+    return pa.concat_tables(tables)
+
+
+def clusters_of(vault: Vault, run: LinkRunRow, persons: pa.Table | None = None) -> pa.Table:
+    """Every record of a run, once, and whose it is: of CLUSTERS, in the order in which its pairs number them.
+
+    A run keeps this by number; `persons` are its rows (with agency, flow and record_ref), where they are at hand.
+    """
+    if "clusters" in run.segments:  # of a run that left out rows, so that records are not numbered by them
+        return vault.read(run.segments["clusters"])
+    rec, person = vault.read(run.segments[ROWS])["rec"].to_numpy(), vault.read(run.segments[RECORDS], ["person"])
+    people = whole(vault.read(run.segments[PEOPLE])["person_id"])
+    first = np.zeros(person.num_rows, np.int64)
+    first[rec[::-1]] = np.arange(len(rec) - 1, -1, -1)  # the last to be written is the first
+    named = persons_of(vault, run, list(_KEPT[:3])) if persons is None else persons
+    columns = {name: texts_of(named[name], first) for name in _KEPT[:3]}
+    return pa.table({**columns, "person_id": texts_at(people, person["person"].to_numpy())}, schema=CLUSTERS)
+
+
+def family_in(vault: Vault, run: LinkRunRow) -> pa.Table:
+    """The family network of a run: of FAMILY."""
+    edges, flows, people = (vault.read(run.segments[name]) for name in (KEPT_EDGES, KEPT_FLOWS, PEOPLE))
+    sources = list(zip(*(flows[name].to_pylist() for name in ("agency", "flow")), strict=True))
+    return family_of(edges.filter(pc.invert(edges["cut"])), whole(people["person_id"]), sources)
+
+
+def clusters_read_when_asked(vault: Vault, run: LinkRunRow) -> Lazy:
+    """The same, of which nothing is read before something is asked of it."""
+    found = lru_cache(1)(partial(clusters_of, vault, run))
+    return Lazy(CLUSTERS, [Piece(read=lambda name, _: found()[name], rows=run.counts["records"])])
 
 
 def _stated(edge: Mapping[str, Any]) -> Stated:

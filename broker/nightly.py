@@ -20,6 +20,7 @@ from datetime import date, datetime
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import structlog
 
@@ -27,6 +28,7 @@ from broker import ledger, models, overrides, reviews
 from broker.errors import WrongState
 from broker.gates import WARN_CHILDREN, RunRefused, check, check_input, counts_of, rates_of
 from broker.gathering import Gathered, Inputs, gather, inputs_of
+from broker.linked import clusters_read_when_asked
 from broker.reception import Reception
 from broker.runs import Site, claim, discard_unfinished, fail, keep_model, put_in_service, stage
 from broker.store import Reading
@@ -35,15 +37,20 @@ from broker.store.items import records_with
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.validation import validate_sealed
 from broker.vault import Vault
-from linkage.matching.families import network
-from linkage.matching.lazily import Lazy, Piece
-from linkage.matching.link import KEPT, Engine, Linkage, link
+from linkage.matching.facts import Facts, facts_of
+from linkage.matching.families import severed_persons
+from linkage.matching.keeping import KEPT, RECORDS, before_of
+from linkage.matching.kin import KEPT_KIN, EarlierKin, Kin, Rows, kin
+from linkage.matching.lazily import Lazy
+from linkage.matching.link import Carried, Engine, Linkage, link
 from linkage.matching.members import Placed
 from linkage.matching.model import BadModel, Model
 from linkage.matching.overrides import Overrides
 
 log = structlog.get_logger()
 
+KEPT_FACTS: Final = "kept_facts"  # by row of persons, which of the combinations it has that are
+KEPT_KINDS: Final = "kept_kinds"
 LOOKED_AFTER: Final = "social_care.looked_after"  # the category whose records the standing report tells apart
 
 
@@ -61,6 +68,11 @@ class Relink:
     retrain: bool = False
     accept: str = ""
     by: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether every pair is compared, and every edge drawn."""
+        return self.full or self.engine is not None
 
     @property
     def why(self) -> str:
@@ -175,34 +187,30 @@ class _Run:
         why = self.relink.why if self.relink else "nightly"
         row = claim(site, self.inputs, before, night=self.night, at=self.at, why=why)
         try:
-            gathered = gather(site.vault, self.reception, self.inputs, before)
+            held = _Held.of(site.vault, before)
+            gathered = gather(site.vault, self.reception, self.inputs, before, before_of(held.kept))
             check_input(gathered.persons)
             stage(site, row, "link")
-            held = _Held.of(site.vault, before)
             by_hand, said = overrides.for_run(
                 site.store, site.trail, site.keys, gathered.persons, held.clusters, at=self.at
             )
             linkage, warnings = self._linked(row, gathered, held, by_hand)
             placed = Placed.of_run(linkage, gathered.persons)
-            counts = counts_of(gathered.persons, linkage, self.inputs, placed)
+            facts = facts_of(gathered.persons, gathered.carried.persons if gathered.carried else None, held.facts)
+            counts = counts_of(facts, linkage, self.inputs, placed)
             counts |= {"overrides": said, "contents": dict(gathered.contents), "profile": self.reception.profile}
             counts["lengths"] = [list(one) for one in gathered.lengths]
             check(counts, before, linkage, exception=self.exception, accepted=self.accepted is not None)
-            counts["rates"] = self._rates(gathered.persons, placed)
+            counts["rates"] = self._rates(facts, placed)
             stage(site, row, "build")
-            family = network(
-                None,
-                gathered.relationships,
-                overrides=by_hand,
-                persons=gathered.persons,
-                placed=placed,
-                homes=linkage.homes,
-            )
+            family = self._family(gathered, held, linkage, placed, facts, by_hand)
             counts["family"] = family.counts()
             tables = {
-                **gathered.new, "clusters": linkage.clusters, "family": family.edges, "conflicts": family.conflicts,
-                "reviews": linkage.reviews, "severed": by_hand.severed_table(), **linkage.kept,
+                **gathered.new, "reviews": linkage.reviews, "severed": by_hand.severed_table(), **linkage.kept,
+                **family.kept(), KEPT_FACTS: pa.table({"kind": facts.of}), KEPT_KINDS: facts.kinds,
             }  # fmt: skip
+            if linkage.placed is None:  # else whose each record is goes by the rows of persons: `linked.clusters_of`
+                tables["clusters"] = linkage.clusters
             segments = dict(gathered.unchanged)
             if held.model is not None and held.model == linkage.model and before is not None:
                 segments["model"] = before.segments["model"]
@@ -228,7 +236,7 @@ class _Run:
         self, row: LinkRunRow, gathered: Gathered, held: _Held, by_hand: Overrides
     ) -> tuple[Linkage, list[str]]:
         """Linked by the model in service, or by the one that takes its place; what the operator should know of it."""
-        whole = self.relink is not None and (self.relink.full or self.relink.engine is not None)
+        whole = self.relink is not None and self.relink.whole
         given = partial(
             link, gathered.persons, duplicates=self.inputs.duplicates, previous=held.clusters,
             households=gathered.relationships, overrides=by_hand, new_id=self.new_id,
@@ -253,11 +261,27 @@ class _Run:
             raise ModelRefused(refusal, compared)
         return linkage, ["model_refused"]  # a night is not lost for it
 
-    def _rates(self, persons: pa.Table, placed: Placed) -> list[dict[str, Any]]:
+    def _rates(self, facts: Facts, placed: Placed) -> list[dict[str, Any]]:
         """The standing report of this run: how often records of each group share a person with another flow's."""
         with self.site.store.reading() as tx:
             looked_after = records_with(tx, LOOKED_AFTER)
-        return rates_of(persons, placed, looked_after, year=self.night.year)
+        return rates_of(facts, placed, looked_after, year=self.night.year)
+
+    def _family(
+        self, gathered: Gathered, held: _Held, linkage: Linkage, placed: Placed, facts: Facts, by_hand: Overrides
+    ) -> Kin:
+        """The family network: of a night, drawn where anything is new, and else that of the run in service."""
+        ends = linkage.ends
+        if ends is None:
+            raise ValueError("a run is given its relationships")
+        earlier = None
+        if self.relink is None or not self.relink.whole:
+            earlier = held.kin(linkage, gathered.carried)
+        sources = tuple(sorted(self.inputs.sources))
+        return kin(
+            placed.members.person, sources, gathered.relationships, ends, Rows(record=placed.record, facts=facts),
+            severed_persons(placed.members, by_hand.sever), earlier,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,22 +291,41 @@ class _Held:
     model: Model | None
     clusters: Lazy | None
     kept: Mapping[str, pa.Table] | None
+    facts: Facts | None = None
+    family: Mapping[str, pa.Table] | None = None
 
     @classmethod
     def of(cls, vault: Vault, before: LinkRunRow | None) -> _Held:
         """Nothing before the first run; a model of another version is none, and is trained anew."""
         if before is None:
             return cls(model=None, clusters=None, kept=None)
-        lying = vault.open(before.segments["clusters"])
-        clusters = Lazy(lying.schema, [Piece(read=lying.reader(), rows=lying.rows)])
-        kept: dict[str, pa.Table] = {
-            name: vault.read(before.segments[name]) for name in KEPT if name in before.segments
-        }
+        clusters = clusters_read_when_asked(vault, before)
+        kept, family, facts = (
+            {name: vault.read(before.segments[name]) for name in names} if before.segments.keys() >= {*names} else None
+            for names in (KEPT, KEPT_KIN, (KEPT_FACTS, KEPT_KINDS))
+        )
         try:
             model = Model.parse(vault.read(before.segments["model"])["model"][0].as_py())
         except BadModel:
             return cls(model=None, clusters=clusters, kept=None)
-        return cls(model=model, clusters=clusters, kept=kept if len(kept) == len(KEPT) else None)
+        said = Facts(kinds=facts[KEPT_KINDS], of=facts[KEPT_FACTS]["kind"].to_numpy()) if facts else None
+        return cls(model=model, clusters=clusters, kept=kept, facts=said, family=family)
+
+    def kin(self, linkage: Linkage, carried: Carried | None) -> EarlierKin | None:
+        """The network of the run in service by tonight's numbers; None where rows are not known again."""
+        before = before_of(self.kept)
+        if before is None or self.kept is None or self.family is None or carried is None or linkage.now is None:
+            return None
+        if not before.as_given or linkage.placed is None:
+            return None
+        gone = np.ones(len(before.rec), np.bool_)
+        gone[carried.persons[carried.persons >= 0]] = False
+        then = linkage.now[before.rec[gone]]
+        changed = np.concatenate([linkage.placed[carried.persons < 0].astype(np.int64), then[then >= 0]])
+        return EarlierKin(
+            kept=self.family, person=self.kept[RECORDS]["person"].to_numpy().astype(np.int64), ends=before.ends,
+            now=linkage.now, carried=carried.relationships, changed=changed,
+        )  # fmt: skip
 
 
 def _build(vault: Vault, run_id: str, tables: Mapping[str, pa.Table]) -> dict[str, str]:

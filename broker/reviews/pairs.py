@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any, Final
 
 from audit.events import Event, Json
 from broker import overrides, register
@@ -90,20 +91,31 @@ def about_sides(sides: Sides) -> set[str]:
 
 def new_row(keys: Keys, sides: Sides, reason: str, run: str, *, at: datetime) -> ReviewRow:
     """A new entry of the queue, which records it is about sealed in it."""
+    return ReviewRow(**new_entry(keys, sides, pair_index(keys, sides), reason, run, at=at))
+
+
+def new_entry(keys: Keys, sides: Sides, index: str, reason: str, run: str, *, at: datetime) -> dict[str, Any]:
+    """The same by its columns: a night makes thousands.  `index` is the pair's."""
     review = new_event_id()
     sealed, wrapped = seal_sides(keys, sides, review)
-    return ReviewRow(
-        id=review, pair_index=pair_index(keys, sides), reason=reason, agency_l=sides.left[0][0],
-        agency_r=sides.right[0][0], reference_l=_reference(), reference_r=_reference(), sealed=sealed,
-        key_wrapped=wrapped, state="waiting", run=run, since=at, changed_at=at,
-        scope="records" if len(sides.records) == 2 and reason != "wrong_person" else "persons",
-    )  # fmt: skip
+    return {
+        "id": review, "pair_index": index, "reason": reason, "agency_l": sides.left[0][0],
+        "agency_r": sides.right[0][0], "reference_l": _reference(), "reference_r": _reference(), "sealed": sealed,
+        "key_wrapped": wrapped, "state": "waiting", "override": None, "run": run, "since": at, "changed_at": at,
+        "scope": "records" if len(sides.records) == 2 and reason != "wrong_person" else "persons",
+    }  # fmt: skip
+
+
+SAID: Final = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # what is not taken for another when it is said
 
 
 def _reference() -> str:
     """Twelve characters that can be said on the telephone."""
-    text = "".join(secrets.choice("23456789ABCDEFGHJKMNPQRSTUVWXYZ") for _ in range(12))
-    return f"{text[:4]}-{text[4:8]}-{text[8:]}"
+    text = ""
+    while len(text) < 12:
+        fair = len(SAID) * (256 // len(SAID))  # of the bytes below, as many make each character
+        text += "".join(SAID[byte % len(SAID)] for byte in secrets.token_bytes(16) if byte < fair)
+    return f"{text[:4]}-{text[4:8]}-{text[8:12]}"
 
 
 def logged(

@@ -15,14 +15,14 @@ from broker.deciding import Released
 from broker.errors import NotFound
 from broker.keys import Keys
 from broker.linked import InService
-from broker.overrides import Sides, pair_index
+from broker.overrides import Sides, open_sides, pair_index, severs
 from broker.reviews.pairs import (
     compared,
     found,
     linked_area,
     logged,
     may_review,
-    new_row,
+    new_entry,
     note,
     second_due,
     within_budget,
@@ -33,20 +33,21 @@ from broker.store.reviews import (
     OverrideRow,
     ReviewActRow,
     ReviewRow,
+    close,
     close_unseen,
-    decided,
-    found_again,
     insert_reviews,
     known_pairs,
     queue,
     seen_again,
     standings,
+    unbound,
 )
 from broker.store.runs import LinkRunRow, PublishedRow
 from broker.trail import Trail
 from broker.vault import Vault
 from linkage.matching.explain import held_because
 
+LEAVE: Final = ("waiting", "passed_on")  # states that a pair leaves when a run does not find it again
 PAIR: Final = [*(f"{name}_{side}" for side in "lr" for name in ("agency", "flow", "record_ref")), "reason"]
 
 
@@ -137,47 +138,62 @@ def take_in_published(store: Store, keys: Keys, vault: Vault, *, at: datetime) -
         if last is not None and reading.one(ReviewActRow, act="taken_in", code=last.id) is None:
             last = None
     found = vault.read_parts(run.segments, "reviews", PAIR)
-    before = (last.id, vault.read_parts(last.segments, "reviews", PAIR)) if last is not None else None
+    before = vault.read_parts(last.segments, "reviews", PAIR) if last is not None else None
     return take_in(store, keys, run.id, found, at=run.published_at or at, before=before)
 
 
 def take_in(
-    store: Store, keys: Keys, run: str, found: pa.Table, *, at: datetime, before: tuple[str, pa.Table] | None = None
+    store: Store, keys: Keys, run: str, found: pa.Table, *, at: datetime, before: pa.Table | None = None
 ) -> int:
     """Bring the queue to what a run found uncertain; how many pairs are new.  Twice does no harm.
 
-    A pair keeps its place while each run finds it again, and leaves when one does not.  What was decided stays so, as
-    long as its override holds.  `before` is the run to which the queue was brought last, and what that found: then only
-    what differs is looked up.
+    A pair keeps its place while each run finds it again, and leaves when one does not.  What was decided stays so as
+    long as its override holds; then it waits again, two records if the run still finds them uncertain, two persons in
+    any case: the doubt about these was somebody's.  `before` is what the run found to which the queue was brought
+    last: then only what differs is looked up.
     """
-    came, went = (found, None) if before is None else (_unlike(found, before[1]), _unlike(before[1], found))
+    came, went = (found, None) if before is None else (_unlike(found, before), _unlike(before, found))
     pairs = {pair_index(keys, sides): (sides, reason) for sides, reason in _pairs_of(came)}
     with store.transaction() as tx:
         if tx.one(ReviewActRow, act="taken_in", code=run) is not None:
             return 0
-        if before is not None and went is not None:
-            left = {pair_index(keys, sides) for sides, _ in _pairs_of(went)} - pairs.keys()
-            found_again(tx, run=run, before=before[0], but=left)
         known = standings(tx, pairs)
-        seen_again(tx, known, run=run)
+        back = [
+            row for row in unbound(tx, at=at)
+            if row.pair_index in pairs or _still_doubted(tx, keys, found, row)
+        ]  # fmt: skip
         moved = [  # most stand as they did, and are not read for it
             index for index, it in known.items()
-            if it.state in ("gone", "decided") or (it.scope == "records" and it.reason != pairs[index][1])
+            if it.state == "gone" or (it.scope == "records" and it.reason != pairs[index][1])
         ]  # fmt: skip
-        for row in (*known_pairs(tx, moved).values(), *(decided(tx, run=run) if before is not None else ())):
-            override = tx.one(OverrideRow, id=row.override) if row.override else None
-            if row.state == "gone" or (row.state == "decided" and (override is None or override.state == "withdrawn")):
+        for row in {row.id: row for row in (*back, *known_pairs(tx, moved).values())}.values():
+            if row.state == "gone" or row in back:
                 row.state, row.since, row.changed_at, row.override = "waiting", at, at, None
             if row.scope == "records" and row.pair_index in pairs:
                 row.reason = pairs[row.pair_index][1]
             tx.add(row)
         new = [
-            new_row(keys, sides, reason, run, at=at) for index, (sides, reason) in pairs.items() if index not in known
-        ]
+            new_entry(keys, sides, index, reason, run, at=at)
+            for index, (sides, reason) in pairs.items() if index not in known
+        ]  # fmt: skip
         insert_reviews(tx, new)
-        close_unseen(tx, run=run, scope="records", states=("waiting", "passed_on"), at=at)
+        if went is None:
+            seen_again(tx, known, run=run)
+            close_unseen(tx, run=run, scope="records", states=LEAVE, at=at)
+        else:
+            close(tx, {pair_index(keys, sides) for sides, _ in _pairs_of(went)} - pairs.keys(), states=LEAVE, at=at)
         tx.add(ReviewActRow(act="taken_in", organisation="", person="", code=run, event_id="", at=at))
     return len(new)
+
+
+def _still_doubted(tx: Reading, keys: Keys, found: pa.Table, row: ReviewRow) -> bool:
+    """Whether two persons are not severed since; or a run found two records uncertain, whichever is left."""
+    sides = open_sides(keys, row.sealed, row.key_wrapped, row.id)
+    if row.scope == "persons":
+        return not severs(tx, keys, sides)
+    refs = pa.array([ref for _, _, ref in sides.records], pa.string())
+    near = found.filter(pc.and_(*(pc.is_in(found[f"record_ref_{side}"], value_set=refs) for side in "lr")))
+    return any(one == sides for one, _ in _pairs_of(near))
 
 
 def _unlike(some: pa.Table, others: pa.Table) -> pa.Table:

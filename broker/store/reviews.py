@@ -6,7 +6,7 @@ severed pair, since a list of those would lead from each adopted child's old nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -92,7 +92,7 @@ class ReviewRow(Row, table=True):
     key_wrapped: bytes = octets()
     state: str
     override: str | None = Field(default=None)
-    run: str  # the last run that found it
+    run: str  # the run with which it came to the queue, or came back
     since: datetime = instant()
     changed_at: datetime = instant()
 
@@ -190,12 +190,11 @@ def standings(tx: Reading, indices: Iterable[str]) -> dict[str, Standing]:
     return found
 
 
-def insert_reviews(tx: Transaction, rows: Sequence[ReviewRow]) -> None:
-    """Many new reviews at once."""
+def insert_reviews(tx: Transaction, rows: Sequence[Mapping[str, object]]) -> None:
+    """Many new reviews at once, by the columns of ReviewRow."""
     tx.flush()
     for start in range(0, len(rows), _AT_ONCE):
-        values = [row.model_dump() for row in rows[start : start + _AT_ONCE]]
-        tx.session.connection().execute(insert(ReviewRow), values)
+        tx.session.connection().execute(insert(ReviewRow), list(rows[start : start + _AT_ONCE]))
 
 
 def seen_again(tx: Transaction, indices: Iterable[str], *, run: str) -> None:
@@ -211,20 +210,30 @@ def seen_again(tx: Transaction, indices: Iterable[str], *, run: str) -> None:
         )
 
 
-def found_again(tx: Transaction, *, run: str, before: str, but: Iterable[str]) -> None:
-    """Mark as found by a run whatever the one before found, `but` these pairs."""
+def unbound(tx: Reading, *, at: datetime) -> list[ReviewRow]:
+    """The reviews that are decided by an override which holds no more."""
+    ended = or_(col(OverrideRow.state) == "withdrawn", col(OverrideRow.valid_to) <= at)
+    query = (
+        select(ReviewRow)
+        .join(OverrideRow, col(OverrideRow.id) == col(ReviewRow.override), isouter=True)
+        .where(col(ReviewRow.state) == "decided", or_(col(OverrideRow.id).is_(None), ended))
+        .order_by(col(ReviewRow.id))
+    )
+    return list(tx.session.exec(query))
+
+
+def close(tx: Transaction, indices: Iterable[str], *, states: Sequence[str], at: datetime) -> None:
+    """Mark as `gone` these pairs of records, which a run did not find again."""
+    wanted = list(indices)
     tx.flush()
-    unmarked = update(ReviewRow).execution_options(synchronize_session=False)
-    tx.session.exec(unmarked.where(col(ReviewRow.run) == before).values(run=run))
-    wanted = list(but)
     for start in range(0, len(wanted), _AT_ONCE):
         some = col(ReviewRow.pair_index).in_(wanted[start : start + _AT_ONCE])
-        tx.session.exec(unmarked.where(some).values(run=before))
-
-
-def decided(tx: Reading, *, run: str) -> list[ReviewRow]:
-    """The reviews of pairs that a run found and that were decided before."""
-    return tx.all(ReviewRow, run=run, state="decided", scope="records")
+        tx.session.exec(
+            update(ReviewRow)
+            .where(some, col(ReviewRow.scope) == "records", col(ReviewRow.state).in_(states))
+            .values(state="gone", changed_at=at)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def close_unseen(tx: Transaction, *, run: str, scope: str, states: Sequence[str], at: datetime) -> int:

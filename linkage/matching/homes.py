@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +11,16 @@ import pyarrow.compute as pc
 
 from linkage.matching.arrays import Flags, Ints, groups_of, ramp
 from linkage.matching.digests import Digests, mixed
-from linkage.matching.lazily import numbers_at
-from linkage.matching.numbering import SAMPLED, Before, Numbered, name_digests
-from linkage.matching.texts import rows_at
+from linkage.matching.numbering import SAMPLED, Before, Ends, Numbered, name_digests
+from linkage.matching.texts import rows_at, whole
 
 if TYPE_CHECKING:
-    import duckdb
+    pass
+
+
+NOBODY: Final = Ends(
+    a=np.zeros(0, np.int32), b=np.zeros(0, np.int32), home=np.zeros(0, np.int64), lived=np.zeros(0, np.bool_)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class Homes:
 
     rec: Ints
     token: Ints
-    of: Ints  # by row of the relationships, as they came: whose household it says, or -1
+    ends: Ends
 
     def digest(self, records: int) -> Digests:
         """By record: a digest of its households."""
@@ -50,7 +54,6 @@ class Homes:
 
 
 def homes_of(
-    connection: duckdb.DuckDBPyConnection,
     rows: Numbered,
     households: pa.Table | None,
     before: Before | None = None,
@@ -62,55 +65,73 @@ def homes_of(
     """
     nothing = np.zeros(0, np.int64)
     if households is None or households.num_rows == 0:
-        return Homes(rec=nothing, token=nothing, of=nothing)
-    said = pc.and_(pc.equal(households["type"], "household"), pc.is_valid(households["household"]))
-    lived = np.flatnonzero(pc.fill_null(said, False).to_numpy())
-    place = _whose(connection, rows, households, lived, before, carried)
-    of = np.full(households.num_rows, -1, np.int64)
-    of[lived] = place
-    rec = place[place >= 0]
-    token = numbers_at(households, "household", lived)[0][place >= 0]
-    return _in_order(rec, token, of, rows.records)
+        return Homes(rec=nothing, token=nothing, ends=NOBODY)
+    known = before is not None and rows.now is not None and carried is not None
+    if known and before is not None and carried is not None and _plausible(households, before, carried):
+        ends = _carried_over(rows, households, before.ends, carried)
+    else:
+        ends = _read(rows, households, np.arange(households.num_rows), before)
+    lives = np.flatnonzero(ends.lived & (ends.a >= 0))
+    return _in_order(ends.a[lives].astype(np.int64), ends.home[lives], ends, rows.records)
 
 
-def _whose(
-    connection: duckdb.DuckDBPyConnection, rows: Numbered, households: pa.Table, lived: Ints, before: Before | None,
-    carried: Ints | None,
-) -> Ints:  # fmt: skip
-    """The records of some rows, or -1: those of carried rows are known, the others' names are read."""
-    named = ("agency", "flow", "ref_a")
-    if before is None or rows.now is None or carried is None or not _plausible(connection, households, before, carried):
-        first, second = name_digests(connection, *(households[name] for name in named))
-        return rows.placed_as(before, first[lived], second[lived])
-    was = np.append(before.homes, np.int32(-1))[carried[lived]]
-    place: Ints = np.append(rows.now, -1)[was]
-    others = np.flatnonzero(was < 0)
-    some = rows_at(households, lived[others], named)
-    place[others] = rows.places_of(*name_digests(connection, *(some[name] for name in named)))
-    return place
+def _read(rows: Numbered, households: pa.Table, some: Ints, before: Before | None) -> Ends:
+    """The ends of some rows, by their names."""
+    has_b = "ref_b" in households.column_names
+    columns = ["agency", "flow", "ref_a", "type", "household", *(["ref_b"] if has_b else [])]
+    said = rows_at(households, some, columns) if len(some) < households.num_rows else households
+    home = pc.and_(pc.equal(said["type"], "household"), pc.is_valid(said["household"]))
+    lived = np.asarray(pc.fill_null(home, False).to_numpy(), np.bool_)
+    a, b = (np.full(len(some), -1, np.int32) for _ in range(2))
+    first, second = name_digests(*(said[name] for name in ("agency", "flow", "ref_a")))
+    a[lived] = rows.placed_as(before, first[lived], second[lived])
+    ties = np.flatnonzero(~lived)
+    a[ties] = rows.places_of(first[ties], second[ties])
+    if has_b and len(ties):
+        named = rows_at(said, ties, ("agency", "flow", "ref_b"))
+        there = pc.is_valid(named["ref_b"]).to_numpy()
+        names = [whole(named[name]).filter(pa.array(there)) for name in ("agency", "flow", "ref_b")]
+        b[ties[there]] = rows.places_of(*name_digests(*map(pa.chunked_array, ([one] for one in names))))
+    if said["ref_a"].null_count:
+        a[pc.is_null(said["ref_a"]).to_numpy()] = -1
+    token = np.asarray(pc.fill_null(said["household"], 0).to_numpy(), np.int64)
+    return Ends(a=a, b=b, home=np.where(lived, token, 0), lived=lived)
 
 
-def _plausible(connection: duckdb.DuckDBPyConnection, households: pa.Table, before: Before, carried: Ints) -> bool:
+def _carried_over(rows: Numbered, households: pa.Table, before: Ends, carried: Ints) -> Ends:
+    """Those of carried rows are known; the names of the others are read, and of those that named nobody then."""
+    now = np.append(rows.now if rows.now is not None else np.zeros(0, np.int64), -1).astype(np.int32)
+    then = [np.append(one, np.int32(-1))[carried] for one in (before.a, before.b)]
+    lived = np.append(before.lived, False)[carried]
+    ends = Ends(a=now[then[0]], b=now[then[1]], home=np.append(before.home, 0)[carried], lived=lived)
+    again = np.flatnonzero((then[0] < 0) | (~lived & (then[1] < 0)))  # a new row, or one about somebody unknown
+    fresh = _read(rows, households, again, None)
+    for name in ("a", "b", "home", "lived"):
+        getattr(ends, name)[again] = getattr(fresh, name)
+    return ends
+
+
+def _plausible(households: pa.Table, before: Before, carried: Ints) -> bool:
     """Whether the rows may be what they are said to have been: in one order, each once; a sample names whom it did."""
     rows = np.flatnonzero(carried >= 0)
-    at = carried[rows]
-    if len(carried) != households.num_rows or not len(at) or at[-1] >= len(before.homes) or (at[1:] <= at[:-1]).any():
+    at, of = carried[rows], before.ends.a
+    if len(carried) != households.num_rows or not len(at) or at[-1] >= len(of) or (at[1:] <= at[:-1]).any():
         return False
-    lived = np.flatnonzero(before.homes[at] >= 0)
-    some = lived[:: max(1, len(lived) // SAMPLED)]
-    was = before.homes[at[some]]
-    names = name_digests(connection, *rows_at(households, rows[some], ("agency", "flow", "ref_a")).columns)
+    known = np.flatnonzero(of[at] >= 0)
+    some = known[:: max(1, len(known) // SAMPLED)]
+    was = of[at[some]]
+    names = name_digests(*rows_at(households, rows[some], ("agency", "flow", "ref_a")).columns)
     return all(bool((known[was] == said).all()) for known, said in zip(before.name, names, strict=True))
 
 
-def _in_order(rec: Ints, token: Ints, of: Ints, records: int) -> Homes:
+def _in_order(rec: Ints, token: Ints, ends: Ends, records: int) -> Homes:
     count = np.bincount(rec, minlength=records)
     place = (np.cumsum(count) - count)[rec]
     some = np.flatnonzero(count[rec] > 1)
     if len(some):
         some = some[np.lexsort((token[some], rec[some]))]
-        starts, ends = groups_of(rec[some])
-        place[some] += ramp(ends - starts)
+        first, last = groups_of(rec[some])
+        place[some] += ramp(last - first)
     ordered = np.empty((2, len(rec)), np.int64)
     ordered[0, place], ordered[1, place] = rec, token
     rec, token = ordered
@@ -118,4 +139,4 @@ def _in_order(rec: Ints, token: Ints, of: Ints, records: int) -> Homes:
     again[1:] = (rec[1:] == rec[:-1]) & (token[1:] == token[:-1])
     if again.any():
         rec, token = rec[~again], token[~again]
-    return Homes(rec=rec, token=token, of=of)
+    return Homes(rec=rec, token=token, ends=ends)

@@ -51,6 +51,7 @@ from linkage.matching.keeping import (
     VERSION,
     before_of,
     digests_in,
+    ends_table,
     frequencies_in,
     names_in,
     names_table,
@@ -141,7 +142,7 @@ class Compared:
                 }
             ),
             ROWS: pa.table({"rec": pa.array(rows.rec), "digest": pa.array(rows.digest.view(np.int64))}),
-            HOMES: pa.table({"rec": pa.array(self.homes.of.astype(np.int32))}),
+            HOMES: ends_table(self.homes.ends),
             PEOPLE: pa.table({"person_id": people}),
             PAIRS: pa.table(
                 {
@@ -173,7 +174,7 @@ def compare(
     `carried` is of the rows of `households`: see numbering.Carried.
     """
     earlier = before_of(kept)
-    homes = homes_of(connection, rows, households, earlier, carried)
+    homes = homes_of(rows, households, earlier, carried)
     settings, frozen = settings_of(connection, rows, model, cap), _sha256(connection, model.canonical().decode())
     digest = rows.content() + homes.digest(rows.records)
     kept = kept or {}

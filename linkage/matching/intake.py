@@ -23,6 +23,8 @@ from linkage.matching.findings import DEFAULTS, Code, Finding, Limits, Verdict
 from linkage.matching.rules import CODE_JOINS, Codes, across, lend_codes, rules_of
 from linkage.records import TABLES, Manifest, Profile, Table, schema_of
 
+MORE: Final = (1, 4, 16)  # times the memory for checking that reading may take
+
 
 def check(folder: Path, manifest: Manifest, codes: Codes, *, limits: Limits = DEFAULTS) -> Verdict:
     """What is wrong with the tables in `folder`, if anything.
@@ -55,13 +57,40 @@ def check(folder: Path, manifest: Manifest, codes: Codes, *, limits: Limits = DE
     return Verdict(counts=counts, deletes=deletes, findings=tuple(first), totals=totals)
 
 
+class NoRoom(MemoryError):
+    """A table that was accepted needs more memory to be read than the limits give."""
+
+
 def read(folder: Path, table: Table, profile: Profile, *, limits: Limits = DEFAULTS) -> pa.Table:
-    """A table of a batch that `check` has accepted, in the order and types of its schema; read under the same lock."""
+    """A table of a batch that `check` has accepted: see `read_all`."""
+    (found,) = read_all(folder, (table,), profile, limits=limits)
+    return found
+
+
+def read_all(folder: Path, tables: Sequence[Table], profile: Profile, *, limits: Limits = DEFAULTS) -> list[pa.Table]:
+    """Tables of a batch that `check` has accepted, in the order and types of their schemas; read under the same lock.
+
+    Checking takes a few columns at a time, reading takes all: a row group of half a million rows needs more than was
+    given for checking, and gets it, as lengths and counts are known by now.  Raises NoRoom where that is not enough.
+    """
+    for times in MORE:
+        try:
+            with _locked(folder, _times(limits.checking_memory, times), limits, in_order=True) as connection:
+                return [_read(connection, folder, table, profile) for table in tables]
+        except duckdb.OutOfMemoryException:
+            pass
+    raise NoRoom(f"{', '.join(tables)}: more than {_times(limits.checking_memory, MORE[-1])} are needed to read this")
+
+
+def _read(connection: duckdb.DuckDBPyConnection, folder: Path, table: Table, profile: Profile) -> pa.Table:
     schema = schema_of(table, profile)
     columns = ", ".join(f'"{name}"' for name in schema.names)
-    with _locked(folder, limits.checking_memory, limits, in_order=True) as tables:
-        found = tables.sql(f"select {columns} from {_rows_of(folder, table)}")
-        return found.to_arrow_table().cast(schema)
+    return connection.sql(f"select {columns} from {_rows_of(folder, table)}").to_arrow_table().cast(schema)
+
+
+def _times(memory: str, times: int) -> str:
+    size = memory.rstrip("KMGB")
+    return f"{int(size) * times}{memory.removeprefix(size)}"
 
 
 @contextmanager

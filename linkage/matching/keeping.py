@@ -15,7 +15,7 @@ from linkage.matching.comparing import SCORED
 from linkage.matching.digests import Digests
 from linkage.matching.holders import Held, Numbers
 from linkage.matching.identifiers import ALL_SCHEMES
-from linkage.matching.numbering import KEY, Before
+from linkage.matching.numbering import KEY, Before, Ends
 from linkage.matching.settling import JUDGED
 
 RECORDS: Final = "kept_records"
@@ -27,7 +27,11 @@ NUMBERS: Final = "kept_numbers"
 NAMES: Final = "kept_names"
 FREQUENCIES: Final = "kept_frequencies"
 SETTINGS: Final = "kept_settings"
-VERSION: Final = "kept-5"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
+VERSION: Final = "kept-6"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
+CLUSTERS: Final = pa.schema(
+    [("agency", pa.string()), ("flow", pa.string()), ("record_ref", pa.string()), ("person_id", pa.string())]
+)
+"""Every record, once, and whose it is."""
 KEPT: Final = (RECORDS, ROWS, HOMES, PEOPLE, PAIRS, NUMBERS, NAMES, FREQUENCIES, SETTINGS)
 """The tables of `Linkage.kept`."""
 SPREAD_AS: Final = "s_"  # how the keys of SETTINGS begin that hold the numbers of a scheme that too many persons hold
@@ -50,9 +54,24 @@ def before_of(kept: Mapping[str, pa.Table] | None) -> Before | None:
         source=kept[RECORDS]["source"].to_numpy(),
         rec=kept[ROWS]["rec"].to_numpy(),
         digest=digests_in(kept[ROWS], "digest"),
-        homes=kept[HOMES]["rec"].to_numpy(),
+        ends=ends_in(kept[HOMES]),
         as_given=kept[SETTINGS]["token"][0].as_py() == 1,
     )
+
+
+def ends_table(ends: Ends) -> pa.Table:
+    """Of each row of relationships the records of both ends, and the home that it says."""
+    home = pa.array(ends.home, mask=~ends.lived)
+    return pa.table({"a": pa.array(ends.a), "b": pa.array(ends.b), "home": home})
+
+
+def ends_in(table: pa.Table) -> Ends:
+    """What `ends_table` kept."""
+    home = table["home"]
+    return Ends(
+        a=table["a"].to_numpy(), b=table["b"].to_numpy(), home=pc.fill_null(home, 0).to_numpy(),
+        lived=np.asarray(pc.is_valid(home).to_numpy(), np.bool_),
+    )  # fmt: skip
 
 
 def digests_in(table: pa.Table, name: str) -> Digests:

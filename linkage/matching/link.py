@@ -26,12 +26,12 @@ from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAM
 from linkage.matching.digests import Digests
 from linkage.matching.identifiers import LOCAL, SPREAD, compare_numbers, drop_shared, number_records
 from linkage.matching.incremental import Compared, compare
-from linkage.matching.keeping import KEPT, PEOPLE, RECORDS, before_of
+from linkage.matching.keeping import CLUSTERS, KEPT, PEOPLE, RECORDS, before_of
 from linkage.matching.keeping import PAIRS as SCORED_PAIRS
 from linkage.matching.lasting import Lasting, lasting_ids
 from linkage.matching.lazily import Lazy, in_memory
 from linkage.matching.model import BadModel, Model, default_model, linker
-from linkage.matching.numbering import Carried, Numbered, numbered
+from linkage.matching.numbering import Carried, Ends, Numbered, numbered
 from linkage.matching.overrides import Overrides, RecordKey, RecordPair, without_bridges
 from linkage.matching.persons import Edge, Partition, Rules, changes, cluster, keep_ids
 from linkage.matching.scoring import scored
@@ -84,10 +84,6 @@ PAIRS: Final = pa.schema(
     ]
 )
 """One row a pair of records that reached `possible` or more."""
-CLUSTERS: Final = pa.schema(
-    [("agency", pa.string()), ("flow", pa.string()), ("record_ref", pa.string()), ("person_id", pa.string())]
-)
-"""Every record, once, and whose it is."""
 REVIEWS: Final = pa.schema([*PAIRS, pa.field("reason", pa.string())])
 """Pairs a link reviewer should look at: uncertain, held by a rule, or dropped because two fitted equally well."""
 
@@ -138,8 +134,8 @@ class Linkage:
     `named` makes the pairs from what is kept of them by number, `records` the clusters: who needs no name of a record
     does not wait for it.  `placed` is by row of the persons given its record, as a row of `clusters`; None where rows
     were left out for a sever.  `people` are the ids of persons, `person` by record the place of its own, and so are
-    `sources` its agency and flow, and `source`; `names` are two digests of its name.  `homes` is
-    by row of the relationships given the record whose household it says, or -1.
+    `sources` its agency and flow, and `source`; `names` are two digests of its name.  `ends`
+    is by row of the relationships given; `now` by record of the run before its number in this one, or -1.
     `kept` is what the next run needs to compare only what has changed: tables by name (KEPT), for its `kept`.  They
     hold record_refs, person ids, digests of rows and levels of pairs: sealed wherever encodings are.
     """
@@ -152,7 +148,8 @@ class Linkage:
     sources: tuple[tuple[str, str], ...]
     source: Places
     names: tuple[Digests, Digests] | None
-    homes: Ints | None
+    ends: Ends | None
+    now: Ints | None
     reviews: pa.Table
     model: Model
     report: Report
@@ -249,7 +246,8 @@ def link(
         sources=rows.sources,
         source=rows.source,
         names=rows.name,
-        homes=found.homes.of if len(found.homes.of) else None,
+        ends=found.homes.ends if households is not None else None,
+        now=rows.now,
         reviews=reviews.append_column("reason", reason).cast(REVIEWS),
         model=model,
         kept=kept_now,
@@ -294,9 +292,10 @@ def named_pairs(
     agreed, differs, rule = (some[name].to_numpy() for name in ("agreed", "differs", "rule"))
     with nullcontext(connection) if connection else open_workspace(threads=1) as at_work:
         fields = fields_said(at_work, some.select([*SCORED.names, "one_home"]), agreed, differs)
-    names = {
-        f"{name}_{side}": column for side in "lr" for name, column in named(some[f"rec_{side}"].to_numpy()).items()
-    }
+    both = named(np.concatenate([some[f"rec_{side}"].to_numpy() for side in "lr"]))
+    count = some.num_rows
+    names = {f"{name}_{side}": column.slice(start, count) for side, start in (("l", 0), ("r", count))
+             for name, column in both.items()}  # fmt: skip
     band = pa.array(["possible", "match"]).take(pa.array((rule < len(MATCHED)).astype(np.int8)))
     return pa.table(
         {
@@ -321,7 +320,7 @@ def _before(
     if previous is None:
         return np.full(rows.records, -1, np.int64), pa.array([], pa.string())
     coded = pc.dictionary_encode(whole(previous["person_id"]))
-    place, old = rows.places(connection, previous), np.full(rows.records, -1, np.int64)
+    place, old = rows.places(previous), np.full(rows.records, -1, np.int64)
     old[place[place >= 0]] = coded.indices.to_numpy()[place >= 0]
     return old, coded.dictionary
 
@@ -407,7 +406,8 @@ class Run:
             sources=(sources := tuple(sorted({key[:2] for key in self.keys}))),
             source=np.array([sources.index(key[:2]) for key in self.keys], np.int32),
             names=None,
-            homes=None,
+            ends=None,
+            now=None,
             reviews=reviews,
             model=model,
             kept={},

@@ -9,31 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from linkage.matching.arrays import Flags, Ints, contains, order_of
+from linkage.matching.arrays import Flags, Ints, contains, looked_up, order_of
 from linkage.matching.digests import Digests
 from linkage.matching.lazily import Lazy
 from linkage.matching.numbering import name_digests
 from linkage.matching.texts import texts_at, texts_in_order, whole
-from linkage.matching.workspace import open_workspace
 
 if TYPE_CHECKING:
     from linkage.matching.link import Linkage
 
+FEW: Final = 8  # times as many are searched for this many by a look at each
 Flow = tuple[str, str]
 """Agency and flow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Members:
-    """Records by their rows in `clusters`, persons by their place in `people`, flows by theirs in `sources`.
+    """Records by their rows in `clusters`, persons by their place in `people`, flows by theirs in `sources`, in order.
 
-    Both lists are in order.  `person` and `source` are by record.
+    `person` and `source` are by record.
     """
 
     people: pa.Array
@@ -57,9 +57,8 @@ class Members:
     @classmethod
     def of_run(cls, linkage: Linkage) -> Members:
         """Those of a run, by its own numbers: no name is read."""
-        rank, people = _ranked(linkage.people)
         return cls(
-            people=people, sources=linkage.sources, person=rank[linkage.person],
+            people=linkage.people, sources=linkage.sources, person=linkage.person,
             source=linkage.source.astype(np.int64), clusters=lambda: linkage.clusters,
             names=linkage.names,
         )  # fmt: skip
@@ -75,12 +74,15 @@ class Members:
         """The record that each row of a table names by `agency`, `flow` and the column `ref`; -1 if there is none."""
         if not len(self.person) or not named.num_rows:
             return np.full(named.num_rows, -1, np.int64)
-        order, known, others = self._names
         first, second = _digests(named, ref)
-        asked = order_of(first)  # in order, a search finds its neighbours in the cache
-        there, at = contains(known, first[asked])
-        found = np.full(len(first), -1, np.int64)
-        found[asked[there]] = order[at[there]]
+        if self.names is not None and len(first) * FEW < len(self.person):
+            found, others = looked_up(self.names[0], first), self.names[1]
+        else:
+            order, known, others = self._names
+            asked = order_of(first)  # in order, a search finds its neighbours in the cache
+            there, at = contains(known, first[asked])
+            found = np.full(len(first), -1, np.int64)
+            found[asked[there]] = order[at[there]]
         wrong = (others[found] != second) | (self.source[found] != flow_codes(named, self.sources))
         if named[ref].null_count:
             wrong |= pc.is_null(named[ref]).to_numpy()
@@ -162,5 +164,4 @@ def _pairs(table: pa.Table) -> tuple[Ints, list[Flow]]:
 
 def _digests(named: pa.Table, ref: str) -> tuple[Digests, Digests]:
     """Two digests of the name of each row's record: by both together no two names are taken for one."""
-    with open_workspace(threads=1) as connection:
-        return name_digests(connection, named["agency"], named["flow"], named[ref])
+    return name_digests(named["agency"], named["flow"], named[ref])

@@ -31,7 +31,9 @@ from linkage.matching.arrays import (
     repeated,
 )
 from linkage.matching.digests import Digests, mixed, row_digests
-from linkage.matching.texts import coded, rows_at, spelled, texts_of
+from linkage.matching.lazily import Lazy
+from linkage.matching.texts import KEYED, coded, rows_at, spelled, texts_at, texts_of, whole
+from linkage.matching.workspace import open_workspace
 from linkage.records import FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
 
 if TYPE_CHECKING:
@@ -117,9 +119,9 @@ class Numbered:
         order = order_of(self.name[0])
         return order, self.name[0][order]
 
-    def places(self, connection: duckdb.DuckDBPyConnection, named: pa.Table) -> Ints:
+    def places(self, named: pa.Table) -> Ints:
         """The record of each row of a table that names records by KEY; -1 where there is no such record."""
-        return self.places_of(*_names(connection, named))
+        return self.places_of(*_names(named))
 
     def places_of(self, first: Digests, second: Digests | None = None) -> Ints:
         """The record of each of these names, by one or both of its digests; -1 where there is no such record."""
@@ -145,7 +147,7 @@ class Numbered:
         """The same of rows that mostly come as the households of an earlier run did."""
         if before is None or self.now is None:
             return self.places_of(first, second)
-        homes = before.homes[before.homes >= 0]
+        homes = before.ends.a[before.ends.lived & (before.ends.a >= 0)]
         if not len(homes):
             return self.places_of(first, second)
         at = aligned(first, before.name[0][homes])
@@ -161,16 +163,32 @@ class Numbered:
     def named(self, recs: npt.NDArray[Any] | None = None) -> dict[str, pa.Array]:
         """The three columns that name these records, or all."""
         sources = self.source if recs is None else self.source[recs]
-        refs = texts_of(self.persons["record_ref"], self.first if recs is None else self.first[recs])
+        places = self.first if recs is None else self.first[recs]
+        if isinstance(self.persons, Lazy) and len(places) < self.records:
+            rows, back = np.unique(places, return_inverse=True)
+            refs = texts_at(whole(self.persons.rows_at(rows, ["record_ref"])["record_ref"]), back)
+        else:
+            refs = texts_of(self.persons["record_ref"], places)
         parts = {name: spelled([source[n] for source in self.sources], sources) for n, name in enumerate(KEY[:2])}
         return {**parts, "record_ref": refs}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ends:
+    """By row of relationships, as they came: the records of both ends (-1: not held, or none), whether the row says
+    where `a` lives, and if so the household's token."""
+
+    a: Places
+    b: Places
+    home: Ints
+    lived: Flags
 
 
 @dataclass(frozen=True, kw_only=True)
 class Before:
     """Records as an earlier run numbered them, and of its rows, as they came, which record each was of.
 
-    `digest` is of these rows; `homes` says of its rows of relationships whose household they say, -1 for nobody's.
+    `digest` is of these rows; `ends` are of its rows of relationships.
     """
 
     sources: tuple[Source, ...]
@@ -178,7 +196,7 @@ class Before:
     source: Places
     rec: Places
     digest: Digests
-    homes: Places
+    ends: Ends
     as_given: bool = True  # and no row was left out, and no number taken from one
 
 
@@ -241,7 +259,7 @@ def _read(
 ) -> tuple[tuple[Source, ...], _Recorded, Digests]:
     """Flows, records and digests of all rows, each of which is read."""
     codes, sources = _sources(persons["agency"], persons["flow"])
-    first, second = _digests_of(connection, persons["record_ref"], codes, sources)
+    first, second = _digests_of(persons["record_ref"], codes, sources)
     merged = None
     if before is not None:
         at = aligned(first, before.name[0][before.rec])
@@ -265,7 +283,7 @@ def _told(
     rows = np.flatnonzero(read)
     some = rows_at(persons, rows, (*KEY, *content_columns(profile)))
     codes, mine = _sources(some["agency"], some["flow"])
-    first, second = _digests_of(connection, some["record_ref"], codes, mine)
+    first, second = _digests_of(some["record_ref"], codes, mine)
     said = row_digests(connection, some, content_columns(profile))
     fresh = is_new[rows]
     at = carried[rows[~fresh]]
@@ -364,35 +382,37 @@ def _merged(
     return (both(known[0], first), both(known[1], second)), both(known[2], codes), rec, now
 
 
-def _names(connection: duckdb.DuckDBPyConnection, named: pa.Table) -> tuple[Digests, Digests]:
+def _names(named: pa.Table) -> tuple[Digests, Digests]:
     """Two digests of the name of each row's record: by both together no two names are taken for one."""
-    return name_digests(connection, *(named[name] for name in KEY))
+    return name_digests(*(named[name] for name in KEY))
 
 
-def name_digests(
-    connection: duckdb.DuckDBPyConnection, agency: pa.ChunkedArray, flow: pa.ChunkedArray, ref: pa.ChunkedArray
-) -> tuple[Digests, Digests]:
+def name_digests(agency: pa.ChunkedArray, flow: pa.ChunkedArray, ref: pa.ChunkedArray) -> tuple[Digests, Digests]:
     """Two digests of each of these names, a column each of its parts."""
-    return _digests_of(connection, ref, *_sources(agency, flow))
+    return _digests_of(ref, *_sources(agency, flow))
 
 
-def _digests_of(
-    connection: duckdb.DuckDBPyConnection, ref: pa.ChunkedArray, codes: Places, sources: tuple[Source, ...]
-) -> tuple[Digests, Digests]:
+def _digests_of(ref: pa.ChunkedArray, codes: Places, sources: tuple[Source, ...]) -> tuple[Digests, Digests]:
     """The same, with the flow of each name by its place in `sources`."""
     first, second = (np.empty(len(ref), np.uint64) for _ in range(2))
     start = 0
     for chunk in (one for one in ref.chunks if len(one)):
         end = start + len(chunk)
-        first[start:end], second[start:end] = _ref_digests(connection, chunk)
+        first[start:end], second[start:end] = _ref_digests(chunk)
         start = end
     if sources:
-        said = [connection.execute("SELECT hash(?, ?)", source).fetchall()[0][0] for source in sources]
-        first ^= np.array(said, np.uint64)[codes]
+        first ^= np.array([_source_digest(source) for source in sources], np.uint64)[codes]
     return mixed(first, 0), second
 
 
-def _ref_digests(connection: duckdb.DuckDBPyConnection, refs: pa.Array) -> tuple[Digests, Digests]:
+def _source_digest(source: Source) -> int:
+    """A digest of the name of a flow, by its words of eight bytes, each with its place."""
+    text = "\n".join(source).encode()
+    words = np.frombuffer(text.ljust(-(-len(text) // KEYED) * KEYED, b"\0"), np.uint64)
+    return int(np.bitwise_xor.reduce([mixed(words[n : n + 1], n)[0] for n in range(len(words))]))
+
+
+def _ref_digests(refs: pa.Array) -> tuple[Digests, Digests]:
     """Two digests of each text: by words where it is as long as record_refs are, and else by DuckDB."""
     ends = np.frombuffer(refs.buffers()[1], np.int32)[refs.offset : refs.offset + len(refs) + 1]
     usual = np.diff(ends) == REF_LENGTH
@@ -400,10 +420,10 @@ def _ref_digests(connection: duckdb.DuckDBPyConnection, refs: pa.Array) -> tuple
         first, second = (np.empty(len(refs), np.uint64) for _ in range(2))
         some = pa.array(usual)
         if usual.any():
-            first[usual], second[usual] = _ref_digests(connection, refs.filter(some))
-        connection.register("refs_in", pa.table({"ref": refs.filter(pc.invert(some))}))
-        made = connection.execute("SELECT hash(ref) AS one, hash(ref[3:]) AS two FROM refs_in").fetchnumpy()
-        connection.unregister("refs_in")
+            first[usual], second[usual] = _ref_digests(refs.filter(some))
+        with open_workspace(threads=1) as connection:
+            connection.register("refs_in", pa.table({"ref": refs.filter(pc.invert(some))}))
+            made = connection.execute("SELECT hash(ref) AS one, hash(ref[3:]) AS two FROM refs_in").fetchnumpy()
         first[~usual], second[~usual] = (np.asarray(made[name], np.uint64) for name in ("one", "two"))
         return first, second
     every = np.frombuffer(refs.buffers()[2], np.uint8)[ends[0] : ends[-1]].view(np.uint64).reshape(len(refs), -1)

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage.matching.identifiers import LOCAL, SCHEMES
+from linkage.matching.lazily import rows_where
 
 RecordKey = tuple[str, str, str]
 """A record is named by its agency, its flow and the agency's own `record_ref`."""
@@ -49,7 +50,7 @@ class Overrides:
     def with_markers(self, persons: pa.Table) -> Overrides:
         """These and one sever for each two records of an agency whose rows carry the same `sever_ref`."""
         groups: dict[tuple[str, str], set[RecordKey]] = defaultdict(set)
-        marked = persons.select([*_KEY, "sever_ref"]).filter(pc.is_valid(persons["sever_ref"]))
+        marked = rows_where(persons, pc.is_valid(persons["sever_ref"]), [*_KEY, "sever_ref"])
         for row in marked.to_pylist():
             if row["sever_ref"]:
                 groups[row["agency"], row["sever_ref"]].add(_key(row))

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage.matching.arrays import Flags, Ints
+from linkage.matching.facts import NUMBERED, Facts
 from linkage.matching.members import Placed, first_rows
 from linkage.matching.texts import whole
 from linkage.records import IDENTIFIERS, QUALITY_FLAGS
@@ -59,6 +60,35 @@ def rates(groups: pa.Table, placed: Placed) -> pa.Table:
     return table((name, _cells(groups[name], rows, linked)) for name in groups.column_names if name not in RECORD)
 
 
+def rates_by_kind(facts: Facts, placed: Placed, marked: Mapping[str, Ints], *, year: int) -> pa.Table:
+    """The same of the groups that `groups_of` makes, and of `marked`: by its name the records for which it is `yes`.
+
+    `facts` are of the rows that `placed` are.  Combinations are counted, and only these few are put into groups.
+    """
+    members = placed.members
+    rows = first_rows(placed.record, len(members.person))
+    records = placed.record[rows]
+    code = facts.of[rows].astype(np.int64) * max(1, len(members.sources)) + members.source[records]
+    for some in marked.values():
+        is_one = np.zeros(len(members.person), np.int64)
+        is_one[some] = 1
+        code = code * 2 + is_one[records]
+    code = code * 2 + members.known_elsewhere()[records]
+    sizes = np.bincount(code)
+    used = np.flatnonzero(sizes)
+    linked, rest = used % 2 == 1, used // 2
+    columns: dict[str, pa.Array] = {}
+    for name in reversed(list(marked)):
+        columns[name] = pa.array(["no", "yes"]).take(pa.array(rest % 2))
+        rest = rest // 2
+    sources = ["/".join(source) for source in members.sources]
+    groups = _grouped(facts.kinds.take(pa.array(rest // max(1, len(sources)))), year=year)
+    groups = {"source": pa.array(sources, pa.string()).take(pa.array(rest % max(1, len(sources))))} | groups
+    groups |= {name: columns[name] for name in marked}
+    return table((name, _summed(pa.chunked_array([values]) if isinstance(values, pa.Array) else values,
+                                sizes[used], linked)) for name, values in groups.items())  # fmt: skip
+
+
 def table(groups: Iterator[tuple[str, Mapping[str, Cell]]]) -> pa.Table:
     """RATES of cells counted elsewhere, by group and value; small ones hidden."""
     return pa.Table.from_pylist([row for name, cells in groups for row in _rows(name, cells)], schema=RATES)
@@ -73,17 +103,26 @@ def groups_of(persons: pa.Table, *, year: int) -> pa.Table:
     numbered = held[0]
     for one in held[1:]:
         numbered = pc.or_(numbered, one)
+    flags = [flag for flag in QUALITY_FLAGS if flag in persons.column_names]
+    said = {name: persons[name] for name in ("birth_year", "sex", *flags)}
     return pa.table(
         {
             **{name: persons[name] for name in RECORD},
             "source": pc.binary_join_element_wise(persons["agency"], persons["flow"], "/"),
-            "age_band": age_bands(persons["birth_year"], year=year),
-            "sex": persons["sex"],
-            "missing": missing(persons),
-            "identifier": pc.if_else(numbered, "some", "none"),
-            **{flag: pc.if_else(persons[flag], "yes", "no") for flag in QUALITY_FLAGS if flag in persons.column_names},
+            **_grouped(pa.table({**said, NUMBERED: numbered}), year=year),
         }
     )
+
+
+def _grouped(said: pa.Table, *, year: int) -> dict[str, pa.ChunkedArray]:
+    """The groups that hang on what rows say (facts.KINDS) alone."""
+    return {
+        "age_band": age_bands(said["birth_year"], year=year),
+        "sex": said["sex"],
+        "missing": missing(said),
+        "identifier": pc.if_else(said[NUMBERED], "some", "none"),
+        **{flag: pc.if_else(said[flag], "yes", "no") for flag in QUALITY_FLAGS if flag in said.column_names},
+    }
 
 
 def age_bands(birth_year: pa.ChunkedArray, *, year: int) -> pa.ChunkedArray:
@@ -114,6 +153,17 @@ def _cells(values: pa.ChunkedArray, rows: Ints, linked: Flags) -> dict[str, Cell
         value: Cell(size=size, chances=size, hits=hit)
         for value, size, hit in zip(coded.dictionary.to_pylist(), sizes.tolist(), hits.tolist(), strict=True)
         if size
+    }
+
+
+def _summed(values: pa.ChunkedArray, sizes: Ints, linked: Flags) -> dict[str, Cell]:
+    """The same of combinations, of which each has so many records, all of them linked or none."""
+    coded = pc.dictionary_encode(whole(pc.fill_null(values.cast(pa.string()), "not known")))
+    codes, count = coded.indices.to_numpy(), len(coded.dictionary)
+    size, hit = (np.bincount(codes, weights=one, minlength=count) for one in (sizes, sizes * linked))
+    return {
+        value: Cell(size=int(of), chances=int(of), hits=int(hits))
+        for value, of, hits in zip(coded.dictionary.to_pylist(), size.tolist(), hit.tolist(), strict=True)
     }
 
 

@@ -22,6 +22,7 @@ from broker import clock, nightly, overrides
 from broker.cli import app
 from broker.errors import NotAllowed, NotFound, WrongState
 from broker.keys import Keys
+from broker.linked import clusters_of
 from broker.overrides import Sides, confirm, for_run, overrides_of, propose, refuse, withdraw
 from broker.settings import read
 from broker.store import Store
@@ -360,7 +361,7 @@ def people(broker: Broker) -> dict[str, str]:
         assert pointer is not None
         row = tx.one(LinkRunRow, id=pointer.run)
         assert row is not None
-    table = broker.vault.read_parts(row.segments, "clusters").to_pylist()
+    table = clusters_of(broker.vault, row).to_pylist()
     return {
         one["flow"]: one["person_id"] for one in table
         if one["record_ref"] == a_ref(one["agency"], one["flow"], "child")

@@ -18,7 +18,8 @@ from audit.receipts import LogReceipt
 from broker import activation, register, reviews, signin
 from broker import clock as broker_clock
 from broker.keys import Keys
-from broker.overrides import open_sides
+from broker.linked import clusters_of
+from broker.overrides import Sides, open_sides, pair_index, seal_sides
 from broker.reviews import take_in
 from broker.store import Store
 from broker.store.log import EventRow
@@ -106,7 +107,8 @@ def segment(area: Area, name: str) -> list[dict[str, Any]]:
 
 
 def owner(area: Area) -> dict[tuple[str, str, str], str]:
-    return {(r["agency"], r["flow"], r["record_ref"]): r["person_id"] for r in segment(area, "clusters")}
+    rows = clusters_of(area.broker.vault, published(area)).to_pylist()
+    return {(r["agency"], r["flow"], r["record_ref"]): r["person_id"] for r in rows}
 
 
 def sides(area: Area, review: str) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
@@ -545,6 +547,65 @@ def test_a_pair_keeps_its_place_while_runs_find_it_and_leaves_when_one_does_not(
     assert rows[0].id in first
     assert take_in(store, keys, "run-3", found(("c", "d")), at=AT + timedelta(days=2)) == 0
     assert [(row.id in first, row.since) for row in listed(store)] == [(True, AT + timedelta(days=2))]
+
+
+def test_a_night_that_looks_up_what_differs_leaves_the_queue_that_looking_up_everything_leaves(
+    store: Store, keys: Keys
+) -> None:
+    nights = ([("a", "b"), ("c", "d")], [("a", "b"), ("e", "f")], [("c", "d"), ("e", "f")], [], [("a", "b")])
+    before = None
+    for day, pairs in enumerate(nights):
+        tonight = found(*pairs)
+        take_in(store, keys, f"run-{day}", tonight, at=AT + timedelta(days=day), before=before)
+        before = tonight
+        waiting = {
+            pair_index(keys, row) for row in (open_sides(keys, r.sealed, r.key_wrapped, r.id) for r in listed(store))
+        }
+        assert waiting == {pair_index(keys, side) for side in of(*pairs)}
+    assert [row.since for row in listed(store)] == [AT + timedelta(days=4)]  # it had left, and is back
+    take_in(store, keys, "run-5", found(("a", "b"), reason="twin"), at=AT + timedelta(days=5), before=before)
+    assert [(row.reason, row.since) for row in listed(store)] == [("twin", AT + timedelta(days=4))]
+    take_in(store, keys, "run-6", found(("a", "b"), reason="twin"), at=AT + timedelta(days=6))  # by everything again
+    assert len(listed(store)) == 1
+
+
+def of(*pairs: tuple[str, str]) -> list[Sides]:
+    return [Sides.of([(COUNCIL, "education", left * 16)], [(POLICE, "police", right * 16)]) for left, right in pairs]
+
+
+def decided(store: Store, keys: Keys, sides: Sides, scope: str, *, override: str, state: str) -> None:
+    """A review that a reviewer decided, by an override that is now in this state."""
+    sealed, wrapped = seal_sides(keys, sides, override)
+    with store.transaction() as tx:
+        tx.add(
+            OverrideRow(
+                id=override, kind="must_link", scope=scope, state=state, pair_index=pair_index(keys, sides),
+                sealed=sealed, key_wrapped=wrapped, reason="levels_agree", evidence=[], organisation="hub",
+                person="links-1", second_due=False, event_id="", valid_from=AT, made_at=AT, changed_at=AT,
+            )
+        )  # fmt: skip
+        for row in tx.all(ReviewRow, pair_index=pair_index(keys, sides)):
+            row.state, row.override, row.scope = "decided", override, scope
+            tx.add(row)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_was_decided_waits_again_once_its_override_is_withdrawn_two_persons_though_no_run_doubts_them(
+    store: Store, keys: Keys, whole: bool
+) -> None:
+    pairs = [("a", "b"), ("c", "d"), ("e", "f"), ("1", "2")]
+    take_in(store, keys, "run-1", found(*pairs), at=AT)
+    for n, (sides, scope, state) in enumerate(
+        zip(of(*pairs), ("records", "persons", "records", "persons"), ("withdrawn", "withdrawn", "withdrawn", "active"),
+            strict=True)
+    ):  # fmt: skip
+        decided(store, keys, sides, scope, override=f"override-{n}", state=state)
+    assert listed(store) == []
+    later = AT + timedelta(days=1)
+    before = None if whole else found(*pairs)
+    take_in(store, keys, "run-2", found(("a", "b")), at=later, before=before)
+    waiting = {row.pair_index: (row.since, row.override) for row in listed(store)}
+    assert waiting == {pair_index(keys, side): (later, None) for side in of(("a", "b"), ("c", "d"))}
 
 
 def test_the_queue_is_by_age_alone_and_goes_on_where_the_last_page_ended(store: Store, keys: Keys) -> None:

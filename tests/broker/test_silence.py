@@ -35,6 +35,7 @@ from broker.store.columns import metadata
 from broker.store.documents import AgreementSignatureRow
 from broker.store.items import ItemRow
 from broker.store.log import BlobRow, EventRow
+from broker.store.runs import LinkRunRow
 from broker.store.searches import SearchRow, ViewRow
 from broker.store.sessions import InstallationRow
 from broker.vault import Vault
@@ -104,25 +105,25 @@ def make(request: pytest.FixtureRequest, base: Area, tmp_path: Path) -> Iterator
         yield one
 
 
-class Lacking(Vault):
-    """The segments without what one record brought in."""
+class Lacking(InService):
+    """What was linked, without what one record brought in."""
 
-    def __init__(self, vault: Vault, record: tuple[str, str, str]) -> None:
-        self.__dict__.update(vault.__dict__)
+    def __init__(self, store: Store, vault: Vault, record: tuple[str, str, str]) -> None:
+        super().__init__(store, vault)
         self._record = record
 
-    def read_parts(self, segments: Any, name: str, columns: Any = None) -> pa.Table:
-        table = super().read_parts(segments, name, columns)
-        if name not in ("persons", "clusters"):
-            return table
+    def _records(self, run: LinkRunRow) -> tuple[pa.Table, pa.Table]:
+        persons, clusters = super()._records(run)
+        persons = persons.filter(pc.invert(self._its(persons)))
+        its = self._its(clusters)
+        for name in ("person_id", "record_ref"):  # its row stays, and is nobody's: pairs may count rows
+            place = clusters.column_names.index(name)
+            clusters = clusters.set_column(place, name, pc.if_else(its, "gone", clusters[name].cast(pa.string())))
+        return persons, clusters
+
+    def _its(self, table: pa.Table) -> pa.ChunkedArray:
         same = [pc.equal(table[n], v) for n, v in zip(KEY, self._record, strict=True)]
-        its = pc.and_(pc.and_(*same[:2]), same[2])
-        if name == "persons":
-            return table.filter(pc.invert(its))
-        for n in ("person_id", "record_ref"):  # its row stays, and is nobody's: pairs may count rows
-            place = table.column_names.index(n)
-            table = table.set_column(place, n, pc.if_else(its, "gone", table[n].cast(pa.string())))
-        return table
+        return pc.and_(pc.and_(*same[:2]), same[2])
 
 
 KEY = ("agency", "flow", "record_ref")
@@ -132,7 +133,7 @@ def without(area: Area, agency: str, flow: str, id_: str) -> None:
     """Make it a world that never had this record."""
     record = (agency, flow, area.home(agency).record_ref(flow, id_))
     broker = area.broker
-    broker.parts["in_service"] = InService(broker.store, Lacking(broker.vault, record))
+    broker.parts["in_service"] = Lacking(broker.store, broker.vault, record)
     known = in_service(broker).area()
     assert known is not None
     assert known.index.person_of(record) is None

@@ -47,6 +47,26 @@ def test_a_segment_under_another_s_name_or_with_a_bit_changed_does_not_open(vaul
         vault.read(first)
 
 
+def test_a_segment_of_a_version_that_wrote_others_is_refused_with_what_to_do_about_it(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr("broker.vault.FORMAT", "parquet-1")
+        segment = vault.write("persons", TABLE)
+    with pytest.raises(Undecipherable, match=r"begin with an empty data folder.*a full batch"):
+        vault.open(segment)
+    bare = vault.write("persons", TABLE)
+    (vault.folder / f"{bare}.seg").write_bytes(sealed_as_one(vault, bare, b"PAR1 and no word of columns"))
+    with pytest.raises(Undecipherable, match="of another version of the broker"):
+        vault.read(bare)
+
+
+def sealed_as_one(vault: Vault, segment: str, plain: bytes) -> bytes:
+    """One block, as a version wrote it that kept Parquet."""
+    block = vault._key.seal(plain, bound_to=f"{segment}|0|last".encode())
+    return len(block).to_bytes(4, "big") + block
+
+
 def blocks_of(path: Path) -> list[bytes]:
     raw, blocks = path.read_bytes(), []
     while raw:

@@ -27,6 +27,7 @@ import pytest
 from audit.checkpoint import SignedCheckpoint
 from audit.merkle import Frontier, leaf_hash
 from broker import clock, nightly, validation
+from broker.linked import clusters_of
 from broker.settings import Settings
 from broker.store.batches import BatchRow
 from broker.store.items import ItemRow
@@ -271,7 +272,7 @@ def test_a_night_killed_anywhere_leaves_one_whole_view_and_the_next_run_finishes
         assert run is not None
         assert pointer.version == 1 or point != LINKING
         whole = {1: 10, 2: 12}[pointer.version]  # records of the run before, of the new one
-        assert broker.vault.read(run.segments["clusters"]).num_rows == run.counts["records"] == whole
+        assert clusters_of(broker.vault, run).num_rows == run.counts["records"] == whole
         with served(folder, port) as http:
             ready = http.get("/health/ready")
             assert (ready.status_code, ready.json()["run"]) == (200, run.id)

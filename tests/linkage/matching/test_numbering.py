@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from linkage.matching.arrays import Places, aligned, maybe_among, order_of
 from linkage.matching.holders import _aliases
 from linkage.matching.identifiers import least_of_aliases
-from linkage.matching.numbering import REF_LENGTH, Before, Numbered, name_digests, numbered
+from linkage.matching.numbering import REF_LENGTH, Before, Ends, Numbered, name_digests, numbered
 from linkage.matching.texts import texts_at
 from linkage.matching.workspace import open_workspace
 from tests.linkage.matching.test_incremental import Night, later, nights, table
@@ -64,15 +64,17 @@ def test_a_name_has_one_digest_wherever_it_stands_and_no_other_has_it(
 ) -> None:
     pieces = [names[start : start + size] for start in range(0, len(names), size)]
     columns = [pa.chunked_array([[name[n] for name in piece] for piece in pieces], pa.string()) for n in range(3)]
-    first, second = name_digests(CONNECTION, *columns)
+    first, second = name_digests(*columns)
     told = list(zip(first.tolist(), second.tolist(), strict=True))
     assert len(set(told)) == len(set(names)) == len(set(zip(told, names, strict=True)))
 
 
 def known_as(found: Numbered, homes: Places) -> Before:
     """What a run keeps of its numbers."""
+    nowhere = np.zeros(len(homes), np.int64)
+    ends = Ends(a=homes, b=np.full(len(homes), -1, np.int32), home=nowhere, lived=np.ones(len(homes), np.bool_))
     return Before(
-        sources=found.sources, name=found.name, source=found.source, rec=found.rec, digest=found.digest, homes=homes
+        sources=found.sources, name=found.name, source=found.source, rec=found.rec, digest=found.digest, ends=ends
     )
 
 
