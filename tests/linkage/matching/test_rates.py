@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linkage.matching.facts import facts_of
 from linkage.matching.members import Placed
-from linkage.matching.rates import GAP, ROUNDED, SMALLEST, Cell, age_bands, groups_of, rates, table
+from linkage.matching.rates import GAP, ROUNDED, SMALLEST, Cell, age_bands, groups_of, rates, rates_by_kind, table
 from linkage.records import PROFILES, persons_schema
 
 Record = tuple[str, str, str, str]  # flow, record_ref, person_id, colour
@@ -109,3 +110,32 @@ def test_what_a_broker_groups_by_is_read_from_each_row(profile: Any) -> None:
     assert (one["age_band"], one["missing"], one["identifier"]) == ("11-15", "postcode", "some")
     assert other["missing"] == "date of birth and postcode"
     assert (other["age_band"], other["identifier"], other["q_default_dob"]) == (None, "none", "no")
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["health", "police"]), st.integers(0, 20), st.sampled_from([None, 2010, 2024]),
+            st.sampled_from(["F", "M", None]), st.booleans(), st.booleans(),
+        ),
+        min_size=1, max_size=80,
+    )
+)  # fmt: skip
+def test_property_counting_combinations_says_what_counting_rows_says(drawn: list[Any]) -> None:
+    schema = persons_schema(PROFILES[0])
+    blank: dict[str, Any] = dict.fromkeys(schema.names)
+    rows = [
+        blank | {"record_ref": f"r{n}", "birth_year": year, "sex": sex, "q_no_postcode": home, "id_upn": 7 if upn else None}
+        for n, (_, _, year, sex, home, upn) in enumerate(drawn)
+    ]  # fmt: skip
+    persons = pa.Table.from_pylist(rows, schema=schema)
+    flows = pa.array([flow for flow, *_ in drawn])
+    persons = persons.append_column("agency", pa.array(["council"] * len(drawn))).append_column("flow", flows)
+    clusters = clusters_of([(flow, f"r{n}", f"p{person}", "") for n, (flow, person, *_) in enumerate(drawn)])
+    placed = Placed.of(clusters, persons)
+    marked = placed.record[::3]
+    groups = groups_of(persons, year=2026)
+    groups = groups.append_column("marked", pa.array(["yes" if n % 3 == 0 else "no" for n in range(len(drawn))]))
+    counted = rates_by_kind(facts_of(persons), placed, {"marked": marked}, year=2026)
+    assert counted.to_pylist() == rates(groups, placed).to_pylist()
