@@ -35,6 +35,7 @@ from broker.store.erasing import (
 from broker.store.erasures import held
 from broker.store.roles import ERASER
 from broker.trail import Trail, new_event_id
+from linkage.records import latest_birth
 
 FOR_GOOD: Final = frozenset(
     {"subject.erased", "subject.erasure_proposed", "subject.erasure_refused", "retention.run"}
@@ -151,7 +152,7 @@ class _Due:
             under_hold = {row.idx_hmac for row in held(reading, indexes)}
             contacts = last_contacts(reading, indexes)
             if years is None:
-                years = born() if indexes else {}
+                years = {one: latest_birth(year, at.year) for one, year in born().items()} if indexes else {}
             for body in some:
                 ends = _ends_ms(terms, body, about[body.place], contacts, years)
                 if ends > _ms(at):

@@ -74,6 +74,29 @@ QUALITY_FLAGS: Final = ("q_default_dob", "q_baby_name", "q_bad_identifier", "q_n
 OPS: Final = ("upsert", "delete")
 
 
+GROWN_UP: Final = 25  # years: the age to which a person may be served as a child or care leaver
+
+
+def told_year(year: int, this_year: int) -> int:
+    """The year of birth that leaves an agency: of one long grown up the first of the decade.
+
+    Who lives together is known by years of birth, so none is told more closely than a view needs.
+
+    >>> told_year(2012, 2026), told_year(1987, 2026)
+    (2012, 1980)
+    """
+    return year if year > this_year - GROWN_UP else year - year % 10
+
+
+def latest_birth(told: int, this_year: int) -> int:
+    """The last year that a told one may stand for.
+
+    >>> latest_birth(2012, 2026), latest_birth(1980, 2026), latest_birth(2000, 2026)
+    (2012, 1989, 2001)
+    """
+    return told if told % 10 or told > this_year - GROWN_UP else min(told + 9, this_year - GROWN_UP)
+
+
 def filter_columns(name: str) -> tuple[str, ...]:
     """The nine columns of one filter: `<name>_w0` .. `<name>_w7`, then its popcount `<name>_n`."""
     return (*(f"{name}_w{word}" for word in range(FILTER_WORDS)), f"{name}_n")

@@ -22,6 +22,7 @@ from anyascii import anyascii
 
 from linkage.agency import identifiers
 from linkage.agency.people import STANDARD_IDENTIFIERS, STANDARD_SCHEMA, Finding, Person
+from linkage.records import told_year
 
 Flags = npt.NDArray[np.bool_]
 
@@ -66,7 +67,6 @@ SEXES: Final = {
 
 BAD_BIRTHS: Final = frozenset({"bad_date", "date_in_future", "date_too_early"})
 """What may be wrong with a date of birth so that it is none: the person is then sent without it."""
-GROWN_UP: Final = 25  # years: the age to which a person may be served as a child or care leaver
 JANUARY_SHARE: Final = 0.01  # of dates of birth on 1 January; about .0027 are, by chance
 JANUARY_FEWEST: Final = 3  # of them: fewer are no pattern, however short the extract
 EXPECTED_WITHIN: Final = timedelta(days=300)  # a date of birth ahead by less is an unborn child's expected date
@@ -349,17 +349,6 @@ def _birth(  # noqa: PLR0911 - a list of cases, in the order in which they count
     if first_of_january or quality == "default" or day.strftime("%m-%d") in rules.default_dates:
         return _Birth(None, year, True, None)
     return _Birth(f"{day.year:04}{day.month:02}{day.day:02}", year, False, None)
-
-
-def told_year(year: int, this_year: int) -> int:
-    """The year of birth that leaves an agency: of one long grown up the first of the decade.
-
-    Who lives together is known by years of birth, so none is told more closely than a view needs.
-
-    >>> told_year(2012, 2026), told_year(1987, 2026)
-    (2012, 1980)
-    """
-    return year if year > this_year - GROWN_UP else year - year % 10
 
 
 def _birth_finding(code: str, hint: str, severity: Literal["error", "warning"]) -> Finding:

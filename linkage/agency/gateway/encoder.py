@@ -10,7 +10,7 @@ from linkage.agency.encode import encode_row
 from linkage.agency.gateway.typed import Typed, TypedPerson
 from linkage.agency.gateway.words import PURPOSES
 from linkage.agency.settings import Home
-from linkage.agency.standardise import told_year
+from linkage.records import told_year
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from linkage.agency.standardise import told_year
+from linkage.records import told_year
 
 LONDON: Final = ZoneInfo("Europe/London")
 BANNER: Final = "Some records are protected and never shown; their protecting agency is told of searches."

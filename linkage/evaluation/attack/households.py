@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from linkage.agency.standardise import told_year
+from linkage.records import told_year
 from linkage.evaluation.attack.bench import Bench
 from linkage.evaluation.attack.equality import mixed
 from linkage.evaluation.attack.population import LAST_DAY, MISSING, SEXES, Flags, Floats, Ints, People, Rng, population
