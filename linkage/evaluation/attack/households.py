@@ -19,11 +19,11 @@ from typing import Final, Literal
 
 import numpy as np
 
-from linkage.records import told_year
 from linkage.evaluation.attack.bench import Bench
 from linkage.evaluation.attack.equality import mixed
 from linkage.evaluation.attack.population import LAST_DAY, MISSING, SEXES, Flags, Floats, Ints, People, Rng, population
 from linkage.evaluation.attack.results import AttackResult
+from linkage.records import told_year
 
 LONELY: Final = 4.0  # bits against a home for each member that only one side has
 MARGIN: Final = 1.0  # bits between the best and the second-best home
