@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from broker import clock as broker_clock
+from broker.linked import clusters_of, family_in
 from broker.store.items import ItemRow
 from broker.store.runs import LinkRunRow, PublishedRow
 from linkage.agency import client
@@ -46,8 +47,9 @@ def held(area: Area) -> list[Any]:
             (item.agency, item.flow, item.item_ref, item.record_ref, item.category, str(item.occurred_on))
             for item in tx.all(ItemRow)
         )
-    tables = [area.broker.vault.read_parts(run.segments, name) for name in ("persons", "relationships", "clusters",
-                                                                            "family")]  # fmt: skip
+    vault = area.broker.vault
+    tables = [*(vault.read_parts(run.segments, name) for name in ("persons", "relationships")),
+              clusters_of(vault, run), family_in(vault, run)]  # fmt: skip
     return [items, *(sorted(table.to_pylist(), key=repr) for table in tables)]
 
 
