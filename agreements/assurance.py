@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
 from agreements.agreement import Agreement, Grant
 from agreements.vocabulary import RECORD, Vocabulary
+
+_GUARDIAN: Final = "caldicott guardian"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +77,20 @@ def _guardians(agreement: Agreement, body: Mapping[str, Any], vocabulary: Vocabu
         in (agreement.parties[source].discloses if name == RECORD else (vocabulary.categories[name].sector,))
     }
     for index, party in enumerate(body["parties"]):
-        signs_as = str(party["signs_as"]).casefold()
-        if (
-            party["id"] in giving
-            and not signs_as.startswith("caldicott guardian")
-            and not party.get("caldicott_guardian")
-        ):
+        if party["id"] in giving and not _signs_as_guardian(party) and not party.get("caldicott_guardian"):
             message = f"{party['id']} gives health information without its Caldicott Guardian"
             fix = 'let the Guardian sign (signs_as = "Caldicott Guardian"), or name the post as caldicott_guardian'
             yield Gap("NO_CALDICOTT", f"parties[{index}]", message, fix)
+
+
+def _signs_as_guardian(party: Mapping[str, Any]) -> bool:
+    """Whether a party signs by the title itself, alone or as `Caldicott Guardian, <legal_entity or id>` of that party.
+
+    Whatever else stands behind the title may take it back, and does not count.
+    """
+    said = " ".join(str(party["signs_as"]).split()).casefold()
+    whose = [str(party[key]).casefold() for key in ("legal_entity", "id") if party.get(key)]
+    return said in (_GUARDIAN, *(f"{_GUARDIAN}, {one}" for one in whose))
 
 
 def _legal_rows(agreement: Agreement, body: Mapping[str, Any], vocabulary: Vocabulary) -> Iterator[Gap]:

@@ -176,6 +176,32 @@ def test_every_paper_has_its_code_and_a_missing_legal_row_its_place() -> None:
     assert {gap.path for gap in none} >= {f"grants[{index}]" for index in range(len(body["grants"]))}
 
 
+@pytest.mark.parametrize(
+    ("signs_as", "signs"),
+    [
+        ("Caldicott Guardian", True),
+        ("caldicott  guardian", True),
+        ("Caldicott Guardian, northshire-icb", True),
+        ("Caldicott Guardian, NHS Northshire ICB", True),
+        ("Caldicott Guardian, on behalf of nobody", False),
+        ("Caldicott Guardian, northshire-council", False),
+        ("Caldicott Guardian's secretary", False),
+        ("Caldicott Guardian (post vacant)", False),
+    ],
+)
+def test_the_guardian_signs_by_the_title_itself_or_with_the_name_of_its_own_organisation(
+    signs_as: str, *, signs: bool
+) -> None:
+    umbrella = read(UMBRELLA)
+    assert isinstance(umbrella, Agreement)
+    text = MASH.replace(
+        b'signs_as = "Caldicott Guardian"', f'signs_as = "{signs_as}", legal_entity = "NHS Northshire ICB"'.encode()
+    ).replace(b', caldicott_guardian = "Chief Nurse"', b"")
+    document = read(text, umbrellas=[umbrella])
+    assert isinstance(document, Agreement)
+    assert [gap.code for gap in gaps(document, VOCABULARY, on=AT.date())] == ([] if signs else ["NO_CALDICOTT"])
+
+
 def test_an_agreement_without_any_legal_row_is_not_put_in_force(hub: Hub) -> None:
     head, *rows = MASH.split(b"[[legal]]")
     rest = rows[-1].partition(b"\n[")[2]
