@@ -21,7 +21,7 @@ _GUARDIAN: Final = "caldicott guardian"
 class Gap:
     """Something that is missing: a code, where it belongs in the document, what it is and what to write."""
 
-    code: str  # NO_DPIA, NO_APD, NO_NOTICE, NO_CALDICOTT, NO_LEGAL_ROW
+    code: str  # NO_DPIA, NO_APD, NO_NOTICE, NO_CALDICOTT, NO_LEGAL_ROW; of the register BASIS_INVALID_FOR_PARTY
     path: str
     message: str
     fix: str

@@ -16,12 +16,15 @@ from agreements.assurance import Gap, gaps
 from broker import register
 from broker.errors import BadAgreement, NotAllowed, WrongState
 from broker.store import Reading, Store
+from broker.store.agencies import AgencyRow
 from broker.store.documents import AgreementRow, AgreementStatusRow
 from broker.store.releases import ReleaseRow
 from broker.store.searches import SearchRow
 from broker.trail import EntryRef, Trail, Who, record_change
 
 ASKED_WITHIN: Final = timedelta(days=365)  # who has asked so lately is somebody who asks
+NOT_PUBLIC: Final = frozenset({"charity", "company", "housing_association", "independent_provider", "voluntary"})
+"""The party types of the register that are no public authority; of any other type a party is taken to be one."""
 
 
 class NotAssured(BadAgreement):
@@ -134,12 +137,33 @@ def _ready(reading: Reading, row: AgreementRow, document: Document, *, at: datet
         raise BadAgreement(f"DSA_EXPIRED: period.expires: {row.ref} has ended; sign a new version")
     if not isinstance(document, Agreement):
         return
-    if found := gaps(document, VOCABULARY, on=london_day(at)):
+    if found := (*contradicted(reading, document), *gaps(document, VOCABULARY, on=london_day(at))):
         raise NotAssured(row.ref, found)
     if document.under is not None:
         umbrella = reading.one(AgreementRow, ref=document.under.ref)
         if umbrella is None or umbrella.status != "active":
             raise WrongState(f"{row.ref} stands under {document.under.ref}, which is not in force: activate that first")
+
+
+def contradicted(reading: Reading, agreement: Agreement) -> tuple[Gap, ...]:
+    """What an agreement says of its parties against the register of agencies; of who is not enrolled it knows nothing.
+
+    Some bases of Article 6 are closed to public authorities, so whether a party is one is not the document's to say.
+    """
+    found = []
+    for index, party in enumerate(agreement.body["parties"]):
+        row = reading.one(AgencyRow, id=party["id"])
+        if row is None:
+            continue
+        public = row.party_type not in NOT_PUBLIC
+        if agreement.parties[row.id].public_authority is not public:
+            is_one = "is a public authority" if public else "is no public authority"
+            message = f"the register has {row.id} as {row.party_type}, which {is_one}"
+            fix = (
+                f"write public_authority = {str(public).lower()} in a new version, or enrol it anew under its true type"
+            )
+            found.append(Gap("BASIS_INVALID_FOR_PARTY", f"parties[{index}].public_authority", message, fix))
+    return tuple(found)
 
 
 def _asks(reading: Reading, person: str, document: Document, *, at: datetime) -> bool:

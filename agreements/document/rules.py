@@ -84,6 +84,9 @@ def _umbrella_findings(text: AgreementText, umbrella: Agreement | None) -> Itera
     for index, party in enumerate(text.parties):
         if party.id not in umbrella.parties:
             yield Finding(f"parties[{index}].id", f"no party to {text.under}", "let it join the umbrella first")
+        elif umbrella.parties[party.id].public_authority and not party.public_authority:
+            message = f"{party.id} is a public authority by {text.under}"
+            yield Finding(f"parties[{index}].public_authority", message, "write true")
 
 
 def _period_findings(period: PeriodText, *, choose: bool) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from broker import activation, expiry, register
 from broker.errors import BadAgreement, BadSignature, NotAllowed, WrongState
 from broker.keys import Keys
 from broker.store import Store
+from broker.store.agencies import AgencyRow
 from broker.store.documents import AgreementStatusRow
 from broker.store.log import EventRow
 from broker.store.searches import SearchRow
@@ -58,7 +59,8 @@ class Hub:
 
     def __init__(self, store: Store, trail: Trail) -> None:
         self.store, self.trail = store, trail
-        self.keys = {party: enrolled(store, trail, AnAgency(party)) for party in (COUNCIL, ICB, POLICE, HUBS)}
+        types = {COUNCIL: "local_authority", ICB: "nhs", POLICE: "police", HUBS: "charity"}
+        self.keys = {party: enrolled(store, trail, AnAgency(party), party_type=kind) for party, kind in types.items()}
 
     def document(self, source: bytes) -> Any:
         return read(source, umbrellas=[umbrella] if isinstance(umbrella := read(UMBRELLA), Agreement) else [])
@@ -107,6 +109,35 @@ def hub(store: Store, trail: Trail) -> Hub:
 
 
 # --- Gates ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("party", "kind", "says"),
+    [
+        (COUNCIL, "local_authority", None),
+        (HUBS, "charity", None),
+        (HUBS, "local_authority", "the register has northshire-family-hubs as local_authority, which is a public"),
+        (HUBS, "a type nobody knows", "which is a public authority; write public_authority = true in a new version"),
+        (COUNCIL, "charity", "the register has northshire-council as charity, which is no public authority"),
+    ],
+)
+def test_whether_a_party_is_a_public_authority_is_the_registers_to_say(
+    store: Store, trail: Trail, party: str, kind: str, says: str | None
+) -> None:
+    hub = Hub(store, trail)
+    ref = hub.take_in(UMBRELLA, COUNCIL, ICB)
+    with store.transaction() as tx:
+        row = tx.one(AgencyRow, id=party)
+        assert row is not None
+        row.party_type = kind
+        tx.add(row)
+    if says is None:
+        assert activation.activate(store, trail, ref, who=OFFICER, at=AT) is not None
+        return
+    with pytest.raises(activation.NotAssured, match=says) as refused:
+        activation.activate(store, trail, ref, who=OFFICER, at=AT)
+    assert [gap.code for gap in refused.value.gaps] == ["BASIS_INVALID_FOR_PARTY"]
+    assert hub.snapshot().agreements == ()
 
 
 def without(*parts: bytes) -> Callable[[bytes], bytes]:
