@@ -43,27 +43,48 @@ class Link(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
-    """The lawful basis the asker claims: an Article 6 basis, conditions of Schedule 1 or Article 9, and statutes."""
+    """The lawful basis the asker claims: an Article 6 basis, conditions of Schedule 1 or Article 9, and statutes.
+
+    Raises RequestRefused for a field of another type.
+    """
 
     art6: str
     conditions: frozenset[str] = frozenset()
     gateways: frozenset[str] = frozenset()
 
+    def __post_init__(self) -> None:
+        _typed("NO_BASIS", "basis.art6", self.art6, str)
+        _terms("NO_BASIS", "basis.conditions", self.conditions)
+        _terms("NO_BASIS", "basis.gateways", self.gateways)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold:
-    """A recorded decision that a case stands at a level (`L1`..`L4`), and the role of whoever took it."""
+    """A recorded decision that a case stands at a level (`L1`..`L4`), and the role of whoever took it.
+
+    Raises RequestRefused for a field of another type.
+    """
 
     level: str
     decided_by: str
 
+    def __post_init__(self) -> None:
+        _typed("THRESHOLD_NOT_MET", "threshold.level", self.level, str)
+        _typed("THRESHOLD_UNAUTHORISED", "threshold.decided_by", self.decided_by, str)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakGlass:
-    """A live emergency session: a reason code of the vocabulary and the instant it began."""
+    """A live emergency session: a reason code of the vocabulary and the instant it began.
+
+    Raises RequestRefused for a field of another type.
+    """
 
     reason: str
     started: datetime
+
+    def __post_init__(self) -> None:
+        _typed("NO_SESSION", "break_glass.reason", self.reason, str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +92,8 @@ class Request:
     """One question of one person at one organisation: these categories, each at most at this mode.
 
     `case` is the gateway's keyed token of the case reference, or None if none was given.
+
+    Raises RequestRefused for a field of another type, and a case that is no token.
     """
 
     organisation: str
@@ -82,6 +105,21 @@ class Request:
     threshold: Threshold | None = None
     break_glass: BreakGlass | None = None
 
+    def __post_init__(self) -> None:
+        _typed("NO_DSA", "organisation", self.organisation, str)
+        _typed("ROLE_NOT_PERMITTED", "role", self.role, str)
+        _typed("PURPOSE_UNKNOWN", "purpose", self.purpose, str)
+        _typed("NO_BASIS", "basis", self.basis, Basis)
+        _typed("CATEGORY_NOT_IN_DSA", "asked", self.asked, Mapping)
+        if not set(map(type, self.asked)) <= _STR:
+            raise RequestRefused("CATEGORY_NOT_IN_DSA", "asked", "categories by their names are due")
+        if self.case is not None:
+            _token("NO_CASE_REF", "case", self.case)
+        if self.threshold is not None:
+            _typed("THRESHOLD_NOT_MET", "threshold", self.threshold, Threshold)
+        if self.break_glass is not None:
+            _typed("NO_SESSION", "break_glass", self.break_glass, BreakGlass)
+
     def checked(self, vocabulary: Vocabulary) -> Request:
         """This request, if every term of it is known.  Raises RequestRefused, which names the term."""
         return checked(self, vocabulary)
@@ -91,13 +129,15 @@ class Request:
 class Held:
     """The newest item of one category under one regime; an unknown date or regime never helps to cover.
 
-    Raises RequestRefused for a regime that is none.
+    Raises RequestRefused for a regime that is none, and a date that is none: an instant is no date.
     """
 
     recorded_on: date | None
     regime: str | None = "GENERAL"  # or "LE"
 
     def __post_init__(self) -> None:
+        if self.recorded_on is not None and type(self.recorded_on) is not date:
+            raise RequestRefused("POLICY_STALE", "facts.held recorded_on", "a date is due, or None")
         if self.regime not in _REGIMES:
             raise RequestRefused("REGIME_MISMATCH", f"facts.held regime {self.regime}", "GENERAL or LE is due")
 
@@ -111,7 +151,8 @@ class Facts:
     and regime; a category that is absent holds nothing.  A tag in neither set is known to be absent: so the sets are
     sets, and what is unknown of a tag stands in `tags_unknown`.
 
-    Raises RequestRefused for tags that are no frozenset, and a link that is no Link.
+    Raises RequestRefused for a field of another type, and a record or case that is no token: a name that can't be
+    seen, or not whole, is no known one.
     """
 
     source: str
@@ -124,10 +165,53 @@ class Facts:
     held: Mapping[str, tuple[Held, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
-        if type(self.tags) is not frozenset or type(self.tags_unknown) is not frozenset:
-            raise _unheard("facts.tags")
+        if type(self.source) is not str:
+            raise _mistyped("POLICY_STALE", "facts.source", str)
+        if self.record is not None:
+            _token("POLICY_STALE", "facts.record", self.record)
+        if self.case is not None:
+            _token("POLICY_STALE", "facts.case", self.case)
+        if self.relation is not None and type(self.relation) is not str:
+            raise _mistyped("POLICY_STALE", "facts.relation", str)
         if self.link is not None and type(self.link) is not Link:
             raise _unheard("facts.link")
+        _terms("POLICY_STALE", "facts.tags", self.tags)
+        _terms("POLICY_STALE", "facts.tags_unknown", self.tags_unknown)
+        if not isinstance(self.held, Mapping):
+            raise _mistyped("POLICY_STALE", "facts.held", Mapping)
+        for category, several in self.held.items():
+            if type(category) is not str or type(several) is not tuple:
+                raise RequestRefused("POLICY_STALE", "facts.held", "a tuple of Held by category is due")
+            for one in several:
+                if type(one) is not Held:
+                    raise RequestRefused("POLICY_STALE", "facts.held", "a tuple of Held by category is due")
+
+
+_STR: Final = frozenset({str})
+
+
+def _mistyped(code: str, term: str, due: type) -> RequestRefused:
+    return RequestRefused(code, term, f"a {due.__name__} is due")
+
+
+def _typed(code: str, term: str, value: object, due: type) -> None:
+    if not isinstance(value, due):
+        raise _mistyped(code, term, due)
+
+
+def _terms(code: str, term: str, value: object) -> None:
+    if type(value) is not frozenset or (value and not set(map(type, value)) <= _STR):
+        raise RequestRefused(code, term, "a frozenset of words is due")
+
+
+def _token(code: str, term: str, value: object) -> None:
+    """Refuse what is no keyed token: ASCII that can be seen, without a space at either end."""
+    if type(value) is not str:
+        raise _mistyped(code, term, str)
+    if not value or value.isspace():
+        raise RequestRefused(code, term, "it is empty: give its token, or none")
+    if not (value.isascii() and value.isprintable()) or value[0] == " " or value[-1] == " ":
+        raise RequestRefused(code, term, "a keyed token is due, without characters that can't be seen")
 
 
 def checked(request: Request, vocabulary: Vocabulary) -> Request:
@@ -143,8 +227,6 @@ def checked(request: Request, vocabulary: Vocabulary) -> Request:
         raise RequestRefused("PURPOSE_UNKNOWN", f"purpose {request.purpose}", "not in the vocabulary")
     if request.role not in vocabulary.roles:
         raise RequestRefused("ROLE_NOT_PERMITTED", f"role {request.role}", "not in the vocabulary")
-    if request.case is not None and not request.case.strip():
-        raise RequestRefused("NO_CASE_REF", "case", "it is empty: give the case's token, or none")
     _check_basis(request.basis, vocabulary)
     _check_asked(request.asked, vocabulary, aggregate=purpose.aggregate)
     if request.threshold is not None:

@@ -24,6 +24,7 @@ from agreements import (
     Held,
     RequestRefused,
     Snapshot,
+    Threshold,
     check,
     decide,
     read,
@@ -322,3 +323,43 @@ def test_a_policy_for_ever_is_drafted_within_the_days_that_an_agreement_may_name
     assert "effective = 1990-01-01" in text and "expires = 2199-12-30" in text
     with pytest.raises(RuleRefused, match="no year"):
         draft({"orgId": "a", "defaults": [rule | {"validFrom": until}]}, VOCABULARY, name="drafted")
+
+
+WRONG: Mapping[str, Any] = {
+    "organisation": (None, 1, ["northshire-la"]), "role": (None, 7, ["MASH_ANALYST"], {"MASH_ANALYST"}),
+    "purpose": (None, b"S47", ["S47"]), "basis": (None, "public_task", {}), "asked": (None, "health.cp_is", [], {1: 2}),
+    "case": (1, b"C1", ["C1"], "", "\u200b", "\u3164", "C1\u200b", " C1"), "threshold": ("L4", 4, {}),
+    "break_glass": ("MISSING_NOW", AT, True),
+}  # fmt: skip
+UNFACTUAL: Mapping[str, Any] = {
+    "source": (None, 1, ["health"]), "record": (1, b"r1", ["r1"], "", " ", "\u200b", "\u3164", "r1\u200b", "r1 "),
+    "case": (1, ["C1"], "", "\t", "\u200b", "\u2060C1"), "relation": (1, ["parent"]), "link": (3, "certain"),
+    "tags": (None, [], {"deceased"}, frozenset({1, None})), "tags_unknown": (None, "deceased", frozenset({1, "a"})),
+    "held": (
+        None, [], "health.cp_is", {"health.cp_is": None}, {"health.cp_is": [None]}, {"health.cp_is": (None,)},
+        {"health.cp_is": Held(None)}, {"health.cp_is": ("2026-05-01",)}, {None: (), 1: ()},
+    ),
+}  # fmt: skip
+
+
+def test_a_field_of_another_type_is_refused_by_its_name_and_never_decided_on() -> None:
+    w = world(0)
+    for what, wrong, term in ((w.request, WRONG, "{}"), (w.facts, UNFACTUAL, "facts.{}")):
+        for name, values in wrong.items():
+            for value in values:
+                with pytest.raises(RequestRefused) as refused:
+                    replace(what, **{name: value})
+                assert refused.value.term.startswith(term.format(name)), (name, value)
+    for value in ("2026-05-01", AT, 20260501, ""):
+        with pytest.raises(RequestRefused, match="recorded_on"):
+            Held(value)  # type: ignore[arg-type]
+    bases: list[tuple[str, Any]] = [("art6", ["a"]), ("conditions", "a"), ("conditions", ["a"]), ("gateways", None)]
+    for name, value in bases:
+        with pytest.raises(RequestRefused, match=f"NO_BASIS: basis.{name}"):
+            replace(w.request.basis, **{name: value})
+    with pytest.raises(RequestRefused, match=r"threshold\.level"):
+        Threshold(level=4, decided_by="MASH_DECISION_MAKER")  # type: ignore[arg-type]
+    with pytest.raises(RequestRefused, match=r"threshold\.decided_by"):
+        Threshold(level="L4", decided_by=None)  # type: ignore[arg-type]
+    with pytest.raises(RequestRefused, match=r"break_glass\.reason"):
+        BreakGlass(reason=["MISSING_NOW"], started=AT)  # type: ignore[arg-type]
