@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from random import Random
 
 import pytest
 
 from agreements import VOCABULARY, Facts, Mode, RequestRefused, Snapshot, decide, reference
+from agreements.agreement import Period, Restriction
 from agreements.decision import Modes, view
+from agreements.signing import Signature
+from agreements.vocabulary import RECORD
 from tests.agreements.estates import estate, views
-from tests.agreements.worlds import World, world
+from tests.agreements.worlds import PIN, World, world
 
 
 def test_a_view_shows_of_each_record_what_deciding_on_it_alone_shows() -> None:
@@ -26,6 +29,38 @@ def test_a_view_shows_of_each_record_what_deciding_on_it_alone_shows() -> None:
             assert bool(modes) is any(due.values())
             shown += bool(modes)
     assert shown >= 200
+
+
+def test_a_seal_on_one_record_hides_that_one_in_a_view_and_no_other() -> None:
+    for w in _telling():
+        source = w.facts.source
+        seal = Restriction(
+            id="seal", version="1.0.0", vocabulary=PIN, owner=source, authority="court_order", text="Sealed.",
+            period=Period.of_days(date(2000, 1, 1), date(2100, 12, 31)), record="sealed", tag=None, purposes=None,
+            categories=frozenset((*VOCABULARY.categories, RECORD)), at_most=Mode.NONE, lift="never", canonical=b"seal",
+        )  # fmt: skip
+        signed = Signature(source, seal.digest, "k", datetime(2000, 1, 2, tzinfo=UTC))
+        snapshot = replace(
+            w.snapshot, restrictions=(*w.snapshot.restrictions, seal), signatures=(*w.snapshot.signatures, signed)
+        )
+        records = [replace(w.facts, record=record) for record in ("sealed", "open", None)]
+        hidden, open_, unknown = view(snapshot, VOCABULARY, w.request, records, w.at)
+        assert not hidden
+        assert not unknown  # it may be the sealed one
+        assert _of(open_, modes := decide(snapshot, VOCABULARY, w.request, records[1], w.at).modes) == modes
+        for facts, told in zip(records, (hidden, open_, unknown), strict=True):
+            due = reference.decide(snapshot, VOCABULARY, w.request, facts, w.at).modes
+            assert _of(told, due) == due
+
+
+def test_who_signs_a_text_again_later_has_signed_it_from_the_first_time() -> None:
+    for w in _telling():
+        again = [replace(one, signed_at=w.at + timedelta(days=30)) for one in w.snapshot.signatures]
+        for signatures in ((*w.snapshot.signatures, *again), (*again, *w.snapshot.signatures)):
+            snapshot = replace(w.snapshot, signatures=signatures)
+            due = decide(w.snapshot, VOCABULARY, w.request, w.facts, w.at).modes
+            assert any(due.values())
+            assert decide(snapshot, VOCABULARY, w.request, w.facts, w.at).modes == due
 
 
 @pytest.mark.parametrize("agencies", [12, 50])
@@ -47,6 +82,13 @@ def test_a_view_of_a_request_that_can_not_be_decided_is_refused_before_any_recor
     with pytest.raises(RequestRefused):
         view(w.snapshot, VOCABULARY, w.request, (), w.at.replace(tzinfo=None))
     assert view(Snapshot.of(()), VOCABULARY, w.request, [w.facts], w.at)[0].mode("health.cp_is") is Mode.NONE
+
+
+def _telling() -> list[World]:
+    """Some worlds that disclose something."""
+    told = [w for w in map(world, range(200)) if decide(w.snapshot, VOCABULARY, w.request, w.facts, w.at).shown]
+    assert len(told) >= 20
+    return told
 
 
 def _records(w: World, draw: Random, count: int) -> list[Facts]:
