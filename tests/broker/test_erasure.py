@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -85,7 +86,8 @@ def rows(store: Store, event: str) -> tuple[EventRow, EventKeyRow | None, list[B
 
 
 def auditor_says(*arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(auditor, [str(one) for one in arguments])
+    with TemporaryDirectory() as evidence:
+        done = CliRunner().invoke(auditor, [*map(str, arguments), "--evidence", evidence])
     return done.exit_code, done.output
 
 

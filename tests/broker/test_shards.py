@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import text
@@ -60,7 +61,8 @@ def published(store: Store, trail: Trail, folder: Path, origin: str = ORIGIN) ->
 
 
 def auditor_says(command: str, *more: object) -> tuple[int, str]:
-    done = CliRunner().invoke(auditor, [command, *map(str, more)])
+    with TemporaryDirectory() as evidence:
+        done = CliRunner().invoke(auditor, [command, *map(str, more), "--evidence", evidence])
     return done.exit_code, done.output
 
 

@@ -23,7 +23,7 @@ from linkage.matching.kin import CONFLICTS_BY_NUMBER, EDGES, UNDRAWN, EarlierKin
 from linkage.matching.numbering import Ends
 from linkage.records import IDENTIFIERS, RELATIONSHIP_TYPES
 
-EXAMPLES = int(os.environ.get("INCREMENTAL_EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("INCREMENTAL_EXAMPLES", "3"))
 SOURCES = (("council", "education"), ("icb", "health"))
 TIES = [kind for kind in RELATIONSHIP_TYPES if kind != "household"]
 DAYS = (None, date(2020, 1, 1), date(2024, 1, 1))
