@@ -154,7 +154,9 @@ def failed_by_request(q: Question, agreement: Agreement, grant: Grant) -> Iterat
     closed = "not_public" in vocabulary.art6[request.basis.art6].flags
     if request.basis.art6 not in grant.basis.art6 or (closed and (recipient is None or recipient.public_authority)):
         yield "basis"
-    if grant.basis.gateways and not grant.basis.gateways & request.basis.gateways:
+    if grant.basis.gateways and not any(
+        _in_force(vocabulary, gateway, q.at) for gateway in grant.basis.gateways if gateway in request.basis.gateways
+    ):
         yield "gateway"
     if grant.threshold is not None and (
         request.threshold is None or level(vocabulary, request.threshold.level) < level(vocabulary, grant.threshold)
@@ -198,8 +200,20 @@ def failed_by_item(q: Question, grant: Grant, held: Held | None) -> Iterator[str
         recorded is None or recorded < grant.recorded_within.before(london_day(q.at))
     ):
         yield "window"
-    if held is not None and held.regime != "GENERAL" and not grant.basis.le_authority:
+    if (
+        held is not None
+        and held.regime != "GENERAL"
+        and not any(_in_force(q.vocabulary, authority, q.at) for authority in grant.basis.le_authority)
+    ):
         yield "regime"
+
+
+def _in_force(vocabulary: Vocabulary, gateway: str, at: datetime) -> bool:
+    """Whether a statute is law already: one that waits for its commencement is from the start of that London day."""
+    term = vocabulary.gateways[gateway]
+    if "from_commencement" not in term.flags:
+        return True
+    return term.commences is not None and london_day(at) >= term.commences
 
 
 def level(vocabulary: Vocabulary, code: str) -> int:

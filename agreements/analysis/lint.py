@@ -96,14 +96,30 @@ def _unreachable(
 ) -> Iterator[Remark]:
     for agreement in estate.snapshot.agreements:
         if agreement.grants and (why := _not_live(estate, agreement, at)) is not None:
-            yield _remark("unreachable", agreement.ref, f"none of its clauses can ever apply: {why}", "withdraw it")
+            yield _remark(
+                "unreachable", agreement.ref, f"none of its clauses can apply: {why.words}", why.fix,
+                severity=why.severity,
+            )  # fmt: skip
             continue
         for grant in agreement.grants:
             ref = str(GrantRef(agreement.ref, grant.id))
+            stopped = [pair for pair in pairs_of(grant) if not _runs(estate, agreement, pair, at)]
+            held = _stop(estate, agreement, stopped, at)
             if not any(estate.given_by(agreement, grant, pair).boxes for pair in pairs_of(grant)):
-                message = "it can never apply: its parties have not all signed, or its purposes exclude its categories"
-                yield _remark("unreachable", ref, message, "have it signed, or take it out")
+                if held is None and (early := _awaited(estate, agreement, grant)):
+                    yield _remark("unreachable", ref, f"it can't apply before {early} is in force",
+                                  "name a statute that is in force as well, or wait")  # fmt: skip
+                elif held is None:
+                    yield _remark("unreachable", ref, "it can never apply: its purposes exclude its categories",
+                                  "take it out")  # fmt: skip
+                else:
+                    yield _remark("unreachable", ref, f"it can't apply: {held.words}", held.fix, severity=held.severity)
                 continue
+            if held is not None and (lost := _lost(estate, agreement, grant, stopped)):
+                sources = {pair for pair in stopped if _lost(estate, agreement, grant, [pair]) & lost}
+                why = _stop(estate, agreement, sources, at) or held
+                message = f"{listed(sorted(lost))}: not shown, for {why.words}"
+                yield _remark("unreachable", ref, message, why.fix, severity=why.severity)
             if feeds is not None and (unfed := _unfed(agreement, grant, feeds, estate.space.vocabulary)):
                 yield _remark("unreachable", ref, f"nobody sends {listed(unfed)}", "connect a feed, or take it out")
             if staff is not None:
@@ -116,13 +132,79 @@ def _unreachable(
                     yield _remark("unreachable", ref, message, "name the roles that are there", severity=severity)
 
 
-def _not_live(estate: Estate, agreement: Agreement, at: datetime) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """Why clauses don't apply between some pairs, though they were written for them; and what to do."""
+
+    words: str
+    fix: str
+    severity: Literal["warning", "note"]
+
+
+def _not_live(estate: Estate, agreement: Agreement, at: datetime) -> _Stop | None:
     every = {pair for grant in agreement.grants for pair in pairs_of(grant)}
-    if any(live.end > at for pair in every for live in estate.live(agreement, pair)):
+    if any(_runs(estate, agreement, pair, at) for pair in every):
         return None
-    if agreement.period.end <= at:
-        return f"it ended on {last_day(agreement).isoformat()}"
-    return "no source and recipient are both signed up to it, now or later"
+    return _stop(estate, agreement, every, at)
+
+
+def _runs(estate: Estate, agreement: Agreement, pair: Pair, at: datetime) -> bool:
+    """Whether an agreement is live between a pair, now or later."""
+    return any(live.end > at for live in estate.live(agreement, pair))
+
+
+def _stop(estate: Estate, agreement: Agreement, pairs: Iterable[Pair], at: datetime) -> _Stop | None:
+    """Who or what keeps an agreement from being live between these pairs; None where there are none."""
+    snapshot, causes = estate.snapshot, set[tuple[str, str, str, Literal["warning", "note"]]]()
+    umbrella = snapshot.umbrella(agreement)
+    when = max(at, agreement.period.start, umbrella.period.start if umbrella else at)
+    for pair in pairs:
+        one = snapshot.standing(agreement, *pair, when)
+        ref = one.umbrella or agreement.ref
+        if agreement.period.end <= at:
+            causes.add((f"it ended on {last_day(agreement).isoformat()}", "", "withdraw it", "warning"))
+        elif one.code == "DSA_UNSIGNED" and one.party:
+            causes.add((one.party, f"not signed {ref}", "have it signed", "warning"))
+        elif one.code == "DSA_SUSPENDED" and one.party:
+            causes.add((one.party, f"suspended {ref}", "nothing, while that is meant; `resume` ends it", "note"))
+        elif one.code == "DSA_EXPIRED" and one.party:
+            causes.add((one.party, f"left {ref}", "agree on a new version, if it should share again", "warning"))
+        elif one.code == "DSA_SUSPENDED":
+            causes.add((f"the review of {ref} is overdue", "", "review it", "warning"))
+        elif one.code == "DSA_EXPIRED":
+            causes.add((f"{ref} has ended", "", "agree on a new version", "warning"))
+        elif one.code is not None:
+            causes.add((f"{one.umbrella or one.party or ref} is not in force", "", "put it in force first", "warning"))
+    if not causes:
+        return None
+    said = [what for what, did, _, _ in sorted(causes) if not did]
+    for did in sorted({did for _, did, _, _ in causes if did}):
+        whose = sorted(who for who, theirs, _, _ in causes if theirs == did)
+        said.append(f"{listed(whose)} {'have' if len(whose) > 1 else 'has'} {did}")
+    fixes = sorted({fix for _, _, fix, _ in causes})
+    severe = any(severity == "warning" for _, _, _, severity in causes)
+    return _Stop(listed(said), "; ".join(fixes), "warning" if severe else "note")
+
+
+def _awaited(estate: Estate, agreement: Agreement, grant: Grant) -> str:
+    """The statutes of a clause, where none of them counts before its agreement ends."""
+    lists, statutes = estate.space.vocabulary, grant.basis.gateways
+    if not statutes or lists.in_force(statutes, last_day(agreement)):
+        return ""
+    return listed(lists.gateways[code].source.partition(",")[0] for code in sorted(statutes))
+
+
+def _lost(estate: Estate, agreement: Agreement, grant: Grant, stopped: Iterable[Pair]) -> set[str]:
+    """The categories that a clause would show between these pairs, and shows between none."""
+    shown, missed = 0, 0
+    for pair in pairs_of(grant):
+        for box in estate.given_by(agreement, grant, pair).boxes:
+            shown |= box.axes[Axis.CELLS]
+    for pair in stopped:
+        for box in estate.supposed(agreement, grant, pair):
+            missed |= box.axes[Axis.CELLS]
+    cells = estate.space.cells_of
+    return {category for category, _ in cells(missed)} - {category for category, _ in cells(shown)}
 
 
 def _unfed(
@@ -220,8 +302,9 @@ def _ceiling_dead(estate: Estate) -> Iterator[Remark]:
             clause = estate.given_by(agreement, grant, pair)
             always = [cut for cut in (*clause.cuts, *estate.cuts(pair[0])) if unconditional(estate.space, pair[0], cut)]
             named = named or bool(clause.boxes)
-            held |= {cut.name for cut in always if any(box.meet(cut.box) for box in clause.boxes)}
-            for box in without(clause.boxes, [cut.box for cut in always]):
+            boxes = clause.boxes or estate.supposed(agreement, grant, pair)  # who has stopped is no ceiling
+            held |= {cut.name for cut in always if any(box.meet(cut.box) for box in boxes)}
+            for box in without(boxes, [cut.box for cut in always]):
                 left |= box.axes[Axis.CELLS]
         if not named:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -60,7 +60,7 @@ class Clause:
     threshold: int
     link: int
     window: Duration | None
-    law_enforcement: bool
+    law_enforcement: date | None  # the first London day on which an authority counts
     session: timedelta | None
     gives: int  # cells
     bare: int  # without a condition
@@ -86,7 +86,7 @@ class Between:
         )
 
     def open_to(self, role: str, purpose: str, basis: Basis, level: int) -> int:
-        """Those for a role, a purpose, a lawful basis and a threshold (-1: none)."""
+        """Those for a role, a purpose, a lawful basis whose gateways are in force, and a threshold (-1: none)."""
         gated = self._ungated
         for gateway in basis.gateways:
             gated |= self._gateways.get(gateway, 0)
@@ -308,7 +308,10 @@ def _clause(
         threshold=levels[grant.threshold] if grant.threshold else -1,
         link=-1 if grant.link is None else int(Link.MATCH if grant.link == "match" else Link.POSSIBLE),
         window=grant.recorded_within,
-        law_enforcement=bool(grant.basis.le_authority),
+        law_enforcement=min(
+            (day for code in grant.basis.le_authority if (day := vocabulary.in_force_from(code)) is not None),
+            default=None,
+        ),
         session=timedelta(minutes=min(grant.break_glass.ends_after.minutes, 60)) if grant.break_glass else None,
         gives=cells_of(given, shifts),
         bare=cells_of({category: _bare(vocabulary, category, mode) for category, mode in given.items()}, shifts),

@@ -8,7 +8,7 @@ child has been looked at before, or has a record that is hidden, must make no an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Any, Final, NamedTuple
@@ -104,7 +104,7 @@ class Opening:
         clauses: list[Clause] = []
         gives: list[int] = []
         limits: list[tuple[Holder, ...]] = []
-        for clause, given, tagged in self._open(known, kind, at, turns):
+        for clause, given, tagged in self._open(known, kind, at, day, turns):
             clauses.append(clause)
             gives.append(given)
             limits.append(tagged)
@@ -118,18 +118,21 @@ class Opening:
         self.linked: dict[Link | None, int] = dict.fromkeys((None, *Link), 0)
         self.caseless = self.enforcing = 0
         if clauses:
-            self._by_facts()
+            self._by_facts(day)
             self._by_items(day)
 
     def _open(
-        self, known: Compiled, kind: Kind, at: datetime, turns: list[datetime]
+        self, known: Compiled, kind: Kind, at: datetime, day: date, turns: list[datetime]
     ) -> Iterator[tuple[Clause, int, tuple[Holder, ...]]]:
         """The clauses open to the kind of request, best witness first: what each gives, and what may limit it under a
         tag.  Adds to `turns` the instants at which one opens or shuts."""
         session, conditions = kind.session, kind.basis.conditions
         between = known.between(self.source, kind.organisation)
         level = known.terms.levels[kind.threshold.level] if kind.threshold else -1
-        for position in ones(between.open_to(kind.role, kind.purpose, kind.basis, level)):
+        basis = kind.basis
+        if (gateways := known.vocabulary.in_force(basis.gateways, day)) is not basis.gateways:
+            basis = replace(basis, gateways=gateways)
+        for position in ones(between.open_to(kind.role, kind.purpose, basis, level)):
             clause = between.clauses[position]
             for period in clause.live:
                 turns += [period.start, period.end]
@@ -150,7 +153,7 @@ class Opening:
                         tagged.append(limit)
             yield clause, given, tuple(tagged)
 
-    def _by_facts(self) -> None:
+    def _by_facts(self, day: date) -> None:
         """The clauses by what of a record they test."""
         about, linked = self.about, self.linked
         for position, clause in enumerate(self.clauses):
@@ -162,7 +165,7 @@ class Opening:
                     linked[link] |= bit
             if not clause.case_reference:
                 self.caseless |= bit
-            if clause.law_enforcement:
+            if clause.law_enforcement is not None and clause.law_enforcement <= day:
                 self.enforcing |= bit
 
     def _by_items(self, day: date) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agreements.agreement import Agreement
+from agreements.agreement import Agreement, london_day
 from agreements.document.parsing import Finding
 from agreements.vocabulary import RECORD, Mode, Vocabulary
 
@@ -35,6 +35,12 @@ def lint(agreement: Agreement, lists: Vocabulary) -> Iterator[Finding]:
         if Mode.AGGREGATE not in grant.modes.values() and (idle := lists.without_items(grant.roles)):
             message = f"{', '.join(idle)}: nobody in such a role sees what casework shows"
             yield Finding(f"{where}.to.roles", message, "take it out, or name the role of who does the work", "lint")
+        for key, statutes in (("gateway", grant.basis.gateways), ("le_authority", grant.basis.le_authority)):
+            for code in sorted(statutes - lists.in_force(statutes, london_day(agreement.period.start))):
+                since = lists.in_force_from(code)
+                when = "its day is not set yet" if since is None else f"from {since.isoformat()}"
+                message = f"{code} is not in force from the start ({when}): until then it opens nothing"
+                yield Finding(f"{where}.basis.{key}", message, "name one that is in force beside it", "lint")
         if "SAFEGUARDING" in grant.purposes:
             yield Finding(f"{where}.for", "every safeguarding purpose at once", "name the purposes needed", "lint")
         if not grant.case_reference and Mode.AGGREGATE not in grant.modes.values() and grant.break_glass is None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from agreements.agreement import london_day
+from agreements.agreement import london_day, london_midnight
 from agreements.explain.near import NEAR, Miss, Nearness, reason
 from agreements.explain.sieve import Sifted
 from agreements.explain.words import terms_of, vocabulary_roles, words_for
@@ -58,7 +58,8 @@ def explain_for_asker(
         tuple(request.asked.items()),
     )  # fmt: skip
     steady = snapshot.steady(source, request.organisation, at)
-    return _of_shape(snapshot, vocabulary, shape, source, steady.start, *fill)
+    began = [begin for day in vocabulary.commencements if (begin := london_midnight(day)) <= at]
+    return _of_shape(snapshot, vocabulary, shape, source, max([steady.start, *began]), *fill)
 
 
 class _Shape(NamedTuple):
@@ -77,7 +78,7 @@ class _Shape(NamedTuple):
 def _of_shape(
     snapshot: Snapshot, vocabulary: Vocabulary, shape: _Shape, source: str, at: datetime, name: str, desk: str
 ) -> Sequence[AskerReason]:
-    """The reasons from an instant on, until a standing changes: found once."""
+    """The reasons from an instant on, until a standing or the law changes: found once."""
     request = Request(
         organisation=shape.organisation, role=shape.role, purpose=shape.purpose, basis=shape.basis,
         asked=dict(shape.asked), case="any" if shape.of_a_case else None, threshold=shape.threshold,

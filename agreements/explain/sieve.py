@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Final, TypeVar
 
+from agreements.agreement import london_day
 from agreements.decision.cells import ones
 from agreements.explain.near import ORDER, Miss, Named, graver, gravest, listing, ranked
 from agreements.reference import Question, failed_by_request, given, own
@@ -116,7 +117,7 @@ class Sifted:
         request, session = q.request, q.request.break_glass
         self._counting: Final = self._time.live & (sieve.every if session is not None else sieve.ordinary)
         gated = sieve.ungated
-        for gateway in request.basis.gateways:
+        for gateway in q.vocabulary.in_force(request.basis.gateways, london_day(q.at)):
             gated |= sieve.gateways.get(gateway, 0)
         self._claimed = 0
         for condition in request.basis.conditions:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import date
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from agreements.agreement import Grant, GrantBasis
+from agreements.agreement import Grant, GrantBasis, london_day
 from agreements.reference import Question
 from agreements.vocabulary import Vocabulary
 
@@ -38,7 +39,9 @@ def words_for(q: Question, grant: Grant, test: str) -> str:
         setters = vocabulary.thresholds[grant.threshold].set_by if grant.threshold else ()
         return f"{_threshold(q, grant)}, decided by a {vocabulary_roles(vocabulary, frozenset(setters))}"
     if test in ("basis", "gateway", "condition"):
-        return f"the lawful basis {_bases(vocabulary, grant.basis, (test,))}"
+        return f"the lawful basis {_bases(vocabulary, grant.basis, (test,), london_day(q.at))}"
+    if test == "regime" and grant.basis.le_authority:
+        return _awaited(vocabulary, grant.basis.le_authority)
     return _OTHERWISE[test]
 
 
@@ -47,7 +50,7 @@ def terms_of(q: Question, grant: Grant, tests: tuple[str, ...]) -> dict[str, str
     roles = vocabulary_roles(q.vocabulary, grant.roles)
     return {
         "purposes": _purposes(q.vocabulary, grant.purposes, grant.not_purposes),
-        "bases": _bases(q.vocabulary, grant.basis, tests),
+        "bases": _bases(q.vocabulary, grant.basis, tests, london_day(q.at)),
         "threshold": _threshold(q, grant),
         "roles": roles,
         "role": roles,
@@ -65,13 +68,25 @@ def _threshold(q: Question, grant: Grant) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _bases(vocabulary: Vocabulary, basis: GrantBasis, tests: tuple[str, ...]) -> str:
+def _bases(vocabulary: Vocabulary, basis: GrantBasis, tests: tuple[str, ...], day: date) -> str:
+    gateways = vocabulary.in_force(basis.gateways, day)
     listed = {
         "basis": [vocabulary.art6[code].label for code in vocabulary.art6 if code in basis.art6],
-        "gateway": [vocabulary.gateways[code].source for code in vocabulary.gateways if code in basis.gateways],
+        "gateway": [vocabulary.gateways[code].source for code in vocabulary.gateways if code in gateways]
+        or [_awaited(vocabulary, basis.gateways)],
         "condition": [vocabulary.conditions[code].label for code in vocabulary.conditions if code in basis.conditions],
     }
     return "; ".join(_either(words) for test, words in listed.items() if test in tests)
+
+
+def _awaited(vocabulary: Vocabulary, gateways: frozenset[str]) -> str:
+    """Statutes that are enacted and not yet in force: "Children Act 2004 s.16LA once in force (from 1 Apr 2027)"."""
+    said = []
+    for code, term in vocabulary.gateways.items():
+        if code in gateways:
+            since = f"from {term.commences.day} {term.commences:%b %Y}" if term.commences else "its day is not set yet"
+            said.append(f"{term.source.partition(',')[0]} once in force ({since})")
+    return _either(said)
 
 
 @lru_cache(maxsize=1024)

@@ -19,11 +19,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
 from typing import Any, Final
 
-from agreements.agreement import Agreement, Grant, Limit, Restriction
+from agreements.agreement import Agreement, Grant, Limit, Restriction, london_midnight
 from agreements.request import Link
 from agreements.restrictions import LONGEST_SESSION
 from agreements.snapshot import Snapshot
@@ -239,7 +239,11 @@ def _tests(vocabulary: Vocabulary, agreement: Agreement, grant: Grant) -> Iterat
         yield f"!{_any(_overlap(vocabulary, grant.not_purposes))}"
     yield _basis(vocabulary, agreement, grant)
     if grant.basis.gateways:
-        yield f"context.gateways.containsAny([{_entity_list('Gateway', grant.basis.gateways)}])"
+        ways = [
+            _all([f"context.gateways.containsAny([{_entity_list('Gateway', codes)}])", *since])
+            for codes, since in _statutes(vocabulary, grant.basis.gateways)
+        ]
+        yield _any(ways) if ways else "false"
     yield f"context has relation && [{_entity_list('Relation', grant.about)}].contains(context.relation)"
     if grant.case_reference:
         yield "context has case && context has subject_case && context.case == context.subject_case"
@@ -254,10 +258,22 @@ def _tests(vocabulary: Vocabulary, agreement: Agreement, grant: Grant) -> Iterat
             "context has item && context.item has recorded_on && "
             f"context.item.recorded_on >= {first_day}"
         )  # fmt: skip
-    if not grant.basis.le_authority:
-        yield '!(context has item && !(context.item has regime && context.item.regime == "GENERAL"))'
+    authorised = [since for _, since in _statutes(vocabulary, grant.basis.le_authority)]
+    if [] not in authorised:
+        general = '!(context has item && !(context.item has regime && context.item.regime == "GENERAL"))'
+        yield _any([general, *map(_all, authorised)])
     if grant.break_glass is not None:
         yield _session(min(timedelta(minutes=grant.break_glass.ends_after.minutes), LONGEST_SESSION))
+
+
+def _statutes(vocabulary: Vocabulary, codes: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """Statutes by the day from which they count: the tests of time that this asks, none for what is in force."""
+    days: dict[date, list[str]] = {}
+    for code in sorted(codes):
+        if (day := vocabulary.in_force_from(code)) is not None:
+            days.setdefault(day, []).append(code)
+    for day, several in sorted(days.items()):
+        yield several, [] if day == date.min else [_from(london_midnight(day))]
 
 
 def _basis(vocabulary: Vocabulary, agreement: Agreement, grant: Grant) -> str:

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from agreements.agreement import london_midnight
 from agreements.request import Link
-from agreements.vocabulary import CASEWORK, RECORD, Mode, Purpose, Term, Vocabulary
+from agreements.vocabulary import CASEWORK, FROM_COMMENCEMENT, RECORD, Mode, Purpose, Term, Vocabulary
 
 NAMESPACE: Final = "https://data-sharing-agreements.example/uk-safeguarding/"
 PROFILE: Final = f"{NAMESPACE}profile"
@@ -80,14 +81,15 @@ OPERANDS: Final[Mapping[str, str]] = {
     "role": "The role of whoever asks.",
     "purposeOverlap": "The purpose asked for, with every purpose that is narrower or wider: all that it overlaps.",
     "basis": "The Article 6 basis relied on; one that is closed to public authorities is none of theirs.",
-    "gateway": "The statutes relied on.",
+    "gateway": "The statutes relied on; one counts from its `dsa:inForceFrom` on, and not while `dsa:notInForce`.",
     "condition": "The Article 9 or Schedule 1 conditions relied on; met where the category needs none in that mode.",
     "relation": "How the record's person stands to the child asked about; unknown: not met.",
     "case": "The case reference given; `dsa:subjectCase` is the one that the child is known by.",
     "threshold": "The threshold that an authorised decision-maker recorded.",
     "link": "How surely the record is about the person asked about; unknown: not met.",
     "window": "How long ago the item was recorded, in London days; unknown: not met.",
-    "regime": "The item's regime, GENERAL or LE (law enforcement); unknown: not met; a bare hit without items: met.",
+    "regime": "The item's regime, GENERAL or LE (law enforcement); LE or unknown: met only where a statute named"
+    " counts, as under `dsa:gateway`; a bare hit without items: met.",
     "breakGlass": "For how long an emergency session, with its reason, has run; no session: not met.",
     "lifted": "Whether an emergency session runs, which is for an hour at most.",
     "recordRef": "The record; an unknown one is taken for the one named.",
@@ -286,6 +288,14 @@ def _lists(vocabulary: Vocabulary) -> Iterator[dict[str, Any]]:
             yield _term(kind, term, height)
 
 
+def _commencement(term: Term) -> dict[str, Any]:
+    """From when a statute counts that is enacted."""
+    if term.commences is None:
+        return {"dsa:notInForce": True}
+    begins = london_midnight(term.commences).isoformat().replace("+00:00", "Z")
+    return {"dsa:inForceFrom": {"@type": "xsd:dateTime", "@value": begins}}
+
+
 def _term(kind: str, term: Term, height: int) -> dict[str, Any]:
     uid = f"{kind}:{term.code}"
     node: dict[str, Any] = {
@@ -304,6 +314,8 @@ def _term(kind: str, term: Term, height: int) -> dict[str, Any]:
         node["odrl:includedIn"] = _ODRL_DUTIES.get(term.code, "odrl:use")
     if kind == "threshold":
         node["dsa:height"] = height
+    if FROM_COMMENCEMENT in term.flags:
+        node |= _commencement(term)
     if "not_public" in term.flags:
         node["dsa:closedToPublicAuthorities"] = True
     return node

@@ -88,7 +88,7 @@ def _permissions(agreement: Agreement, grant: Grant) -> Iterator[dict[str, Any]]
     clause = f"agreement:{agreement.ref}/{grant.id}"
     constraints = list(_constraints(agreement, grant, clause))
     duties = [_duty(duty) for duty in grant.duties]
-    authorities = iris("gateway", grant.basis.le_authority)  # with one, law-enforcement items may be shown as well
+    authorities = iris("gateway", grant.basis.le_authority)
     for number, mode in enumerate(sorted(set(grant.modes.values()))):
         yield {
             "uid": f"{clause}/{mode.word}",
@@ -136,8 +136,7 @@ def _constraints(agreement: Agreement, grant: Grant, clause: str) -> Iterator[di
         yield must("link", "dsa:link", "gteq", iri("link", grant.link))
     if grant.recorded_within is not None:
         yield must("window", "dsa:window", "lteq", _duration(str(grant.recorded_within)))
-    if not grant.basis.le_authority:
-        yield must("regime", "dsa:regime", "isAnyOf", ["GENERAL"])
+    yield must("regime", "dsa:regime", "isAnyOf", ["GENERAL", *iris("gateway", grant.basis.le_authority)])
     if grant.break_glass is not None:
         yield must("break-glass", "dsa:breakGlass", "lt", _duration(str(grant.break_glass.ends_after))) | {
             "dsa:notify": list(grant.break_glass.notify),

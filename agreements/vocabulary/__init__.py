@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from enum import IntEnum
 from functools import cached_property
 from importlib import resources
@@ -22,6 +23,10 @@ import rfc8785
 
 RECORD: Final = "record"
 """Not a category: "every category of the record" in a limit, the bare hit "holds a record" in a grant of existence."""
+
+
+FROM_COMMENCEMENT: Final = "from_commencement"
+"""The flag of a statute that is enacted, and counts only from the day of its commencement, `commences`."""
 
 
 class Mode(IntEnum):
@@ -112,13 +117,18 @@ class Purpose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """An entry of a closed list: its code, its words, where it comes from, and what else the list says of it."""
+    """An entry of a closed list: its code, its words, where it comes from, and what else the list says of it.
+
+    `commences`: the London day with which a statute comes into force that is flagged `from_commencement`; None: no day
+    is appointed yet.
+    """
 
     code: str
     label: str
     source: str = ""
     flags: frozenset[str] = frozenset()
     set_by: tuple[str, ...] = ()
+    commences: date | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +213,27 @@ class Vocabulary:
         owned = set(sectors)
         several = (self.categories[name] for name in self.shareable)
         return any(one.sector in owned and one.needs_condition(Mode.EXISTENCE) for one in several)
+
+    @cached_property
+    def _enacted(self) -> frozenset[str]:
+        """The gateways that count only from their commencement."""
+        return frozenset(code for code, term in self.gateways.items() if FROM_COMMENCEMENT in term.flags)
+
+    @cached_property
+    def commencements(self) -> tuple[date, ...]:
+        """The London days with which a gateway comes into force, in order."""
+        days = (self.gateways[code].commences for code in self._enacted)
+        return tuple(sorted({day for day in days if day is not None}))
+
+    def in_force(self, gateways: frozenset[str], day: date) -> frozenset[str]:
+        """Those of some gateways that are in force on a London day."""
+        if gateways.isdisjoint(self._enacted):
+            return gateways
+        return frozenset(code for code in gateways if (since := self.in_force_from(code)) is not None and since <= day)
+
+    def in_force_from(self, gateway: str) -> date | None:
+        """The first London day on which a gateway counts: `date.min` for one that always has; None: no day is known."""
+        return self.gateways[gateway].commences if gateway in self._enacted else date.min
 
     def down(self, purpose: str) -> frozenset[str]:
         """A purpose and all that are narrower."""
@@ -330,9 +361,17 @@ def _terms(body: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Term]:
             source=entry.get("source", ""),
             flags=frozenset(entry.get("flags", ())),
             set_by=tuple(entry.get("set_by", ())),
+            commences=_commencement(code, entry) if "commences" in entry else None,
         )
         for code, entry in body.items()
     )
+
+
+def _commencement(code: str, entry: Mapping[str, Any]) -> date:
+    """The day of a statute's commencement.  Raises ValueError, also where the flag is missing that it counts."""
+    if FROM_COMMENCEMENT not in entry.get("flags", ()):
+        raise ValueError(f"vocabulary: {code}: a commencement, without the flag that it counts")
+    return date.fromisoformat(entry["commences"])
 
 
 def _category(name: str, body: Mapping[str, Any]) -> Category:

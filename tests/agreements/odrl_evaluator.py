@@ -155,12 +155,15 @@ class Evaluator:
             return f"{OURS}basis/{q.basis}" in right and not (closed and public)
         if name == "condition" and action not in self.about[target][f"{DSA}needsConditionAt"]:
             return True
-        if name in ("role", "relation", "condition", "gateway", "tag"):
+        if name == "gateway":
+            return any(
+                f"{OURS}gateway/{one}" in right and self._counts(q, f"{OURS}gateway/{one}") for one in q.gateways
+            )
+        if name in ("role", "relation", "condition", "tag"):
             several = {
                 "role": [q.role],
                 "relation": [q.relation],
                 "condition": q.conditions,
-                "gateway": q.gateways,
                 "tag": q.tags,
             }
             return any(f"{OURS}{name}/{one}" in right for one in several[name])
@@ -172,7 +175,8 @@ class Evaluator:
         if name == "window":
             return item is not None and item[0] is not None and item[0] >= _back(str(right[0]), q.at)
         if name == "regime":
-            return item is None or item[1] in right
+            statutes = [one for one in right if one.startswith(f"{OURS}gateway/")]
+            return item is None or item[1] == "GENERAL" or any(self._counts(q, one) for one in statutes)
         if name == "breakGlass":
             return _session(q, timedelta(minutes=int(str(right[0])[2:-1])))
         if name == "lifted":
@@ -180,6 +184,11 @@ class Evaluator:
         if name == "recordRef":
             return q.record is None or q.record == right[0]
         raise LookupError(f"an operand that nobody has defined: {left}")
+
+    def _counts(self, q: Question, statute: str) -> bool:
+        """Whether a statute is in force."""
+        begins = self._one(statute, f"{DSA}inForceFrom")
+        return not self._one(statute, f"{DSA}notInForce") and (begins is None or q.at >= begins)
 
     def _live(self, q: Question, agreement: str) -> bool:
         """Both have signed and not left, the source has not paused, its days run, and its umbrella is live too."""

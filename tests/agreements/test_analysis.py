@@ -21,6 +21,7 @@ from agreements import (
     Request,
     Signature,
     Snapshot,
+    StatusEvent,
     decide,
 )
 from agreements.agreement import Document, Duration, Grant, GrantBasis, Limit, Period
@@ -41,7 +42,7 @@ from agreements.analysis.sight import COLUMNS, Filter, in_prose, rows, to_csv, t
 from agreements.analysis.usage import near_misses, unused
 from agreements.analysis.whatif import replayed, what_if
 from agreements.receipts import PastDecision
-from agreements.vocabulary import RECORD
+from agreements.vocabulary import RECORD, Vocabulary
 from tests.agreements import estates
 from tests.agreements.worlds import (
     AT,
@@ -121,6 +122,25 @@ def is_true(difference: Difference, before: Snapshot, after: Snapshot, draw: Ran
     return len(sample)
 
 
+def modes_by_boxes(w: World, vocabulary: Vocabulary = VOCABULARY) -> dict[str, Mode]:
+    """What a world's estate, as boxes, allows of its own question."""
+    space = Space.of(vocabulary, w.snapshot)
+    estate = Estate(space, w.snapshot)
+    pair = (w.facts.source, w.request.organisation)
+    cuts = [cut.box for cut in estate.cuts(pair[0])]
+    region = [box for clause in estate.given(pair) for box in without(clause.allows(), cuts)]
+    point = space.of_request(w.request, w.facts, w.at)
+    allowed = dict.fromkeys(w.request.asked, Mode.NONE)
+    for (age, regime), cells in space.of_items(w.request, w.facts, w.at).items():
+        for category, mode in space.cells_of(cells):
+            axes = list(point)
+            axes[Axis.CELLS], axes[Axis.AGES], axes[Axis.REGIMES] = space.cell(category, mode), age, regime
+            here = Box(tuple(axes), w.at, w.at + timedelta(microseconds=1))
+            if any(here.meet(box) for box in region):
+                allowed[category] = max(allowed[category], mode)
+    return allowed
+
+
 # --- boxes ----------------------------------------------------------------------------------------------------------
 
 
@@ -128,20 +148,7 @@ def test_the_boxes_of_an_estate_allow_exactly_what_deciding_shows() -> None:
     shown = 0
     for seed in disclosing()[:120]:
         w = world(seed)
-        space = Space.of(VOCABULARY, w.snapshot)
-        estate = Estate(space, w.snapshot)
-        pair = (w.facts.source, w.request.organisation)
-        cuts = [cut.box for cut in estate.cuts(pair[0])]
-        region = [box for clause in estate.given(pair) for box in without(clause.allows(), cuts)]
-        point = space.of_request(w.request, w.facts, w.at)
-        allowed = dict.fromkeys(w.request.asked, Mode.NONE)
-        for (age, regime), cells in space.of_items(w.request, w.facts, w.at).items():
-            for category, mode in space.cells_of(cells):
-                axes = list(point)
-                axes[Axis.CELLS], axes[Axis.AGES], axes[Axis.REGIMES] = space.cell(category, mode), age, regime
-                here = Box(tuple(axes), w.at, w.at + timedelta(microseconds=1))
-                if any(here.meet(box) for box in region):
-                    allowed[category] = max(allowed[category], mode)
+        allowed = modes_by_boxes(w)
         assert allowed == modes(w.snapshot, w.request, w.facts, w.at), seed
         shown += any(allowed.values())
     assert shown == 120
@@ -568,7 +575,8 @@ def test_a_clause_that_can_never_apply_is_unreachable(screening: Agreement) -> N
     (ended,) = remarks(alone(screening), "unreachable", datetime(2029, 1, 1, tzinfo=UTC))
     assert ended.ref == "mash@1.0.0" and "ended on 2028-03-31" in ended.message
     (unsigned,) = remarks(Snapshot.of([screening]), "unreachable")
-    assert "no source and recipient are both signed up" in unsigned.message
+    assert unsigned.message == "none of its clauses can apply: health has not signed mash@1.0.0"
+    assert unsigned.fix == "have it signed"
     (unfed,) = remarks(alone(screening), "unreachable", feeds={"health": {"health.cp_is"}})
     assert unfed.message == "nobody sends health.not_brought"
     (absent,) = remarks(alone(screening), "unreachable", staff={"police": {"SOCIAL_WORKER"}})
@@ -579,6 +587,33 @@ def test_a_clause_that_can_never_apply_is_unreachable(screening: Agreement) -> N
     assert partly.message == "nobody at police is MASH_ANALYST; it serves DSL alone"
     fine = {"feeds": {"health": {"health.not_brought"}}, "staff": {"police": {"MASH_ANALYST"}}}
     assert remarks(alone(screening), "unreachable", **fine) == ()
+
+
+def test_a_party_that_has_suspended_or_not_signed_is_named_and_no_ceiling_is_blamed(screening: Agreement) -> None:
+    (grant,) = screening.grants
+    own = replace(grant, id="own", sources=frozenset({"police"}), modes={"police.custody": Mode.STATUS})
+    two = replace(
+        screening,
+        grants=(
+            replace(grant, sources=frozenset({"health", "police"}), modes={**grant.modes, **own.modes}),
+            replace(own, organisations=frozenset({"health"})),
+        ),
+    )
+    whole = alone(two)
+    assert remarks(whole, "unreachable") == remarks(whole, "ceiling-dead") == ()
+    pause = StatusEvent("police", two.digest, "suspend", AT, "police/1")
+    suspended = Snapshot.of([two], whole.signatures, [pause])
+    assert remarks(suspended, "ceiling-dead") == ()
+    said = {(one.ref.partition("#")[2], one.message, one.severity) for one in remarks(suspended, "unreachable")}
+    assert said == {
+        ("screen", "police.custody: not shown, for police has suspended mash@1.0.0", "note"),
+        ("own", "it can't apply: police has suspended mash@1.0.0", "note"),
+    }
+    assert all("resume" in one.fix for one in remarks(suspended, "unreachable"))
+    unsigned = Snapshot.of([two], [one for one in whole.signatures if one.party != "health"])
+    assert {one.severity for one in remarks(unsigned, "unreachable")} == {"warning"}
+    assert all("health has not signed mash@1.0.0" in one.message for one in remarks(unsigned, "unreachable"))
+    assert remarks(unsigned, "ceiling-dead") == ()
 
 
 def test_a_mode_that_is_never_shown_is_ceiling_dead(screening: Agreement) -> None:

@@ -14,6 +14,7 @@ from agreements import VOCABULARY, Mode, Snapshot, decide
 from agreements.agreement import Agreement, Grant
 from agreements.export.linked import vocabulary_jsonld
 from agreements.export.odrl import odrl, odrl_of
+from agreements.vocabulary import Vocabulary
 from tests.agreements.mutants import FAULTS, altered, mutant
 from tests.agreements.odrl_evaluator import Evaluator, Question, Triple, triples
 from tests.agreements.odrl_reader import agreement_of, restriction_of
@@ -42,7 +43,7 @@ def test_the_odrl_oracle_finds_no_mismatch_in_worlds_that_disclose_something() -
     shown, seen = 0, set[str]()
     for seed in range(WORLDS):
         w = world(seed)
-        by_odrl = _evaluator(odrl(w.snapshot)).modes(_question(w))
+        by_odrl = evaluator(odrl(w.snapshot)).modes(question_of(w))
         ours = _modes(w)
         assert by_odrl == ours, f"world {seed}"
         shown += any(mode != "none" for mode in ours.values())
@@ -64,15 +65,15 @@ def test_the_odrl_oracle_agrees_on_a_case_of_the_decision_table(case: Any) -> No
         facts=table.facts(case),
         at=at_hand.at,
     )
-    by_odrl = _evaluator(odrl(at_hand.snapshot)).modes(_question(w))
-    decision = decide(at_hand.snapshot, VOCABULARY, w.request, w.facts, w.at)
+    by_odrl = evaluator(odrl(at_hand.snapshot), at_hand.vocabulary).modes(question_of(w))
+    decision = decide(at_hand.snapshot, at_hand.vocabulary, w.request, w.facts, w.at)
     assert by_odrl == {name: mode.word for name, mode in decision.modes.items()}
 
 
 @pytest.mark.parametrize("operand", OPERANDS)
 def test_the_odrl_oracle_notices_a_constraint_that_is_left_out(operand: str) -> None:
     w = next(altered(mutant(*FAULTS[OPERANDS[operand]])))
-    assert _without(w, f"dsa:{operand}") != _modes(w) == _evaluator(odrl(w.snapshot)).modes(_question(w))
+    assert _without(w, f"dsa:{operand}") != _modes(w) == evaluator(odrl(w.snapshot)).modes(question_of(w))
 
 
 def test_an_export_and_back_preserves_every_clause_limit_and_rule() -> None:
@@ -150,12 +151,13 @@ def vocabulary() -> dict[str, Any]:
 
 
 @cache
-def _terms() -> list[Triple]:
-    return triples(vocabulary())
+def _terms(lists: Vocabulary) -> list[Triple]:
+    return triples(vocabulary_jsonld(lists))
 
 
-def _evaluator(exported: dict[str, Any]) -> Evaluator:
-    return Evaluator(_terms(), triples(exported))
+def evaluator(exported: dict[str, Any], lists: Vocabulary = VOCABULARY) -> Evaluator:
+    """It knows an export, and the vocabulary's."""
+    return Evaluator(_terms(lists), triples(exported))
 
 
 def _without(w: World, operand: str) -> dict[str, str]:
@@ -169,7 +171,7 @@ def _without(w: World, operand: str) -> dict[str, str]:
         }
         for rule in policy.get("odrl:permission", ()):
             rule["odrl:constraint"] = [one for one in rule["odrl:constraint"] if one["uid"] not in left_out]
-    return _evaluator(body).modes(_question(w))
+    return evaluator(body).modes(question_of(w))
 
 
 def _modes(w: World) -> dict[str, str]:
@@ -177,7 +179,8 @@ def _modes(w: World) -> dict[str, str]:
     return {name: mode.word for name, mode in decision.modes.items()}
 
 
-def _question(w: World) -> Question:
+def question_of(w: World) -> Question:
+    """A world's question, as the evaluator takes one."""
     request, facts = w.request, w.facts
     return Question(
         at=w.at,

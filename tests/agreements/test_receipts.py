@@ -42,9 +42,10 @@ CASES = [case for case in table.CASES if "expect" in case or "only" in case]
 
 
 def a_receipt(w: Any, request: Any, facts: Any, at: datetime, salt: bytes = bytes(32)) -> DecisionReceipt:
-    decision = decide(w.snapshot, VOCABULARY, request, facts, at)
+    vocabulary = getattr(w, "vocabulary", VOCABULARY)
+    decision = decide(w.snapshot, vocabulary, request, facts, at)
     return make_receipt(
-        w.snapshot, VOCABULARY, request, [decision], source=facts.source, at=at, salt=salt, kid="broker/1", key=KEY
+        w.snapshot, vocabulary, request, [decision], source=facts.source, at=at, salt=salt, kid="broker/1", key=KEY
     )
 
 
@@ -53,7 +54,7 @@ def a_receipt(w: Any, request: Any, facts: Any, at: datetime, salt: bytes = byte
 def test_p15_a_receipt_is_decided_again_with_an_equal_result(case: Any, slow: bool) -> None:
     w = table.world(case)
     receipt = a_receipt(w, table.request(case), table.facts(case), w.at)
-    assert replay(json.loads(json.dumps(receipt.jws)), w.snapshot, VOCABULARY, KEYS, slow=slow) == ()
+    assert replay(json.loads(json.dumps(receipt.jws)), w.snapshot, w.vocabulary, KEYS, slow=slow) == ()
     assert AskerCopy(json.loads(json.dumps(receipt.asker.body))).belongs_to(receipt.jws, KEYS)
 
 

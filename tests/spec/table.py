@@ -28,6 +28,7 @@ from agreements import (
     read,
 )
 from agreements.agreement import Document
+from agreements.vocabulary import Vocabulary, of_lists, shipped
 
 HERE = Path(__file__).parent
 RULES = HERE.parents[1] / "agreements" / "RULES.md"
@@ -44,6 +45,7 @@ class World:
     snapshot: Snapshot
     texts: Mapping[str, str]
     at: datetime
+    vocabulary: Vocabulary = VOCABULARY
 
 
 def fixture(name: str) -> dict[str, Any]:
@@ -100,10 +102,11 @@ def world(case: Mapping[str, Any]) -> World:
     if case.get("court_order"):
         bodies["northshire-icb-r12"] = fixture("northshire-icb-r12")
     texts = {name: text_of(body) for name, body in bodies.items()}
-    umbrella = _read(texts["northshire-tier1"])
+    vocabulary = commencing(case.get("commences"))
+    umbrella = _read(texts["northshire-tier1"], vocabulary)
     assert isinstance(umbrella, Agreement)
     under = texts["northshire-tier1"]
-    documents = (umbrella, *(_read(text, under) for text in texts.values() if text != under))
+    documents = (umbrella, *(_read(text, vocabulary, under) for text in texts.values() if text != under))
     unsigned = {(party, name) for party, name in case.get("unsigned", ())}
     signatures = [
         Signature(party, document.digest, f"{party}/1", SIGNED)
@@ -123,13 +126,23 @@ def world(case: Mapping[str, Any]) -> World:
         for event in case.get("events", ())
     ]
     at = instant(case.get("at", TABLE["world"]["at"]))
-    return World(documents, Snapshot.of(documents, signatures, events), texts, at)
+    return World(documents, Snapshot.of(documents, signatures, events), texts, at, vocabulary)
 
 
 @cache
-def _read(text: str, under: str | None = None) -> Document:
-    umbrella = _read(under) if under is not None else None
-    return read(text, umbrellas=[umbrella] if isinstance(umbrella, Agreement) else [])
+def commencing(day: str | None) -> Vocabulary:
+    """The lists, with a day on which section 16LA of the Children Act 2004 comes into force."""
+    if day is None:
+        return VOCABULARY
+    lists = shipped()
+    lists["gateways"]["ca2004-s16la"]["commences"] = day
+    return of_lists(lists)
+
+
+@cache
+def _read(text: str, vocabulary: Vocabulary, under: str | None = None) -> Document:
+    umbrella = _read(under, vocabulary) if under is not None else None
+    return read(text, umbrellas=[umbrella] if isinstance(umbrella, Agreement) else [], vocabulary=vocabulary)
 
 
 def request(case: Mapping[str, Any]) -> Request:

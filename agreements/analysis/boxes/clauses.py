@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Final
 
 from agreements.agreement import Agreement, Grant, Limit, Period, Restriction
@@ -12,18 +13,20 @@ from agreements.analysis.boxes.space import LONGEST, MODES, Space
 from agreements.vocabulary import RECORD, Baseline, Mode
 
 
-def clause(space: Space, agreement: Agreement, grant: Grant, pair: Pair) -> list[Axes]:
-    """The axes of one clause between a pair, in whichever estate it stands."""
+def clause(space: Space, agreement: Agreement, grant: Grant, pair: Pair, day: date) -> list[Axes]:
+    """The axes of one clause between a pair under the law of a London day, in whichever estate it stands."""
     party = agreement.parties[pair[1]]
-    key = (id(grant), pair[0], agreement.parties[pair[0]].discloses, party.public_authority)
+    law = space.vocabulary.in_force(grant.basis.gateways | grant.basis.le_authority, day)
+    key = (id(grant), pair[0], agreement.parties[pair[0]].discloses, party.public_authority, law)
     known = space.clauses.get(key)
     if known is None or known[0] is not grant:
-        known = space.clauses[key] = (grant, _clause(space, agreement, grant, pair))
+        known = space.clauses[key] = (grant, _clause(space, agreement, grant, pair, law))
     return known[1]
 
 
-def _clause(space: Space, agreement: Agreement, grant: Grant, pair: Pair) -> list[Axes]:
-    """The axes of one clause between a pair, taken apart where purpose, condition or link decide on the mode."""
+def _clause(space: Space, agreement: Agreement, grant: Grant, pair: Pair, law: frozenset[str]) -> list[Axes]:
+    """The axes of one clause between a pair, taken apart where purpose, condition or link decide on the mode; `law`:
+    those of its statutes that are in force."""
     source, organisation = pair
     vocabulary = space.vocabulary
     axes = list(space.whole(source))
@@ -33,7 +36,7 @@ def _clause(space: Space, agreement: Agreement, grant: Grant, pair: Pair) -> lis
     axes[Axis.ART6] = bits_of(space.art6, art6)
     axes[Axis.RELATIONS] = bits_of(space.relations, grant.about)
     if grant.basis.gateways:
-        axes[Axis.GATEWAYS] = space.meeting(space.gateways, grant.basis.gateways)
+        axes[Axis.GATEWAYS] = space.meeting(space.gateways, grant.basis.gateways & law)
     if grant.case_reference:
         axes[Axis.CASES] = 2
     if grant.threshold is not None:
@@ -42,7 +45,7 @@ def _clause(space: Space, agreement: Agreement, grant: Grant, pair: Pair) -> lis
     if grant.recorded_within is not None:
         window = plain(grant.recorded_within)
         axes[Axis.AGES] = sum(1 << index for index, inside in enumerate(space.ages) if window in inside)
-    if not grant.basis.le_authority:
+    if not grant.basis.le_authority & law:
         axes[Axis.REGIMES] = 1
     if grant.break_glass is not None:
         last = space.sessions.index(min(grant.break_glass.ends_after.minutes, LONGEST)) + 1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import date, datetime
 from functools import cached_property
 from itertools import pairwise
 from typing import Final
 
-from agreements.agreement import Agreement, Grant, GrantRef, Period, Restriction
+from agreements.agreement import Agreement, Grant, GrantRef, Period, Restriction, london_day, london_midnight
 from agreements.analysis.boxes.algebra import Box, Cut, Given, Pair
 from agreements.analysis.boxes.clauses import baseline_box, clause, limit_box, restriction_box
 from agreements.analysis.boxes.sets import bits_of, purposes_inside
@@ -81,16 +81,31 @@ class Estate:
             Period(max(live.start, self.period.start), min(live.end, self.period.end))
             for live in self.live(agreement, pair)
         ]
-        axes = clause(self.space, agreement, grant, pair) if periods else []
         umbrella = self.snapshot.umbrella(agreement)
         limits = (*agreement.limits, *(umbrella.limits if umbrella else ()))
         return Given(
             ref=GrantRef(agreement.ref, grant.id),
             agreement=agreement,
             grant=grant,
-            boxes=tuple(Box(one, live.start, live.end) for live in periods if live.start < live.end for one in axes),
+            boxes=tuple(box for live in periods for box in self._during(agreement, grant, pair, live)),
             cuts=tuple(limit_box(self.space, limit, pair[0]) for limit in limits),
         )
+
+    def _during(self, agreement: Agreement, grant: Grant, pair: Pair, period: Period) -> Iterator[Box]:
+        """What one clause gives between a pair in a period, were it live, as its statutes come into force."""
+        statutes = grant.basis.gateways | grant.basis.le_authority
+        days = {self.space.vocabulary.in_force_from(code) for code in statutes} - {None, date.min}
+        begins = {london_midnight(day) for day in days if day is not None}
+        instants = [period.start, *sorted(at for at in begins if period.start < at < period.end), period.end]
+        for start, end in pairwise(instants):
+            if start < end:
+                for one in clause(self.space, agreement, grant, pair, london_day(start)):
+                    yield Box(one, start, end)
+
+    def supposed(self, agreement: Agreement, grant: Grant, pair: Pair) -> tuple[Box, ...]:
+        """What one clause would give between a pair in its period, were it live between them."""
+        start, end = max(agreement.period.start, self.period.start), min(agreement.period.end, self.period.end)
+        return tuple(self._during(agreement, grant, pair, Period(start, end))) if start < end else ()
 
     def live(self, agreement: Agreement, pair: Pair) -> tuple[Period, ...]:
         """When an agreement is live between a pair."""

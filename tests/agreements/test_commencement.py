@@ -1,0 +1,112 @@
+"""A statute that waits for its commencement opens nothing before that day, whoever asks the question."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import date, timedelta
+from itertools import count
+from random import Random
+
+import pytest
+
+from agreements import Agreement, Mode, decide, explain_for_asker, reference
+from agreements.agreement import Grant, london_midnight
+from agreements.export.cedar import cedar
+from agreements.export.odrl import odrl
+from agreements.vocabulary import Vocabulary, of_lists, shipped
+from tests.agreements.cedar_oracle import Authoriser
+from tests.agreements.cedar_oracle import modes as modes_by_cedar
+from tests.agreements.test_analysis import modes_by_boxes
+from tests.agreements.test_odrl import evaluator, question_of
+from tests.agreements.worlds import SCALE, World, world
+from tests.spec import table
+
+S16LA = "ca2004-s16la"
+DAY = date(2026, 6, 2)
+LISTS: dict[str, Vocabulary] = {
+    "never": table.commencing(None), "later": table.commencing("2026-06-02"), "before": table.commencing("2026-05-31")
+}  # fmt: skip
+
+
+def relying(w: World, draw: Random) -> World:
+    """The world, some of whose clauses and whose question rest on section 16LA, beside another statute or alone."""
+    ways = (frozenset({S16LA}), frozenset({S16LA}), frozenset({S16LA, "ca1989-s47"}), frozenset({"ca1989-s47"}))
+
+    def clause(grant: Grant) -> Grant:
+        basis = replace(grant.basis, gateways=draw.choice(ways), le_authority=draw.choice((*ways, frozenset())))
+        return replace(grant, basis=basis)
+
+    documents = tuple(
+        replace(one, grants=tuple(clause(grant) for grant in one.grants)) if isinstance(one, Agreement) else one
+        for one in w.documents
+    )
+    basis = replace(w.request.basis, gateways=draw.choice(ways[1:3]))
+    return replace(w, documents=documents, request=replace(w.request, basis=basis))
+
+
+def both(w: World, lists: Vocabulary) -> dict[str, Mode]:
+    """What the engine decides, which is what the literal evaluator does."""
+    due = reference.decide(w.snapshot, lists, w.request, w.facts, w.at)
+    assert decide(w.snapshot, lists, w.request, w.facts, w.at) == due
+    return dict(due.modes)
+
+
+def test_engine_reference_and_boxes_agree_before_on_and_after_the_day() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(120 * SCALE):
+        w = relying(world(seed), Random(seed))
+        found = {name: both(w, lists) for name, lists in LISTS.items()}
+        if seed < 30:
+            assert {name: modes_by_boxes(w, lists) for name, lists in LISTS.items()} == found
+        turned = replace(w, at=london_midnight(DAY))
+        assert both(turned, LISTS["later"]) == both(turned, LISTS["before"])
+        assert found["never"] == found["later"]
+        assert all(found["never"][name] <= most for name, most in found["before"].items())
+        seen[str(any(found["before"].values()))] += 1
+        seen["more"] += found["before"] != found["never"]
+    assert seen["True"] >= 30 and seen["more"] >= 20, seen
+
+
+def test_cedar_and_odrl_agree_on_what_is_in_force() -> None:
+    left = 5 * SCALE
+    for seed in count():
+        w = relying(world(seed), Random(seed))
+        found = {when: both(w, lists) for when, lists in LISTS.items()}
+        if found["before"] == found["never"]:
+            continue
+        exported = odrl(w.snapshot)
+        for when, lists in LISTS.items():
+            assert modes_by_cedar(w, Authoriser(cedar(w.snapshot, lists))) == found[when], seed
+            by_odrl = evaluator(exported, lists).modes(question_of(w))
+            assert by_odrl == {name: mode.word for name, mode in found[when].items()}, seed
+        if not (left := left - 1):
+            break
+
+
+def test_what_is_remembered_of_a_question_turns_with_the_day() -> None:
+    edit = {"document": "northshire-mash", "path": "grants.1.basis.gateway", "value": [S16LA]}
+    case = {"edit": [edit], "request": {"gateways": [S16LA]}, "commences": DAY.isoformat()}
+    w, request, facts = table.world(case), table.request(case), table.facts(case)
+    told, shown = [], []
+    for at in (london_midnight(DAY) - timedelta(microseconds=1), london_midnight(DAY)):
+        reasons = explain_for_asker(w.snapshot, w.vocabulary, request, "northshire-icb", at, names={}, desks={})
+        told.append({one.code for one in reasons})
+        shown.append(bool(decide(w.snapshot, w.vocabulary, request, facts, at).shown))
+        both(World(documents=w.documents, signatures=tuple(w.snapshot.signatures), events=(), request=request,
+                   facts=facts, at=at), w.vocabulary)  # fmt: skip
+    assert shown == [False, True]
+    assert "NO_BASIS" in told[0] and "NO_BASIS" not in told[1]
+
+
+def test_a_day_without_the_flag_that_it_counts_is_refused() -> None:
+    lists = shipped()
+    lists["gateways"]["ca1989-s47"]["commences"] = "2026-06-02"
+    with pytest.raises(ValueError, match="ca1989-s47: a commencement"):
+        of_lists(lists)
+
+
+def test_a_list_of_before_that_only_named_the_flag_decides_as_it_did() -> None:
+    lists = shipped()
+    lists["gateways"][S16LA]["flags"] = ["commencement_dated"]
+    assert of_lists(lists).in_force(frozenset({S16LA}), DAY) == {S16LA}
