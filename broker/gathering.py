@@ -361,7 +361,7 @@ class _Known:
     def of(cls, before: LinkRunRow | None, numbered: Before | None, flow: Flow) -> _Known | None:
         """None where the run numbered other rows than it keeps."""
         lengths = before.counts.get("lengths") if before is not None else None
-        if not lengths or numbered is None or not numbered.as_given:
+        if not lengths or numbered is None:
             return None
         starts = _starts(lengths)
         counts = {part: sum(n for name, n in lengths if name.startswith(f"{part}/")) for part in PARTS}

@@ -335,7 +335,7 @@ def clusters_of(vault: Vault, run: LinkRunRow, persons: pa.Table | None = None) 
 
     A run keeps this by number; `persons` are its rows (with agency, flow and record_ref), where they are at hand.
     """
-    if "clusters" in run.segments:  # of a run that left out rows, so that records are not numbered by them
+    if "clusters" in run.segments:  # of an earlier version's run, which left out rows: records are not numbered by them
         return vault.read(run.segments["clusters"])
     rec, person = vault.read(run.segments[ROWS])["rec"].to_numpy(), vault.read(run.segments[RECORDS], ["person"])
     people = whole(vault.read(run.segments[PEOPLE])["person_id"])

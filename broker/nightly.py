@@ -195,7 +195,7 @@ class _Run:
                 site.store, site.trail, site.keys, gathered.persons, held.clusters, at=self.at
             )
             linkage, warnings = self._linked(row, gathered, held, by_hand)
-            placed = Placed.of_run(linkage, gathered.persons)
+            placed = Placed.of_run(linkage)
             facts = facts_of(gathered.persons, gathered.carried.persons if gathered.carried else None, held.facts)
             counts = counts_of(facts, linkage, self.inputs, placed)
             counts |= {"overrides": said, "contents": dict(gathered.contents), "profile": self.reception.profile}
@@ -209,8 +209,6 @@ class _Run:
                 **gathered.new, "reviews": linkage.reviews, "severed": by_hand.severed_table(), **linkage.kept,
                 **family.kept(), KEPT_FACTS: pa.table({"kind": facts.of}), KEPT_KINDS: facts.kinds,
             }  # fmt: skip
-            if linkage.placed is None:  # else whose each record is goes by the rows of persons: `linked.clusters_of`
-                tables["clusters"] = linkage.clusters
             segments = dict(gathered.unchanged)
             if held.model is not None and held.model == linkage.model and before is not None:
                 segments["model"] = before.segments["model"]
@@ -315,8 +313,6 @@ class _Held:
         """The network of the run in service by tonight's numbers; None where rows are not known again."""
         before = before_of(self.kept)
         if before is None or self.kept is None or self.family is None or carried is None or linkage.now is None:
-            return None
-        if not before.as_given or linkage.placed is None:
             return None
         gone = np.ones(len(before.rec), np.bool_)
         gone[carried.persons[carried.persons >= 0]] = False

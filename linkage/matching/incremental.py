@@ -36,6 +36,7 @@ from linkage.matching.digests import Digests
 from linkage.matching.holders import Bits, Holders, Numbers, numbers_of
 from linkage.matching.homes import Homes, homes_of
 from linkage.matching.keeping import (
+    ALTERED,
     FREQUENCIES,
     HOMES,
     NAMES,
@@ -110,9 +111,12 @@ class Compared:
         return Earlier(person=person, judged=self.judged, open=opened)
 
     def kept(
-        self, rows: Numbered, people: pa.Array, person: Ints, settled: Settled, by_hand: ByHand, *, as_given: bool
+        self, rows: Numbered, people: pa.Array, person: Ints, settled: Settled, by_hand: ByHand, altered: Ints
     ) -> dict[str, pa.Table]:
-        """The tables of KEPT; `people` are the ids of persons, `person` the place of each record's in them."""
+        """The tables of KEPT; `people` are the ids of persons, `person` the place of each record's in them.
+
+        `altered` are the rows that were put otherwise than given.
+        """
         first, second = rows.name
         decided = np.zeros(rows.records, np.bool_)
         decided[by_hand.records()] = True
@@ -129,7 +133,7 @@ class Compared:
         ]
         settings = {
             "key": pa.array(["version", "settings", "model", *(key for key, _, _ in named)]),
-            "token": pa.array([int(as_given), None, None, *(n for _, n, _ in named)], pa.int64()),
+            "token": pa.array([None, None, None, *(n for _, n, _ in named)], pa.int64()),
             "digest": pa.array([VERSION, self.settings, self.model, *(one for _, _, one in named)]),
         }  # fmt: skip
         return {
@@ -142,6 +146,7 @@ class Compared:
                 }
             ),
             ROWS: pa.table({"rec": pa.array(rows.rec), "digest": pa.array(rows.digest.view(np.int64))}),
+            ALTERED: pa.table({"row": pa.array(altered)}),
             HOMES: ends_table(self.homes.ends),
             PEOPLE: pa.table({"person_id": people}),
             PAIRS: pa.table(

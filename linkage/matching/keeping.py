@@ -20,6 +20,7 @@ from linkage.matching.settling import JUDGED
 
 RECORDS: Final = "kept_records"
 ROWS: Final = "kept_rows"
+ALTERED: Final = "kept_altered"
 HOMES: Final = "kept_homes"
 PEOPLE: Final = "kept_people"
 PAIRS: Final = "kept_pairs"
@@ -27,12 +28,12 @@ NUMBERS: Final = "kept_numbers"
 NAMES: Final = "kept_names"
 FREQUENCIES: Final = "kept_frequencies"
 SETTINGS: Final = "kept_settings"
-VERSION: Final = "kept-6"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
+VERSION: Final = "kept-7"  # what blocks, scores or chooses pairs in other ways than by SQL or settings has another
 CLUSTERS: Final = pa.schema(
     [("agency", pa.string()), ("flow", pa.string()), ("record_ref", pa.string()), ("person_id", pa.string())]
 )
 """Every record, once, and whose it is."""
-KEPT: Final = (RECORDS, ROWS, HOMES, PEOPLE, PAIRS, NUMBERS, NAMES, FREQUENCIES, SETTINGS)
+KEPT: Final = (RECORDS, ROWS, ALTERED, HOMES, PEOPLE, PAIRS, NUMBERS, NAMES, FREQUENCIES, SETTINGS)
 """The tables of `Linkage.kept`."""
 SPREAD_AS: Final = "s_"  # how the keys of SETTINGS begin that hold the numbers of a scheme that too many persons hold
 PAIRS_SCHEMA: Final = pa.schema([*SCORED, ("one_home", pa.bool_()), *JUDGED])
@@ -55,7 +56,7 @@ def before_of(kept: Mapping[str, pa.Table] | None) -> Before | None:
         rec=kept[ROWS]["rec"].to_numpy(),
         digest=digests_in(kept[ROWS], "digest"),
         ends=ends_in(kept[HOMES]),
-        as_given=kept[SETTINGS]["token"][0].as_py() == 1,
+        altered=kept[ALTERED]["row"].to_numpy(),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -134,6 +135,62 @@ class Lazy:
         return [
             (piece, int(self._ends[n]), rows[at[n] : at[n + 1]].astype(np.int64)) for n, piece in enumerate(self.pieces)
         ]
+
+
+class Spliced(Lazy):
+    """A lazy table of which a few rows say something else."""
+
+    def __init__(self, given: Lazy, rows: Ints, table: pa.Table) -> None:
+        super().__init__(given.schema, given.pieces)
+        self._given, self._rows, self._table = given, rows, table
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        """A whole column, which is kept from then on."""
+        if name not in self._held:
+            self._held[name] = spliced(self._given[name], self._rows, self._table[name])
+        return self._held[name]
+
+    def rows_at(self, rows: Ints, names: Sequence[str]) -> pa.Table:
+        """Some columns of some rows, in order."""
+        found, (at, of) = self._given.rows_at(rows, names), self._among(rows)
+        if not len(at):
+            return found
+        columns = [spliced(found[name], at, self._table[name].take(pa.array(of))) for name in names]
+        return pa.Table.from_arrays([column.combine_chunks() for column in columns], schema=found.schema)
+
+    def numbers_at(self, name: str, rows: Ints) -> tuple[npt.NDArray[Any], Flags | None]:
+        """Values of a column of whole numbers in some rows, in order; and which of them are there, None if all are."""
+        values, valid = self._given.numbers_at(name, rows)
+        at, of = self._among(rows)
+        mine, there = numbers_of(self._table[name], of)
+        values[at] = mine
+        if there is not None:
+            valid = np.ones(len(values), np.bool_) if valid is None else valid
+            valid[at] = there
+        elif valid is not None:
+            valid[at] = True
+        return values, valid
+
+    def _among(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Which of `rows` (in order) say something else, and which of those rows each is."""
+        at = np.flatnonzero(np.isin(rows, self._rows))
+        return at, np.searchsorted(self._rows, rows[at])
+
+
+def spliced(column: pa.ChunkedArray, rows: Ints, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column with other values in some rows (in order): only those chunks are copied that hold one."""
+    chunks, start = [], 0
+    for chunk in column.chunks:
+        low, high = np.searchsorted(rows, [start, start + len(chunk)])
+        if high > low:
+            mask = np.zeros(len(chunk), np.bool_)
+            mask[rows[low:high] - start] = True
+            some = values.slice(low, high - low).combine_chunks()
+            chunks.append(pc.replace_with_mask(chunk, pa.array(mask), some))
+        else:
+            chunks.append(chunk)
+        start += len(chunk)
+    return pa.chunked_array(chunks, column.type)
 
 
 def numbers_at(table: Any, name: str, rows: Ints) -> tuple[npt.NDArray[Any], Flags | None]:

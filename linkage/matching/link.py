@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from linkage.matching.arrays import Ints, Places
 from linkage.matching.bands import MATCHED, banded
 from linkage.matching.blocking import BLOCK_CAP, add_blocking_columns
+from linkage.matching.bridges import bridges, without_bridges
 from linkage.matching.comparing import SCORED
 from linkage.matching.comparisons import DOB_EQUAL, FAR, FIELDS, NAME_ALIKE, NAME_CLOSE, NAME_ONES
 from linkage.matching.digests import Digests
@@ -31,8 +32,8 @@ from linkage.matching.keeping import PAIRS as SCORED_PAIRS
 from linkage.matching.lasting import Lasting, lasting_ids
 from linkage.matching.lazily import Lazy, in_memory
 from linkage.matching.model import BadModel, Model, default_model, linker
-from linkage.matching.numbering import Carried, Ends, Numbered, numbered
-from linkage.matching.overrides import Overrides, RecordKey, RecordPair, without_bridges
+from linkage.matching.numbering import KEY, Before, Carried, Ends, Numbered, numbered, put_otherwise
+from linkage.matching.overrides import Overrides, RecordKey, RecordPair
 from linkage.matching.persons import Edge, Partition, Rules, changes, cluster, keep_ids
 from linkage.matching.scoring import scored
 from linkage.matching.settling import (
@@ -49,6 +50,7 @@ from linkage.matching.settling import (
 from linkage.matching.texts import texts_at, whole
 from linkage.matching.training import train
 from linkage.matching.workspace import load_persons, open_workspace, profile_of
+from linkage.records import Profile
 
 __all__ = [
     "CLUSTERS",
@@ -132,8 +134,8 @@ class Linkage:
     """What one run found.
 
     `named` makes the pairs from what is kept of them by number, `records` the clusters: who needs no name of a record
-    does not wait for it.  `placed` is by row of the persons given its record, as a row of `clusters`; None where rows
-    were left out for a sever.  `people` are the ids of persons, `person` by record the place of its own, and so are
+    does not wait for it.  `placed` is by row of the persons given its record, as a row of `clusters`.
+    `people` are the ids of persons, `person` by record the place of its own, and so are
     `sources` its agency and flow, and `source`; `names` are two digests of its name.  `ends`
     is by row of the relationships given; `now` by record of the run before its number in this one, or -1.
     `kept` is what the next run needs to compare only what has changed: tables by name (KEPT), for its `kept`.  They
@@ -142,7 +144,7 @@ class Linkage:
 
     named: Callable[[], pa.Table]
     records: Callable[[], pa.Table]
-    placed: Places | None
+    placed: Places
     people: pa.Array
     person: Ints
     sources: tuple[tuple[str, str], ...]
@@ -195,7 +197,7 @@ def link(
     new, withdrawn, and those whose blocks or numbers others have changed), and the result is that of a run without it.
     `persons` are all rows, as ever; with `carried` only those are read that are not said to be, row by row, what they
     were in that run: by whoever took them from where it sealed them.  A sample of them is held against what was kept,
-    and if it differs, or numbers were taken from rows for a sever, all rows are read.  What was kept under another
+    and if it differs, all rows are read.  What was kept under another
     model, profile or version of the rules is not used.  The last two tables of `kept` alone make a full run under the
     same frequencies of names (`accurate`).  `engine` blocks and scores in place of DuckDB, where everything is
     compared.  Raises BadModel if `model` is of another profile.
@@ -204,18 +206,14 @@ def link(
     if model is not None and model.profile != profile:
         raise BadModel(f"profile: {profile} is due")
     overrides = (overrides or Overrides()).with_markers(persons)
-    given = persons
-    if overrides.sever:
-        persons = without_bridges(in_memory(persons), overrides.sever)
     if model is None:
         with open_workspace(memory_limit=memory_limit, threads=threads) as connection:
             model = Run(connection, in_memory(persons), duplicates, overrides, None).trained(seed)
     with open_workspace(memory_limit=memory_limit, threads=threads) as connection:
         before = before_of(kept)
-        as_they_were = carried if persons is given and before is not None and before.as_given else None
-        rows = numbered(
-            connection, persons, profile, duplicates, before, as_they_were.persons if as_they_were else None
-        )
+        as_they_were = _as_they_were(before, carried)
+        rows = numbered(connection, persons, profile, duplicates, before, as_they_were)
+        rows, altered = _parted(connection, rows, profile, overrides.sever)
         found = compare(
             connection, rows, model, households, kept=kept, engine=engine, cap=block_cap,
             carried=carried.relationships if carried else None,
@@ -228,7 +226,7 @@ def link(
             connection, rows, found.pairs, found.holders, by_hand, found.agreed, found.earlier(old, by_hand)
         )
         lasting = lasting_ids(rows, settled.person, old, old_ids, new_id, settled.near)
-        kept_now = found.kept(rows, lasting.people, lasting.person, settled, by_hand, as_given=persons is given)
+        kept_now = found.kept(rows, lasting.people, lasting.person, settled, by_hand, altered)
         scored = kept_now[SCORED_PAIRS]
         review = settled.review
         reviews = named_pairs(scored.filter(pa.array(review != 0)), rows.named, connection)
@@ -240,7 +238,7 @@ def link(
     return Linkage(
         named=partial(named_pairs, scored, rows.named),
         records=partial(_clusters, rows, lasting),
-        placed=rows.rec if persons is given else None,
+        placed=rows.rec,
         people=lasting.people,
         person=lasting.person,
         sources=rows.sources,
@@ -269,6 +267,33 @@ def link(
             ),
         ),
     )
+
+
+def _as_they_were(before: Before | None, carried: Carried | None) -> Ints | None:
+    """By row of persons its row in the run before, where that was compared as it was given; else -1."""
+    if before is None or carried is None:
+        return None
+    compared = np.ones(len(before.rec) + 1, np.bool_)  # one more, for -1
+    compared[before.altered] = False
+    fits = carried.persons < len(before.rec)
+    return np.where(compared[np.where(fits, carried.persons, -1)] | ~fits, carried.persons, -1)
+
+
+def _parted(
+    connection: duckdb.DuckDBPyConnection, rows: Numbered, profile: Profile, sever: AbstractSet[RecordPair]
+) -> tuple[Numbered, Ints]:
+    """The rows with nothing that leads across a sever, and which of them that changed."""
+    nobody = np.zeros(0, np.int64)
+    severed = list(rows.find(key for pair in sever for key in pair).values())
+    if not severed:
+        return rows, nobody
+    among = np.zeros(rows.records, np.bool_)
+    among[severed] = True
+    altered = bridges(rows.persons, sever, np.flatnonzero(among[rows.rec]))
+    if not len(altered.rows):
+        return rows, nobody
+    persons = altered.of(rows.persons)
+    return put_otherwise(connection, rows, profile, altered.rows, altered.table, persons), altered.rows
 
 
 def _itself(table: pa.Table) -> pa.Table:
@@ -360,6 +385,8 @@ class Run:
             connection.execute("SELECT rec, src FROM records JOIN sources USING (src) WHERE NOT dup").fetchall()
         )
         numbered = {key: rec for rec, key in enumerate(self.keys, 1)}
+        named = zip(*(persons[name].to_pylist() for name in KEY), strict=True)
+        self.placed = np.array([numbered[key] - 1 for key in named], np.int32)
         self.severed = _numbered(by_hand.sever, numbered)
         self.apart = self.severed | _numbered(by_hand.must_not_link, numbered)
         self.joined = _numbered(by_hand.must_link, numbered) - self.apart
@@ -397,7 +424,7 @@ class Run:
                     schema=CLUSTERS,
                 ),
             ),
-            placed=None,
+            placed=self.placed,
             people=pa.array(ids, pa.string()),
             person=np.array(
                 [group for _, group in sorted((rec, n) for n, members in enumerate(clusters) for rec in members)],

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 
 from linkage.matching.arrays import Flags, Ints, contains, looked_up, order_of
 from linkage.matching.digests import Digests
-from linkage.matching.lazily import Lazy
 from linkage.matching.numbering import name_digests
 from linkage.matching.texts import texts_at, texts_in_order, whole
 
@@ -117,12 +116,9 @@ class Placed:
         return cls(members=members, record=members.places(named))
 
     @classmethod
-    def of_run(cls, linkage: Linkage, named: pa.Table | Lazy) -> Placed:
+    def of_run(cls, linkage: Linkage) -> Placed:
         """The rows that a run was made of, among its records."""
-        members = Members.of_run(linkage)
-        if linkage.placed is None:
-            return cls(members=members, record=members.places(named.select(["agency", "flow", "record_ref"])))
-        return cls(members=members, record=linkage.placed.astype(np.int64))
+        return cls(members=Members.of_run(linkage), record=linkage.placed.astype(np.int64))
 
 
 def _ranked(ids: pa.Array) -> tuple[Ints, pa.Array]:

@@ -7,7 +7,7 @@ the order of the rows makes no difference, and yesterday's records are found by 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,13 +106,11 @@ class Numbered:
 
     def find(self, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
         """The numbers of those of these records that are there."""
-        wanted = set(keys)
+        wanted = sorted(set(keys))
         if not wanted:
             return {}
-        refs = pa.array(sorted({ref for _, _, ref in wanted}), pa.string())
-        rows = pc.indices_nonzero(pc.is_in(self.persons["record_ref"], value_set=refs)).to_numpy()
-        recs = np.unique(self.rec[rows])
-        return {key: rec for key, rec in zip(self.keys(recs), recs.tolist(), strict=True) if key in wanted}
+        named = pa.table([pa.array(column, pa.string()) for column in zip(*wanted, strict=True)], names=list(KEY))
+        return {key: rec for key, rec in zip(wanted, self.places(named).tolist(), strict=True) if rec >= 0}
 
     @cached_property
     def _by_name(self) -> tuple[Ints, Digests]:
@@ -188,7 +186,8 @@ class Ends:
 class Before:
     """Records as an earlier run numbered them, and of its rows, as they came, which record each was of.
 
-    `digest` is of these rows; `ends` are of its rows of relationships.
+    `digest` is of these rows, `altered` those of them that were put otherwise than given (`bridges`); `ends` are of
+    its rows of relationships.
     """
 
     sources: tuple[Source, ...]
@@ -197,12 +196,12 @@ class Before:
     rec: Places
     digest: Digests
     ends: Ends
-    as_given: bool = True  # and no row was left out, and no number taken from one
+    altered: Ints
 
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """By row of tonight's persons and relationships: which row of the earlier run's it is, unaltered, or -1.
+    """By row of tonight's persons and relationships, as given: which row of the earlier run's it is, or -1.
 
     Said by whoever took the rows from where that run's lie sealed; a sample is held against what was kept of them.
     """
@@ -228,17 +227,7 @@ def numbered(
     if before is not None and carried is not None and (sample := _sample(persons, before, carried)) is not None:
         told = _told(connection, persons, profile, before, carried, sample)
     sources, (name, source, rec, now), digest = told or _read(connection, persons, profile, before)
-    count = np.bincount(rec, minlength=len(source))
-    start = np.cumsum(count) - count
-    place = start[rec].astype(np.int32)
-    several = np.flatnonzero(count[rec] > 1)
-    if len(several):
-        several = several[np.lexsort((digest[several], rec[several]))]
-        begins, ends = groups_of(rec[several])
-        place[several] += ramp(ends - begins).astype(np.int32)
-    one = np.empty(len(source), np.int64)
-    least = np.flatnonzero(place == start[rec])
-    one[rec[least]] = least
+    place, first = _ranks(rec, digest, len(source))
     declared = set(duplicates)
     return Numbered(
         persons=persons,
@@ -249,9 +238,35 @@ def numbered(
         rec=rec,
         digest=digest,
         place=place,
-        first=one,
+        first=first,
         now=now,
     )
+
+
+def put_otherwise(
+    connection: duckdb.DuckDBPyConnection, rows: Numbered, profile: Profile, at: Ints, said: pa.Table, persons: Any
+) -> Numbered:
+    """The same records, of which the rows `at` say something else, as all of `persons` has it."""
+    digest = rows.digest.copy()
+    digest[at] = row_digests(connection, said, content_columns(profile))
+    place, first = _ranks(rows.rec, digest, rows.records)
+    return replace(rows, persons=persons, digest=digest, place=place, first=first)
+
+
+def _ranks(rec: Places, digest: Digests, records: int) -> tuple[Places, Ints]:
+    """By row its rank in the order of records, then of digests; by record its first row in that order."""
+    count = np.bincount(rec, minlength=records)
+    start = np.cumsum(count) - count
+    place = start[rec].astype(np.int32)
+    several = np.flatnonzero(count[rec] > 1)
+    if len(several):
+        several = several[np.lexsort((digest[several], rec[several]))]
+        begins, ends = groups_of(rec[several])
+        place[several] += ramp(ends - begins).astype(np.int32)
+    first = np.empty(records, np.int64)
+    least = np.flatnonzero(place == start[rec])
+    first[rec[least]] = least
+    return place, first
 
 
 def _read(

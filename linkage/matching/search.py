@@ -22,11 +22,12 @@ import pyarrow.compute as pc
 
 from linkage.matching.bands import MATCH_BAR
 from linkage.matching.blocking import KEYS, add_blocking_columns
+from linkage.matching.bridges import without_bridges
 from linkage.matching.comparisons import comparisons
 from linkage.matching.families import neighbours_of
 from linkage.matching.identifiers import ALL_SCHEMES, LOCAL, SCHEMES, SPREAD, drop_shared, number_records
 from linkage.matching.model import Model
-from linkage.matching.overrides import RecordKey, RecordPair, neighbours, without_bridges
+from linkage.matching.overrides import RecordKey, RecordPair, neighbours
 from linkage.matching.pairwise import Banded, Compared, Comparer, Numbers, band_of, numbers_said, probability_of
 from linkage.matching.scoring import columns_compared
 from linkage.matching.workspace import HALF, load_persons, open_workspace

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linkage.matching.lazily import Lazy, Piece, in_memory, numbers_at, rows_where
+from linkage.matching.lazily import Lazy, Piece, Spliced, in_memory, numbers_at, rows_where
 from linkage.matching.texts import rows_at, texts_among
 from tests.sizes import LONG
 
@@ -41,7 +41,13 @@ def tables(draw: st.DrawFn) -> tuple[Lazy, pa.Table]:
 
         pieces.append(Piece(read=read, rows=len(rows), live=at))
         parts.append(held)
-    return Lazy(SCHEMA, pieces), pa.concat_tables(parts)
+    lazy, table = Lazy(SCHEMA, pieces), pa.concat_tables(parts)
+    others = dict(enumerate(draw(ROWS)[: (table.num_rows + 1) // 2]))  # of every other row, from the first on
+    if not others:
+        return lazy, table
+    said = [a_table([others[n // 2]]) if n % 2 == 0 and n // 2 in others else table.slice(n, 1)
+            for n in range(table.num_rows)]  # fmt: skip
+    return Spliced(lazy, np.array([*others], np.int64) * 2, a_table([*others.values()])), pa.concat_tables(said)
 
 
 @settings(deadline=None, max_examples=500 if LONG else 30)

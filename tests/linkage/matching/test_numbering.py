@@ -74,8 +74,9 @@ def known_as(found: Numbered, homes: Places) -> Before:
     nowhere = np.zeros(len(homes), np.int64)
     ends = Ends(a=homes, b=np.full(len(homes), -1, np.int32), home=nowhere, lived=np.ones(len(homes), np.bool_))
     return Before(
-        sources=found.sources, name=found.name, source=found.source, rec=found.rec, digest=found.digest, ends=ends
-    )
+        sources=found.sources, name=found.name, source=found.source, rec=found.rec, digest=found.digest, ends=ends,
+        altered=np.zeros(0, np.int64),
+    )  # fmt: skip
 
 
 def same(one: Numbered, other: Numbered) -> bool:

@@ -8,16 +8,20 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from linkage.agency.encode import encode_people
 from linkage.agency.people import STANDARD_SCHEMA
+from linkage.matching.bridges import without_bridges
 from linkage.matching.families import families
-from linkage.matching.link import Linkage, link
+from linkage.matching.keeping import ALTERED, KEPT
+from linkage.matching.lazily import Lazy, Piece
+from linkage.matching.link import Carried, Linkage, link
 from linkage.matching.model import default_model
-from linkage.matching.overrides import Overrides, RecordKey, severed_pairs, without_bridges
+from linkage.matching.overrides import Overrides, RecordKey, severed_pairs
 from linkage.matching.search import EncodedRow, Index, TooManyCandidates
 from linkage.records import FILTER_WORDS, FILTERS, IDENTIFIERS, RELATIONSHIPS_SCHEMA, TOKENS
 from tests.linkage.matching.people import (
@@ -47,7 +51,7 @@ MODEL = default_model("guarded-3")
 NEW_IDS = iter(ids())  # never one twice: a later run must not give a new person an old one's
 
 
-def linked(rows: pa.Table, **options: object) -> Linkage:
+def linked(rows: pa.Table | Lazy, **options: object) -> Linkage:
     return link(rows, **{"model": MODEL, "new_id": NEW_IDS.__next__, **options})  # type: ignore[arg-type]
 
 
@@ -90,6 +94,11 @@ def numbers(rows: pa.Table, someone: Someone) -> list[tuple[int | None, int | No
     ]
 
 
+def addresses(rows: pa.Table) -> list[str]:
+    """What each row says of itself, encoded."""
+    return [str([row[name] for name in row if name.startswith("t_")]) for row in rows.to_pylist()]
+
+
 def parted(*people: Someone) -> tuple[pa.Table, pa.Table]:
     rows = encoded(people)
     return rows, without_bridges(rows, Overrides().with_markers(rows).sever)
@@ -120,10 +129,20 @@ def test_a_number_that_both_sides_give_as_theirs_is_nobodys() -> None:
 
 def test_an_old_name_or_address_kept_as_another_row_is_left_out_but_never_the_last_row() -> None:
     old_name, old_home = replace(NEW, family_name="oldacre"), replace(NEW, postcode="ns33cc")
-    assert parted(OLD, NEW, old_name, replace(old_home, family_name="orme"))[1].num_rows == 2  # the old initials, too
-    assert parted(OLD, NEW, old_name, old_home)[1].num_rows == 3  # under other initials an address is no key to anybody
-    assert parted(OLD, old_home, old_name)[1].num_rows == 2  # of two that both lead back, the one without the name
-    assert parted(OLD, replace(NEW, family_name="oldacre", postcode="ns33cc"))[1].num_rows == 2
+    said = [len(set(addresses(parted(OLD, *rows)[1]))) for rows in (
+        (NEW, old_name, replace(old_home, family_name="orme")),  # the old initials, too
+        (NEW, old_name, old_home),  # under other initials an address is no key to anybody
+        (old_home, old_name),  # of two that both lead back, the one without the name
+        (replace(NEW, family_name="oldacre", postcode="ns33cc"),),
+    )]  # fmt: skip
+    assert said == [2, 3, 2, 2]
+
+
+def test_a_row_that_leads_back_says_what_another_of_its_record_does_and_every_row_keeps_its_place() -> None:
+    old_name = replace(NEW, family_name="oldacre")
+    before, after = parted(old_name, OLD, NEW)
+    assert after["record_ref"].equals(before["record_ref"])
+    assert addresses(after) == [addresses(before)[n] for n in (2, 1, 2)]
 
 
 def test_without_a_sever_nothing_is_taken_out() -> None:
@@ -213,7 +232,7 @@ def test_nothing_that_a_later_run_keeps_or_is_given_brings_them_together(
     _, run, rows = every_path
     person = owners(run)
     bound = Overrides().with_markers(rows)
-    plain = rows.set_column(rows.column_names.index("sever_ref"), "sever_ref", pa.nulls(rows.num_rows, pa.string()))
+    plain = unmarked(rows)
     joined = Overrides(sever=bound.sever, must_link=bound.sever)  # a reviewer who wants them one, markers gone
     for options in ({}, {"previous": run.clusters}, {"previous": run.clusters, "kept": run.kept}):
         again = owners(linked(plain, overrides=joined, **options))
@@ -233,6 +252,38 @@ def test_a_sever_that_comes_overnight_parts_what_was_one_person_and_purges_its_e
     assert person[old.key] != person[new.key]
     assert [event.kind for event in after.report.events] == ["split"]
     assert grouped(linked(rows, previous=before.clusters)) == grouped(after)
+
+
+def test_a_night_under_a_sever_that_changes_rows_reads_no_more_than_one_without() -> None:
+    everyone = [OLD, replace(NEW, superseded_nhs_number=OLD.nhs_number), OLD_AT_HEALTH, NEW_WITH_POLICE]
+    first, moved = (
+        encoded([*everyone[:-1], one]) for one in (NEW_WITH_POLICE, replace(NEW_WITH_POLICE, postcode="n9"))
+    )
+    columns = []
+    for severed in (True, False):
+        rows, tonight = (table if severed else unmarked(table) for table in (first, moved))
+        held = set[str]()
+
+        def read(name: str, passing: bool, of: pa.Table = tonight, held: set[str] = held) -> pa.ChunkedArray:
+            held.update(() if passing else (name,))
+            return of[name]
+
+        before = linked(rows)
+        carried = Carried(persons=np.array([0, 1, 2, -1]), relationships=np.zeros(0, np.int64))
+        lazily = Lazy(tonight.schema, [Piece(read=read, rows=tonight.num_rows)])
+        after = linked(lazily, previous=before.clusters, kept=before.kept, carried=carried)
+        whole = linked(tonight, previous=before.clusters)
+        altered = [{"row": 1}] if severed else []
+        assert before.kept[ALTERED].to_pylist() == after.kept[ALTERED].to_pylist() == altered
+        assert after.report.compared < len(everyone)
+        assert owners(after) == owners(whole)
+        assert all(after.kept[name].equals(whole.kept[name]) for name in KEPT)
+        columns.append(held)
+    assert columns[0] - columns[1] <= {"id_superseded_nhs_number", "id_former_upn"}
+
+
+def unmarked(rows: pa.Table) -> pa.Table:
+    return rows.set_column(rows.column_names.index("sever_ref"), "sever_ref", pa.nulls(rows.num_rows, pa.string()))
 
 
 def test_a_withdrawn_record_leaves_no_edge_behind() -> None:
