@@ -7,7 +7,7 @@ people, so reading them is itself an event of the log, and is there before the f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from agreements.agreement import Document, Period
 from agreements.analysis import Difference, alone, diff, succession, with_candidate
 from agreements.analysis.boxes import EVER
 from agreements.analysis.lint import Remark, lint
+from agreements.analysis.parting import Parting, partings
 from agreements.analysis.usage import NearMiss, Unused, near_misses, since, unused
 from agreements.analysis.whatif import Changes, what_if
 from agreements.receipts import PastDecision, past_decisions, source_of
@@ -90,6 +91,14 @@ def names_here(reading: Reading) -> frozenset[str]:
     documents = register.documents_here(reading)
     parties = {party for one in documents if isinstance(one, Agreement) for party in one.parties}
     return frozenset(parties | {row.id for row in reading.all(AgencyRow)})
+
+
+def cut_off(reading: Reading, before: Snapshot, refs: Iterable[str], *, at: datetime) -> tuple[Parting, ...]:
+    """Whom acts on these documents have parted, held against what was in force before them: now, and from their first
+    days on."""
+    documents = [register.document_of(reading, register.document_row(reading, ref)) for ref in refs]
+    instants = {at, *(max(at, one.period.start) for one in documents)}
+    return partings(before, register.snapshot(reading), instants)
 
 
 def umbrellas_here(reading: Reading) -> list[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agreements import VOCABULARY, Agreement, BadSignature, PartyKey, check, read, verify
-from agreements.agreement import Document
+from agreements.agreement import Document, london_day
 from agreements.assurance import Gap, gaps
 from agreements.document import DocumentRefused, Finding
+from agreements.lifecycle import last_day, spoken
 from broker.errors import BadAgreement, Malformed
 from broker.keys import unb64url
 
@@ -31,7 +32,25 @@ class Signer:
 
 def findings(source: bytes, umbrellas: Sequence[bytes] = ()) -> tuple[Finding, ...]:
     """What is wrong with a document's text.  Raises BadAgreement if an umbrella can't be read."""
-    return check(source, umbrellas=umbrellas_of(umbrellas))
+    above = umbrellas_of(umbrellas)
+    found = check(source, umbrellas=above)
+    if any(one.severity == "refused" for one in found):
+        return found
+    return (*found, *_outliving(read_alone(source, umbrellas), above))
+
+
+def _outliving(document: Document, umbrellas: Sequence[Agreement]) -> Iterator[Finding]:
+    """Whether an agreement begins before its umbrella does, or goes on after it: nothing is shown under it then."""
+    pinned = document.under.digest if isinstance(document, Agreement) and document.under else None
+    for one in umbrellas:
+        if one.digest != pinned:
+            continue
+        if document.period.end > one.period.end:
+            message = f"it goes on after {one.ref} ends, {spoken(last_day(one))}: from then nothing is shown under it"
+            yield Finding("period.expires", message, "end it with its umbrella, or have that one renewed", "lint")
+        if document.period.start < one.period.start:
+            message = f"it begins before {one.ref} does, {spoken(london_day(one.period.start))}: until then it is empty"
+            yield Finding("period.effective", message, "begin it with its umbrella", "lint")
 
 
 def read_alone(source: bytes, umbrellas: Sequence[bytes] = ()) -> Document:

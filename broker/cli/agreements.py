@@ -27,12 +27,13 @@ from broker.cli.shared import (
     say,
     settings_of,
     staff_id,
+    umbrellas,
 )
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from agreements import PartyKey
+    from agreements import PartyKey, Snapshot
     from agreements.agreement import Document
     from broker.documents import Signer
     from broker.register import Listed
@@ -70,8 +71,8 @@ def check_document(
 ) -> None:
     """Say all that is wrong with a document, what to write instead, and who has signed it.
 
-    Without --register it needs no database.  `refused`: it does not load; `gate`: it can't be put in force; `lint`:
-    look at this before anybody signs.
+    It needs no database; with --config, umbrellas of the register need not be given.  `refused`: it does not load;
+    `gate`: it can't be put in force; `lint`: look at this before anybody signs.
 
     Exit codes: 0 nothing but lint; 1 refused, a gate, or a signature that does not hold; 2 usage; 3 a file can't be
     read, or the key of a signature is not known here.
@@ -80,7 +81,8 @@ def check_document(
         from agreements.agreement import london_day
         from broker import clock, documents
 
-        source, above = bytes_of(document), [bytes_of(path) for path in umbrella or ()]
+        source = bytes_of(document)
+        above = umbrellas(umbrella, config, source)
         listed: list[dict[str, Any]] = [
             {"severity": f.severity, "code": None, "path": f.path, "message": f.message, "fix": f.fix}
             for f in documents.findings(source, above)
@@ -195,10 +197,10 @@ def import_documents(
     if activate and not by:
         fail("--activate takes --by, the staff id of whoever puts it in force", USAGE, as_json)
     with answering(as_json), open_broker(config) as broker:
-        from broker import activation, clock, register
+        from broker import activation, analysing, clock, register
 
         who, at = operator_of(broker, staff_id(by, as_json) if by else ""), clock.now()
-        refs = []
+        before, refs = _in_force(broker), []
         for path in documents:
             with told.about(path):
                 refs.append(register.import_document(broker.store, broker.trail, bytes_of(path), who=who, at=at))
@@ -214,7 +216,12 @@ def import_documents(
             for ref in refs:
                 activation.activate(broker.store, broker.trail, ref, who=who, at=at)
         broker.trail.advance_pending()
-        say(as_json, signed, "\n".join(f"{ref}: signed by {', '.join(p) or 'nobody yet'}" for ref, p in signed.items()))
+        with broker.store.reading() as reading:
+            cut = analysing.cut_off(reading, before, signed, at=at)
+        words = [f"{ref}: signed by {', '.join(p) or 'nobody yet'}" for ref, p in signed.items()]
+        words += [told.activated(_listed(broker, ref))[1] for ref in refs if activate]
+        say(as_json, {"signed": signed, "cut_off": [told.parted_as_data(one) for one in cut]},
+            "\n".join([*words, *map(told.parted, cut)]))  # fmt: skip
 
 
 @app.command("activate")
@@ -227,14 +234,14 @@ def activate_document(ref: Ref, by: By, config: Config = None, as_json: AsJson =
     can't do this, and whoever does it can't ask under this one.
 
     Exit codes: 0 in force, or as soon as two have signed; 1 refused, with the codes of what is missing, or its parties
-    have left it; 2 usage; 3 could not tell.
+    have left it; 2 usage; 3 could not tell.  A party that this cuts off is named: it has not signed the newer version.
     """
     with answering(as_json), open_broker(config) as broker:
-        from broker import activation, clock
+        from broker import activation, analysing, clock
 
-        who = operator_of(broker, staff_id(by, as_json))
+        who, at, before = operator_of(broker, staff_id(by, as_json)), clock.now(), _in_force(broker)
         try:
-            entry = activation.activate(broker.store, broker.trail, ref, who=who, at=clock.now())
+            entry = activation.activate(broker.store, broker.trail, ref, who=who, at=at)
         except activation.NotAssured as refused:
             missing = [
                 {"code": gap.code, "path": gap.path, "message": gap.message, "fix": gap.fix} for gap in refused.gaps
@@ -245,7 +252,11 @@ def activate_document(ref: Ref, by: By, config: Config = None, as_json: AsJson =
             broker.trail.receipt(entry)
         row = _listed(broker, ref)
         well, words = told.activated(row)
-        say(as_json, {"agreement": ref, "event": entry.event_id if entry else None, "state": row.state.name}, words)
+        with broker.store.reading() as reading:
+            cut = analysing.cut_off(reading, before, [ref], at=at)
+        report = {"agreement": ref, "event": entry.event_id if entry else None, "state": row.state.name}
+        say(as_json, report | {"cut_off": [told.parted_as_data(one) for one in cut]},
+            "\n".join([words, *map(told.parted, cut)]))  # fmt: skip
         if not well:
             raise typer.Exit(FINDING)
 
@@ -394,6 +405,13 @@ def _listed(broker: Broker, ref: str, *, at: datetime | None = None) -> Listed:
     with broker.store.reading() as reading:
         rows = register.documents(reading, at=max(clock.now(), at) if at else clock.now())
     return next(row for row in rows if row.ref == ref)
+
+
+def _in_force(broker: Broker) -> Snapshot:
+    from broker import register
+
+    with broker.store.reading() as reading:
+        return register.snapshot(reading)
 
 
 def _signing(party: str | None, kid: str | None, key: Path, as_json: bool) -> tuple[str, Ed25519PrivateKey]:

@@ -14,7 +14,6 @@ import typer
 from broker.cli.agreements import Umbrellas
 from broker.cli.shared import (
     FINDING,
-    UNKNOWN,
     USAGE,
     AsJson,
     Config,
@@ -24,6 +23,7 @@ from broker.cli.shared import (
     open_broker,
     operator_of,
     say,
+    umbrellas,
 )
 
 if TYPE_CHECKING:
@@ -57,15 +57,17 @@ def diff_documents(
 
     Two files need no database; each counts as signed by all its parties, and of two versions the second replaces the
     first from its own first day.  With A alone: what would change here if A were signed by all and put in force now.
-    Beside the register, its umbrellas need not be given.
+    With --config, umbrellas of the register need not be given.
 
-    Exit codes: 0 nothing changes; 1 something does; 2 wrong usage; 3 a document or the database can't be read.
+    Exit codes: 0 nothing changes; 1 something does, or a document does not load; 2 wrong usage; 3 a file or the
+    database can't be read.
     """
     with answering(as_json), _readable(as_json):
         from broker import analysing, clock
 
         above = [bytes_of(path) for path in umbrella or ()]
         if after is not None and _is_file(before) and _is_file(after):
+            above = umbrellas(umbrella, config, *(bytes_of(Path(one)) for one in (before, after)))
             found = analysing.between(*(_candidate(Path(one), above) for one in (before, after)))
         else:
             with open_broker(config) as broker, broker.store.reading() as reading:
@@ -99,8 +101,10 @@ def who_can_see(
 ) -> None:
     """Say who may see what of whom, for which purpose, under which clause, what that takes, and what may hold it back.
 
-    Exit codes: 0 told, be it that nobody can; 2 a party that is none here, or a term that is not of the vocabulary; 3 a
-    file or the database can't be read.
+    With --config, umbrellas of the register need not be given for files.
+
+    Exit codes: 0 told, be it that nobody can; 1 a document does not load; 2 a party that is none here, or a term that
+    is not of the vocabulary; 3 a file or the database can't be read.
     """
     with answering(as_json), _readable(as_json):
         from agreements import VOCABULARY
@@ -134,7 +138,8 @@ def what_if(
     Every question of a family view, granted or refused, is decided again from its receipt.  Looking is itself logged.
     Umbrellas of the register need not be given.
 
-    Exit codes: 0 none; 1 some; 2 wrong usage; 3 a document, the database or the log can't be read.
+    Exit codes: 0 none; 1 some, or the document does not load; 2 wrong usage; 3 a file, the database or the log can't be
+    read.
     """
     with answering(as_json), _readable(as_json), open_broker(config) as broker:
         from agreements.agreement import london_midnight
@@ -175,7 +180,10 @@ def lint_estate(
 
     A warning asks for an answer; a note may well be meant.  --unused reads past decisions, and that is logged.
 
-    Exit codes: 0 no warning; 1 some; 2 wrong usage; 3 a file, the database or the log can't be read.
+    With --config, umbrellas of the register need not be given for files.
+
+    Exit codes: 0 no warning; 1 some, or a document does not load; 2 wrong usage; 3 a file, the database or the log
+    can't be read.
     """
     with answering(as_json), _readable(as_json):
         from agreements import VOCABULARY
@@ -238,7 +246,7 @@ def _estate(
     from broker import analysing, register
 
     if files:
-        above = [bytes_of(path) for path in umbrella or ()]
+        above = umbrellas(umbrella, config, *map(bytes_of, files))
         snapshot = analysing.estate_of([_candidate(path, above) for path in files])
         yield snapshot, frozenset(party for agreement in snapshot.agreements for party in agreement.parties)
         return
@@ -248,13 +256,13 @@ def _estate(
 
 @contextmanager
 def _readable(as_json: bool) -> Iterator[None]:
-    """A document that does not load proves nothing here, nor does a name that no document has."""
+    """A document that does not load is a finding, as `check` has it; a name that no document has is wrong usage."""
     from broker.errors import BadAgreement, NotFound
 
     try:
         yield
     except BadAgreement as wrong:
-        fail(str(wrong), UNKNOWN, as_json)
+        fail(str(wrong), FINDING, as_json)
     except NotFound as wrong:
         fail(str(wrong), USAGE, as_json)
 

@@ -25,6 +25,7 @@ from broker.cli.shared import (
     operator_of,
     say,
     staff_id,
+    umbrellas,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def export_documents(
     as_json: AsJson = False,
 ) -> None:
     """Write documents in another language.  A file needs no database.
+
+    With --config, umbrellas of the register need not be given.
 
     text: plain English, for whoever signs.  print: a page to print and sign.  odrl: ODRL 2.2 with DPV, JSON-LD.
     cedar: Cedar policies; with --out also their schema and entities, beside it.  article30 (-csv, -markdown): records
@@ -165,14 +168,14 @@ def write_receipts(
         say(as_json, written, "\n".join(f"written to {one['out']}" for one in written))
 
 
-def _chosen(document: str | None, umbrellas: list[Path], config: Path | None, as_json: bool) -> Chosen:
+def _chosen(document: str | None, umbrella: list[Path], config: Path | None, as_json: bool) -> Chosen:
     from broker import exporting
     from broker.errors import NotFound
 
     if document is not None and "@" not in document:
-        above = [bytes_of(path) for path in umbrellas]
+        source = bytes_of(Path(document))
         with told.about(Path(document)):
-            return exporting.of_file(bytes_of(Path(document)), above)
+            return exporting.of_file(source, umbrellas(umbrella, config, source))
     with open_broker(config) as broker, broker.store.reading() as reading:
         try:
             return exporting.of_register(reading, document)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from broker.wiring import Broker
 
 FINDING, USAGE, UNKNOWN = 1, 2, 3
+_UNDER = re.compile(rb"(?m)^\s*['\"]?under['\"]?\s*=")
 STAFF_ID = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 Config = Annotated[
@@ -114,6 +115,26 @@ def json_of(path: Path) -> Any:
         return json.loads(bytes_of(path))
     except (ValueError, RecursionError):
         raise Unreadable(f"{path} is not JSON in UTF-8") from None
+
+
+def umbrellas(given: Sequence[Path] | None, config: Path | None, *documents: bytes) -> list[bytes]:
+    """The texts of the umbrellas given, else of those in the register, where there is one and a document asks for one.
+
+    Without --config nothing but files is read.
+    """
+    if given:
+        return [bytes_of(path) for path in given]
+    if config is None or not config.is_file() or not any(_UNDER.search(one) for one in documents):
+        return []
+    from broker.analysing import umbrellas_here
+    from broker.store import Store
+
+    store = Store(settings_of(config).database_url.get_secret_value())
+    try:
+        with store.reading() as reading:
+            return umbrellas_here(reading)
+    finally:
+        store.close()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from agreements.lifecycle import spoken
 
 if TYPE_CHECKING:
     from agreements.agreement import Document
+    from agreements.analysis.parting import Parting
     from agreements.lifecycle import Due
     from broker.documents import Signer
     from broker.register import Listed
@@ -145,6 +146,30 @@ def activated(row: Listed) -> tuple[bool, str]:
     unsigned = [party for party, one in sorted(row.state.parties.items()) if one.state == "unsigned"]
     waits = f" Nothing goes to or from {' and '.join(unsigned)} under it, until signed." if unsigned else ""
     return True, f"{row.ref} is in force{begins}.{waits}"
+
+
+def parted(one: Parting) -> str:
+    """Whom an act has cut off, in words."""
+    from agreements.agreement import london_day
+    from agreements.analysis.wording import listed as several
+
+    ways = [f"{way} {several(parties)}" for way, parties in (("to", one.to), ("from", one.of)) if parties]
+    goes = " nor is anything received ".join(ways) if len(ways) > 1 else "".join(ways)
+    verb = "discloses nothing" if one.to else "receives nothing"
+    why = f"it has not signed {one.unsigned}, and who has signed that left the older" if one.unsigned else ""
+    fix = f"; have {one.unsigned} signed by {one.party}" if one.unsigned else ""
+    return (
+        f"Cut off: from {spoken(london_day(one.since))} {one.party} {verb} {goes} under {one.agreement} any more"
+        f"{': ' if why else ''}{why}{fix}."
+    )
+
+
+def parted_as_data(one: Parting) -> dict[str, Any]:
+    """The same as data."""
+    return {
+        "party": one.party, "agreement": one.agreement, "no_longer_to": list(one.to), "no_longer_from": list(one.of),
+        "unsigned": one.unsigned, "since": _iso(one.since),
+    }  # fmt: skip
 
 
 def _out_of_force(row: Listed) -> str:

@@ -198,7 +198,9 @@ def test_a_stranger_can_not_sign_and_a_file_that_can_not_be_read_is_named(desk: 
 
 def test_from_taking_in_to_stopping_one_party_and_going_on(host: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     both = host.sign(COUNCIL, host.tier1, host.mash) + host.sign(ICB, host.tier1, host.mash)
-    assert host.data("import", host.tier1, host.mash, *both) == {TIER1: [COUNCIL, ICB], REF: [COUNCIL, ICB]}
+    assert host.data("import", host.tier1, host.mash, *both) == {
+        "signed": {TIER1: [COUNCIL, ICB], REF: [COUNCIL, ICB]}, "cut_off": [],
+    }  # fmt: skip
     said = host.typed("list")
     assert f"{REF}  in signature (not put in force here yet)" in said
     assert f"    has not signed: {POLICE}" in said
@@ -239,6 +241,11 @@ def test_from_taking_in_to_stopping_one_party_and_going_on(host: Desk, monkeypat
 
 def test_who_signed_is_asked_of_the_register_too(host: Desk) -> None:
     in_force(host)
+    for words in (("check",), ("lint", "--no-gaps"), ("who-can-see",), ("export", "--to", "odrl"), ("diff", host.mash)):
+        said = host.typed(*words, host.mash, code=int("lint" in words))  # the register has its umbrella
+        assert "is not at hand" not in said and "no such umbrella" not in said
+    longer = host.file("longer.toml", MASH.replace(b"expires = 2028-03-31", b"expires = 2031-03-31", 1))
+    assert "lint: period.expires: it goes on after northshire-tier1@2.1.0 ends, " in host.typed("check", longer)
     report = host.data("check", host.mash, "--umbrella", host.tier1, "--register")
     assert [one["party"] for one in report["signed"]] == [COUNCIL, ICB]
     assert report["awaited"] == [POLICE]
@@ -254,6 +261,23 @@ def test_what_is_missing_is_listed_with_its_code_and_the_text_stays_as_signed(ho
     assert "write these into a new version" in said
     (gap,) = host.data("activate", "northshire-mash@3.1.0", "--by", "ig-1", code=1)["missing"]
     assert gap["code"] == "NO_DPIA"
+
+
+def test_a_party_that_a_newer_version_leaves_behind_is_named_by_whatever_cuts_it_off(host: Desk) -> None:
+    in_force(host)
+    both = host.sign(POLICE, host.tier1, host.mash)
+    assert host.data("import", host.tier1, host.mash, *both)["cut_off"] == []
+    text = MASH.replace(b'version = "3.0.0"', b'version = "3.1.0"', 1)
+    newer = host.file("newer.toml", text.replace(b"effective = 2026-04-01", b"effective = 2026-12-01"))
+    signed = host.sign(COUNCIL, newer) + host.sign(ICB, newer)
+    host.typed("import", newer, *signed[:2])
+    said = host.typed("activate", "northshire-mash@3.1.0", "--by", "ig-1")
+    assert "two parties have yet to sign" in said
+    assert f"Cut off: from 1 Dec 2026 {ICB} discloses nothing to {COUNCIL} nor is anything received from" in said
+    assert f"have northshire-mash@3.1.0 signed by {POLICE}.\n" in said
+    (left,) = host.data("import", newer, *signed[2:])["cut_off"]
+    assert (left["party"], left["unsigned"], left["since"]) == (POLICE, "northshire-mash@3.1.0", "2026-12-01T00:00:00Z")
+    assert left["no_longer_to"] == left["no_longer_from"] == [ICB]  # the council left it before
 
 
 def test_a_refused_file_is_named_among_many(host: Desk) -> None:

@@ -188,7 +188,9 @@ def test_two_files_are_held_against_each_other_without_a_database(draft: Path, t
     assert code == 1 and first["change"] == "no longer" and "MASH_SCREEN" in first["purposes"]
     assert run("diff", MASH, tmp_path / "absent.toml", "--umbrella", UMBRELLA)[0] == 3
     (tmp_path / "bad.toml").write_text("id = ")
-    assert run("diff", MASH, tmp_path / "bad.toml", "--umbrella", UMBRELLA)[0] == 3
+    assert run("diff", MASH, tmp_path / "bad.toml", "--umbrella", UMBRELLA)[0] == 1  # refused, as `check` has it
+    assert run("lint", tmp_path / "bad.toml")[0] == 1
+    assert run("lint", tmp_path / "absent.toml")[0] == 3
     assert run("diff")[0] == 2
 
 
