@@ -38,7 +38,7 @@ TOPIC: Final = "linkage"
 SIZES: Final = tuple(
     map(
         int,
-        os.environ.get("SCALE_SIZES", sized("100000,300000,1000000", "2000,4000,8000,16000")).split(","),
+        os.environ.get("SCALE_SIZES", sized("100000,200000,500000,1000000", "2000,4000,8000,16000")).split(","),
     )
 )
 FAR: Final = 10_000_000
