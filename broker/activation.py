@@ -145,6 +145,11 @@ def _ready(reading: Reading, row: AgreementRow, document: Document, *, at: datet
             raise WrongState(f"{row.ref} stands under {document.under.ref}, which is not in force: activate that first")
 
 
+def is_public(row: AgencyRow) -> bool:
+    """Whether an agency is a public authority, by its type in the register."""
+    return row.party_type not in NOT_PUBLIC
+
+
 def contradicted(reading: Reading, agreement: Agreement) -> tuple[Gap, ...]:
     """What an agreement says of its parties against the register of agencies; of who is not enrolled it knows nothing.
 
@@ -155,7 +160,7 @@ def contradicted(reading: Reading, agreement: Agreement) -> tuple[Gap, ...]:
         row = reading.one(AgencyRow, id=party["id"])
         if row is None:
             continue
-        public = row.party_type not in NOT_PUBLIC
+        public = is_public(row)
         if agreement.parties[row.id].public_authority is not public:
             is_one = "is a public authority" if public else "is no public authority"
             message = f"the register has {row.id} as {row.party_type}, which {is_one}"

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any, Final, Literal
 
+from agreements import Agreement
 from agreements.agreement import LONDON
+from broker import register
+from broker.activation import is_public
 from broker.errors import (
     BadSignature,
     Conflict,
@@ -26,6 +29,7 @@ from broker.family_view import Contact, Feed, FeedState
 from broker.keys import unb64url
 from broker.store import Reading, Store, Transaction
 from broker.store.agencies import AgencyFlowRow, AgencyKeyRow, AgencyRow
+from broker.store.documents import AgreementRow
 from broker.tokens import ClientKey
 from broker.trail import EntryRef, Trail, Who, record_change
 
@@ -116,7 +120,8 @@ class Enrolment:
 def enrol(store: Store, trail: Trail, enrolment: Enrolment, *, partnership: str, who: Who, at: datetime) -> EntryRef:
     """Enrol an agency, or change what is registered of it; new keys are added, old ones stay until revoked.
 
-    Raises Conflict if a key of this name is registered with other bytes, WrongState for a revoked agency.
+    Raises Conflict if a key of this name is registered with other bytes, WrongState for a revoked agency, and for a
+    type that makes it a public authority which an agreement in force says it is not.
     """
     with store.transaction() as tx:
         row = tx.one(AgencyRow, id=enrolment.agency)
@@ -140,6 +145,7 @@ def enrol(store: Store, trail: Trail, enrolment: Enrolment, *, partnership: str,
             setattr(row, name, value)
         tx.add(row)
         tx.flush()
+        _not_contradicting(tx, row)
         _add_key(tx, enrolment.agency, enrolment.signing_kid, "signing", enrolment.signing_public, at)
         if enrolment.signatory is not None:
             _add_key(tx, enrolment.agency, enrolment.signatory[0], "signatory", enrolment.signatory[1], at)
@@ -155,6 +161,20 @@ def enrol(store: Store, trail: Trail, enrolment: Enrolment, *, partnership: str,
             agency=enrolment.agency, flows=[terms.flow for terms in enrolment.flows], roles=list(enrolment.roles),
             keys=[enrolment.signing_kid, str(enrolment.client_jwk["kid"])],
         )  # fmt: skip
+
+
+def _not_contradicting(tx: Transaction, row: AgencyRow) -> None:
+    """Raise WrongState where an agreement in force opens to an agency what is closed to public authorities."""
+    if not is_public(row):
+        return
+    for one in tx.all(AgreementRow, status="active", order=("ref",)):
+        document = register.document_of(tx, one)
+        party = document.parties.get(row.id) if isinstance(document, Agreement) else None
+        if party is not None and not party.public_authority:
+            raise WrongState(
+                f"{row.id} as {row.party_type} is a public authority, and {one.ref}, in force, says it is none:"
+                " suspend that first, or enrol it under its true type"
+            )
 
 
 def set_state(
@@ -238,7 +258,7 @@ def feeds(reading: Reading, *, at: datetime) -> tuple[Feed, ...]:
         found.append(
             Feed(
                 organisation=row.agency, name=agency.name, flow=row.flow, as_of=row.as_of, contacts=contacts,
-                state=_feed_state(row, agency, at), contact=contacts.get(row.contact or ""),
+                state=feed_state(row, agency, at), contact=contacts.get(row.contact or ""),
                 paused_since=agency.changed_at if agency.state != "active" else None,
             )
         )  # fmt: skip
@@ -269,7 +289,8 @@ def _add_key(tx: Transaction, agency: str, kid: str, use: str, public: str, at: 
         raise Conflict("a key of this name is registered already, with other bytes")
 
 
-def _feed_state(row: AgencyFlowRow, agency: AgencyRow, at: datetime) -> FeedState:
+def feed_state(row: AgencyFlowRow, agency: AgencyRow, at: datetime) -> FeedState:
+    """How far a flow can be relied on to be recent."""
     if row.paused or agency.state != "active":
         return "PAUSED"
     if row.as_of is None:

@@ -27,7 +27,7 @@ from broker import clock, register
 from broker.documents import read_alone, umbrellas_of
 from broker.errors import NotFound
 from broker.store import Reading, Store
-from broker.store.agencies import AgencyRow
+from broker.store.agencies import AgencyFlowRow, AgencyRow
 from broker.store.documents import AgreementRow
 from broker.store.items import categories_held
 from broker.store.log import BlobRow, decisions_since
@@ -167,7 +167,12 @@ def looked_over(reading: Reading, *, at: datetime) -> tuple[Remark, ...]:
     feeds = dict.fromkeys(sources, arrived) if arrived else None  # before the first night nothing has
     ours = {code for code, role in VOCABULARY.roles.items() if "gateway" not in role.flags}  # they sign in here
     staff: Mapping[str, frozenset[str]] = {row.id: frozenset({*row.roles, *ours}) for row in reading.all(AgencyRow)}
-    return lint(current, VOCABULARY, at=at, feeds=feeds, staff=staff)
+    flows = {agency: {flow.flow for flow in reading.all(AgencyFlowRow, agency=agency)} for agency in staff}
+    sectors = {category.sector for category in VOCABULARY.categories.values()}
+    named = {
+        agency: several for agency, several in flows.items() if several <= sectors
+    }  # else no name tells its sector
+    return lint(current, VOCABULARY, at=at, feeds=feeds, staff=staff, flows=named)
 
 
 def _past(store: Store, trail: Trail, after: datetime | None) -> Iterator[tuple[str, PastDecision]]:

@@ -44,13 +44,15 @@ def lint(
     at: datetime,
     feeds: Mapping[str, AbstractSet[str]] | None = None,
     staff: Mapping[str, AbstractSet[str]] | None = None,
+    flows: Mapping[str, AbstractSet[str]] | None = None,
     organisations: int = ORGANISATIONS,
     kinds: Iterable[Kind] = KINDS,
 ) -> tuple[Remark, ...]:
     """All remarks on what holds from `at` on, in the order of `KINDS`.
 
-    `feeds`: by source, the categories that have ever arrived; `staff`: by organisation, the roles anybody has there.
-    Without them nothing is said of clauses that nobody feeds or uses.
+    `feeds`: by source, the categories that have ever arrived; `staff`: by organisation, the roles anybody has there;
+    `flows`: by source, the sectors that it has a flow for, sources that nobody knows left out.  Without them nothing is
+    said of clauses that nobody feeds or uses.
     """
     space = Space.of(vocabulary, snapshot)
     estate = Estate(space, snapshot, period=Period(at, EVER.end))
@@ -58,6 +60,7 @@ def lint(
     found: list[Remark] = []
     if "unreachable" in wanted:
         found += _unreachable(estate, at, feeds, staff)
+        found += _flowless(snapshot, flows or {})
     if "shadowed" in wanted:
         found += (_shadowed(ref, by) for ref, by in shadowed(estate).items())
     if "ceiling-dead" in wanted:
@@ -130,6 +133,18 @@ def _unreachable(
                     message += f"; it serves {listed(some, 'or')} alone" if some else ""
                     severity: Literal["warning", "note"] = "note" if some else "warning"
                     yield _remark("unreachable", ref, message, "name the roles that are there", severity=severity)
+
+
+def _flowless(snapshot: Snapshot, flows: Mapping[str, AbstractSet[str]]) -> Iterator[Remark]:
+    """Sectors that a source is to disclose, and for which no flow of its own is enrolled."""
+    for agreement in snapshot.agreements:
+        for party in sorted(agreement.parties.keys() & flows.keys()):
+            given = {
+                name.partition(".")[0] for grant in agreement.grants if party in grant.sources for name in grant.modes
+            }
+            for sector in sorted((given & agreement.parties[party].discloses) - flows[party]):
+                message = f"{party} discloses {sector} under it, and no flow for that is enrolled"
+                yield _remark("unreachable", agreement.ref, message, "enrol the flow, or take the sector out")
 
 
 @dataclass(frozen=True, slots=True)

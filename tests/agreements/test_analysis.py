@@ -579,6 +579,10 @@ def test_a_clause_that_can_never_apply_is_unreachable(screening: Agreement) -> N
     assert unsigned.fix == "have it signed"
     (unfed,) = remarks(alone(screening), "unreachable", feeds={"health": {"health.cp_is"}})
     assert unfed.message == "nobody sends health.not_brought"
+    (flowless,) = remarks(
+        alone(screening), "unreachable", flows={"health": frozenset[str](), "police": frozenset[str]()}
+    )
+    assert flowless.message == "health discloses health under it, and no flow for that is enrolled"
     (absent,) = remarks(alone(screening), "unreachable", staff={"police": {"SOCIAL_WORKER"}})
     assert (absent.message, absent.severity) == ("nobody at police is MASH_ANALYST", "warning")
     both = replace(screening, grants=(replace(screening.grants[0], roles=frozenset({"MASH_ANALYST", "DSL"})),))

@@ -133,6 +133,10 @@ def test_whether_a_party_is_a_public_authority_is_the_registers_to_say(
         tx.add(row)
     if says is None:
         assert activation.activate(store, trail, ref, who=OFFICER, at=AT) is not None
+        if party == HUBS:  # nor may it become one later, unasked
+            agency = AnAgency(party)
+            with pytest.raises(WrongState, match="as local_authority is a public authority, and northshire-"):
+                enrolled(store, trail, agency, party_type="local_authority")
         return
     with pytest.raises(activation.NotAssured, match=says) as refused:
         activation.activate(store, trail, ref, who=OFFICER, at=AT)
