@@ -51,6 +51,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     audit.fhir_router,
     audit_reviews.router,
     witnesses.router,
+    batches.flows,
     batches.router,
     searches.router,
     reviews.router,

@@ -23,10 +23,14 @@ from broker.reception import Reception
 from broker.store import Reading
 from broker.store.agencies import AgencyFlowRow, AgencyKeyRow, AgencyRow
 from broker.store.documents import AgreementRow
-from linkage.records import TABLES, BadManifest, Manifest, Table
+from linkage.records import MANIFEST_MEDIA_TYPE, SCHEMA, TABLES, BadManifest, Manifest, Table
 
 MiB: Final = 1024 * 1024
 ENCODERS: Final = ("encoder-3",)
+SMALLEST_CHUNK: Final = MiB
+LARGEST_CHUNK: Final = 64 * MiB
+VERSIONS: Final = ({"schema": SCHEMA, "media_type": MANIFEST_MEDIA_TYPE, "sunset": None},)
+"""The forms of a manifest that are taken, newest first; `sunset` is the last day of one that is on its way out."""
 
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
@@ -110,7 +114,7 @@ def _dates(manifest: Manifest, at: datetime) -> None:
 
 
 def _sizes(reception: Reception, manifest: Manifest) -> None:
-    if not MiB <= manifest.chunk_size <= 64 * MiB:
+    if not SMALLEST_CHUNK <= manifest.chunk_size <= LARGEST_CHUNK:
         raise TooLarge("manifest.chunk_size: 1 MiB to 64 MiB is due")
     for table, entry in manifest.tables.items():
         if entry.rows > reception.limits.rows:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from typing import Any, Final, cast
 
 import rfc8785
 
+from broker.agencies import feed_state
 from broker.errors import (
     BadDigest,
     BadSignature,
@@ -28,18 +30,34 @@ from broker.errors import (
     NotAllowed,
     NotFound,
     TooMany,
+    UnknownFlow,
     WrongState,
 )
-from broker.manifests import chunks, instant, on_our_terms, parsed, verify
+from broker.manifests import (
+    ENCODERS,
+    LARGEST_CHUNK,
+    SMALLEST_CHUNK,
+    VERSIONS,
+    chunks,
+    instant,
+    on_our_terms,
+    parsed,
+    verify,
+)
 from broker.reception import Reception, batch_of, close, record
 from broker.spool import ChunkWriter
 from broker.store import Reading
+from broker.store.agencies import AgencyFlowRow, AgencyRow
 from broker.store.batches import BatchChunkRow, BatchRow
 from broker.trail import new_event_id
-from linkage.records import TABLES, Manifest, Table
+from linkage.records import TABLE_MEDIA_TYPE, TABLES, Manifest, Table
 
 OPEN_BATCHES: Final = 4  # of one agency at once
 OPEN_FOR: Final = timedelta(hours=24)
+WAITING: Final = 8  # batches of one agency that are sealed and not looked at yet
+HELD: Final = 62  # nights of one flow that wait for an earlier one
+TRY_AGAIN: Final = 30  # seconds, and up to as much again by chance, so that agencies don't come back in step
+UNDECIDED: Final = ("open", "sealed", "validating", "quarantined")
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._:-]{8,128}")
 _DIGEST: Final = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
@@ -54,7 +72,100 @@ class Answer:
     replayed: bool
 
 
+# --- What is expected ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undecided:
+    """A batch of which the broker has not made up its mind, or that was never committed."""
+
+    batch: str
+    sequence: int
+    kind: str
+    state: str
+    manifest_sha256: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a flow stands, to its own agency: what was taken last, what is still on its way, and which nights are missed.
+
+    With it a client that has lost its own notes knows what to send next.
+    """
+
+    flow: str
+    state: str  # CURRENT, STALE, NOT_CONNECTED, PAUSED
+    expected_by: str
+    as_of: datetime | None
+    last_sequence: int
+    last_manifest_sha256: str
+    missing_nights: tuple[int, ...]  # that a batch which is here waits for
+    batches: tuple[Undecided, ...]
+
+
+def standing(reception: Reception, agency: str, flow: str, *, at: datetime) -> Standing:
+    """How a flow of this agency stands.  Raises UnknownFlow."""
+    with reception.store.reading() as tx:
+        row = tx.one(AgencyFlowRow, agency=agency, flow=flow)
+        owner = tx.one(AgencyRow, id=agency)
+        if row is None or owner is None:
+            raise UnknownFlow("this agency has no flow of this name")
+        rows = tx.all(BatchRow, order=("sequence", "id"), agency=agency, flow=flow, state=UNDECIDED)
+    held = [batch.sequence for batch in rows if waits(batch)]
+    here = {batch.sequence for batch in rows if batch.state != "open"}
+    missing = set(range(row.last_sequence + 1, max(held, default=0))) - here
+    return Standing(
+        flow=flow, state=feed_state(row, owner, at), expected_by=row.expected_by, as_of=row.as_of,
+        last_sequence=row.last_sequence, last_manifest_sha256=row.last_manifest_sha256,
+        missing_nights=tuple(sorted(missing)[:HELD]),
+        batches=tuple(
+            Undecided(
+                batch=batch.id, sequence=batch.sequence, kind=batch.kind, state=batch.state,
+                manifest_sha256=batch.manifest_sha256, reason=(batch.verdict or {}).get("code"),
+            )
+            for batch in rows
+        ),
+    )  # fmt: skip
+
+
+def terms(reception: Reception) -> dict[str, Any]:
+    """What a batch must be to be taken here: forms, code lists, limits."""
+    return {
+        "manifests": [dict(version) for version in VERSIONS],
+        "encoders": list(ENCODERS),
+        "tables": TABLE_MEDIA_TYPE,
+        "profile": reception.profile,
+        "codes": {"version": reception.codes["version"], "sha256": reception.codes_sha256},
+        "chunk_bytes": [SMALLEST_CHUNK, LARGEST_CHUNK],
+        "rows": reception.limits.rows,
+        "row_bytes": reception.limits.row_bytes,
+        "expansion": reception.limits.expansion,
+        "identifiers": reception.limits.identifiers,
+        "open_batches": OPEN_BATCHES,
+        "waiting_batches": WAITING,
+        "hours_to_commit": OPEN_FOR // timedelta(hours=1),
+    }
+
+
+def waits(row: BatchRow) -> bool:
+    """Whether a sealed batch waits for an earlier night."""
+    return row.state == "sealed" and (row.verdict or {}).get("code") == "gap"
+
+
 # --- Open ------------------------------------------------------------------------------------------------------------
+
+
+def room(reception: Reception, agency: str) -> None:
+    """Return if this agency may hand in more just now: ask before a body is read.  Raises TooMany."""
+    with reception.store.reading() as tx:
+        rows = tx.all(BatchRow, agency=agency, state=("sealed", "validating"))
+    if sum(not waits(row) for row in rows) >= WAITING:
+        raise TooMany(f"{WAITING} batches wait to be looked at: try again", retry_after=_later())
+
+
+def _later() -> int:
+    return TRY_AGAIN + secrets.randbelow(TRY_AGAIN + 1)
 
 
 def open_batch(
@@ -86,7 +197,8 @@ def open_batch(
         with reception.store.transaction() as tx:
             waiting = [batch for batch in tx.all(BatchRow, agency=agency, state="open") if batch.expires_at > at]
             if len(waiting) >= OPEN_BATCHES:
-                raise TooMany(f"{OPEN_BATCHES} batches are open: commit or delete one first", retry_after=60)
+                raise TooMany(f"{OPEN_BATCHES} batches are open: commit or delete one first", retry_after=_later())
+            _not_too_far_ahead(tx, manifest)
             tx.add(row)
     except Conflict:  # somebody was quicker: perhaps ourselves, on another connection
         with reception.store.reading() as tx:
@@ -94,6 +206,18 @@ def open_batch(
                 return known
         raise
     return Answer(status=row.first_status, body=row.first_response, replayed=False)
+
+
+def _not_too_far_ahead(tx: Reading, manifest: Manifest) -> None:
+    """Raise TooMany for a night more that would have to wait; the one that is waited for, or a full one, is let in."""
+    flow = tx.one(AgencyFlowRow, agency=manifest.agency, flow=manifest.flow)
+    if flow is None or manifest.kind == "full" or manifest.sequence <= flow.last_sequence + 1:
+        return
+    held = tx.all(BatchRow, agency=manifest.agency, flow=manifest.flow, state="sealed")
+    if sum(waits(row) for row in held) >= HELD:
+        raise TooMany(
+            f"{HELD} nights of this flow wait for an earlier one: send that, or a full batch", retry_after=3600
+        )
 
 
 def _known(tx: Reading, manifest: Manifest, digest: str, key: str) -> Answer | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Request
@@ -21,6 +22,7 @@ from broker.wiring import Broker
 from linkage.records import MANIFEST_MEDIA_TYPE, TABLE_MEDIA_TYPE
 
 router = APIRouter(prefix="/v1/flows/{flow}/batches", tags=["submit"])
+flows = APIRouter(prefix="/v1/flows/{flow}", tags=["submit"])
 NDJSON = "application/x-ndjson"
 
 
@@ -30,6 +32,35 @@ class Commit(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     manifest_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class UndecidedBatch(BaseModel):
+    """A batch that is on its way.  `reason` is a code, where there is one."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    batch: str
+    sequence: int
+    kind: str
+    state: str
+    manifest_sha256: str
+    reason: str | None
+
+
+class FlowStanding(BaseModel):
+    """How a flow stands, and on what terms batches are taken."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    flow: str
+    state: Literal["CURRENT", "STALE", "NOT_CONNECTED", "PAUSED"]
+    expected_by: str
+    as_of: datetime | None
+    last_sequence: int
+    last_manifest_sha256: str
+    missing_nights: list[int]
+    batches: list[UndecidedBatch]
+    terms: dict[str, Any] = {}
 
 
 class MissingChunk(BaseModel):
@@ -80,6 +111,13 @@ def _reception(broker: BrokerDep) -> Reception:
 ReceptionDep = Annotated[Reception, Depends(_reception)]
 
 
+@flows.get("")
+def flow_standing(flow: str, caller: AgencyDep, reception: ReceptionDep, now: NowDep) -> FlowStanding:
+    """What was taken last, what is on its way, which nights are missed; which forms, codes and sizes are taken."""
+    stands = FlowStanding.model_validate(submissions.standing(reception, caller.organisation, flow, at=now))
+    return stands.model_copy(update={"terms": submissions.terms(reception)})
+
+
 @router.post("", status_code=201)
 async def open_batch(
     flow: str,
@@ -92,6 +130,7 @@ async def open_batch(
 ) -> Response:
     """Open a batch for a signed manifest; the same manifest again gets the first answer."""
     _media(request, MANIFEST_MEDIA_TYPE, "application/json")
+    await run_in_threadpool(submissions.room, reception, caller.organisation)
     raw = await request.body()
     answer = await run_in_threadpool(
         submissions.open_batch, reception, caller.organisation, flow, raw,

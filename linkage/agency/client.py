@@ -176,6 +176,14 @@ class Broker:
         path = f"/v1/flows/{flow}/batches/{batch}/{table}/chunks/{chunk}"
         self._send("PUT", path, content=content, headers=headers)
 
+    def standing(self, flow: str) -> dict[str, Any]:
+        """How a flow stands at the broker: what it took last, what is on its way, its terms."""
+        return _object(self._send("GET", f"/v1/flows/{flow}"))
+
+    def withdraw(self, flow: str, batch: str) -> None:
+        """Take back a batch that was not committed."""
+        self._send("DELETE", f"/v1/flows/{flow}/batches/{batch}")
+
     def status(self, flow: str, batch: str) -> dict[str, Any]:
         return _object(self._send("GET", f"/v1/flows/{flow}/batches/{batch}"))
 
@@ -289,16 +297,20 @@ def submit(
 ) -> Submission:
     """Send a batch and keep the receipt of its arrival.  Run again, it goes on where it broke off.
 
+    Nothing is sent unless every byte is what was signed.  A batch of the same night that was opened before and never
+    committed, as when an upload broke off and the night was encoded anew, is withdrawn first.
+
     Raises BadBatch, Refused or Unreachable.
     """
     payload, signature, manifest = read_batch(folder)
     if manifest.agency != home.agency:
         raise BadBatch(f"{folder}: the batch is of {manifest.agency!r}, the home of {home.agency!r}")
+    check_tables(folder, manifest)
     sha256 = hashlib.sha256(payload).hexdigest()
     _follows(home, broker, manifest, sha256)
     broker.journal.sent(sha256, f"POST /v1/flows/{manifest.flow}/batches")
     try:
-        opened = broker.open(manifest.flow, payload, signature)
+        opened = _opened(broker, manifest, payload, signature)
     except Refused as refused:
         broker.journal.answered(sha256, refused.status)
         raise
@@ -324,6 +336,27 @@ def submit(
         broker.journal.answered(sha256, 200)
     home.remember(manifest.flow, pending={"batch": batch, "sequence": manifest.sequence, "manifest_sha256": sha256})
     return settle(home, broker, batch)
+
+
+def _opened(broker: Broker, manifest: Manifest, payload: bytes, signature: str) -> dict[str, Any]:
+    try:
+        return broker.open(manifest.flow, payload, signature)
+    except Refused as refused:
+        if refused.status != 409 or not _make_way(broker, manifest):
+            raise
+    return broker.open(manifest.flow, payload, signature)
+
+
+def _make_way(broker: Broker, manifest: Manifest) -> bool:
+    """Withdraw what was opened under this night's number and never committed; whether there was such a batch."""
+    left = [
+        str(one["batch"])
+        for one in broker.standing(manifest.flow)["batches"]
+        if one["state"] == "open" and one["sequence"] == manifest.sequence
+    ]
+    for batch in left:
+        broker.withdraw(manifest.flow, batch)
+    return bool(left)
 
 
 def _follows(home: Home, broker: Broker, manifest: Manifest, sha256: str) -> None:
@@ -409,15 +442,25 @@ def read_batch(folder: Path) -> tuple[bytes, str, Manifest]:
     return payload, signature, manifest
 
 
+def check_tables(folder: Path, manifest: Manifest) -> None:
+    """Return if every table's bytes are those that were signed.  Raises BadBatch."""
+    for name in TABLES:
+        for number in range(len(manifest.tables[name].chunks)):
+            _chunk(folder, manifest, name, number)
+
+
 def _chunk(folder: Path, manifest: Manifest, table: Table, number: int) -> bytes:
     """One chunk of a table.  Raises BadBatch if its bytes are not those that were signed."""
     if table not in TABLES or not 0 <= number < len(manifest.tables[table].chunks):
         raise Unreachable("the broker asks for a chunk that this batch does not have")
     entry = manifest.tables[table]
     path = folder / f"{table}.parquet"
-    with path.open("rb") as file:
-        file.seek(number * manifest.chunk_size)
-        content = file.read(manifest.chunk_size)
+    try:
+        with path.open("rb") as file:
+            file.seek(number * manifest.chunk_size)
+            content = file.read(manifest.chunk_size)
+    except OSError as problem:
+        raise BadBatch(f"{path}: {problem.strerror}; `agency encode` makes a batch") from None
     if hashlib.sha256(content).hexdigest() != entry.chunks[number]:
         raise BadBatch(f"{path}: it has changed since it was signed; encode again")
     return content

@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from audit.receipts import LogReceipt
-from broker import activation, agencies, clock, receipts, validation
+from broker import activation, agencies, clock, receipts, submissions, validation
 from broker.errors import WrongState
 from broker.keys import verify_general
 from broker.reception import Reception
@@ -26,9 +26,9 @@ from broker.store.batches import BatchChunkRow, BatchRow
 from broker.store.documents import AgreementRow
 from broker.store.items import ItemRow, held_by
 from broker.store.log import EventRow
-from linkage.records import schema_of
+from linkage.records import MANIFEST_MEDIA_TYPE, schema_of
 from tests.builders import COUNCIL, ICB, Batch, a_batch, a_person, a_ref, a_signer, an_entry, an_item, parquet
-from tests.builders_broker import AGREEMENT, Caller, agreed, pause
+from tests.builders_broker import AGREEMENT, Caller, agreed, codes_sha256, pause
 
 MIB = 1024 * 1024
 ALICE = a_ref(COUNCIL, None, "alice")
@@ -239,6 +239,59 @@ def test_a_fifth_open_batch_waits(council: Caller) -> None:
     answer = council.open(a_night(sequence=5))
     assert answer.status_code == 429
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_whoever_has_many_batches_waiting_comes_back_later(council: Caller, desk: Reception) -> None:
+    id_ = council.hand_in(a_night())
+    with desk.store.transaction() as tx:
+        row = tx.one(BatchRow, id=id_)
+        assert row is not None
+        row.flow = "social_care"
+        for number in range(submissions.WAITING - 1):
+            like = row.model_dump() | {"id": f"{number:032x}", "sequence": 2 + number, "idempotency_key": f"k{number}"}
+            tx.add(BatchRow(**like))
+    refused = [council.open(a_night()) for _ in range(8)]
+    assert {answer.status_code for answer in refused} == {429}
+    assert len({int(answer.headers["Retry-After"]) for answer in refused}) > 1
+    with desk.store.transaction() as tx:
+        for row in tx.all(BatchRow):
+            row.verdict = {"code": "gap"}  # what waits for a night keeps that night out of no queue
+            tx.add(row)
+    assert council.open(a_night()).status_code == 201
+
+
+def test_a_flow_says_what_it_has_what_it_waits_for_and_on_what_terms(council: Caller, desk: Reception) -> None:
+    fresh = council.call("GET", "/v1/flows/education").json()
+    assert (fresh["state"], fresh["last_sequence"], fresh["batches"]) == ("NOT_CONNECTED", 0, [])
+    assert fresh["terms"]["manifests"] == [{"schema": "batch-1", "media_type": MANIFEST_MEDIA_TYPE, "sunset": None}]
+    assert fresh["terms"]["codes"]["sha256"] == codes_sha256()
+    assert fresh["terms"]["chunk_bytes"] == [MIB, 64 * MIB]
+    first = a_night()
+    council.hand_in(first)
+    later = [a_night(kind="delta", sequence=number, previous="0" * 64) for number in (3, 6)]
+    ids = [council.hand_in(night) for night in later]
+    validation.validate_sealed(desk)
+    opened = council.open(a_night(sequence=9)).json()["batch"]
+    stands = council.call("GET", "/v1/flows/education").json()
+    assert (stands["state"], stands["last_sequence"]) == ("CURRENT", 1)
+    assert stands["last_manifest_sha256"] == first.sha256
+    assert stands["missing_nights"] == [2, 4, 5]
+    assert [(one["batch"], one["state"], one["reason"]) for one in stands["batches"]] == [
+        (ids[0], "sealed", "gap"), (ids[1], "sealed", "gap"), (opened, "open", None),
+    ]  # fmt: skip
+    assert council.call("GET", "/v1/flows/health").status_code == 404  # another's
+
+
+def test_nights_that_wait_have_an_end_and_the_one_they_wait_for_is_let_in(
+    council: Caller, desk: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submissions, "HELD", 1)
+    council.hand_in(a_night())
+    council.hand_in(a_night(kind="delta", sequence=3, previous="0" * 64))
+    validation.validate_sealed(desk)
+    assert council.open(a_night(kind="delta", sequence=4, previous="0" * 64)).status_code == 429
+    assert council.open(a_night(kind="delta", sequence=2, previous="0" * 64)).status_code == 201
+    assert council.open(a_night(sequence=5)).status_code == 201
 
 
 def test_tampered_chunks_never_reach_the_spool(council: Caller, desk: Reception) -> None:

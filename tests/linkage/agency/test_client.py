@@ -217,6 +217,18 @@ def test_a_batch_that_changed_after_it_was_signed_is_not_sent(agency: Agency) ->
         agency.submit()
 
 
+def test_a_batch_that_changed_after_it_was_accepted_is_noticed_and_nothing_is_opened_for_one(agency: Agency) -> None:
+    agency.submit()
+    path = agency.made.folder / "persons.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    before = len(agency.other.log)
+    with pytest.raises(BadBatch, match=r"persons\.parquet: it has changed"):
+        agency.submit()
+    assert len(agency.other.log) == before
+
+
 def test_another_agencys_batch_is_not_sent(agency: Agency, tmp_path: Path) -> None:
     other = a_home(tmp_path / "other", agency="northshire-icb")
     with pytest.raises(BadBatch, match="the batch is of 'northshire-council'"):
