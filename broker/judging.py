@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,9 +25,9 @@ from broker.reception import Reception, flow_of_batch
 from broker.store import Reading
 from broker.store.agencies import AgencyFlowRow, AgencyRow
 from broker.store.batches import BatchRow
-from broker.store.items import payload
+from broker.store.items import sealed_items
 from linkage.matching import intake
-from linkage.records import Manifest
+from linkage.records import Manifest, Table
 
 LATEST_CLOCK: Final = timedelta(hours=24)  # an extract from further ahead than this waits for a person
 MEDIAN_OVER: Final = timedelta(days=30)
@@ -35,6 +35,7 @@ ROWS_BAND: Final = 0.30
 DELETES_BAND: Final = 0.02
 SMALL: Final = 20  # rows: a difference below this is no sign of anything
 LIVE: Final = ("accepted", "linked")
+AT_ONCE: Final = 8_192  # rows that are read and sealed together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class Judged:
     deletes: Mapping[str, int] = field(default_factory=dict)
     findings: Sequence[tuple[str, int, str, str]] = ()
     totals: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    items: Sequence[Mapping[str, Any]] = ()
+    items: Sequence[pa.RecordBatch] = ()  # as `sealed_items` makes them
     gone_items: Sequence[str] = ()
     gone_records: Sequence[str] = ()
 
@@ -182,23 +183,23 @@ def _unusual(row: BatchRow, judged: Judged, usual: Sequence[int]) -> str | None:
 
 def _read_items(reception: Reception, row: BatchRow, key: DataKey, folder: Path, judged: Judged) -> Judged:
     """The batch's items, sealed row by row under its key, and what a delta deletes."""
-    items = intake.read(folder, "items", reception.profile, limits=reception.limits)
-    kept: list[dict[str, Any]] = []
+    seal = key.item_sealer(agency=row.agency, batch=row.id)
+    kept: list[pa.RecordBatch] = []
     gone: list[str] = []
-    for item in _rows(items):
-        if item["op"] == "delete":
-            gone.append(item["item_ref"])
-            continue
-        sealed = key.seal_item(payload(item), agency=row.agency, batch=row.id, item_ref=item["item_ref"])
-        public = ("record_ref", "item_ref", "category", "occurred_on", "recorded_on", "retain_until")
-        kept.append({**{name: item[name] for name in public}, "sealed": sealed})
+    for some in _batches(reception, folder, "items"):
+        gone += _deleted(some, "item_ref")
+        kept.append(sealed_items(some.filter(pc.equal(some["op"], "upsert")), seal))
     records: list[str] = []
     if judged.deletes["persons"]:
-        persons = intake.read(folder, "persons", reception.profile, limits=reception.limits)
-        records = [row["record_ref"] for row in _rows(persons.select(["op", "record_ref"])) if row["op"] == "delete"]
+        for some in _batches(reception, folder, "persons"):
+            records += _deleted(some, "record_ref")
     return replace(judged, items=kept, gone_items=gone, gone_records=records)
 
 
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in table.to_batches(max_chunksize=10_000):
-        yield from batch.to_pylist()
+def _batches(reception: Reception, folder: Path, table: Table) -> Iterator[pa.RecordBatch]:
+    return intake.read_batches(folder, table, reception.profile, rows=AT_ONCE, limits=reception.limits)
+
+
+def _deleted(rows: pa.RecordBatch, column: str) -> list[str]:
+    refs: list[str] = rows[column].filter(pc.equal(rows["op"], "delete")).to_pylist()
+    return refs

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -100,6 +100,18 @@ class DataKey:
     def seal_item(self, payload: bytes, *, agency: str, batch: str, item_ref: str) -> bytes:
         """An item's payload, bound to its agency, batch and row."""
         return self.seal(payload, bound_to=_place(agency, batch, item_ref, ITEM_SCHEMA))
+
+    def item_sealer(self, *, agency: str, batch: str) -> Callable[[bytes, str], bytes]:
+        """Seals payloads of one batch by their item_ref as `seal_item` does, for when there are many."""
+        cipher, before, after = AESGCM(self._key), _place(agency, batch)[:-1] + b",", b"," + _place(ITEM_SCHEMA)[1:]
+
+        def seal(payload: bytes, item_ref: str) -> bytes:
+            nonce = secrets.token_bytes(NONCE_BYTES)
+            plain = item_ref.isascii() and item_ref.isalnum()
+            place = f'"{item_ref}"'.encode() if plain else canonical(item_ref)
+            return nonce + cipher.encrypt(nonce, payload, before + place + after)
+
+        return seal
 
     def open_item(self, sealed: bytes, *, agency: str, batch: str, item_ref: str) -> bytes:
         """An item's payload.  Raises Undecipherable if it was moved to another row, batch or agency."""

@@ -7,9 +7,12 @@ by the next one, and of two that decide at once the second finds it decided.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
 from broker import clock
@@ -164,19 +167,23 @@ def _take_in(keys: Keys, tx: Transaction, row: BatchRow, judged: Judged, *, at: 
                 earlier.state = "superseded"
                 tx.add(earlier)
     else:
-        changed = [*judged.gone_items, *(item["item_ref"] for item in judged.items)]
+        changed = [*judged.gone_items, *(ref for some in judged.items for ref in some["item_ref"].to_pylist())]
         delete_items(tx, row.agency, row.flow, item_refs=changed)
         delete_items(tx, row.agency, row.flow, record_refs=judged.gone_records)
-    items = judged.items
+    items: Iterable[pa.RecordBatch] = judged.items
     if barred := Barred.of(tx):
-        refs = {item["record_ref"] for item in items}
-        out = {ref for ref in refs if barred.out(keys.subject_index(f"{row.agency}/{row.flow}/{ref}"), at)}
-        items = [item for item in items if item["record_ref"] not in out]
+        items = (_without(some, keys, barred, row, at) for some in judged.items)
     insert_items(tx, items, agency=row.agency, flow=row.flow, batch=row.id)
     flow = flow_of_batch(tx, row)
     flow.last_sequence, flow.last_manifest_sha256, flow.last_batch = row.sequence, row.manifest_sha256, row.id
     flow.last_accepted_at, flow.as_of = at, row.extracted_at
     tx.add(flow)
+
+
+def _without(items: pa.RecordBatch, keys: Keys, barred: Barred, row: BatchRow, at: datetime) -> pa.RecordBatch:
+    refs = items["record_ref"].unique().to_pylist()
+    out = [ref for ref in refs if barred.out(keys.subject_index(f"{row.agency}/{row.flow}/{ref}"), at)]
+    return items.filter(pc.invert(pc.is_in(items["record_ref"], pa.array(out, pa.string()))))
 
 
 class Worker:

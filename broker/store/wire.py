@@ -11,6 +11,7 @@ import select
 import struct
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Any, Final
 
 import psycopg
@@ -22,6 +23,9 @@ _TEXT, _BINARY = pq.Format.TEXT, pq.Format.BINARY
 _LONG, _WORD, _SHORT = struct.Struct("!q"), struct.Struct("!i"), struct.Struct("!h")
 _ARRAY: Final = struct.Struct("!iiIii")  # dimensions, whether any is null, type, length, the first index
 
+_NULL: Final = _WORD.pack(-1)
+_FIRST_DAY: Final = date(2000, 1, 1).toordinal()  # which PostgreSQL counts days from
+
 Encoder = Callable[[Any], bytes]
 _ENCODERS: Final[Mapping[str, tuple[int, Encoder]]] = {
     "text": (25, str.encode),
@@ -29,6 +33,7 @@ _ENCODERS: Final[Mapping[str, tuple[int, Encoder]]] = {
     "bigint": (20, _LONG.pack),
     "integer": (23, _WORD.pack),
     "boolean": (16, lambda value: b"\1" if value else b"\0"),
+    "date": (1082, lambda value: _WORD.pack(date.fromisoformat(value).toordinal() - _FIRST_DAY)),
 }
 """How a value of an array is told, by PostgreSQL's name of its type: the type's number, and its bytes."""
 
@@ -48,13 +53,16 @@ Sent = tuple[bytes, bytes, Sequence[bytes | None] | None, Sequence[int] | None]
 
 
 class Array:
-    """Values of one type, as one value of a statement."""
+    """Values of one type, as one value of a statement; any may be None, and a date is told in ISO 8601."""
 
     def __init__(self, kind: str, values: Sequence[Any]) -> None:
         """`kind`: PostgreSQL's name of the type of each."""
         number, encoded = _ENCODERS[kind]
-        parts = [_ARRAY.pack(1, 0, number, len(values), 1)]
+        parts = [_ARRAY.pack(1, int(None in values), number, len(values), 1)]
         for value in values:
+            if value is None:
+                parts.append(_NULL)
+                continue
             raw = encoded(value)
             parts += (_WORD.pack(len(raw)), raw)
         self.raw: Final = b"".join(parts)

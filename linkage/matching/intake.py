@@ -82,6 +82,18 @@ def read_all(folder: Path, tables: Sequence[Table], profile: Profile, *, limits:
     raise NoRoom(f"{', '.join(tables)}: more than {_times(limits.checking_memory, MORE[-1])} are needed to read this")
 
 
+def read_batches(
+    folder: Path, table: Table, profile: Profile, *, rows: int, limits: Limits = DEFAULTS
+) -> Iterator[pa.RecordBatch]:
+    """A table of a batch that `check` has accepted, so many rows at a time: never the whole of it is in memory."""
+    schema = schema_of(table, profile)
+    columns = ", ".join(f'"{name}"' for name in schema.names)
+    with _locked(folder, limits.checking_memory, limits, in_order=True) as connection:
+        reader = connection.sql(f"select {columns} from {_rows_of(folder, table)}").to_arrow_reader(rows)
+        for batch in reader:
+            yield batch.cast(schema)
+
+
 def _read(connection: duckdb.DuckDBPyConnection, folder: Path, table: Table, profile: Profile) -> pa.Table:
     schema = schema_of(table, profile)
     columns = ", ".join(f'"{name}"' for name in schema.names)

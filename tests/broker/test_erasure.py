@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 import pytest
 from sqlalchemy import make_url, text
 from typer.testing import CliRunner
@@ -26,7 +27,7 @@ from broker.keys import Keys
 from broker.settings import LogRetention, Settings
 from broker.store import Store, migrate
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow, open_body, sole_subject
-from broker.store.items import insert_items
+from broker.store.items import KEPT, insert_items
 from broker.store.log import BlobRow, EventRow, SubjectRow
 from broker.store.searches import ThresholdRow
 from broker.store.sequence import sequence
@@ -339,8 +340,8 @@ def beside_the_log(store: Store) -> tuple[bytes, ...]:
     sealed, threshold = os.urandom(200), new_event_id()
     with store.transaction() as tx:
         tx.connection.exec_driver_sql("SET LOCAL session_replication_role = replica")  # no batch and no search is here
-        item = {"record_ref": ref, "item_ref": "item", "category": "education.attendance", "sealed": sealed}
-        insert_items(tx, [item], agency=agency, flow=flow, batch="batch")
+        item = [[ref], ["item"], ["education.attendance"], [None], [None], [None], [sealed]]
+        insert_items(tx, [pa.record_batch(item, schema=KEPT)], agency=agency, flow=flow, batch="batch")
         tx.insert(
             ThresholdRow,
             {

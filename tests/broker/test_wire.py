@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from sqlalchemy import text
 
 from broker.errors import Conflict, StoreUnavailable
 from broker.store import Store
 from broker.store.agencies import AgencyRow
+from broker.store.items import KEPT, ItemRow, insert_items
 from broker.store.log import FlagRow, OutboxRow, ReviewRow
 from broker.store.sessions import SpentTokenRow
 from broker.store.statements import Statement
@@ -135,3 +137,21 @@ def test_a_connection_that_the_server_ended_is_one_fault_and_then_made_anew(stor
         spend(store, "b")
     spend(store, "c", "d")
     assert spent(store) == 3
+
+
+def test_items_read_back_as_they_went_in_many_at_once(store: Store) -> None:
+    days = [date(1999, 12, 31), None, date(2000, 1, 1), date(2026, 11, 22)]
+    refs = [f"{number:064x}" for number in range(len(days))]
+    columns = [refs, refs, ["education.enrolment"] * 4, days, days[::-1], [None] * 4, [b"\0", b"", b"x" * 300, b"\xff"]]
+    items = pa.record_batch([pa.array(column, kept.type) for column, kept in zip(columns, KEPT, strict=True)], KEPT)
+    with store.transaction() as tx:
+        if store.sqlite:
+            tx.connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")  # no batch is here
+        else:
+            tx.connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        insert_items(tx, [items.slice(0, 3), items.slice(3), items.slice(0, 0)], agency="a", flow="f", batch="b")
+        rows = tx.all(ItemRow, order=("item_ref",))
+        assert [(row.item_ref, row.occurred_on, row.recorded_on, row.retain_until, row.sealed) for row in rows] == [
+            *zip(refs, days, days[::-1], [None] * 4, columns[-1], strict=True)
+        ]
+        tx.run(Statement("DELETE FROM item"))

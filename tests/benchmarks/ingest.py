@@ -1,0 +1,228 @@
+"""A batch of a million rows, handed in to a real `broker serve` over HTTP: sealed, accepted, and what memory it takes.
+
+The rows are 300,000 persons with filled filters and tokens, 200,000 relationships and 500,000 items, which the broker
+seals one by one.  The broker runs as users run it, one process on SQLite; its memory is its resident set, looked at every
+50 ms from outside.  The peer of ingest is `json.loads` over lines of 831 bytes, one core, before and after.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import httpx2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from linkage.agency.batch import ROW_GROUP
+from linkage.records import FILTERS, QUALITY_FLAGS, RELATIONSHIPS_SCHEMA, TABLES, TOKENS, Table, schema_of
+from tests.benchmarks.sizes import sized
+from tests.builders import COUNCIL, Batch, a_batch, a_ref, an_entry, an_item
+from tests.builders_broker import Caller, agreed, an_installation
+
+TOPIC: Final = "ingest"
+MINUTES: Final = 15
+PERSONS: Final = sized(300_000, 600)
+RELATIONSHIPS: Final = sized(200_000, 400)
+ITEMS: Final = sized(500_000, 1_000)
+CHUNK: Final = 8 * 1024 * 1024
+SEALED_SECONDS: Final = 60.0
+ACCEPTED_SECONDS: Final = 300.0
+MEMORY_MB: Final = 512.0
+LINE_BYTES: Final = 831
+INGEST_RATIO: Final = 0.5
+
+Row = dict[str, Any]
+
+
+def rows() -> Iterator[Row]:
+    """The rows of `make bench ONLY=ingest`."""
+    batch = a_large_batch()
+    count = PERSONS + RELATIONSHIPS + ITEMS
+    size = sum(len(file) for file in batch.files.values())
+    before = _json_rows_a_second()
+    with TemporaryDirectory(prefix="ingest") as temporary, _served(Path(temporary)) as (port, pid):
+        base = f"http://127.0.0.1:{port}"
+        with httpx2.Client(base_url=base, timeout=120) as http:
+            caller = Caller(http, COUNCIL, base=base)
+            caller.call("GET", "/v1/ledger/recalls")
+            idle = _resident_mb(pid)
+            with _peak(pid) as peak:
+                began = time.monotonic()
+                id_ = caller.hand_in(batch)
+                caller.on(batch, id_, "receipt?kind=received").raise_for_status()
+                sealed = time.monotonic() - began
+                state = "sealed"
+                while state in ("sealed", "validating"):
+                    time.sleep(0.1)
+                    state = str(caller.on(batch, id_).json()["state"])
+                accepted = time.monotonic() - began
+            if state != "accepted":
+                raise RuntimeError(caller.on(batch, id_, "rejections").text[:2000])
+    after = _json_rows_a_second()
+    peer = (before + after) / 2
+    yield _row(f"{count:,} rows, {size / 2**20:.0f} MiB, received and in the log", sealed, SEALED_SECONDS, "s")
+    yield _row(f"{count:,} rows checked and taken in, from the first request", accepted, ACCEPTED_SECONDS, "s")
+    yield _row("memory of the broker above idle meanwhile", max(peak) - idle, MEMORY_MB, "MB")
+    ours = count / (accepted - sealed)
+    yield {
+        "claim": "rows a second, checked and taken in", "ours": ours, "peer": peer, "unit": "rows/s",
+        "peer_name": f"json.loads, {LINE_BYTES} bytes a row, one core", "ratio": ours / peer, "goal": INGEST_RATIO,
+        "held": ours / peer >= INGEST_RATIO,
+    }  # fmt: skip
+
+
+def a_large_batch(persons: int = PERSONS, relationships: int = RELATIONSHIPS, items: int = ITEMS) -> Batch:
+    """A full night of so many rows whose every filter, token and ref is random, as real ones look."""
+    chance = np.random.default_rng(1)
+    batch = a_batch(persons=[], chunk_size=CHUNK)
+    refs = pa.array([a_ref(number) for number in range(persons)], pa.string())
+    made: dict[Table, pa.Table] = {
+        "persons": _persons(refs, chance),
+        "relationships": _relationships(refs, relationships),
+        "items": _items(refs, items, chance),
+    }
+    files: dict[str, bytes] = {}
+    tables = {}
+    for name in TABLES:
+        sink = io.BytesIO()
+        table = made[name].select(schema_of(name, "guarded-3").names).cast(schema_of(name, "guarded-3"))
+        pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
+        files[name] = sink.getvalue()
+        tables[name] = an_entry(files[name], rows=table.num_rows, chunk_size=CHUNK)
+    return agreed(Batch(batch.manifest, files, batch.signer).saying(tables=tables))
+
+
+def _persons(refs: pa.Array, chance: np.random.Generator) -> pa.Table:
+    count = len(refs)
+    schema = schema_of("persons", "guarded-3")
+    columns: dict[str, pa.Array] = {name: pa.nulls(count, schema.field(name).type) for name in schema.names}
+    columns |= {"op": _all("upsert", count), "record_ref": refs, "person_role": _all("child", count)}
+    columns |= {"shield": _all("none", count), "sex": _all("F", count), "birth_year": pa.array([2014] * count)}
+    columns |= {name: pa.array([False] * count) for name in (*QUALITY_FLAGS, "deceased")}
+    for name in FILTERS["guarded-3"]:
+        words = chance.integers(-(2**63), 2**63 - 1, (8, count), np.int64)
+        columns |= {f"{name}_w{number}": pa.array(word) for number, word in enumerate(words)}
+        columns[f"{name}_n"] = pa.array(np.bitwise_count(words.view(np.uint64)).sum(axis=0).astype(np.int32))
+    for name in (*(f"t_{token}" for token in TOKENS["guarded-3"]), "id_nhs_number", "id_upn", "id_local"):
+        columns[name] = pa.array(chance.integers(-(2**63), 2**63 - 1, count, np.int64))
+    return pa.table(columns)
+
+
+def _relationships(refs: pa.Array, count: int) -> pa.Table:
+    columns: dict[str, pa.Array] = {name: pa.nulls(count, RELATIONSHIPS_SCHEMA.field(name).type)
+                                    for name in RELATIONSHIPS_SCHEMA.names}  # fmt: skip
+    columns |= {"op": _all("upsert", count), "type": _all("sibling", count), "verified": pa.array([True] * count)}
+    first = np.arange(count) % (len(refs) - 1)
+    return pa.table({**columns, "ref_a": refs.take(pa.array(first)), "ref_b": refs.take(pa.array(first + 1))})
+
+
+def _items(refs: pa.Array, count: int, chance: np.random.Generator) -> pa.Table:
+    like = pa.Table.from_pylist([an_item("", "")], schema=schema_of("items", "guarded-3"))
+    table = like.take(pa.array(np.zeros(count, np.int64)))
+    names = {
+        "item_ref": pa.array([a_ref("item", number) for number in range(count)], pa.string()),
+        "record_ref": refs.take(pa.array(chance.integers(0, len(refs), count))),
+    }
+    return pa.table({name: names.get(name, table[name]) for name in table.column_names})
+
+
+def _all(word: str, count: int) -> pa.Array:
+    return pa.repeat(pa.scalar(word, pa.string()), count)
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[tuple[int, int]]:
+    """A `broker serve` of its own: port and process id."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = int(listening.getsockname()[1])
+    base = f"http://127.0.0.1:{port}"
+    an_installation(folder, base_url=base, port=port)
+    (folder / "broker.toml").write_text(
+        f'environment = "demo"\npartnership = "northshire"\nbase_url = "{base}"\nport = {port}\n'
+        'database_url = "sqlite:///broker.sqlite"\ndata_dir = "."\n'
+    )
+    command = (sys.executable, "-c", "from broker.cli import main; main()", "serve", "--config")
+    with subprocess.Popen((*command, str(folder / "broker.toml")), stdout=subprocess.DEVNULL) as process:
+        try:
+            with httpx2.Client(base_url=base) as http:
+                while True:
+                    try:
+                        http.get("/health/ready")
+                        break
+                    except httpx2.HTTPError:
+                        if process.poll() is not None:
+                            raise RuntimeError("broker serve did not start") from None
+                        time.sleep(0.1)
+            yield port, process.pid
+        finally:
+            process.terminate()
+
+
+def _family(pid: int) -> list[int]:
+    """A process and those it has started, and theirs."""
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def _resident_mb(pid: int) -> float:
+    """The resident sets of a process and of those it has started."""
+    total = 0.0
+    for one in _family(pid):
+        try:
+            said = Path(f"/proc/{one}/status").read_text()
+        except OSError:  # it has just ended
+            continue
+        total += sum(int(line.split()[1]) / 1024 for line in said.splitlines() if line.startswith("VmRSS:"))
+    return total
+
+
+@contextmanager
+def _peak(pid: int) -> Iterator[list[float]]:
+    """Looks at the resident set until left; all that was seen."""
+    seen, done = [_resident_mb(pid)], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.05):
+            seen.append(_resident_mb(pid))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        looking.join()
+
+
+def _json_rows_a_second() -> float:
+    line = json.dumps({f"field_{number:02}": "x" * 20 for number in range(23)})
+    line = line[:-2] + "x" * (LINE_BYTES - len(line)) + line[-2:]
+    count, began = 0, time.process_time()
+    while time.process_time() - began < 1.0:
+        for _ in range(1_000):
+            json.loads(line)
+        count += 1_000
+    return count / (time.process_time() - began)
+
+
+def _row(claim: str, ours: float, goal: float, unit: str) -> Row:
+    return {
+        "claim": claim, "ours": ours, "peer": goal, "peer_name": "limit", "ratio": ours / goal, "goal": goal,
+        "held": ours <= goal, "unit": unit,
+    }  # fmt: skip
