@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from linkage.matching.arrays import (
     Flags,
@@ -33,7 +33,6 @@ from linkage.matching.arrays import (
 from linkage.matching.digests import Digests, mixed, row_digests
 from linkage.matching.lazily import Lazy
 from linkage.matching.texts import KEYED, coded, rows_at, spelled, texts_at, texts_of, whole
-from linkage.matching.workspace import open_workspace
 from linkage.records import FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
 
 if TYPE_CHECKING:
@@ -428,18 +427,16 @@ def _source_digest(source: Source) -> int:
 
 
 def _ref_digests(refs: pa.Array) -> tuple[Digests, Digests]:
-    """Two digests of each text: by words where it is as long as record_refs are, and else by DuckDB."""
+    """Two digests of each text: by words where it is as long as record_refs are, and else one by one."""
     ends = np.frombuffer(refs.buffers()[1], np.int32)[refs.offset : refs.offset + len(refs) + 1]
     usual = np.diff(ends) == REF_LENGTH
     if not usual.all():
-        first, second = (np.empty(len(refs), np.uint64) for _ in range(2))
-        some = pa.array(usual)
+        first, second = (np.zeros(len(refs), np.uint64) for _ in range(2))  # as those of no name at all stay
         if usual.any():
-            first[usual], second[usual] = _ref_digests(refs.filter(some))
-        with open_workspace(threads=1) as connection:
-            connection.register("refs_in", pa.table({"ref": refs.filter(pc.invert(some))}))
-            made = connection.execute("SELECT hash(ref) AS one, hash(ref[3:]) AS two FROM refs_in").fetchnumpy()
-        first[~usual], second[~usual] = (np.asarray(made[name], np.uint64) for name in ("one", "two"))
+            first[usual], second[usual] = _ref_digests(refs.filter(pa.array(usual)))
+        other = ~usual & refs.is_valid().to_numpy(zero_copy_only=False)
+        some = (blake2b(ref.encode(), digest_size=16).digest() for ref in refs.filter(pa.array(other)).to_pylist())
+        first[other], second[other] = np.frombuffer(b"".join(some), np.uint64).reshape(-1, 2).T
         return first, second
     every = np.frombuffer(refs.buffers()[2], np.uint8)[ends[0] : ends[-1]].view(np.uint64).reshape(len(refs), -1)
     first, second = np.zeros(len(refs), np.uint64), np.full(len(refs), _MIX)
