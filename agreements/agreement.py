@@ -11,7 +11,7 @@ import json
 from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Final, Literal, NewType
@@ -53,7 +53,7 @@ class Period:
 
 def london_midnight(day: date) -> datetime:
     """The instant at which a London day begins, in UTC."""
-    return datetime.combine(day, time(), tzinfo=LONDON).astimezone(ZoneInfo("UTC"))
+    return datetime.combine(day, time(), tzinfo=LONDON).astimezone(UTC)
 
 
 def london_day(at: datetime) -> date:

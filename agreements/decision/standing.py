@@ -32,6 +32,11 @@ from agreements.snapshot import FIRST, LAST, Snapshot
 from agreements.verdict import Shown
 from agreements.vocabulary import Mode, Vocabulary
 
+_LINKS: Final = (None, *Link)
+_AT_LEAST: Final[Mapping[int, tuple[Link | None, ...]]] = {
+    least: tuple(link for link in _LINKS if (-1 if link is None else link) >= least) for least in (-1, *map(int, Link))
+}
+"""The links that reach what a clause asks for."""
 _KINDS: Final = 512  # kinds of request a snapshot
 
 Gives = Mapping[str, tuple[int, Sequence[int]]]
@@ -88,19 +93,19 @@ class Opening:
         day, *turns = _day(at)
         if session is not None:
             turns += [session.started, session.started + LONGEST_SESSION]
-        holders = known.restrictions.get(source, known.baseline)
         self.named = known.named.get(source)
-        for holder in holders:
+        self.sealed, self.ceiling = False, prepared.ceiling
+        holders: list[Holder] = []
+        for holder in known.restrictions.get(source, known.baseline):
             if holder.period is not None:
                 turns += [holder.period.start, holder.period.end]
-        self.holders = tuple(
-            holder for holder in holders if holder.concerns(kind.purpose, at, live_session=self.live_session)
-        )
-        self.untagged = tuple(holder for holder in self.holders if holder.tag is None)
-        self.sealed = any(holder.seals for holder in self.untagged)
-        self.ceiling = prepared.ceiling
-        for holder in self.untagged:
-            self.ceiling &= holder.leaves
+            if holder.concerns(kind.purpose, at, live_session=self.live_session):
+                holders.append(holder)
+                if holder.tag is None:
+                    self.ceiling &= holder.leaves
+                    self.sealed = self.sealed or holder.seals
+        self.holders = tuple(holders)
+        self.untagged = tuple([holder for holder in holders if holder.tag is None])
         clauses: list[Clause] = []
         gives: list[int] = []
         limits: list[tuple[Holder, ...]] = []
@@ -109,13 +114,17 @@ class Opening:
             gives.append(given)
             limits.append(tagged)
         self.clauses, self.gives, self.limits = tuple(clauses), tuple(gives), tuple(limits)
-        self.since = max([turn for turn in turns if turn <= at], default=FIRST)
-        self.until = min([turn for turn in turns if turn > at], default=LAST)
+        self.since, self.until = FIRST, LAST
+        for turn in turns:
+            if turn > at:
+                self.until = min(turn, self.until)
+            elif turn > self.since:
+                self.since = turn
         self.windows: tuple[date, ...] = ()
         self.inside: tuple[int, ...] = (0,)
         self.enforced: tuple[int, ...] = (0,)
         self.about: dict[str | None, int] = {}
-        self.linked: dict[Link | None, int] = dict.fromkeys((None, *Link), 0)
+        self.linked: dict[Link | None, int] = dict.fromkeys(_LINKS, 0)
         self.caseless = self.enforcing = 0
         if clauses:
             self._by_facts(day)
@@ -134,11 +143,15 @@ class Opening:
             basis = replace(basis, gateways=gateways)
         for position in ones(between.open_to(kind.role, kind.purpose, basis, level)):
             clause = between.clauses[position]
+            live = False
             for period in clause.live:
-                turns += [period.start, period.end]
+                start, end = period.start, period.end
+                turns += (start, end)
+                if start <= at < end:
+                    live = True
             if clause.session is not None and session is not None:
                 turns.append(session.started + clause.session)
-            if not any(period.start <= at < period.end for period in clause.live) or (
+            if not live or (
                 clause.session is not None
                 and (session is None or not session.started <= at < session.started + clause.session)
             ):
@@ -160,9 +173,8 @@ class Opening:
             bit = 1 << position
             for relation in clause.about:
                 about[relation] = about.get(relation, 0) | bit
-            for link in linked:
-                if (-1 if link is None else link) >= clause.link:
-                    linked[link] |= bit
+            for link in _AT_LEAST[clause.link]:
+                linked[link] |= bit
             if not clause.case_reference:
                 self.caseless |= bit
             if clause.law_enforcement is not None and clause.law_enforcement <= day:

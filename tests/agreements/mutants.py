@@ -26,7 +26,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "skip own limits": ("for limit in clause.limits:", "for limit in ():"),
     "skip link ceiling": ("self.ceiling &= opening.terms.links[facts.link]", "pass"),
     "skip purpose ceiling": ("known.terms.purposes[kind.purpose] & ", ""),
-    "inclusive end": ("period.start <= at < period.end for", "period.start <= at <= period.end for"),
+    "inclusive end": ("if start <= at < end:", "if start <= at <= end:"),
     "exact purpose only": ("purposes=inside - shut,", "purposes=grant.purposes - shut,"),
     "broader purpose covers": ("purposes=inside - shut,", "purposes=(_overlapping(grant.purposes, vocabulary) or inside) - shut,"),
     "exclusion by containment": ("purposes=inside - shut,", "purposes=inside - frozenset().union(*(vocabulary.down(p) for p in grant.not_purposes)),"),
