@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import uuid
@@ -94,6 +95,8 @@ PUBLIC: Final = frozenset(
 )
 """The routes that need no caller; a test holds every other to one."""
 
+BODY_SECONDS: Final = 60.0  # in which a body must have come whole, but for what its size allows it
+SLOWEST: Final = 1024  # bytes a second: who sends more slowly holds a place that others need
 CHUNK: Final = re.compile(r"/v1/flows/[^/]+/batches/[^/]+/(persons|relationships|items)/chunks/\d+")
 CSP: Final = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; "
@@ -156,6 +159,7 @@ class Edge:
     app: ASGIApp
     body: int
     chunk: int
+    patience: float = BODY_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -169,10 +173,22 @@ class Edge:
         limit = self.chunk if scope["method"] == "PUT" and CHUNK.fullmatch(scope["path"]) else self.body
         started = False
 
+        due: float | None = None  # counted from when the body is first asked for
+        whole = False
+
         async def guarded() -> Message:
-            nonlocal limit
-            message = await receive()
-            limit -= len(message.get("body", b""))
+            nonlocal limit, due, whole
+            if whole:  # what comes now is that the caller has gone, and that may take its time
+                return await receive()
+            if due is None:
+                due = asyncio.get_running_loop().time() + self.patience
+            try:
+                async with asyncio.timeout_at(due):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, headers={"Connection": "close"}) from None
+            size = len(message.get("body", b""))
+            limit, due, whole = limit - size, due + size / SLOWEST, not message.get("more_body", False)
             if limit < 0:
                 raise HTTPException(413)  # which FastAPI lets through while it reads a body
             return message

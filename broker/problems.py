@@ -68,8 +68,8 @@ PROBLEMS: Final[Mapping[type[errors.BrokerError], Problem]] = {
 
 INVALID: Final = Problem(422, "invalid", "What was sent is not of the form that is due")
 _HTTP: Final = {
-    401: "not-signed-in", 403: "not-allowed", 404: "not-found", 405: "method-not-allowed", 413: "too-large",
-    415: "unsupported-media",
+    401: "not-signed-in", 403: "not-allowed", 404: "not-found", 405: "method-not-allowed", 408: "too-slow",
+    413: "too-large", 415: "unsupported-media",
 }  # fmt: skip
 
 

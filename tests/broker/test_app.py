@@ -1,5 +1,6 @@
 """The edge: who gets in, what every answer carries, and what no answer says."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -7,18 +8,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, Body, FastAPI
+from fastapi import APIRouter, Body, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import text
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
 
 from audit.checkpoint import SignedCheckpoint
 from audit.events import Event, Opening
 from audit.receipts import TlogProof
 from audit.tiles import Tile, decode_bundle
 from broker import agencies, clock, errors, problems, signin
-from broker.app import PUBLIC, ROUTERS, create_app
+from broker.app import PUBLIC, ROUTERS, Edge, create_app
 from broker.dependencies import CALLERS, AgencyDep, CallerDep, OfficerDep, PersonDep
 from broker.errors import BrokerError, UnsafeDatabase
 from broker.store.log import EventRow
@@ -245,6 +248,39 @@ def test_bodies_are_limited_by_what_they_declare_and_by_what_they_are(tmp_path: 
         encoded = http.put("/probe/bytes", content=b"x", headers=kind | {"Content-Encoding": "gzip"})
         assert encoded.status_code == 415
         assert encoded.headers["content-type"] == problems.MEDIA_TYPE
+
+
+def test_whoever_sends_drop_by_drop_gives_up_the_place_and_a_slow_line_does_not() -> None:
+    async def sent(parts: int, size: int) -> tuple[int, int]:
+        taken, answers, left = 0, [], iter(range(parts))
+
+        async def receive() -> Message:
+            await asyncio.sleep(0.02)
+            number = next(left)
+            return {"type": "http.request", "body": b"x" * size, "more_body": number < parts - 1}
+
+        async def send(message: Message) -> None:
+            answers.append(message)
+
+        async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal taken
+            request = Request(scope, receive)
+            try:
+                async for part in request.stream():
+                    taken += len(part)
+            except HTTPException as late:
+                await Response(status_code=late.status_code)(scope, receive, send)
+                return
+            await Response(status_code=204)(scope, receive, send)
+
+        scope = {"type": "http", "method": "PUT", "path": "/x", "headers": []}
+        await Edge(inner, body=10_000_000, chunk=0, patience=0.1)(scope, receive, send)
+        return answers[0]["status"], taken
+
+    assert asyncio.run(sent(10, 4096)) == (204, 40_960)
+    status, taken = asyncio.run(sent(10, 1))
+    assert status == 408
+    assert taken < 10
 
 
 def test_the_public_log_can_be_fetched_and_verified(http: TestClient, agency: AnAgency, broker: Broker) -> None:
