@@ -69,7 +69,7 @@ class LogFolder:
             raise Broken(f"the folder's {name} is not a signed note") from None
 
     def has(self, name: str) -> bool:
-        """Whether the folder holds a checkpoint of this name."""
+        """Whether the folder holds a checkpoint, or a history, of this name."""
         return (self.path / name).exists()
 
     def read(self, tile: Tile) -> bytes:
@@ -89,7 +89,7 @@ class LogFolder:
             with (self.path / HISTORY).open("rb") as file:
                 return file.read(_MAX_HISTORY_BYTES).decode()
         except OSError:
-            raise Unreadable("the log's key has changed, and the folder's history can't be read") from None
+            raise Unreadable("the folder's history can't be read") from None
         except UnicodeDecodeError:
             raise Broken("the folder's history is not text") from None
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from audit.events import InvalidEvent, leaf_ms
 from audit.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, leaf_hash
 from audit.tiles import (
+    ENTRIES,
     TILE_WIDTH,
     Tile,
     TileMalformed,
@@ -17,6 +18,7 @@ from audit.tiles import (
     checked,
     decode_bundle,
     split_hashes,
+    tiles_of,
 )
 
 
@@ -29,11 +31,16 @@ class Mirror(TileReader, Protocol):
 
 
 class Rebuilt:
-    """The whole log hashed from its entries up, each file held against what it ought to be."""
+    """The whole log hashed from its entries up, each file held against what it ought to be.
+
+    `beyond`: files that are of no part of the log at this size, as a copy that broke off leaves them; nothing is said
+    of what is in them.
+    """
 
     def __init__(self, log: Mirror, size: int, kept_size: int) -> None:
         self.altered: list[str] = []
         self.unreadable: list[str] = []
+        self.beyond: list[str] = []
         self.complete = True
         self.files = 0
         self.kept_root = EMPTY_ROOT
@@ -128,13 +135,26 @@ class Rebuilt:
             self.altered.append(f"{tile.path} is not what the entries hash to")
 
     def _older_partials(self) -> None:
-        """Partial tiles of earlier sizes, where the folder still has them."""
+        """Tiles and bundles of other sizes, where the folder has them: as far as this size goes, they must agree."""
+        due = {*tiles_of(self._size), *bundles_of(self._size)}
         for tile in self._log.tiles():
-            whole = self._made.get((tile.level, tile.index))
-            if whole is not None and tile.width * HASH_BYTES < len(whole):
-                self._tile_prefix(tile, whole)
+            if tile in due:
+                continue
+            whole = self._made.get((max(tile.level, 0), tile.index))
+            if whole is None:
+                self.beyond.append(tile.path)
+                continue
+            self.files += 1
+            width = min(tile.width * HASH_BYTES, len(whole))
+            if self._hashes(tile)[:width] != whole[:width]:
+                self.altered.append(f"{tile.path} is not what the entries hash to")
 
-    def _tile_prefix(self, tile: Tile, whole: bytes) -> None:
-        self.files += 1
-        if self._log.read(tile) != whole[: tile.width * HASH_BYTES]:
-            self.altered.append(f"{tile.path} is not what the entries hash to")
+    def _hashes(self, tile: Tile) -> bytes:
+        """What a tile says, or what a bundle's leaves hash to; nothing if it is not as long as its path says."""
+        try:
+            data = self._log.read(tile)
+            if tile.level != ENTRIES:
+                return checked(tile, data)
+            return b"".join(leaf_hash(leaf) for leaf in decode_bundle(tile, data))
+        except (TileMalformed, TileUnreadable):
+            return b""

@@ -18,12 +18,23 @@ What the caller MUST do: hand the policy over out of band, and keep the new chec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from audit.checkpoint import NoteInvalid, SignedCheckpoint
 from audit.events import InvalidEvent, Json, leaf_ms
-from audit.folder import TO_WITNESS, WITNESSED, Broken, Finding, LogFolder, NoQuorum, Reading, Stale, Unreadable
+from audit.folder import (
+    HISTORY,
+    TO_WITNESS,
+    WITNESSED,
+    Broken,
+    Finding,
+    LogFolder,
+    NoQuorum,
+    Reading,
+    Stale,
+    Unreadable,
+)
 from audit.merkle import (
     ProofInvalid,
     consistency_proof,
@@ -143,25 +154,65 @@ def gossip(heard: Mapping[str, str], log: LogFolder, policy: Policy) -> dict[str
 def fsck(log: LogFolder, policy: Policy, kept: str | None = None) -> Seen:
     """Every bundle, tile and checkpoint, hashed anew from the entries up.  Names each file that is not as it should be.
 
-    The whole folder is gone through before anything is raised.
+    The whole folder is gone through before anything is raised: what the log published of itself (`history`) and the
+    checkpoints beside its newest too.  Files of a later size than the checkpoint are passed over, and counted.
     """
     newest = _folder_checkpoint(log, policy, since=kept, hashed=False)
     before = None if kept is None else _kept(policy, kept, newest)
     rebuilt = Rebuilt(log, newest.checkpoint.size, 0 if before is None else before.checkpoint.size)
     rebuilt.run()
-    found = list(rebuilt.altered)
+    found, unreadable, evidence = list(rebuilt.altered), list(rebuilt.unreadable), _notes(newest, before)
     if rebuilt.complete and newest.checkpoint.root != rebuilt.root:
         found.append("checkpoint: the entries do not hash to its root")
     if rebuilt.complete and before is not None and rebuilt.kept_root != before.checkpoint.root:
         found.append(f"history was rewritten: the first {before.checkpoint.size} entries are not those that were kept")
+    checked = _Checked(log, newest, TileHashes(log, newest.checkpoint.size))
+    whole = not found and not unreadable
+    for finding in _beside_findings(checked, policy, whole=whole):
+        (found if isinstance(finding, Broken) else unreadable).append(str(finding))
+        evidence |= {name: text for name, text in finding.evidence.items() if name not in evidence}
     if found:
-        raise Broken("; ".join(found + rebuilt.unreadable), _notes(newest, before))
-    if rebuilt.unreadable:
-        raise Unreadable("; ".join(rebuilt.unreadable))
-    if _witnessed(_Checked(log, newest, TileHashes(log, newest.checkpoint.size)), policy) is None:
+        raise Broken("; ".join(found + unreadable), evidence)
+    if unreadable:
+        raise Unreadable("; ".join(unreadable))
+    if _witnessed(checked, policy) is None:
         _quorum(policy, newest)
     facts = _facts(newest, policy)
-    return Seen(newest.note, {**facts, "entries": newest.checkpoint.size, "files": rebuilt.files})
+    facts |= {"entries": newest.checkpoint.size, "files": rebuilt.files, "beyond": len(rebuilt.beyond)}
+    return Seen(newest.note, facts)
+
+
+def _beside_findings(checked: _Checked, policy: Policy, *, whole: bool) -> Iterator[Finding]:
+    """What is wrong with the files beside the folder's checkpoint.
+
+    Not `whole`: tiles or entries are not as they should be, so against them nothing more is held.
+    """
+    for name in (WITNESSED, TO_WITNESS):
+        if checked.log.has(name):
+            try:
+                _beside(checked, policy, name, proved=whole)
+            except Finding as finding:
+                yield finding
+    if checked.log.has(HISTORY):
+        try:
+            _history(checked, proved=whole)
+        except Finding as finding:
+            yield finding
+
+
+def _history(checked: _Checked, *, proved: bool) -> None:
+    """What the log published of itself is in the log: each entry opened as its leaf commits to it."""
+    told = checked.log.history()
+    try:
+        milestones = parse(told, checked.newest.checkpoint.origin)
+    except HistoryInvalid as fault:
+        raise Broken(f"the folder's history proves nothing: {fault}", {HISTORY: told}) from None
+    for milestone in milestones if proved else ():
+        if milestone.receipt.size <= checked.newest.checkpoint.size:
+            try:
+                _holds(milestone.receipt, checked.newest, checked.log, checked.tiles)
+            except Broken as finding:
+                raise Broken(f"the folder's history is not this log's: {finding}", {HISTORY: told}) from None
 
 
 def receipts(
@@ -237,8 +288,8 @@ def _witnessed(checked: _Checked, policy: Policy) -> SignedCheckpoint | None:
     return witnessed if _has_quorum(policy, witnessed) else None
 
 
-def _beside(checked: _Checked, policy: Policy, name: str) -> SignedCheckpoint:
-    """Another checkpoint in the folder, of the same log, with which its newest begins."""
+def _beside(checked: _Checked, policy: Policy, name: str, *, proved: bool = True) -> SignedCheckpoint:
+    """Another checkpoint in the folder, of the same log, with which its newest begins (`proved`: by the tiles)."""
     note = checked.log.note(name)
     try:
         signed = SignedCheckpoint.parse(note)
@@ -248,7 +299,8 @@ def _beside(checked: _Checked, policy: Policy, name: str) -> SignedCheckpoint:
     if signed.checkpoint.origin != checked.newest.checkpoint.origin:
         raise Broken(f"the folder's {name} is of another log", _notes(checked.newest, signed))
     _not_smaller(checked.newest, signed)
-    _begins_with(checked.newest, signed, checked.tiles)
+    if proved:
+        _begins_with(checked.newest, signed, checked.tiles)
     return signed
 
 

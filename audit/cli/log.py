@@ -88,7 +88,8 @@ def consistency(
     With --cosign: you are a witness, and sign before the others have, so no quorum is demanded. The checkpoint that the
     log puts before its witnesses (the folder's checkpoint.witness) is held against what this key cosigned last, and
     that is replaced (KEYFILE.seen) before the line is given out. The line is printed, and stands with the checkpoint in
-    LOG/cosigned, for `agency log post` to hand in.
+    LOG/cosigned, for `agency log post` to hand in. What is proved is that the tree has only grown: tiles are held
+    against the root, entry bundles are not read but for the last entry. For those there is `auditor fsck`.
 
     Exit codes: 0 it has only grown; 1 history was rewritten (keep all files, they are the evidence); 2 wrong usage, or
     no witness's key; 3 a file could not be read, which proves nothing; 4 the log is stale; 5 too few witnesses have
@@ -124,6 +125,10 @@ def fsck(
 ) -> None:
     """Hash every entry, tile and checkpoint anew from the entries up, and name each file that is not as it should be.
 
+    So too the files beside the checkpoint (checkpoint.witnessed, checkpoint.witness, history), and partial tiles and
+    bundles of earlier sizes. Passed over, and counted, are tiles beyond the checkpoint, which a copy that broke off
+    leaves; `cosigned` and `heard` are no part of the log (for what others were shown there is `auditor gossip`).
+
     With --state, also that the log begins with what you kept.
 
     Exit codes: 0 the whole log is as it was signed; 1 it is not (keep all files, they are the evidence); 3 a file
@@ -132,7 +137,9 @@ def fsck(
     with answering("fsck", evidence, as_json) as done:
         kept = None if state is None else text_of(state)
         seen = verify.fsck(LogFolder(log), policy_of(policy), kept)
-        done(seen, f"{seen.facts['files']} files hold {_log(seen)}.")
+        beyond = seen.facts["beyond"]
+        passed = f" Passed over: {beyond} beyond its checkpoint." if beyond else ""
+        done(seen, f"{seen.facts['files']} files hold {_log(seen)}.{passed}")
 
 
 def _witness(path: Path, policy: Policy) -> Witness:

@@ -153,6 +153,48 @@ def test_fsck_finds_entries_that_were_changed_under_intact_tiles_17(who: Auditor
     assert who.run("inclusion").exit_code == CHANGED  # entry 300 stands in this bundle
 
 
+@pytest.mark.parametrize("name", ["checkpoint.witness", "checkpoint.witnessed", "history"])
+@pytest.mark.parametrize("content", [b"garbage\n", b"\xff\xfe", b""])
+def test_fsck_finds_what_is_no_checkpoint_and_no_history_beside_the_newest(
+    who: Auditor, name: str, content: bytes
+) -> None:
+    put(who.log / name, content)
+    result = who.run("fsck")
+    assert result.exit_code == CHANGED
+    assert name in result.output
+
+
+@pytest.mark.parametrize("name", ["checkpoint.witness", "checkpoint.witnessed"])
+def test_fsck_finds_a_checkpoint_beside_the_newest_of_another_tree(who: Auditor, honest: ALog, name: str) -> None:
+    put(who.log / name, ALog().add(500).signed().note.encode())
+    assert who.run("fsck").exit_code == FINE
+    put(who.log / name, rewritten(ALog().add(500), 44).signed().note.encode())
+    result = who.run("fsck")
+    assert result.exit_code == CHANGED
+    assert "history was rewritten" in result.output
+
+
+def test_fsck_finds_a_partial_bundle_or_tile_of_an_earlier_size_that_was_changed(who: Auditor, honest: ALog) -> None:
+    older = ALog().add(550).write(who.home / "older")
+    earlier = [Tile(ENTRIES, 2, 38), Tile(0, 2, 38)]
+    for tile in earlier:
+        put(who.log / tile.path, (older / tile.path).read_bytes())
+    assert who.run("fsck").exit_code == FINE
+    for tile in earlier:
+        for change in (flipped, lambda data: data[:-1], lambda data: b""):
+            who.edits(tile, change)
+            result = who.run("fsck")
+            assert result.exit_code == CHANGED
+            assert tile.path in result.output
+            put(who.log / tile.path, (older / tile.path).read_bytes())
+
+
+def test_fsck_counts_what_lies_beyond_the_checkpoint_and_believes_none_of_it(who: Auditor) -> None:
+    put(who.log / Tile(ENTRIES, 3, 7).path, b"of a later size, or of nobody")
+    told = json.loads(who.run("fsck", "--json").output)
+    assert (told["exit"], told["beyond"]) == (FINE, 1)
+
+
 @pytest.mark.parametrize("tile", [Tile(0, 0), Tile(0, 2, 88), Tile(1, 0, 2)])
 def test_fsck_names_the_tile_that_was_changed_over_intact_entries_17(who: Auditor, tile: Tile) -> None:
     who.edits(tile, flipped)
