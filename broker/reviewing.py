@@ -236,7 +236,7 @@ def take(store: Store, trail: Trail, caller: Caller, *, event_id: str, to: str =
     whom = to or caller.person
     _stand_apart(store, trail, caller, event_id, "take", at=at)
     if whom != caller.person and whom in _acted(store, trail, event_id):
-        raise NotAllowed("whoever acted in an event does not review it")
+        _refuse(store, trail, caller, event_id, "give", "own_event", at=at)
     with store.transaction() as tx:
         admit(tx, at=at)
         row = _in_state(tx, event_id, "open", "taken")
