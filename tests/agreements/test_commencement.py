@@ -12,8 +12,10 @@ import pytest
 
 from agreements import Agreement, Mode, decide, explain_for_asker, reference
 from agreements.agreement import Grant, london_midnight
+from agreements.analysis.lint import lint
 from agreements.export.cedar import cedar
 from agreements.export.odrl import odrl
+from agreements.export.prose import schedule, text
 from agreements.vocabulary import Vocabulary, of_lists, shipped
 from tests.agreements.cedar_oracle import Authoriser
 from tests.agreements.cedar_oracle import modes as modes_by_cedar
@@ -97,6 +99,17 @@ def test_what_is_remembered_of_a_question_turns_with_the_day() -> None:
                    facts=facts, at=at), w.vocabulary)  # fmt: skip
     assert shown == [False, True]
     assert "NO_BASIS" in told[0] and "NO_BASIS" not in told[1]
+
+
+def test_what_is_signed_and_what_is_looked_over_say_that_a_statute_is_awaited() -> None:
+    edit = {"document": "northshire-mash", "path": "grants.1.basis.gateway", "value": [S16LA]}
+    for day, words in ((None, "once it is in force: its day is not set yet"), ("2026-06-02", "from 2 June 2026")):
+        w = table.world({"edit": [edit], "commences": day})
+        mash = next(one for one in w.documents if one.id == "northshire-mash")
+        assert words in " ".join(text(schedule(mash, w.vocabulary)).split())
+        said = [one.message for one in lint(w.snapshot, w.vocabulary, at=w.at, kinds=["unreachable"])]
+        awaited = "it can't apply before Children Act 2004 s.16LA is in force"
+        assert said == ([awaited] if day is None else [])
 
 
 def test_a_day_without_the_flag_that_it_counts_is_refused() -> None:
