@@ -325,6 +325,12 @@ def refusals(
     ]
 
 
+def said_of(refusals: Iterable[Refusal]) -> tuple[list[str], bytes]:
+    """What an asker was told is not to be had, for the log: the codes for the event, and each in full beside it."""
+    said = {(one.code, one.organisation or "", one.category or "") for one in refusals}
+    return sorted({code for code, _, _ in said}), rfc8785.dumps([list(one) for one in sorted(said)])
+
+
 def refused(code: str, *, unlock: str | None = None, sentence: str | None = None, **words: str) -> Refusal:
     """A refusal that holds before any child is looked up, in the words the asker reads: the code's, or a `sentence`."""
     known = {

@@ -36,6 +36,7 @@ from broker.deciding import (
     receipts_of,
     record_end,
     refusals,
+    said_of,
 )
 from broker.errors import BrokerError, NotFound, WrongState
 from broker.family_view import FamilyView, Feed, Header, Seen
@@ -204,6 +205,7 @@ def _decide_and_record(
     )
     receipts = receipts_of(keys, decided.snapshot, decided.request, decided.seen, decided.feeds, at=at)
     sealed = looked_at(decided.seen)
+    codes, withheld = said_of(view.withheld)
     outcome = "disclosed" if decided.shown else "silent"
     subjects = sorted({r.person_id for r in decided.shown} | {named(r.record) for r in decided.shown})
     listed, beside = _subjects(subjects)
@@ -218,6 +220,7 @@ def _decide_and_record(
                 "view": view_id,
                 "outcome": outcome,
                 "categories": _shown_modes(decided.shown),
+                "refused": codes,
                 "decisions": {source: receipt.asker.body["commitment"] for source, receipt in receipts.items()},
                 "run": area.run,
             },
@@ -239,6 +242,7 @@ def _decide_and_record(
             **{f"decision/{source}": rfc8785.dumps(dict(receipt.jws)) for source, receipt in receipts.items()},
             "subjects": beside,
             "looked_at": sealed,
+            "refused": withheld,
         },
         at=at,
     )

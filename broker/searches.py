@@ -32,6 +32,7 @@ from broker.deciding import (
     record_end,
     refusals,
     refused,
+    said_of,
     unanswerable,
 )
 from broker.errors import BrokerError, Malformed
@@ -151,10 +152,10 @@ def _answered(
             if area is not None:
                 found = _listed(tx, keys, area, case, snapshot, request, feeds, looked, at=at)
             if not found.listed:
-                told = replace(request, threshold=case.level)
-                own = activation.barring(tx, barred, told, at=at)
-                reasons = refusals(snapshot, told, feeds, at=at, barred=own)
-        entry = _record(tx, trail, keys, caller, asked, area, looked, found, refusal, feeds, at=at)
+                known = replace(request, threshold=case.level)
+                own = activation.barring(tx, barred, known, at=at)
+                reasons = refusals(snapshot, known, feeds, at=at, barred=own)
+        entry = _record(tx, trail, keys, caller, asked, area, looked, found, refusal, reasons, feeds, at=at)
     answer = SearchAnswer(
         search=found.search,
         at=at,
@@ -448,6 +449,7 @@ def _record(
     looked: _Looked,
     found: _Found,
     refusal: Refusal | None,
+    reasons: Sequence[Refusal],
     feeds: Sequence[Feed],
     *,
     at: datetime,
@@ -455,6 +457,7 @@ def _record(
     outcome = refusal.code if refusal is not None else f"{len(found.listed)}_listed"
     run = area.run if area is not None else None
     why = _why(keys, asked, refusal)
+    codes, said = said_of(reasons)
     sealed = {"decisions": rfc8785.dumps([dict(one) for one in found.receipts]), "looked_at": looked_at(found.seen)}
     shown = {one.row.person_id for one in found.listed}
     records = {named(record.record) for one in found.listed for record in one.records}
@@ -464,7 +467,7 @@ def _record(
             id=new_event_id(),
             type="search.refused" if refusal is not None else "search.authorised",
             who=caller.who(),
-            what={"search": found.search, "outcome": outcome, "run": run},
+            what={"search": found.search, "outcome": outcome, "run": run, "refused": codes},
             why=why,
             subjects=sorted(shown | records) if len(records) <= 4 * LISTED else sorted(shown),
             recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
@@ -482,7 +485,7 @@ def _record(
             *(c.person_id for c in looked.candidates),
             *records,
         },
-        blobs={"query": rfc8785.dumps(_query(asked)), **sealed},
+        blobs={"query": rfc8785.dumps(_query(asked)), "refused": said, **sealed},
         at=at,
     )
     tx.add(

@@ -87,18 +87,23 @@ def _of_reports(store: Store, trail: Trail, period: Period, *, at: datetime) -> 
 
 
 def _counts(made: Report, by: tuple[str, ...], outcome: str) -> tuple[dict[str, Any], int]:
-    """Events (not rows) by organisation, role and purpose, and by outcome; and how many rows there are."""
+    """Events (not rows) by organisation, role and purpose, and by outcome; and how many rows there are.
+
+    An event with several outcomes, as a view that was refused in part for several reasons, counts once for each.
+    """
     places = {name: made.columns.index(name) for name in ("event_id", outcome, *by)}
-    seen: dict[str, tuple[str, str]] = {}
+    seen: dict[str, str] = {}
+    ends: set[tuple[str, str]] = set()
     rows = 0
     for row in made.rows():
         rows += 1
         told = " / ".join(str(row[places[name]]) for name in by)
-        seen.setdefault(str(row[places["event_id"]]), (told, str(row[places[outcome]])))
+        seen.setdefault(event_id := str(row[places["event_id"]]), told)
+        ends.add((event_id, str(row[places[outcome]])))
     return {
         "events": len(seen),
-        "by": dict(sorted(Counter(told for told, _ in seen.values()).items())),
-        "outcome": dict(sorted(Counter(ended for _, ended in seen.values()).items())),
+        "by": dict(sorted(Counter(seen.values()).items())),
+        "outcome": dict(sorted(Counter(ended for _, ended in ends).items())),
     }, rows
 
 

@@ -30,6 +30,8 @@ REFUSALS: Final = (
     "search.refused", "disclosure.refused", "threshold.refused", "statistics.refused", "statistics.rejected",
     "consider_sharing.declined", "answer.declined", "auth.denied",
 )  # fmt: skip
+IN_PART: Final = ("search.authorised", "disclosure.authorised")
+"""What may show somebody a part and refuse the rest, or list nobody: of these, those whose asker was told a refusal."""
 BREAK_GLASS: Final = ("breakglass.opened", "breakglass.used")
 
 R1: Final = (
@@ -38,7 +40,7 @@ R1: Final = (
 )  # fmt: skip
 R2: Final = (
     "event_id", "utc", "actor", "org", "role", "case_ref", "subject_token", "purpose", "threshold", "basis", "step",
-    "decision", "reason", "source_org",
+    "decision", "reason", "source_org", "categories", "extent",
 )  # fmt: skip
 R3: Final = (*R1, "reviewer", "verdict", "hours")
 R10: Final = (
@@ -62,20 +64,44 @@ def disclosed(source: Source) -> Iterator[OpenedEvent]:
 
 
 def refusals(source: Source) -> Iterator[Row]:
-    """R2: a row for each refusal, in the words its asker was told; what was hidden stays with the event's detail."""
-    for one in refused(source):
-        event, what, why = one.event, one.body("what"), one.body("why")
-        yield (
-            event.event_id, event.at, event.person, event.organisation, event.role, event.case,
-            persons(source.subjects(one)), event.purpose, _text(why, "threshold"), _basis(why),
-            event.type.partition(".")[0], event.outcome or event.type.partition(".")[2], _text(why, "reason"),
-            tuple(sorted(what.get("decisions") or ())) if isinstance(what.get("decisions"), Mapping) else (),
-        )  # fmt: skip
+    """R2: a row for each refusal, in the code its asker was told; what was hidden stays with the event's detail.
+
+    A search that listed nobody and a view that showed only a part are refusals as far as their askers were told of any:
+    a row for each code and organisation, `extent` saying whether nothing was shown ("whole") or something ("part").
+    """
+    for some in in_parts(refused(source)):
+        beside = source.all_beside(one for one in some if one.body("what").get("refused"))
+        for one in some:
+            yield from _refused(source, one, beside.get(one.event.event_id, {}))
 
 
 def refused(source: Source) -> Iterator[OpenedEvent]:
     """The events of R2."""
-    return source.events(source.wanted(REFUSALS))
+    return (one for one in source.events(source.wanted((*REFUSALS, *IN_PART))) if _refuses(one))
+
+
+def _refuses(one: OpenedEvent) -> bool:
+    return one.event.type in REFUSALS or bool(one.body("what").get("refused"))
+
+
+def _refused(source: Source, one: OpenedEvent, beside: Mapping[str, bytes]) -> Iterator[Row]:
+    event, what, why = one.event, one.body("what"), one.body("why")
+    whole = event.type in REFUSALS or not _discloses(source, one)
+    told: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for code, organisation, category in _json(beside, "refused") or ():
+        told[code, organisation].update({category} - {""})
+    rows = [(code, (by,) if by else (), tuple(sorted(of))) for (code, by), of in sorted(told.items())]
+    if not rows:
+        decisions = what.get("decisions")
+        sources = tuple(sorted(decisions)) if isinstance(decisions, Mapping) else ()
+        rows = [(event.outcome or event.type.partition(".")[2], sources, ())]
+    for decision, sources, categories in rows:
+        yield (
+            event.event_id, event.at, event.person, event.organisation, event.role, event.case,
+            persons(source.subjects(one)), event.purpose, _text(why, "threshold"), _basis(why),
+            event.type.partition(".")[0], decision, _text(why, "reason"), sources, categories,
+            "whole" if whole else "part",
+        )  # fmt: skip
 
 
 def break_glass(source: Source) -> Iterator[Row]:

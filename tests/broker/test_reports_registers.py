@@ -51,18 +51,28 @@ def of(broker: Broker, code: str, **about: Any) -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def area(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Area]:
-    """One child, shown to an analyst and, under a threshold, to a decision-maker; one search without a case."""
+def area(morning: tuple[Area, Row, Row]) -> Area:
+    """The area after that morning."""
+    return morning[0]
+
+
+@pytest.fixture(scope="module")
+def morning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Area, Row, Row]]:
+    """One child, shown to an analyst and, under a threshold, to a decision-maker; one search that may list nobody.
+
+    Beside the area: what that search was answered, and the analyst's view.
+    """
     with the_time(MORNING):
         made = a_linked_area(tmp_path_factory.mktemp("reports") / "northshire")
         analyst, decider = made.asker(ANALYST), made.asker(DECIDER)
-        analyst.open(analyst.search(ROBIN.typed(), case="R1"))
+        view = analyst.open(analyst.search(ROBIN.typed(), case="R1"))
         answer = decider.search(ROBIN.typed(), case="R1")
         decider.threshold(answer, case="R1")
         decider.open(answer)
         analyst.threshold(analyst.search(ROBIN.typed(), case="R1"), case="R1")  # which an analyst may not
+        refused = analyst.search(ROBIN.typed(), case="R2b", purpose="S47")
         made.broker.trail.advance_pending()
-        yield made
+        yield made, refused, view
         made.close()
 
 
@@ -169,9 +179,34 @@ def test_an_erased_disclosure_stays_in_the_register_without_what_was_erased(stor
 
 
 def test_refusals_say_what_was_asked_and_what_the_asker_was_told(area: Area) -> None:
-    (row,) = of(area.broker, "R2")
-    assert (row["step"], row["decision"], row["role"]) == ("threshold", "THRESHOLD_UNAUTHORISED", ANALYST)
+    (row,) = [row for row in of(area.broker, "R2") if row["step"] == "threshold"]
+    assert (row["decision"], row["role"], row["extent"]) == ("THRESHOLD_UNAUTHORISED", ANALYST, "whole")
     assert row["subject_token"]
+
+
+def test_a_search_and_a_view_that_the_agreements_refuse_are_refusals_whole_or_in_part(
+    morning: tuple[Area, Row, Row],
+) -> None:
+    area, answer, view = morning
+    assert answer["refusals"]
+    assert not answer["candidates"]
+    assert view["withheld"]
+    rows = of(area.broker, "R2")
+    for told, extent in ((answer, "refusals"), (view, "withheld")):
+        event = told["receipt"]["event_id"]
+        listed = {
+            (row["decision"], *(row["source_org"] or ("",)), category)
+            for row in rows
+            if row["event_id"] == event
+            for category in row["categories"] or ("",)
+        }
+        assert listed == {(one["code"], one["organisation"] or "", one["category"] or "") for one in told[extent]}
+        assert {row["extent"] for row in rows if row["event_id"] == event} == {
+            "whole" if extent == "refusals" else "part"
+        }
+    made = reports.report("R2", area.broker.store, area.broker.trail, ALL_DAY, at=clock.now())
+    assert made.events is not None
+    assert {one.event.event_id for one in made.events()} == {row["event_id"] for row in rows}
 
 
 @ON_SQLITE
