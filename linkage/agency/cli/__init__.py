@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linkage.agency.cli import ledger, log
+from linkage.agency.cli import ledger, log, sandbox
 from linkage.agency.cli.shared import FINDING, AsJson, HomeFolder, answering, broker_of, home_of, progress_bar, say
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(log.app, name="log")
 app.command(name="ledger")(ledger.ledger)
+app.command(name="sandbox")(sandbox.sandbox)
 
 
 @app.command()
