@@ -34,7 +34,7 @@ from broker.overrides import open_sides
 from broker.store import Reading, Store, Transaction
 from broker.store.considerations import ConsiderationRow
 from broker.store.erasing import empty_elsewhere, empty_subject, ids_behind, sequence_all
-from broker.store.erasures import ErasureRow, HoldRow, TombstoneRow, held, tombstones
+from broker.store.erasures import ErasureRow, HoldRow, TombstoneRow, held, hold_batches, tombstones
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow
 from broker.store.items import ItemRow
 from broker.store.log import BlobRow, EventRow, OutboxRow, SubjectRow
@@ -187,6 +187,7 @@ def approve(
     may_act(caller)
     trail.advance_pending()
     with store.transaction(ERASER) as tx:
+        hold_batches(tx)  # before the log's head is locked: answers need not wait for a long batch
         row = _open_erasure(tx, caller, erasure)
         sequence_all(tx, keys)  # what waits is about the subject too; and nobody sequences meanwhile
         ids = _ids(keys, row)
@@ -307,6 +308,7 @@ def replay(store: Store, trail: Trail, keys: Keys, kept: Tombstones, *, who: Map
     due = [one for one in there if one.erasure not in known]
     if due:
         with store.transaction(ERASER) as tx:
+            hold_batches(tx)
             sequence_all(tx, keys)
             event_id = new_event_id()
             counts: Counter[str] = Counter()

@@ -23,7 +23,7 @@ from broker.receipts import HINTS
 from broker.reception import Reception, close, flow_of_batch, record
 from broker.store import Reading, Transaction
 from broker.store.batches import BatchRejectionRow, BatchRow
-from broker.store.erasures import Barred
+from broker.store.erasures import Barred, hold_erasures
 from broker.store.items import delete_items, insert_items
 
 log = structlog.get_logger()
@@ -160,6 +160,7 @@ def _take_in(keys: Keys, tx: Transaction, row: BatchRow, judged: Judged, *, at: 
 
     Items of whoever was erased stay out, and the agency is not told.
     """
+    hold_erasures(tx)
     if row.kind == "full":
         delete_items(tx, row.agency, row.flow)
         for earlier in tx.all(BatchRow, agency=row.agency, flow=row.flow, state="accepted"):

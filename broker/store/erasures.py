@@ -5,15 +5,35 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value, octets
 from broker.store.event_keys import AT_ONCE
-from broker.store.transaction import Reading
+from broker.store.statements import Statement
+from broker.store.transaction import Reading, Transaction
 
 T = TypeVar("T")
+
+
+_TAKING_IN: Final = 0x7367_6572  # a lock of PostgreSQL's by number; no other part of the broker takes one
+_SHARED: Final = Statement(f"SELECT CAST(pg_advisory_xact_lock_shared({_TAKING_IN}) AS text)", sqlite="SELECT 1")
+_ALONE: Final = Statement(f"SELECT CAST(pg_advisory_xact_lock({_TAKING_IN}) AS text)", sqlite="SELECT 1")
+
+
+def hold_erasures(tx: Transaction) -> None:
+    """Until this transaction ends nobody is erased: for whoever takes in rows, before it asks who was erased.
+
+    Without it, of a batch and an erasure at the same moment neither would see the other's rows, and what the batch
+    brought of the subject would stay.  On SQLite one transaction writes at a time.
+    """
+    tx.run(_SHARED).one_or_none()
+
+
+def hold_batches(tx: Transaction) -> None:
+    """Until this transaction ends nothing is taken in; waits for what is.  For an erasure, before anything else."""
+    tx.run(_ALONE).one_or_none()
 
 
 class HoldRow(Row, table=True):

@@ -20,14 +20,17 @@ from typer.testing import CliRunner
 
 from audit.cli import auditor
 from audit.events import SECTIONS, Event
-from broker import erasure, retention, shards
+from broker import erasure, retention, shards, validation
 from broker.callers import Caller
 from broker.errors import LogUnavailable, Malformed, NotAllowed, NotFound, StoreUnavailable, Undecipherable, WrongState
+from broker.judging import Judged
 from broker.keys import Keys
 from broker.settings import LogRetention, Settings
 from broker.store import Store, migrate
+from broker.store.agencies import AgencyFlowRow
+from broker.store.batches import BatchRow
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow, open_body, sole_subject
-from broker.store.items import KEPT, insert_items
+from broker.store.items import KEPT, ItemRow, insert_items
 from broker.store.log import BlobRow, EventRow, SubjectRow
 from broker.store.searches import ThresholdRow
 from broker.store.sequence import sequence
@@ -568,6 +571,34 @@ def test_what_is_recorded_between_the_sequencing_and_the_erasure_is_erased_too(
     assert done.counts["events"] == 1
     row, key, _ = rows(store, late[0])
     assert (row.erased_under, key) == (done_event(store), None)
+
+
+@pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True)
+def test_what_a_batch_brings_of_a_subject_while_it_is_erased_does_not_stay(
+    store: Store, trail: Trail, keys: Keys, kept: Tombstones, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch has asked who was erased, and has not yet committed, when the erasure comes."""
+    agency, flow, ref = RECORD.split("/")
+    item = pa.record_batch([[ref], ["item"], ["education.attendance"], [None], [None], [None], [b"s"]], schema=KEPT)
+    erasing = threading.Thread(target=lambda: erased(store, trail, keys, kept, RECORD))
+    row = BatchRow(
+        id="batch", agency=agency, flow=flow, sequence=1, kind="delta", manifest_sha256="0" * 64, extracted_at=AT
+    )
+
+    def late(*given: Any, **more: Any) -> None:
+        erasing.start()
+        erasing.join(2.0)  # where nothing holds it, it is done by then
+        insert_items(*given, **more)
+
+    monkeypatch.setattr(validation, "insert_items", late)
+    with store.transaction() as tx:
+        tx.connection.exec_driver_sql("SET LOCAL session_replication_role = replica")  # no agency and no batch is here
+        tx.add(AgencyFlowRow(agency=agency, flow=flow, expected_by="06:00"))
+        tx.flush()
+        validation._take_in(keys, tx, row, Judged(state="accepted", items=[item]), at=AT)
+    erasing.join()
+    with store.reading() as reading:
+        assert reading.all(ItemRow) == []
 
 
 @pytest.mark.parametrize("how", ["erased", "expired"])
