@@ -34,7 +34,7 @@ from audit.tiles import TileMalformed, TileUnreadable
 from broker.ballast import Ballast
 from broker.checkpoints import Checkpoints
 from broker.company import Company
-from broker.errors import BrokerError, Conflict, LogUnavailable
+from broker.errors import BrokerError, Conflict, EventStuck, LogUnavailable
 from broker.keys import Keys
 from broker.places import Awaited, Placed, Places
 from broker.signing import Signers
@@ -140,6 +140,11 @@ class Committer:
         except (SignerRefused, HeadDisagrees, TileMalformed, TileUnreadable) as wrong:
             self.latch(type(wrong).__name__, for_good=True)
             raise LogUnavailable("the log is not what was signed before; a person must look") from None
+        except EventStuck as wrong:
+            if self._broken != EventStuck.__name__:
+                log.error("an event that waits holds up the log", fault=str(wrong))
+            self.latch(EventStuck.__name__)
+            raise LogUnavailable(str(wrong)) from None
         except (BrokerError, OSError) as wrong:
             if isinstance(wrong, OSError) and wrong.errno in FULL:  # the signer's folder, on our own disk
                 self.no_room()

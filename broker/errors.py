@@ -51,6 +51,10 @@ class Undecipherable(BrokerError):
     """Sealed bytes do not open: the wrong key, the wrong place, or altered."""
 
 
+class EventStuck(Undecipherable):
+    """An event waits in the outbox and its key does not open, so that nothing is sequenced; names event and place."""
+
+
 class LogUnavailable(BrokerError):
     """The log could not take or sign an entry, so nothing may leave."""
 

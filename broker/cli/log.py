@@ -61,28 +61,68 @@ def status(config: Config = None, as_json: AsJson = False) -> None:
     Where signer and database are not of one log, says in what, and what to do: the database was put back from a copy,
     or cut; the signer's state was; another tree, or another key.
 
-    Exit codes: 0 all is as it was signed; 1 it is not, or entries of a frozen shard are lost; 3 the signer can't be
+    Exit codes: 0 all is as it was signed; 1 it is not, or entries of a frozen shard are lost, or an event that waits
+    holds up the log; 3 the signer can't be
     asked, or its state can't be read.
     """
     with answering(as_json), open_broker(config, agreeing=False) as broker:
-        from broker import shards
+        from broker import shards, unsticking
         from broker.store import roles
 
         found, wrong = shards.standing(broker.store, broker.trail.signers)
         logins = roles.logins(broker.store)
+        stuck = unsticking.held_up(broker.store, broker.keys)
         told = {
             "database": {"kind": "sqlite" if broker.store.sqlite else "postgresql", "logins": [*map(asdict, logins)]},
             "shards": [_told(one) for one in found],
             "signer": wrong or "answers",
             "waiting": broker.trail.unsequenced(),
+            "stuck": [{"event": event, "position": place} for event, place in stuck],
         }
         rows = [_row(one, asked=wrong is None) for one in found]
         rows += [f"! {one.row.log_id}: {fault}" for one in found for fault in one.faults]
+        rows += [f"! event {event} waits, and its key does not open: `broker log unstick`" for event, _ in stuck]
         rows.append(f"The database: {_logins(logins)}")
         say(as_json, told, "\n".join(rows + ([f"The signer: {wrong}"] if wrong else [])))
         if wrong:
             raise typer.Exit(UNKNOWN)
-        if any(one.faults or one.lost for one in found):
+        if stuck or any(one.faults or one.lost for one in found):
+            raise typer.Exit(FINDING)
+
+
+@app.command()
+def unstick(
+    give_up: Annotated[
+        str, typer.Option("--give-up", help="An event whose key is lost for good: its leaf goes in, its body is lost.")
+    ] = "",
+    by: Annotated[str, typer.Option("--by", help="Your staff id; it goes into the log. Due with --give-up.")] = "",
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the events that hold up the log: they wait, and their keys do not open. Nothing is answered meanwhile.
+
+    1. Is the key-encryption key the right one? Of a wrong one no event opens, and all that wait are listed: put the
+    right one back. 2. Else put back the row of audit_outbox (by its event id) from a copy of the database, and list
+    again. 3. Where there is no copy: --give-up EVENT --by ID. Its leaf goes into the log, so that proofs of it hold;
+    what it said can't be read any more, and the log says so (audit.degraded). `broker serve` then goes on by itself.
+
+    Exit codes: 0 nothing holds up the log; 1 something does, or no such event does; 2 wrong usage; 3 it can't be told.
+    """
+    who = staff_id(by, as_json) if give_up or by else ""
+    with answering(as_json), open_broker(config, agreeing=False) as broker:
+        from broker import clock, unsticking
+
+        if give_up:
+            unsticking.give_up(broker.store, broker.trail, give_up, who=operator_of(broker, who), at=clock.now())
+        found = unsticking.held_up(broker.store, broker.keys)
+        if not found:
+            broker.trail.advance_pending()
+        rows = [
+            f"Event {event} waits at place {place} of audit_outbox, and its key does not open" for event, place in found
+        ]
+        told = {"stuck": [{"event": event, "position": place} for event, place in found]}
+        say(as_json, told, "\n".join(rows) or "Nothing holds up the log.")
+        if found:
             raise typer.Exit(FINDING)
 
 

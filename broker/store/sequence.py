@@ -16,8 +16,8 @@ from audit.events import Leaf
 from audit.merkle import HASH_BYTES, Frontier
 from audit.sequencer import Advance, Entry, Head, Pending, advance
 from audit.tiles import ENTRIES, MAX_LEVEL, TILE_HEIGHT, TILE_WIDTH, Tile, TileUnreadable, encode_bundle
-from broker.errors import Conflict, LogUnavailable
-from broker.keys import Keys
+from broker.errors import Conflict, EventStuck, LogUnavailable, Undecipherable
+from broker.keys import DataKey, Keys
 from broker.store.columns import instant_told
 from broker.store.event_keys import FreshKey, event_keys_kept, subject_keys
 from broker.store.log import CheckpointRow, EntryRow, HeadRow, OutboxRow
@@ -238,12 +238,33 @@ def sequence(
 
 
 def waiting_keys(keys: Keys, rows: Iterable[Any]) -> list[FreshKey]:
-    """The keys of events that wait (OutboxRow or its like), to be kept by whoever moves them."""
+    """The keys of events that wait (OutboxRow or its like), to be kept by whoever moves them.  Raises EventStuck."""
     return [
-        FreshKey(row.event_id, keys.data_key(row.key_wrapped, row.event_id), row.sole)
-        for row in rows
-        if row.key_wrapped is not None
-    ]
+        FreshKey(row.event_id, _waiting_key(keys, row), row.sole) for row in rows if row.key_wrapped is not None
+    ]  # fmt: skip
+
+
+def _waiting_key(keys: Keys, row: Any) -> DataKey:
+    try:
+        return keys.data_key(row.key_wrapped, row.event_id)
+    except Undecipherable:
+        raise EventStuck(
+            f"event {row.event_id} waits at place {row.position} of audit_outbox, and its key (key_wrapped) does not "
+            "open: run `broker log unstick`"
+        ) from None
+
+
+def stuck(reading: Reading, keys: Keys) -> tuple[OutboxRow, ...]:
+    """What waits under a key that does not open: it holds up all the rest."""
+    return tuple(row for row in reading.all(OutboxRow, order=["position"]) if _is_stuck(keys, row))
+
+
+def _is_stuck(keys: Keys, row: OutboxRow) -> bool:
+    try:
+        waiting_keys(keys, (row,))
+    except EventStuck:
+        return True
+    return False
 
 
 def entry_of(reading: Reading, event_id: str) -> EntryRow | None:

@@ -27,7 +27,10 @@ from audit.verify import fsck
 from broker import clock
 from broker.app import create_app
 from broker.cli import app
+from broker.errors import LogUnavailable, NotFound
 from broker.settings import read
+from broker.store.log import EventRow
+from broker.store.sequence import entry_of
 from broker.wiring import wire
 from tests.broker.test_shards import published
 from tests.broker.test_trail import recorded
@@ -313,3 +316,31 @@ def test_two_signers_of_one_folder_do_not_listen_together(tmp_path: Path) -> Non
 def test_the_manual_says_what_comes_of_it(command: tuple[str, ...]) -> None:
     said = " ".join(CliRunner().invoke(app, [*command, "--help"]).output.split())
     assert "Exit codes" in said or "compromised" in said
+
+
+def test_an_event_whose_key_is_spoilt_stops_the_log_is_named_and_can_be_given_up(config: Path) -> None:
+    broker = wire(read(config))
+    stuck = recorded(broker.store, broker.trail)
+    later = recorded(broker.store, broker.trail)
+    with broker.store.transaction() as tx:
+        tx.connection.exec_driver_sql(
+            "UPDATE audit_outbox SET key_wrapped = zeroblob(60) WHERE event_id = ?", (stuck.event_id,)
+        )
+    with pytest.raises(LogUnavailable, match=f"{stuck.event_id}.*broker log unstick"):
+        broker.trail.receipt(later, timeout=0.1)
+    broker.store.close()
+    (named,) = typed("log", "status", "--config", config, code=FINDING)["stuck"]
+    assert named["event"] == stuck.event_id
+    assert typed("log", "unstick", "--config", config, code=FINDING)["stuck"] == [named]
+    typed("log", "unstick", "--give-up", later.event_id, "--by", "ops-1", "--config", config, code=FINDING)
+    typed("log", "unstick", "--give-up", stuck.event_id, "--by", "ops-1", "--config", config)
+    told = typed("log", "status", "--config", config)
+    assert (told["stuck"], told["waiting"]) == ([], 0)
+    broker = wire(read(config))
+    broker.trail.receipt(later)
+    with broker.store.reading() as reading:
+        assert entry_of(reading, stuck.event_id) is not None
+        assert reading.one(EventRow, type="audit.degraded", outcome="body_lost") is not None
+    with pytest.raises(NotFound):
+        broker.trail.opening(stuck.event_id, show=("what",))
+    broker.store.close()
