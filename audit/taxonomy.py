@@ -102,14 +102,16 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
     "subject.lifted": _written("lifting", "who was erased may be linked again; never whom",
                                "lift, reason, proposed_by, ids: how many, outcome"),
     "search.authorised": _written(
-        "searches", "a search was answered: candidates, or none", "search, run, outcome: how many were listed",
+        "searches", "a search was answered: candidates, or none",
+        "search, run, outcome: how many were listed, refused: codes told",
         why="purpose, art6, case, family_informed",
         detail="fields given, household, hidden with true codes, too_many, decisions and looked_at: digests",
-        beside="query, decisions (the receipts), looked_at",
+        beside="query, decisions (the receipts), looked_at, refused: each that was told",
     ),
     "search.completed": _written("searches", "a search's answer has left, to its last byte", "search, authorised_by"),
     "search.refused": _written(
-        "searches", "a search was refused before any child was looked up, or a rule failed", "search, outcome: a code",
+        "searches", "a search was refused before any child was looked up, or a rule failed",
+        "search, outcome: a code, refused: codes told",
         why="purpose, art6, case, family_informed", detail="as search.authorised, or the fault's name",
         beside="as search.authorised",
     ),
@@ -150,15 +152,17 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
     "audit.signed_off": _written("reviewing", "a second person signed a review off", "event, decision, outcome",
                                  detail="note"),
     "audit.degraded": _written(
-        "committing", "the log had no room, has room again, or gave an event a fresh id for a taken one",
-        "reason, outcome",
+        "committing unsticking",
+        "the log had no room, has room again, gave an event a fresh id for a taken one, or lost a body",
+        "reason, outcome, event",
     ),
     "disclosure.authorised": _written(
         "disclosures", "a family view was decided, and something is shown",
-        "search, view, run, outcome, categories: by source and mode, decisions: commitments to the receipts",
+        "search, view, run, outcome, categories: by source and mode, decisions: commitments to the receipts, "
+        "refused: codes told",
         why="purpose, art6, threshold, case, family_informed, clauses, link",
         detail="hidden: true codes with counts, looked_at",
-        beside="decision/<source>: the full receipts; subjects; looked_at",
+        beside="decision/<source>: the full receipts; subjects; looked_at; refused: each that was told",
     ),
     "disclosure.completed": _written("disclosures", "a view has left, to its last byte", "view, authorised_by"),
     "disclosure.aborted": _written(
