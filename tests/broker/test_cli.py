@@ -84,7 +84,8 @@ def test_a_host_sets_up_enrols_signs_imports_and_suspends(config: Path, tmp_path
     assert len(signatures) == 4
     typed("agreements", "import", UMBRELLA, MASH, *signatures, "--activate", *at, code=2)  # who puts it in force?
     for _ in range(2):
-        signed = typed("agreements", "import", UMBRELLA, MASH, *signatures, "--activate", "--by", "ig-1", *at)
+        taken = typed("agreements", "import", UMBRELLA, MASH, *signatures, "--activate", "--by", "ig-1", *at)
+    signed = taken["signed"]
     assert all(parties == [agency.id] for parties in signed.values())
     (mash,) = [ref for ref in signed if ref.startswith("northshire-mash@")]
     typed("agreements", "suspend", mash, "--by", "ig-1", *at)
