@@ -129,6 +129,21 @@ def standing(reception: Reception, agency: str, flow: str, *, at: datetime) -> S
     )  # fmt: skip
 
 
+def to_chase(reception: Reception, *, at: datetime) -> tuple[tuple[str, Standing], ...]:
+    """By agency the flows somebody should ring about: late or never heard of, nights missed, or batches quarantined."""
+    with reception.store.reading() as tx:
+        active = {row.id for row in tx.all(AgencyRow, state="active")}
+        flows = [row for row in tx.all(AgencyFlowRow, order=("agency", "flow")) if row.agency in active]
+    stands = [(row.agency, standing(reception, row.agency, row.flow, at=at)) for row in flows]
+    return tuple(
+        (agency, one)
+        for agency, one in stands
+        if one.state in ("STALE", "NOT_CONNECTED")
+        or one.missing_nights
+        or any(batch.state == "quarantined" for batch in one.batches)
+    )
+
+
 def terms(reception: Reception) -> dict[str, Any]:
     """What a batch must be to be taken here: forms, code lists, limits."""
     return {

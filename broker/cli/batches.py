@@ -57,6 +57,40 @@ def list_batches(
         say(as_json, listed, words or "There is no such batch.")
 
 
+@app.command("due")
+def due(config: Config = None, as_json: AsJson = False) -> None:
+    """List the flows to ring an agency about: late, never connected, a night missed, or a batch in quarantine.
+
+    For a timer some minutes after the last flow is due.  Exit codes: 0 there is none; 1 there are.
+    """
+    with answering(as_json), open_broker(config) as broker:
+        from broker import clock, submissions
+        from broker.reception import Reception
+
+        reception = Reception.of(broker.settings, broker.store, broker.keys, broker.trail)
+        found = submissions.to_chase(reception, at=clock.now())
+        listed = [
+            {
+                "agency": agency, "flow": one.flow, "state": one.state, "expected_by": one.expected_by,
+                "as_of": one.as_of.isoformat() if one.as_of else None, "last_sequence": one.last_sequence,
+                "missing_nights": list(one.missing_nights),
+                "quarantined": [batch.batch for batch in one.batches if batch.state == "quarantined"],
+            }
+            for agency, one in found
+        ]  # fmt: skip
+        lines = []
+        for agency, one in found:
+            line = f"{agency}/{one.flow}  {one.state}, due by {one.expected_by}, last of {one.as_of or 'never'}"
+            if one.missing_nights:
+                line += f"; missing: {', '.join(map(str, one.missing_nights))}"
+            held = [batch.batch for batch in one.batches if batch.state == "quarantined"]
+            lines.append(line + (f"; in quarantine: {', '.join(held)}" if held else ""))
+        words = "\n".join(lines)
+        say(as_json, listed, words or "Every flow is on time.")
+        if listed:
+            raise typer.Exit(FINDING)
+
+
 @app.command("release")
 def release_batch(
     batch: Annotated[str, typer.Argument(help="The batch's id, as `list --state quarantined` shows it.")],

@@ -139,6 +139,8 @@ def test_a_batch_in_quarantine_is_listed_and_let_in_by_a_named_person(config: Pa
     assert typed("batches", "list", "--state", "accepted", *at) == []
     (waits,) = typed("batches", "list", "--state", "quarantined", *at)
     assert (waits["batch"], waits["agency"], waits["reason"]) == (batch, COUNCIL, "from_the_future")
+    (ring, other) = typed("batches", "due", *at, code=1)
+    assert (ring["flow"], ring["quarantined"], other["state"]) == ("education", [batch], "NOT_CONNECTED")
     typed("batches", "release", batch, "--by", "no name, please", *at, code=2)
     assert typed("batches", "release", batch, "--by", "op-17", *at) == {"batch": batch, "state": "accepted"}
     typed("batches", "release", batch, "--by", "op-17", *at, code=1)

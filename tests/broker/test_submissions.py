@@ -280,6 +280,12 @@ def test_a_flow_says_what_it_has_what_it_waits_for_and_on_what_terms(council: Ca
         (ids[0], "sealed", "gap"), (ids[1], "sealed", "gap"), (opened, "open", None),
     ]  # fmt: skip
     assert council.call("GET", "/v1/flows/health").status_code == 404  # another's
+    council.hand_in(agreed(a_batch(flow="social_care")))
+    validation.validate_sealed(desk)
+    chased = {(agency, one.flow): one for agency, one in submissions.to_chase(desk, at=clock.now())}
+    assert chased.keys() == {(COUNCIL, "education"), (ICB, "health")}
+    assert chased[COUNCIL, "education"].missing_nights == (2, 4, 5)
+    assert chased[ICB, "health"].state == "NOT_CONNECTED"
 
 
 def test_nights_that_wait_have_an_end_and_the_one_they_wait_for_is_let_in(
