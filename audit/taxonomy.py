@@ -68,7 +68,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
     "link.rejected": _written("overrides", "a second person refused a decision on a link",
                               "override, kind, scope, review, outcome", why="reason, evidence"),
     "link.split": _written(
-        "lineage", "a run split persons that had been one",
+        "splits", "a run split persons that had been one",
         "run, persons, seen_persons, shown, organisations, outcome", beside="saw: who was shown whom",
     ),
     "link.merged": _reserved("a run made one person of several", "kept as the run's lineage; nobody was misled by it"),

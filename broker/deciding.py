@@ -38,7 +38,7 @@ from agreements.agreement import london_day
 from agreements.verdict import Decision
 from audit.events import Event, Json
 from audit.receipts import LogReceipt
-from broker import activation, agencies, family_view
+from broker import activation, agencies, family_view, lineage
 from broker.callers import Caller
 from broker.errors import BrokerError, EngineFailed
 from broker.family_view import Feed, Refusal, Seen
@@ -46,7 +46,7 @@ from broker.keys import Keys
 from broker.linked import LinkedArea
 from broker.store import Reading, Store, Transaction
 from broker.store.items import held_by
-from broker.store.searches import ThresholdRow, children_of_case
+from broker.store.searches import ThresholdRow, answered_by, opened_under
 from broker.trail import Trail, new_event_id
 from linkage.matching.overrides import RecordKey
 
@@ -196,8 +196,10 @@ def links_to_relative(
 class Case:
     """A case as the broker knows it: its keyed token, whose it is, and the levels recorded under it.
 
-    It belongs to the child that was first opened under it as a match, and to that child's family; `people` is None
-    while that is nobody.
+    It belongs to the child that was first opened under it as a match, of those of whom there still is a record, and to
+    that child's family; `people` is None while that is nobody.  A child who was linked with somebody since, or split,
+    is followed to the persons that have the records now.  A level is followed likewise, but not over a split: whom of
+    the two it was meant for, nobody has said.
     """
 
     case_hmac: str
@@ -208,19 +210,26 @@ class Case:
     @classmethod
     def known(cls, tx: Reading, area: LinkedArea | None, caller: Caller, case_hmac: str) -> Case:
         """What the caller's organisation has opened and recorded under a case."""
-        children = children_of_case(tx, agency=caller.organisation, case_hmac=case_hmac)
-        recorded = tx.all(ThresholdRow, agency=caller.organisation, case_hmac=case_hmac, order=("at",))
-        levels = {row.person_id: Threshold(level=row.level, decided_by=row.role) for row in recorded}
         people: set[str] = set()
-        for child in children:
-            if area is not None and area.index.records_of(child):
+        for opened in opened_under(tx, agency=caller.organisation, case_hmac=case_hmac):
+            if area is None:
+                break
+            led = lineage.follow(tx, opened.people, since=opened.since).values()
+            children = {one for followed in led for one in followed.ids if area.index.records_of(one)}
+            for child in children:
                 people |= {child, *(relative.person_id for relative in area.family(child))}
-        return cls(
-            case_hmac=case_hmac,
-            people=frozenset(people) or None,
-            levels=levels,
-            level=levels[recorded[-1].person_id] if recorded else None,
-        )
+            if people:
+                break
+        recorded = tx.all(ThresholdRow, agency=caller.organisation, case_hmac=case_hmac, order=("at",))
+        since = answered_by(tx, (row.search for row in recorded))
+        levels: dict[str, Threshold] = {}
+        level = None
+        for row in recorded:
+            followed = lineage.successors(tx, row.person_id, since=since[row.search])
+            level = None if followed.became == "split" else Threshold(level=row.level, decided_by=row.role)
+            if level is not None:
+                levels[followed.ids[0]] = level
+        return cls(case_hmac=case_hmac, people=frozenset(people) or None, levels=levels, level=level)
 
     def of(self, person_id: str) -> str | None:
         """The case, if it is this person's as far as the broker knows.

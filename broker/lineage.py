@@ -1,30 +1,16 @@
-"""What became of persons from run to run: an old id leads to those that have its records, or says that it was split.
-
-A merge or a split is kept as it was published, for good; with each split goes who had been shown the mixture, so that
-somebody can tell them.
-"""
+"""What became of persons from run to run: an old id leads to those that have its records, or says that it was split."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Literal
 
-import rfc8785
-
-from audit.events import Event
-from broker import ledger
-from broker.store import Reading, Transaction
-from broker.store.runs import PersonEventRow, add_person_events, person_events_of
-from broker.store.searches import Shown, shown_of
-from broker.trail import EntryRef, Trail, new_event_id
-from linkage.matching.link import ClusterEvent
+from broker.store import Reading
+from broker.store.runs import PersonEventRow, person_events_of
 
 Became = Literal["same", "merged", "split"]
-SPLIT_EVENT: Final = "link.split"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,72 +65,3 @@ def led_to(person_id: str, events: Mapping[str, Sequence[PersonEventRow]]) -> Fo
             del at[one]
             at |= {row.after: seq for row in rows}
     return Followed(ids=tuple(sorted(at)), became="split" if "split" in kinds else "merged" if kinds else "same")
-
-
-def who_saw(tx: Reading, person_id: str, *, until: datetime | None = None) -> tuple[Shown, ...]:
-    """Every search that listed a person and every family view that showed something of them, up to an instant."""
-    return tuple(shown_of(tx, [person_id], until=until))
-
-
-def splits_of(tx: Reading, *, run: str) -> dict[str, tuple[str, ...]]:
-    """Persons that a run split, each with those it became."""
-    split: dict[str, set[str]] = defaultdict(set)
-    for row in tx.all(PersonEventRow, run=run, kind="split"):
-        split[row.before].add(row.after)
-    return {before: tuple(sorted(after)) for before, after in sorted(split.items())}
-
-
-def keep(
-    trail: Trail,
-    tx: Transaction,
-    events: Sequence[ClusterEvent],
-    *,
-    run: str,
-    seq: int,
-    who: Mapping[str, str],
-    at: datetime,
-) -> EntryRef | None:
-    """Keep what a run did to persons, in the transaction that puts it in service.
-
-    Every answer that showed somebody who is split is to be recalled: `ledger.recall_due`, when this has committed.
-    If persons were split that somebody had been shown, an event says how many, and in its sealed blob `saw` who saw
-    whom: [person id before, ids after, [organisation, person, event id, kind, when]].
-    """
-    pairs = {(event.kind, before, after) for event in events for before in event.before for after in event.after}
-    rows: list[dict[str, Any]] = [
-        {"seq": seq, "run": run, "kind": kind, "before": before, "after": after, "at": at}
-        for kind, before, after in sorted(pairs)
-    ]
-    add_person_events(tx, rows)
-    split = {event.before[0]: event.after for event in events if event.kind == "split"}
-    saw = shown_of(tx, split)
-    if not split:
-        return None
-    ledger.to_recall(tx, saw, run=run, at=at)
-    listed: dict[str, list[Shown]] = defaultdict(list)
-    for one in saw:
-        listed[one.person_id].append(one)
-    sealed: list[Any] = [
-        [before, list(after), [_told(one) for one in listed[before]]] for before, after in sorted(split.items())
-    ]
-    event = Event(
-        id=new_event_id(),
-        type=SPLIT_EVENT,
-        who=dict(who),
-        what={
-            "run": run, "outcome": "split", "persons": len(split), "seen_persons": len(listed),
-            "shown": len(saw), "organisations": sorted({one.organisation for one in saw}),
-        },
-        why={},
-        detail={},
-    )  # fmt: skip
-    about = _about(split, listed)
-    return trail.record(tx, event, about=about, blobs={"saw": rfc8785.dumps(sealed)}, at=at)
-
-
-def _told(one: Shown) -> list[str]:
-    return [one.organisation, one.person, one.event_id, one.kind, one.at.isoformat()]
-
-
-def _about(split: Mapping[str, Sequence[str]], seen: Mapping[str, object]) -> AbstractSet[str]:
-    return {person for before, after in split.items() if before in seen for person in (before, *after)}

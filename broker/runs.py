@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from audit.events import Event, Json
-from broker import clock, lineage, models
+from broker import clock, models, splits
 from broker.errors import Conflict, WrongState
 from broker.gathering import Inputs
 from broker.keys import Keys
@@ -131,7 +131,7 @@ def put_in_service(
             _record(
                 site, tx, "linkage.model_accepted", held, outcome="accepted", by=accepted_by, model_sha256=model_sha256
             )
-        lineage.keep(
+        splits.keep(
             site.trail, tx, linkage.report.events, run=held.id, seq=pointer.version, at=at,
             who={"organisation": site.settings.partnership, "method": "nightly"},
         )  # fmt: skip

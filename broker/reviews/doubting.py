@@ -7,7 +7,7 @@ from datetime import datetime
 
 import rfc8785
 
-from broker import ledger, lineage
+from broker import ledger, lineage, splits
 from broker.callers import Caller
 from broker.deciding import Released, named
 from broker.errors import Malformed, NotAllowed, NotFound
@@ -55,7 +55,7 @@ def wrong_person(
         within_budget(tx, caller, "reported", at=at)
         persons = _doubted(tx, area, caller, view, record)
         reviews = []
-        viewers = {person: lineage.who_saw(tx, person) for person in persons}
+        viewers = {person: splits.who_saw(tx, person) for person in persons}
         for person in persons if what != "family_member" else ():
             sides = _parted(area, person, caller, organisation=organisation, record=record)
             if sides is not None:

@@ -11,6 +11,7 @@ from sqlalchemy import func
 from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value
+from broker.store.runs import LinkRunRow
 from broker.store.transaction import Reading
 
 _ASKED_AT_ONCE: Final = 500  # ids in one question: SQLite takes no more than 32,766 values
@@ -106,14 +107,21 @@ def searches_since(tx: Reading, *, agency: str, person: str, since: datetime) ->
     return int(tx.session.exec(query).one())
 
 
-def children_of_case(tx: Reading, *, agency: str, case_hmac: str) -> frozenset[str]:
-    """Person ids of the matches of the search from which an organisation first opened one under a case.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A search under a case of which a match was opened; `people` are the persons of all its matches, since two may be
+    one child whose records nobody has joined.  Opening a merely possible match binds no case: it may well be the wrong
+    child.  The ids are those of the run put in service at `since`."""
 
-    All of them, since two may be one child whose records nobody has joined.  Opening a merely possible match binds no
-    case: it may well be the wrong child.
-    """
-    first = (
-        select(ViewRow.search)
+    search: str
+    people: frozenset[str]
+    since: datetime
+
+
+def opened_under(tx: Reading, *, agency: str, case_hmac: str) -> tuple[Opened, ...]:
+    """What an organisation has opened under a case, each search once, in the order in which it was first opened."""
+    opened = (
+        select(ViewRow.search, func.min(col(ViewRow.at)), func.min(col(ViewRow.id)))
         .join(
             SearchCandidateRow,
             (col(SearchCandidateRow.search) == ViewRow.search)
@@ -125,11 +133,34 @@ def children_of_case(tx: Reading, *, agency: str, case_hmac: str) -> frozenset[s
             col(SearchRow.case_hmac) == case_hmac,
             col(SearchCandidateRow.band) == "match",
         )
-        .order_by(col(ViewRow.at), col(ViewRow.id))
-        .limit(1)
+        .group_by(ViewRow.search)
+        .order_by(func.min(col(ViewRow.at)), func.min(col(ViewRow.id)))
     )
-    search = tx.session.exec(first).first()
-    return frozenset(one.person_id for one in tx.all(SearchCandidateRow, search=search or "", band="match"))
+    listed = [search for search, _, _ in tx.session.exec(opened)]
+    since = answered_by(tx, listed)
+    people: dict[str, set[str]] = {search: set() for search in listed}
+    for start in range(0, len(listed), _ASKED_AT_ONCE):
+        matches = select(SearchCandidateRow.search, SearchCandidateRow.person_id).where(
+            col(SearchCandidateRow.search).in_(listed[start : start + _ASKED_AT_ONCE]),
+            col(SearchCandidateRow.band) == "match",
+        )
+        for search, person_id in tx.session.exec(matches):
+            people[search].add(person_id)
+    return tuple(Opened(search=one, people=frozenset(people[one]), since=since[one]) for one in listed)
+
+
+def answered_by(tx: Reading, searches: Iterable[str]) -> dict[str, datetime]:
+    """Of each of these searches, when the run that answered it was put in service: its person ids count from then."""
+    asked = sorted(set(searches))
+    found: dict[str, datetime] = {}
+    for start in range(0, len(asked), _ASKED_AT_ONCE):
+        runs = (
+            select(SearchRow.id, SearchRow.created_at, LinkRunRow.published_at)
+            .join(LinkRunRow, col(LinkRunRow.id) == SearchRow.run, isouter=True)
+            .where(col(SearchRow.id).in_(asked[start : start + _ASKED_AT_ONCE]))
+        )
+        found |= {search: published or created for search, created, published in tx.session.exec(runs)}
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

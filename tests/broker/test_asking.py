@@ -15,6 +15,8 @@ from agreements import VOCABULARY, PartyKey, replay
 from audit.policy import Policy
 from audit.receipts import LogReceipt
 from broker import agencies, register, searches
+from broker.store.runs import LinkRunRow, PersonEventRow
+from broker.store.searches import SearchCandidateRow, ThresholdRow
 from linkage.agency.gateway.broker_client import BrokerRefused
 from tests.builders import COUNCIL, ICB, POLICE
 from tests.builders_area import AFTER_EXPIRY, ANALYST, DECIDER, MORNING, Area, Asker, Clock, bands, shown, the_time
@@ -282,6 +284,46 @@ def test_a_case_of_another_child_shows_nothing_and_says_nothing_of_it(analyst: A
     assert other["candidates"] == []
     assert masked(other) == masked(nobody)
     assert "match" in bands(analyst.search(KIT.typed(), case="B7"))  # the family is the same case
+
+
+@pytest.mark.parametrize("kind", ["merge", "split"])
+def test_a_case_follows_its_child_whatever_id_the_records_have_now_and_a_level_ends_with_a_split(
+    changed: Area, kind: str
+) -> None:
+    decider = changed.asker(DECIDER)
+    answer = decider.search(ROBIN.typed(), case="B7c")
+    assert decider.threshold(answer, case="B7c")["set"]
+    decider.open(answer)
+    linked_otherwise_since(changed, answer["search"], kind)
+    assert decider.search(ELI.typed(), case="B7c")["candidates"] == []
+    assert bands(decider.search(ROBIN.typed(), case="B7c")) == ["match"]
+    enquiry = bands(decider.search(ROBIN.typed(), case="B7c", purpose="S47"))
+    assert enquiry == (["match"] if kind == "merge" else [])
+
+
+def test_a_case_of_a_child_of_whom_nothing_is_left_is_the_next_childs(changed: Area) -> None:
+    analyst = changed.asker(ANALYST)
+    answer = analyst.search(ROBIN.typed(), case="B7d")
+    analyst.open(answer)
+    linked_otherwise_since(changed, answer["search"], "gone")
+    analyst.view(ELI.typed(), case="B7d")
+    assert bands(analyst.search(ELI.typed(), case="B7d")) == ["match"]
+    assert analyst.search(ROBIN.typed(), case="B7d")["candidates"] == []
+
+
+def linked_otherwise_since(area: Area, search: str, kind: str) -> None:
+    """As after a later night: the persons of a search had other ids then, which led to today's; or to nobody."""
+    with area.broker.store.transaction() as tx:
+        (run,) = tx.all(LinkRunRow)
+        assert run.published_at is not None
+        for n, candidate in enumerate(tx.all(SearchCandidateRow, search=search)):
+            now, then = candidate.person_id, f"{n:032x}"
+            for row in (candidate, *tx.all(ThresholdRow, search=search, person_id=now)):
+                row.person_id = then
+                tx.add(row)
+            if kind != "gone":
+                later = run.published_at + timedelta(hours=1)
+                tx.add(PersonEventRow(seq=99, run=run.id, kind=kind, before=then, after=now, at=later))
 
 
 def test_opening_a_merely_possible_match_binds_no_case(analyst: Asker) -> None:

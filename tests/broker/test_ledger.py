@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broker import clock as broker_clock
-from broker import considering, ledger, lineage
+from broker import considering, ledger, splits
 from broker.api.searches import in_service
 from broker.store.erasing import Body, empty_elsewhere, empty_events
 from broker.store.log import EventRow
@@ -203,7 +203,7 @@ def a_split(area: Area, person_id: str) -> None:
     """A run that splits a person goes into service."""
     broker, at = area.broker, broker_clock.now()
     with broker.store.transaction() as tx:
-        lineage.keep(
+        splits.keep(
             broker.trail, tx, [ClusterEvent(kind="split", before=(person_id,), after=(person_id, "new"))],
             run=tx.all(LinkRunRow)[0].id, seq=99, who=NIGHTLY, at=at,
         )  # fmt: skip

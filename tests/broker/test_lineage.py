@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.events import Section, SectionName
-from broker import lineage
+from broker import lineage, splits
 from broker.lineage import Followed
 from broker.store import Store, Transaction
 from broker.store.agencies import AgencyRow
@@ -39,7 +39,7 @@ def a_run(tx: Transaction, name: str) -> str:
 
 def happened(trail: Trail, tx: Transaction, seq: int, *events: ClusterEvent) -> None:
     run = a_run(tx, f"run-{seq}")
-    lineage.keep(trail, tx, events, run=run, seq=seq, who=WHO, at=START + timedelta(days=seq))
+    splits.keep(trail, tx, events, run=run, seq=seq, who=WHO, at=START + timedelta(days=seq))
 
 
 def merge(into: str, *others: str) -> ClusterEvent:
@@ -172,13 +172,12 @@ def test_a_split_lists_everyone_who_was_shown_the_mixture(store: Store, trail: T
         seen(tx, "a", by="ann", opened=True, at=START)
         seen(tx, "a", by="bob", opened=False, at=START + timedelta(hours=1))
         seen(tx, "z", by="cat", opened=True, at=START)
-        told = [(one.organisation, one.person, one.kind) for one in lineage.who_saw(tx, "a")]
+        told = [(one.organisation, one.person, one.kind) for one in splits.who_saw(tx, "a")]
         assert sorted(told) == [
             ("council", "ann", "search"), ("council", "ann", "view"), ("council", "bob", "search"),
         ]  # fmt: skip
-        assert lineage.who_saw(tx, "a", until=START - timedelta(days=1)) == ()
+        assert splits.who_saw(tx, "a", until=START - timedelta(days=1)) == ()
         happened(trail, tx, 1, split("a", "b"), merge("y", "z"))
-        assert lineage.splits_of(tx, run="run-1") == {"a": ("a", "b")}
     trail.advance_pending()
     with store.reading() as tx:
         [event] = tx.all(EventRow, type="link.split")

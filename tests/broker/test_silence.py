@@ -278,6 +278,7 @@ def test_a_member_of_the_household_who_must_stay_hidden_is_as_one_nobody_knows(m
     area = make("one")
     analyst = warm(area)
     for child, hidden in ((ADOPTED, BIRTH), (ROBIN, FAY)):
+        analyst.view(child.typed(), case=f"S3-{child.id}")  # what was opened under a case is asked for, each time
         pair = []
         for named in (hidden, NOBODY):
             household = [named.typed(relation="sibling")]
