@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -427,20 +426,35 @@ def _source_digest(source: Source) -> int:
 
 
 def _ref_digests(refs: pa.Array) -> tuple[Digests, Digests]:
-    """Two digests of each text: by words where it is as long as record_refs are, and else one by one."""
+    """Two digests of each text: by words, in one go where it is as long as record_refs are."""
     ends = np.frombuffer(refs.buffers()[1], np.int32)[refs.offset : refs.offset + len(refs) + 1]
     usual = np.diff(ends) == REF_LENGTH
     if not usual.all():
         first, second = (np.zeros(len(refs), np.uint64) for _ in range(2))  # as those of no name at all stay
         if usual.any():
             first[usual], second[usual] = _ref_digests(refs.filter(pa.array(usual)))
-        other = ~usual & refs.is_valid().to_numpy(zero_copy_only=False)
-        some = (blake2b(ref.encode(), digest_size=16).digest() for ref in refs.filter(pa.array(other)).to_pylist())
-        first[other], second[other] = np.frombuffer(b"".join(some), np.uint64).reshape(-1, 2).T
+        other = np.flatnonzero(~usual & refs.is_valid().to_numpy(zero_copy_only=False))
+        padded = [_padded(ref.encode()) for ref in refs.take(pa.array(other)).to_pylist()]
+        sizes = np.array([len(one) for one in padded], np.int64)
+        for size in np.unique(sizes).tolist():
+            mine = np.flatnonzero(sizes == size)
+            every = np.frombuffer(b"".join([padded[n] for n in mine.tolist()]), np.uint64).reshape(len(mine), -1)
+            first[other[mine]], second[other[mine]] = _words_digests(every)
         return first, second
     every = np.frombuffer(refs.buffers()[2], np.uint8)[ends[0] : ends[-1]].view(np.uint64).reshape(len(refs), -1)
-    first, second = np.zeros(len(refs), np.uint64), np.full(len(refs), _MIX)
-    for start in range(0, len(refs), NEAR):  # so many at a time that they stay in the cache
+    return _words_digests(every)
+
+
+def _padded(text: bytes) -> bytes:
+    """In whole words, of which the last byte says how many were added: no two texts come to be the same."""
+    size = (len(text) // KEYED + 1) * KEYED
+    return text.ljust(size - 1, b"\0") + bytes([size - len(text)])
+
+
+def _words_digests(every: Digests) -> tuple[Digests, Digests]:
+    """Two digests of each row of words."""
+    first, second = np.zeros(len(every), np.uint64), np.full(len(every), _MIX)
+    for start in range(0, len(every), NEAR):  # so many at a time that they stay in the cache
         words, one, two = every[start : start + NEAR], first[start : start + NEAR], second[start : start + NEAR]
         for n in range(words.shape[1]):
             one ^= words[:, n]
