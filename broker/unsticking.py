@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from audit.events import Event
-from broker.errors import NotFound
+from broker.errors import NotFound, WrongState
 from broker.keys import Keys
 from broker.store import Store
+from broker.store.event_keys import fits
 from broker.store.log import OutboxRow
 from broker.store.roles import SEQUENCER
 from broker.store.sequence import stuck
@@ -29,8 +30,12 @@ def held_up(store: Store, keys: Keys) -> tuple[tuple[str, int], ...]:
 def give_up(store: Store, trail: Trail, event_id: str, *, who: Mapping[str, str], at: datetime) -> EntryRef:
     """Let an event that holds up the log go in without its key, and record that; the entry that says so.
 
-    Raises NotFound for any other event: what can be read is never given up.
+    Raises NotFound for any other event, WrongState if the key-encryption key opens nothing else of this log either:
+    what can be read is never given up.
     """
+    with store.reading() as reading:
+        if not fits(reading, trail.keys):
+            raise WrongState("the key-encryption key opens no key of this log: put back the right one, then look again")
     with store.transaction(SEQUENCER) as tx:
         row = next((one for one in stuck(tx, trail.keys) if one.event_id == event_id), None)
         if row is None:

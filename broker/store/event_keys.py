@@ -21,6 +21,7 @@ from sqlalchemy import delete
 from sqlmodel import Field, col, select
 
 from audit.events import SECTIONS, Opening, Sealed, canonical, loads
+from broker.errors import Undecipherable
 from broker.keys import DataKey, Keys
 from broker.store.columns import Row, octets
 from broker.store.statements import ANY_OF, ANY_OF_SQLITE, Asked, Rows, Statement, texts
@@ -49,6 +50,20 @@ class SubjectKeyRow(Row, table=True):
 
     idx_hmac: str = Field(primary_key=True)
     wrapped: bytes = octets()
+
+
+def fits(reading: Reading, keys: Keys) -> bool:
+    """Whether the key-encryption key opens a key of this log; true of a log that has none to try."""
+    tried = reading.session.exec(select(EventKeyRow).where(col(EventKeyRow.subject) == NO_SUBJECT).limit(3)).all()
+    return not tried or any(_opens(keys, row) for row in tried)
+
+
+def _opens(keys: Keys, row: EventKeyRow) -> bool:
+    try:
+        keys.data_key(row.wrapped, row.event_id)
+    except Undecipherable:
+        return False
+    return True
 
 
 _KEEP: Final = Rows("audit_key", {"event_id": "text", "wrapped": "bytea", "subject": "text"})

@@ -318,6 +318,19 @@ def test_the_manual_says_what_comes_of_it(command: tuple[str, ...]) -> None:
     assert "Exit codes" in said or "compromised" in said
 
 
+def test_nothing_is_given_up_under_another_key_than_the_logs(config: Path) -> None:
+    broker = wire(read(config))
+    broker.trail.receipt(recorded(broker.store, broker.trail))
+    waits = recorded(broker.store, broker.trail)
+    broker.store.close()
+    kek = broker.settings.data_dir / "keys" / "kek.key"
+    kek.write_text("0" * 64)
+    (named,) = typed("log", "unstick", "--config", config, code=FINDING)["stuck"]
+    assert named["event"] == waits.event_id
+    typed("log", "unstick", "--give-up", waits.event_id, "--by", "ops-1", "--config", config, code=FINDING)
+    assert typed("log", "unstick", "--config", config, code=FINDING)["stuck"] == [named]
+
+
 def test_an_event_whose_key_is_spoilt_stops_the_log_is_named_and_can_be_given_up(config: Path) -> None:
     broker = wire(read(config))
     stuck = recorded(broker.store, broker.trail)
