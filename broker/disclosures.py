@@ -19,6 +19,7 @@ from agreements import Basis, DecisionReceipt, Link, Mode, Request, Snapshot, Th
 from agreements.agreement import london_day
 from audit.events import Event, Json
 from broker import activation, agencies, family_view, ledger, lineage
+from broker.budgets import exceeded
 from broker.callers import Caller
 from broker.deciding import (
     Case,
@@ -38,11 +39,12 @@ from broker.deciding import (
     refusals,
     said_of,
 )
-from broker.errors import BrokerError, NotFound, WrongState
-from broker.family_view import FamilyView, Feed, Header, Seen
+from broker.errors import BrokerError, NotFound, TooMany, WrongState
+from broker.family_view import FamilyView, Feed, Header, Refusal, Seen
 from broker.keys import Keys
 from broker.ledger import Broken
 from broker.linked import RELATION_OF, InService, LinkedArea, Relative, Stated
+from broker.settings import Budgets
 from broker.store import Reading, Store, Transaction
 from broker.store.runs import LinkRunRow
 from broker.store.searches import SearchCandidateRow, SearchRow, ViewPersonRow, ViewRow
@@ -65,13 +67,14 @@ def disclose(
     *,
     search: str,
     candidate: str,
+    budgets: Budgets,
     at: datetime,
 ) -> Released[FamilyView]:
     """The linked family view of one candidate of one's own search.
 
     Raises NotFound for a search or candidate that isn't the caller's, WrongState if the persons have been linked anew
-    since; having shown nothing, LogUnavailable if it can't be recorded, and EngineFailed, which is recorded, if a rule
-    can't be evaluated.
+    since, TooMany, which is recorded, if as many were opened as may be; having shown nothing, LogUnavailable if it
+    can't be recorded, and EngineFailed, which is recorded, if a rule can't be evaluated.
     """
     area = service.area()
     asked: SearchRow | None = None
@@ -84,12 +87,34 @@ def disclose(
             since = answered.published_at if answered is not None else None
             if lineage.successors(tx, chosen.person_id, since=since).became == "split":
                 raise WrongState("this person has been split into several since: search again")
-            view, entry, receipts = _decide_and_record(tx, trail, keys, area, caller, asked, chosen, at=at)
+            over = exceeded(tx, caller, "views", budgets, at=at)
+            if over is not None:
+                _refuse(tx, trail, caller, asked, over[0], at=at)
+            else:
+                view, entry, receipts = _decide_and_record(tx, trail, keys, area, caller, asked, chosen, at=at)
     except BrokerError:
         raise
     except Exception as wrong:  # whatever it is: no part of an answer leaves
         raise _failed(store, trail, caller, asked, wrong, search=search, at=at) from None
+    if over is not None:
+        raise TooMany(over[0].sentence, retry_after=int(over[1].total_seconds()) + 1)
     return Released(view, trail.receipt(entry), tuple(receipt.asker.body for receipt in receipts.values()))
+
+
+def _refuse(
+    tx: Transaction, trail: Trail, caller: Caller, search: SearchRow, refusal: Refusal, *, at: datetime
+) -> None:
+    codes, withheld = said_of([refusal])
+    event = Event(
+        id=new_event_id(),
+        type="disclosure.refused",
+        who=caller.who(),
+        what={"search": search.id, "outcome": refusal.code, "refused": codes},
+        why={"purpose": search.purpose, "art6": search.basis["art6"], "case": search.case_hmac},
+        recipients=[{"organisation": caller.organisation, "person": caller.person, "role": caller.role}],
+        detail={},
+    )
+    trail.record(tx, event, blobs={"refused": withheld}, at=at)
 
 
 def completed(store: Store, trail: Trail, caller: Caller, *, view: str, event_id: str) -> None:

@@ -13,9 +13,9 @@ from typing import Any, Final
 import rfc8785
 
 from agreements import VOCABULARY, Basis, Link, Request, RequestRefused, Snapshot, Threshold
-from agreements.agreement import LONDON
 from audit.events import Event
 from broker import activation, agencies, ledger
+from broker.budgets import exceeded
 from broker.callers import Caller
 from broker.deciding import (
     Case,
@@ -31,7 +31,6 @@ from broker.deciding import (
     receipts_of,
     record_end,
     refusals,
-    refused,
     said_of,
     unanswerable,
 )
@@ -40,10 +39,11 @@ from broker.family_view import BANNER, Feed, Refusal, Seen
 from broker.keys import Keys
 from broker.ledger import Broken
 from broker.linked import InService, LinkedArea
+from broker.settings import Budgets
 from broker.store import Reading, Store, Transaction
 from broker.store.agencies import AgencyRow
 from broker.store.log import FlagRow
-from broker.store.searches import SearchCandidateRow, SearchRow, searches_since
+from broker.store.searches import SearchCandidateRow, SearchRow
 from broker.trail import EntryRef, Trail, new_event_id
 from linkage.matching.search import BadRow, Candidate, EncodedRow, TooManyCandidates
 
@@ -51,7 +51,6 @@ SEARCH_LASTS: Final = timedelta(hours=8)
 LISTED: Final = 5
 LOOKED_AT: Final = 25  # before the rules are applied, so that hidden children never count
 PROHIBITED: Final = "PURPOSE_PROHIBITED"
-PER_HOUR: Final = 120  # searches of one person
 FAMILY_INFORMED: Final = ("yes", "no_risk_of_harm", "no_not_reachable", "no_crime", "no_safe_contact")
 SAID_FIRST: Final = (
     "nhs_number", "upn", "pnc", "cro", "uln", "local", "given_name", "family_name", "date_of_birth", "postcode", "sex",
@@ -100,8 +99,9 @@ class SearchAnswer:
 
 
 def search(
-    store: Store, trail: Trail, keys: Keys, service: InService, caller: Caller, asked: Asked, *, at: datetime
-) -> Released[SearchAnswer]:
+    store: Store, trail: Trail, keys: Keys, service: InService, caller: Caller, asked: Asked, *, budgets: Budgets,
+    at: datetime,
+) -> Released[SearchAnswer]:  # fmt: skip
     """Whom the agencies know that fits, listed only where a record reaches existence for this asker and purpose.
 
     One leaf, whatever was found, hidden or absent; before the first link run nobody is found.  Raises Malformed for
@@ -110,12 +110,12 @@ def search(
     """
     with store.reading() as reading:
         _of_this_partnership(reading, caller, asked)
-        request, refusal = _may_ask(reading, keys, caller, asked, at=at)
+    request, refusal = _may_ask(keys, caller, asked)
     area = service.area()
     if area is not None and asked.profile != area.index.model.profile:
         raise Malformed("profile: not that of this partnership")
     try:
-        answer, entry = _answered(store, trail, keys, area, caller, asked, request, refusal, at=at)
+        answer, entry = _answered(store, trail, keys, area, caller, asked, request, refusal, budgets, at=at)
     except BrokerError:
         raise
     except Exception as wrong:  # whatever it is: no part of an answer leaves
@@ -135,6 +135,7 @@ def _answered(
     asked: Asked,
     request: Request | None,
     refusal: Refusal | None,
+    budgets: Budgets,
     *,
     at: datetime,
 ) -> tuple[SearchAnswer, EntryRef]:
@@ -143,6 +144,8 @@ def _answered(
     if request is not None and area is not None:
         looked = _look(area, keys, asked)  # before the transaction: others need not wait for it
     with store.transaction() as tx:
+        if over := exceeded(tx, caller, "searches", budgets, at=at):
+            request, refusal, looked = None, over[0], _Looked()
         feeds = agencies.feeds(tx, at=at)
         found = _Found()
         reasons = [refusal] if refusal is not None else []
@@ -196,14 +199,8 @@ def _of_this_partnership(reading: Reading, caller: Caller, asked: Asked) -> None
         raise Malformed(f"family_informed: one of {', '.join(FAMILY_INFORMED)} is due")
 
 
-def _may_ask(
-    reading: Reading, keys: Keys, caller: Caller, asked: Asked, *, at: datetime
-) -> tuple[Request | None, Refusal | None]:
+def _may_ask(keys: Keys, caller: Caller, asked: Asked) -> tuple[Request | None, Refusal | None]:
     """The request as it may be decided, or a refusal that holds for every child."""
-    since = at - timedelta(hours=1)
-    if searches_since(reading, agency=caller.organisation, person=caller.person, since=since) >= PER_HOUR:
-        again = (at + timedelta(hours=1)).astimezone(LONDON)
-        return None, refused("RATE_LIMIT", time=f"{again:%H:%M}", role="your manager")
     question = Question(caller=caller, purpose=asked.purpose, basis=asked.basis, case_hmac=keys.case_index(asked.case))
     try:
         return question.request(), None

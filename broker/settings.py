@@ -48,6 +48,21 @@ class LogRetention(BaseModel):
     by_type: dict[str, int] = Field(default={}, description="Years for one type of event, whoever it is about.")
 
 
+class Budgets(BaseModel):
+    """How much one person and one organisation may ask in an hour and in a day, each running up to now."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    person_searches_hour: int = Field(default=120, ge=1, description="Searches of one person in an hour,")
+    person_searches_day: int = Field(default=400, ge=1, description="and in a day.")
+    person_views_hour: int = Field(default=80, ge=1, description="Family views that one person opens in an hour,")
+    person_views_day: int = Field(default=250, ge=1, description="and in a day.")
+    organisation_searches_hour: int = Field(default=1500, ge=1, description="The same of a whole organisation.")
+    organisation_searches_day: int = Field(default=8000, ge=1, description="")
+    organisation_views_hour: int = Field(default=1000, ge=1, description="")
+    organisation_views_day: int = Field(default=5000, ge=1, description="")
+
+
 class Settings(BaseSettings):
     """The broker's configuration.  Built once, handed to `create_app`, never changed."""
 
@@ -106,6 +121,7 @@ class Settings(BaseSettings):
     )
     query_memory_mb: int = Field(256, description="What DuckDB may use to check one batch.")
     log_retention: LogRetention = Field(LogRetention(), description="How long the log keeps what events say of people.")
+    budgets: Budgets = Field(Budgets(), description="How much a person and an organisation may ask.")
     demo_people: tuple[DemoPerson, ...] = Field((), description="Who may sign in to a demo.")
 
     @classmethod

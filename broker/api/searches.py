@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from agreements import Basis
 from broker import disclosures, register, searches, thresholds
 from broker.api.leaving import Leaving, PaceDep
-from broker.dependencies import AgencyDep, BrokerDep, KeysDep, NowDep, PersonDep, StoreDep, TrailDep
+from broker.dependencies import AgencyDep, BrokerDep, KeysDep, NowDep, PersonDep, SettingsDep, StoreDep, TrailDep
 from broker.errors import Malformed
 from broker.family_view import FamilyView, Refusal
 from broker.linked import InService
@@ -143,10 +143,11 @@ def ask(
     service: ServiceDep,
     now: NowDep,
     pace: PaceDep,
+    settings: SettingsDep,
 ) -> Response:
     """Who may be meant: candidates in bands, each organisation's freshness, or a refusal; with its receipt."""
     asked = body.parsed()
-    released = searches.search(store, trail, keys, service, caller, asked, at=now)
+    released = searches.search(store, trail, keys, service, caller, asked, budgets=settings.budgets, at=now)
     ids = {"search": released.answer.search, "event_id": released.receipt.event_id}
     return Leaving.of(
         _SEARCH_ANSWER.dump_python(released.answer, mode="json"),
@@ -167,11 +168,13 @@ def disclose(
     service: ServiceDep,
     now: NowDep,
     pace: PaceDep,
+    settings: SettingsDep,
 ) -> Response:
     """What partners hold on one family: a decision per organisation and category, each with its reason."""
     released = disclosures.disclose(
-        store, trail, keys, service, caller, search=body.search, candidate=body.candidate, at=now
-    )
+        store, trail, keys, service, caller,
+        search=body.search, candidate=body.candidate, budgets=settings.budgets, at=now,
+    )  # fmt: skip
     ids = {"view": released.answer.view, "event_id": released.receipt.event_id}
     return Leaving.of(
         _FAMILY_VIEW.dump_python(released.answer, mode="json", by_alias=True),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Final, Literal
+from zlib import crc32
 
-from sqlalchemy import func
+from sqlalchemy import func, true
 from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value
 from broker.store.runs import LinkRunRow
-from broker.store.transaction import Reading
+from broker.store.statements import Statement
+from broker.store.transaction import Reading, Transaction
 
 _ASKED_AT_ONCE: Final = 500  # ids in one question: SQLite takes no more than 32,766 values
 
@@ -97,14 +100,48 @@ class ThresholdRow(Row, table=True):
     at: datetime = instant()
 
 
-def searches_since(tx: Reading, *, agency: str, person: str, since: datetime) -> int:
-    """How many searches one person has made since an instant."""
-    query = (
-        select(func.count())
-        .select_from(SearchRow)
-        .where(col(SearchRow.agency) == agency, col(SearchRow.person) == person, col(SearchRow.created_at) >= since)
+_ASKING: Final = 0x6173_6B73  # a class of PostgreSQL's locks by number; no other part of the broker takes one of it
+HOUR: Final = timedelta(hours=1)
+DAY: Final = timedelta(days=1)
+
+
+@cache
+def _alone(agency: str) -> Statement:
+    of = crc32(agency.encode()) - (1 << 31)  # two organisations of one number wait for one another; no harm
+    return Statement(f"SELECT CAST(pg_advisory_xact_lock({_ASKING}, {of}) AS text)", sqlite="SELECT 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """How often somebody has asked in the time up to now, and when first."""
+
+    whose: Literal["person", "organisation"]
+    within: timedelta
+    count: int
+    first: datetime | None
+
+
+def used(
+    tx: Transaction, kind: Literal["searches", "views"], *, agency: str, person: str, at: datetime, but: str
+) -> tuple[Used, ...]:
+    """What a person and their organisation have used, but for what ended in `but`.
+
+    Until this transaction ends nobody else of the organisation is counted: of two at the same moment the second waits,
+    and sees the first.
+    """
+    tx.run(_alone(agency)).one_or_none()
+    when, row = (col(SearchRow.created_at), SearchRow) if kind == "searches" else (col(ViewRow.at), ViewRow)
+    windows = [(whose, within) for whose in ("person", "organisation") for within in (HOUR, DAY)]
+    columns = []
+    for whose, within in windows:
+        mine = (when > at - within) & ((col(row.person) == person) if whose == "person" else true())
+        columns += [func.count().filter(mine), func.min(when).filter(mine)]
+    query = select(*columns).where(col(row.agency) == agency, when > at - DAY, col(row.outcome) != but)  # type: ignore[call-overload]
+    found = tuple(tx.session.exec(query).one())
+    return tuple(
+        Used(whose=whose, within=within, count=found[2 * n], first=found[2 * n + 1])  # type: ignore[arg-type]
+        for n, (whose, within) in enumerate(windows)
     )
-    return int(tx.session.exec(query).one())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,9 @@ from agreements import VOCABULARY, PartyKey, replay
 from audit.policy import Policy
 from audit.receipts import LogReceipt
 from broker import agencies, register, searches
+from broker.store.log import EventRow
 from broker.store.runs import LinkRunRow, PersonEventRow
-from broker.store.searches import SearchCandidateRow, ThresholdRow
+from broker.store.searches import SearchCandidateRow, ThresholdRow, ViewRow
 from linkage.agency.gateway.broker_client import BrokerRefused
 from tests.builders import COUNCIL, ICB, POLICE
 from tests.builders_area import AFTER_EXPIRY, ANALYST, DECIDER, MORNING, Area, Asker, Clock, bands, shown, the_time
@@ -270,11 +271,30 @@ def test_too_many_who_may_be_known_of_ask_for_another_detail_and_hidden_children
     assert analyst.search(FAY.typed(), case="B7a")["too_many"] is None
 
 
-def test_who_searches_too_much_is_told_when_to_try_again(analyst: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searches, "PER_HOUR", 0)
+def test_who_searches_too_much_is_told_when_to_try_again(
+    area: Area, analyst: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vars(area.settings.budgets), "person_searches_hour", 0)
     (refusal,) = analyst.search(ROBIN.typed(), case="B7b")["refusals"]
     assert refusal["code"] == "RATE_LIMIT"
     assert "Try again at 10:0" in refusal["sentence"]
+
+
+def test_who_opens_too_many_views_is_told_when_to_try_again_and_the_log_says_so(
+    area: Area, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vars(area.settings.budgets), "person_views_hour", 1)
+    asker = area.asker(ANALYST, person="p-many")
+    answer = asker.search(ROBIN.typed(), case="B7e")
+    asker.open(answer)
+    with pytest.raises(BrokerRefused) as refused:
+        asker.open(answer)
+    assert (refused.value.status, refused.value.code) == (429, "too-many")
+    assert "Try again at 10:0" in refused.value.detail
+    area.broker.trail.advance_pending()
+    with area.broker.store.reading() as reading:
+        assert reading.one(EventRow, type="disclosure.refused", outcome="RATE_LIMIT") is not None
+        assert len(reading.all(ViewRow, person="p-many")) == 1
 
 
 def test_a_case_of_another_child_shows_nothing_and_says_nothing_of_it(analyst: Asker) -> None:
