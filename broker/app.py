@@ -138,6 +138,7 @@ def create_app(settings: Settings) -> FastAPI:
         version="1",
         description="Pseudonymised nightly feeds in; decided, recorded and receipted answers out.",
         lifespan=lifespan,
+        responses=problems.RESPONSES,
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if shown else None,

@@ -39,6 +39,7 @@ PROBLEMS: Final[Mapping[type[errors.BrokerError], Problem]] = {
     errors.LogUnavailable: Problem(
         503, "log-unavailable", "The log can't record this, so nothing was shown", plain=False
     ),
+    errors.EventStuck: Problem(503, "log-unavailable", "The log can't record this, so nothing was shown", plain=False),
     errors.SignerUnavailable: Problem(
         503, "log-unavailable", "The log can't record this, so nothing was shown", plain=False
     ),
@@ -71,6 +72,32 @@ _HTTP: Final = {
     401: "not-signed-in", 403: "not-allowed", 404: "not-found", 405: "method-not-allowed", 408: "too-slow",
     413: "too-large", 415: "unsupported-media",
 }  # fmt: skip
+
+
+_DOCUMENT: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["type", "title", "status", "instance"],
+    "properties": {
+        "type": {"type": "string", "pattern": "^urn:safeguarding-broker:problem:[a-z-]+$"},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "instance": {"type": "string", "description": "What to quote to the operator."},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "detail"],
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+}
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    codes: {"description": words, "content": {MEDIA_TYPE: {"schema": _DOCUMENT}}}
+    for codes, words in (("4XX", "Why this is refused"), ("5XX", "Why this can't be answered now"))
+}
+"""What every route may answer besides its own: for the API's description."""
 
 
 def install(app: FastAPI) -> None:

@@ -24,6 +24,7 @@ from broker.callers import Caller
 from broker.dependencies import ActingOfficerDep, BrokerDep, NowDep, OfficerDep
 from broker.errors import Malformed
 from broker.reports import FORMATS, REASONS, REPORTS, About, FoundEvent, LogFilter, LogSearch, Period, fhir
+from broker.reports.formats import MEDIA
 from broker.reports.table import LONDON
 
 router = APIRouter(prefix="/audit", tags=["log"])
@@ -142,7 +143,10 @@ def event(event_id: EventId, caller: OfficerDep, broker: BrokerDep, now: NowDep)
     return {**_EVENT.dump_python(shown.event, mode="json"), "sections": dict(shown.sections)}
 
 
-@router.post("/exports", status_code=201, response_class=Response)
+@router.post(
+    "/exports", status_code=201, response_class=Response,
+    responses={201: {"content": {media.partition(";")[0]: {} for media in MEDIA.values()}}},
+)  # fmt: skip
 def export(body: ExportBody, caller: ActingOfficerDep, broker: BrokerDep, now: NowDep) -> Response:
     """A report as a file.  It is recorded with its SHA-256 before a byte of it leaves."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 - closed once it has left, or here if it may not
@@ -163,7 +167,7 @@ def export(body: ExportBody, caller: ActingOfficerDep, broker: BrokerDep, now: N
     return StreamingResponse(_leaving(file), status_code=201, media_type=made.media_type, headers=headers)
 
 
-@fhir_router.get("/AuditEvent", response_class=Response)
+@fhir_router.get("/AuditEvent", response_class=Response, responses={200: {"content": {MEDIA["fhir"]: {}}}})
 def audit_events(
     request: Request,
     caller: OfficerDep,

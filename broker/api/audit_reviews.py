@@ -266,7 +266,7 @@ def redraw(sample: Id, caller: OfficerDep, broker: BrokerDep, now: NowDep, purpo
     return found.to_json()
 
 
-@router.post("/packs", status_code=201, response_class=Response)
+@router.post("/packs", status_code=201, response_class=Response, responses={201: {"content": {"application/json": {}}}})
 def monthly(body: PackBody, caller: ActingOfficerDep, broker: BrokerDep, now: NowDep) -> Response:
     """The pack of a month, as JSON.  It is recorded with its SHA-256 before a byte of it leaves."""
     made = pack(broker.store, broker.trail, caller, month=body.month, reason=body.purpose, at=now)

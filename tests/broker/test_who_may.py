@@ -15,6 +15,7 @@ from typing import Any, Final, get_args
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from jsonschema import Draft202012Validator
 
 from broker import clock, signin
 from broker.app import PUBLIC
@@ -197,16 +198,37 @@ def made_of(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
     return {}
 
 
+def undocumented(document: Mapping[str, Any], route: str, answer: Response) -> Iterator[str]:
+    """What the API's description does not say of an answer: its status, its media type, or its form."""
+    method, _, path = route.partition(" ")
+    told = document["paths"][path][method.lower()]["responses"]
+    said = told.get(str(answer.status_code), told.get(f"{answer.status_code // 100}XX"))
+    if said is None:
+        yield str(answer.status_code)
+        return
+    media = answer.headers.get("content-type", "").partition(";")[0]
+    if answer.content and media not in said.get("content", ()):
+        yield f"{answer.status_code} {media}"
+    elif answer.content and media.endswith("json"):
+        schema = {**said["content"][media].get("schema", {}), "components": document.get("components", {})}
+        faults = Draft202012Validator(schema).iter_errors(answer.json())
+        yield from {f"{answer.status_code} {fault.json_path} {fault.validator}" for fault in faults}
+
+
 def test_whoever_is_not_listed_is_denied_on_every_route(callers: Callers) -> None:
-    wrong, seen = [], set()
-    for method, path, body, route in operations(callers.app.openapi()):
+    wrong, untold, seen = [], set(), set()
+    document = callers.app.openapi()
+    for method, path, body, route in operations(document):
         if route.partition(" ")[2] in PUBLIC or route in PUBLIC_TOO:
             continue
         seen.add(route)
         may, place = MAY[route], GIVEN.get(route, (path, body))
         for who in ("nobody", "agency", *GATEWAY_ROLES, *callers.officers):
-            status = callers.call(who, method, *place).status_code
+            answer = callers.call(who, method, *place)
+            status = answer.status_code
+            untold |= {(route, one) for one in undocumented(document, route, answer)}
             if status >= 500 or (status in DENIED) is (who in may) or (status in FORM and who not in may):
                 wrong.append((route, who, status))
     assert wrong == []
+    assert untold == set()
     assert seen == MAY.keys()
