@@ -8,7 +8,8 @@ ARGS ?=
 CHILDREN ?= 20000
 PORT ?= 8400
 ONLY ?=
-WORKERS ?= 2
+# More than the cores: much of a test waits for a process, a disk or a page.
+WORKERS ?= 3
 PACKAGES := broker linkage agreements audit
 
 .PHONY: help demo test check format bench faults properties spark lock vendor clean

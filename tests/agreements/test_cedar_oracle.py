@@ -17,7 +17,7 @@ from tests.agreements.mutants import CONTROL, FAULTS, altered, modes_by, mutant
 from tests.agreements.worlds import world
 from tests.spec import table
 
-WORLDS = 5_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 300
+WORLDS = 5_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 180
 WITHOUT_MODES = {"grants add up"}
 """Faults in what is cited, not in what is shown: Cedar knows nothing of witnesses."""
 

@@ -29,7 +29,7 @@ from linkage.records import FILTER_WORDS, FILTERS, IDENTIFIERS, PROFILES, TOKENS
 SOURCES = (("council", "education"), ("council", "social_care"), ("icb", "health"), ("police", "police"))
 REPEATS = frozenset({("police", "police")})
 CAP = 6
-EXAMPLES = int(os.environ.get("INCREMENTAL_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("INCREMENTAL_EXAMPLES", "2"))
 MODELS = {profile: default_model(profile) for profile in PROFILES}
 
 small = st.integers(0, 3)
