@@ -145,7 +145,7 @@ def enrol(store: Store, trail: Trail, enrolment: Enrolment, *, partnership: str,
             setattr(row, name, value)
         tx.add(row)
         tx.flush()
-        _not_contradicting(tx, row)
+        _not_contradicting(tx, row, at=at)
         _add_key(tx, enrolment.agency, enrolment.signing_kid, "signing", enrolment.signing_public, at)
         if enrolment.signatory is not None:
             _add_key(tx, enrolment.agency, enrolment.signatory[0], "signatory", enrolment.signatory[1], at)
@@ -163,13 +163,15 @@ def enrol(store: Store, trail: Trail, enrolment: Enrolment, *, partnership: str,
         )  # fmt: skip
 
 
-def _not_contradicting(tx: Transaction, row: AgencyRow) -> None:
-    """Raise WrongState where an agreement in force opens to an agency what is closed to public authorities."""
+def _not_contradicting(tx: Transaction, row: AgencyRow, *, at: datetime) -> None:
+    """Raise WrongState where an agreement that has not ended opens what is closed to public authorities."""
     if not is_public(row):
         return
     for one in tx.all(AgreementRow, status="active", order=("ref",)):
         document = register.document_of(tx, one)
-        party = document.parties.get(row.id) if isinstance(document, Agreement) else None
+        if not isinstance(document, Agreement) or document.period.end <= at:
+            continue
+        party = document.parties.get(row.id)
         if party is not None and not party.public_authority:
             raise WrongState(
                 f"{row.id} as {row.party_type} is a public authority, and {one.ref}, in force, says it is none:"

@@ -3,7 +3,8 @@
 `defaults` allow, `exceptions` win over them.  The shape knows two modes: `existence` is EXISTENCE, `detail` is that and
 CONTENT, and a status or a summary between them is written as EXISTENCE: less, never more.  It has no word for a role,
 a lawful basis, a case, a threshold, a tag or an emergency.  `notLimitedBy` names what a clause asks for and the shape
-can't say; a clause for emergencies alone is left out; a limit under a tag is written as if it always applied.
+can't say; a clause for emergencies alone, or under statutes
+of which none is in force by its end, is left out; a limit under a tag is written as if it always applied.
 `validUntil` is the last instant included.  `dfe_draft` is the way back.
 Source: DFE-Digital/single-unique-identifier, ADR-0005 (deleted 15 July 2026).
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from agreements.agreement import Agreement, Grant, Limit, Restriction
+from agreements.agreement import Agreement, Grant, Limit, Restriction, london_day, london_midnight
 from agreements.export import words
 from agreements.vocabulary import RECORD, Mode, Vocabulary
 
@@ -51,6 +52,14 @@ def _allowed(agreement: Agreement, grant: Grant, source: str, vocabulary: Vocabu
     """One rule for what is only known to exist, one for what may be asked for."""
     if source not in grant.sources or grant.break_glass is not None:
         return
+    days = [day for code in grant.basis.gateways if (day := vocabulary.in_force_from(code)) is not None]
+    if grant.basis.gateways and not days:
+        return
+    start = agreement.period.start
+    if days and min(days) > london_day(start):
+        start = london_midnight(min(days))
+    if start >= agreement.period.end:
+        return
     sectors = agreement.parties[source].discloses
     given = {
         name: mode
@@ -69,7 +78,7 @@ def _allowed(agreement: Agreement, grant: Grant, source: str, vocabulary: Vocabu
                 "destOrgTypes": [],
                 "destOrgIds": sorted(grant.organisations - {source}),
                 "purposes": _purposes(grant, vocabulary),
-                "validFrom": _instant(agreement.period.start),
+                "validFrom": _instant(start),
                 "validUntil": _instant(agreement.period.end - TICK),
                 "reason": f"{agreement.ref}#{grant.id}: {grant.text}",
                 "notLimitedBy": list(_unsaid(grant)),
@@ -149,6 +158,13 @@ def _purposes(grant: Grant, vocabulary: Vocabulary) -> list[str]:
 def _unsaid(grant: Grant) -> Iterator[str]:
     yield f"roles: {', '.join(sorted(grant.roles))}"
     yield f"lawful basis: {', '.join(sorted(grant.basis.art6))}"
+    for name, codes in (
+        ("statutes", grant.basis.gateways),
+        ("conditions", grant.basis.conditions),
+        ("authority for law-enforcement items", grant.basis.le_authority),
+    ):
+        if codes:
+            yield f"{name}: {', '.join(sorted(codes))}"
     yield f"about: {', '.join(sorted(grant.about))}"
     if grant.case_reference:
         yield "a case reference"

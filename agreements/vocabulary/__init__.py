@@ -353,13 +353,27 @@ def _keyed(entries: Iterable[Any]) -> Mapping[str, Any]:
     return MappingProxyType(keyed)
 
 
+_FLAGS: Final = frozenset({
+    "aggregate_only", "break_glass", "broker", "gateway", "never_default", "no_items", "not_public", "protective",
+    "timed", FROM_COMMENCEMENT, "commencement_dated",  # the last in lists of before, where nobody read it
+})  # fmt: skip
+
+
+def _flags(code: str, entry: Mapping[str, Any]) -> frozenset[str]:
+    """A term's flags.  Raises ValueError for one that nobody reads: what it was to hold back would go through."""
+    flags = frozenset(entry.get("flags", ()))
+    if unknown := flags - _FLAGS:
+        raise ValueError(f"vocabulary: {code}: unknown flag {sorted(unknown)[0]}")
+    return flags
+
+
 def _terms(body: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Term]:
     return _keyed(
         Term(
             code=code,
             label=entry["label"],
             source=entry.get("source", ""),
-            flags=frozenset(entry.get("flags", ())),
+            flags=_flags(code, entry),
             set_by=tuple(entry.get("set_by", ())),
             commences=_commencement(code, entry) if "commences" in entry else None,
         )
@@ -371,7 +385,10 @@ def _commencement(code: str, entry: Mapping[str, Any]) -> date:
     """The day of a statute's commencement.  Raises ValueError, also where the flag is missing that it counts."""
     if FROM_COMMENCEMENT not in entry.get("flags", ()):
         raise ValueError(f"vocabulary: {code}: a commencement, without the flag that it counts")
-    return date.fromisoformat(entry["commences"])
+    day = entry["commences"]
+    if not isinstance(day, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day):
+        raise ValueError(f"vocabulary: {code}: commences is a day in quotes, as 2027-04-01")
+    return date.fromisoformat(day)
 
 
 def _category(name: str, body: Mapping[str, Any]) -> Category:
@@ -438,6 +455,11 @@ def _baseline_categories(names: list[str], categories: Mapping[str, Mapping[str,
     )
 
 
+def _always_counts(term: Term) -> None:
+    if FROM_COMMENCEMENT in term.flags:
+        raise ValueError(f"vocabulary: {term.code}: only a gateway counts from its commencement")
+
+
 def _coherent(lists: Vocabulary) -> None:
     """Raise ValueError where one list names a term that another doesn't hold."""
     for purpose in lists.purposes.values():
@@ -451,6 +473,8 @@ def _coherent(lists: Vocabulary) -> None:
             raise ValueError(f"vocabulary: categories.{category.name}: it says no status")
         if category.outcome_pattern is not None:
             re.compile(category.outcome_pattern)
+    for term in (*lists.art6.values(), *lists.conditions.values(), *lists.duties.values()):
+        _always_counts(term)
     for rule in lists.baseline:
         if rule.tag not in lists.tags:
             raise ValueError(f"vocabulary: baseline.{rule.id}: unknown tag {rule.tag}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
@@ -123,3 +124,20 @@ def test_a_list_of_before_that_only_named_the_flag_decides_as_it_did() -> None:
     lists = shipped()
     lists["gateways"][S16LA]["flags"] = ["commencement_dated"]
     assert of_lists(lists).in_force(frozenset({S16LA}), DAY) == {S16LA}
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "change", "said"),
+    [
+        ("gateways", S16LA, {"flags": ["from_comencement"]}, "unknown flag from_comencement"),
+        ("gateways", S16LA, {"commences": "20270401"}, "as 2027-04-01"),
+        ("conditions", None, {"flags": ["from_commencement"]}, "only a gateway"),
+    ],
+)
+def test_lists_that_would_open_by_a_slip_are_refused(
+    part: str, code: str | None, change: dict[str, object], said: str
+) -> None:
+    lists = copy.deepcopy(shipped())
+    lists[part][code or next(iter(lists[part]))].update(change)
+    with pytest.raises(ValueError, match=said):
+        of_lists(lists)

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 
 from agreements import VOCABULARY, Agreement, DocumentRefused, Mode, check, from_canonical, json_schema, read
-from agreements.agreement import Restriction
+from agreements.agreement import Restriction, london_day, london_midnight
 from agreements.assurance import gaps
 from agreements.export import article30, prose
 from agreements.export.dfe import dfe
@@ -184,6 +184,18 @@ def test_a_dfe_policy_ends_with_the_last_instant_and_names_flat_purposes() -> No
     (rule, *_) = dfe([MASH], VOCABULARY)[0]["defaults"]
     assert (rule["validFrom"], rule["validUntil"]) == ("2026-03-31T23:00:00.000Z", "2028-03-31T22:59:59.999Z")
     assert not any(VOCABULARY.purposes[code].group for code in rule["purposes"])
+
+
+def test_a_dfe_policy_allows_nothing_under_a_statute_before_it_is_in_force_and_names_what_it_rests_on() -> None:
+    basis = replace(MASH.grants[0].basis, gateways=frozenset({"ca2004-s16la"}))
+    waiting = replace(MASH, grants=(replace(MASH.grants[0], basis=basis),))
+    assert not any(policy["defaults"] for policy in dfe([waiting], table.commencing(None)))
+    day = london_day(MASH.period.start) + timedelta(days=9)
+    rules = [rule for policy in dfe([waiting], table.commencing(day.isoformat())) for rule in policy["defaults"]]
+    assert rules
+    for rule in rules:
+        assert datetime.fromisoformat(rule["validFrom"]) == london_midnight(day)
+        assert "statutes: ca2004-s16la" in rule["notLimitedBy"]
 
 
 def test_an_emergency_clause_and_statistics_have_no_place_in_the_dfe_shape() -> None:
