@@ -658,7 +658,7 @@ def test_a_batch_that_fails_to_be_judged_keeps_no_other_out(council: Caller, des
     with desk.store.transaction() as tx:
         row = tx.one(BatchRow, id=broken)
         assert row is not None
-        row.dek_wrapped = row.dek_wrapped[:-1] + b"\0"
+        row.dek_wrapped = row.dek_wrapped[:-1] + bytes([row.dek_wrapped[-1] ^ 1])
         tx.add(row)
     fine = council.hand_in(a_night())
     assert validation.validate_sealed(desk) == {broken: "undecided", fine: "accepted"}
