@@ -6,9 +6,8 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
 from sqlalchemy import Index, UniqueConstraint, and_, delete, false, or_
 from sqlmodel import Field, col, select
 
@@ -19,23 +18,16 @@ from broker.store.columns import Row, octets
 from broker.store.statements import Rows, Statement
 from broker.store.transaction import Reading, Transaction
 
+if TYPE_CHECKING:  # loaded where a batch is kept: what only asks never waits for it
+    import pyarrow as pa
+
 SEALED: Final = (
     "code_system", "code", "number", "ended_on", "role", "regime", "opinion", "outcome_code", "contact_ref", "origin",
 )  # fmt: skip
 """What of an item is sealed; the rest are columns, by which items are found and expire."""
 
-KEPT: Final = pa.schema(
-    [
-        ("record_ref", pa.string()),
-        ("item_ref", pa.string()),
-        ("category", pa.string()),
-        ("occurred_on", pa.date32()),
-        ("recorded_on", pa.date32()),
-        ("retain_until", pa.date32()),
-        ("sealed", pa.binary()),
-    ]
-)
-"""Items on their way into the table."""
+KEPT: Final = ("record_ref", "item_ref", "category", "occurred_on", "recorded_on", "retain_until", "sealed")
+"""The columns of items on their way into the table."""
 
 _AT_ONCE: Final = 5_000
 _ROOM: Final = Statement("SELECT 1", sqlite="PRAGMA cache_size = -65536")
@@ -74,6 +66,8 @@ class ItemRow(Row, table=True):
 
 def sealed_items(items: pa.RecordBatch, seal: Callable[[bytes, str], bytes]) -> pa.RecordBatch:
     """Wire items as they are kept: what finds them in clear, the rest sealed by `seal` (payload, item_ref)."""
+    import pyarrow as pa
+
     known: dict[tuple[Any, ...], bytes] = {}  # items are many, and what they say is much the same
     values = zip(*(items[name].to_pylist() for name in SEALED), strict=True)
     refs = items["item_ref"].to_pylist()
@@ -83,7 +77,7 @@ def sealed_items(items: pa.RecordBatch, seal: Callable[[bytes, str], bytes]) -> 
         if payload is None:
             payload = known[said] = _payload(said)
         sealed.append(seal(payload, ref))
-    return pa.record_batch([*(items[name] for name in KEPT.names[:-1]), pa.array(sealed, pa.binary())], schema=KEPT)
+    return pa.record_batch([*(items[name] for name in KEPT[:-1]), pa.array(sealed, pa.binary())], names=list(KEPT))
 
 
 def _payload(said: Sequence[Any]) -> bytes:
@@ -94,6 +88,8 @@ def _payload(said: Sequence[Any]) -> bytes:
 
 def insert_items(tx: Transaction, items: Iterable[pa.RecordBatch], *, agency: str, flow: str, batch: str) -> None:
     """Items of one batch, as `sealed_items` makes them.  Raises Conflict if an item_ref is there already."""
+    import pyarrow as pa
+
     tx.flush()
     if tx.sqlite:  # the refs of a night come in no order: with room for the indexes it takes half as long
         tx.run(_ROOM)
@@ -105,7 +101,7 @@ def insert_items(tx: Transaction, items: Iterable[pa.RecordBatch], *, agency: st
                 column.cast(pa.string()) if pa.types.is_date(column.type) else column for column in part.columns
             ]
             rows = zip(*(column.to_pylist() for column in columns), strict=True)
-            tx.ask(_INSERT.of([{**common, **dict(zip(KEPT.names, row, strict=True))} for row in rows]))
+            tx.ask(_INSERT.of([{**common, **dict(zip(KEPT, row, strict=True))} for row in rows]))
     if tx.sqlite:
         tx.run(_USUAL)
 

@@ -143,7 +143,10 @@ def test_items_read_back_as_they_went_in_many_at_once(store: Store) -> None:
     days = [date(1999, 12, 31), None, date(2000, 1, 1), date(2026, 11, 22)]
     refs = [f"{number:064x}" for number in range(len(days))]
     columns = [refs, refs, ["education.enrolment"] * 4, days, days[::-1], [None] * 4, [b"\0", b"", b"x" * 300, b"\xff"]]
-    items = pa.record_batch([pa.array(column, kept.type) for column, kept in zip(columns, KEPT, strict=True)], KEPT)
+    types = [*[pa.string()] * 3, *[pa.date32()] * 3, pa.binary()]
+    items = pa.record_batch(
+        [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)], names=list(KEPT)
+    )
     with store.transaction() as tx:
         if store.sqlite:
             tx.connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")  # no batch is here

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.journeys.conftest import Visitor
 from tests.linkage.agency.gateway.builders import (
@@ -84,7 +84,7 @@ def test_the_form_grows_by_a_person_shows_faults_and_forgets_nothing(
     page.get_by_label("Family name").fill("Samplewick")
     page.get_by_role("button", name="Add a person").click()
     page.get_by_text("Person 1", exact=True).wait_for()
-    page.wait_for_function("document.activeElement.id == 'person-0-given_name'")
+    expect(page.locator("#person-0-given_name")).to_be_focused(timeout=30_000)
     assert page.get_by_label("Family name").first.input_value() == "Samplewick"
 
     page.get_by_label("Family name").first.press("Enter")  # searches: it must not add another person
@@ -93,7 +93,7 @@ def test_the_form_grows_by_a_person_shows_faults_and_forgets_nothing(
     assert page.title() == "Error: New search: Northshire gateway"
     page.get_by_role("link", name="Choose why you are asking").click()
     if scripts:
-        page.wait_for_function("document.activeElement.id == 'purpose'")
+        expect(page.locator("#purpose")).to_be_focused(timeout=30_000)
         assert visit.violations() == []
     page.get_by_role("button", name="Remove person 1").click()
     page.get_by_role("button", name="Clear and start again").click()
