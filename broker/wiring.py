@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
-
-import structlog
+from typing import Any
 
 from audit.events import Event
 from broker import clock
@@ -27,14 +22,6 @@ from broker.store.tombstones import Tombstones
 from broker.tokens import Tokens
 from broker.trail import Trail, new_event_id
 from broker.vault import Vault
-
-LOG_KEYS: Final = frozenset(
-    {
-        "event", "level", "timestamp", "request_id", "fault", "route", "reason", "agency", "flow", "batch", "table",
-        "rows", "run", "state", "stage", "seconds", "schema", "agreement", "counts", "size", "code",
-    }
-)  # fmt: skip
-"""All that a log line may say: names of ours and numbers, nobody's data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,23 +104,6 @@ def _ballast(settings: Settings) -> Ballast:
     url = settings.database_url.get_secret_value()
     folder = Path(url.removeprefix("sqlite:///")).parent if settings.sqlite else settings.data_dir
     return Ballast(folder / "ballast", settings.ballast_kb * 1024)
-
-
-def configure_logging() -> None:
-    """JSON lines with the keys of `LOG_KEYS` and no other: a line that carries somebody's data can't be written."""
-
-    def allowed(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {key: value for key, value in line.items() if key in LOG_KEYS}
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), allowed,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whichever it is when a line is written
-        cache_logger_on_first_use=False,
-    )  # fmt: skip
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _keep_erased(settings: Settings, store: Store, keys: Keys, trail: Trail) -> None:

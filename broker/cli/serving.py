@@ -66,7 +66,7 @@ def serve(config: Config = None) -> None:
         import uvicorn
 
         from broker.app import create_app
-        from broker.wiring import configure_logging
+        from broker.log_lines import configure_logging
 
         settings = settings_of(config)
         configure_logging()
@@ -112,8 +112,8 @@ def signer(
         import os
         import signal
 
+        from broker.log_lines import configure_logging
         from broker.signing import SignerFolder, SignerServer
-        from broker.wiring import configure_logging
 
         if folder is None or listen is None:
             settings = settings_of(config)

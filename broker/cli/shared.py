@@ -62,7 +62,8 @@ def answering(as_json: bool) -> Iterator[None]:
 @contextmanager
 def open_broker(config: Path | None, *, agreeing: bool = True) -> Iterator[Broker]:
     """A broker, put together for one command.  `agreeing`: not if the signer has signed what is not in the tables."""
-    from broker.wiring import configure_logging, wire
+    from broker.log_lines import configure_logging
+    from broker.wiring import wire
 
     configure_logging()
     broker = wire(settings_of(config), agreeing=agreeing)

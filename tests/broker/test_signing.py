@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -50,29 +47,6 @@ def listening(home: Path, *, uids: frozenset[int] | None = None, post_quantum: b
     finally:
         server.stop()
         thread.join(10)
-
-
-@contextmanager
-def a_process(home: Path) -> Iterator[subprocess.Popen[str]]:
-    """`broker signer`, ready."""
-    command = [
-        sys.executable,
-        "-c",
-        "from broker.cli import main; main()",
-        "signer",
-        "--dir",
-        home / "signer",
-        "--socket",
-        home / SOCKET,
-    ]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("signer:")
-        yield process
-    finally:
-        process.kill()
-        process.wait(10)
 
 
 def test_what_it_signs_is_what_the_folder_would_sign(tmp_path: Path) -> None:
@@ -289,27 +263,3 @@ def test_while_the_signer_is_down_entries_wait_signed_by_nobody_and_go_out_when_
     finally:
         trail.stop()
         remote.hang_up()
-
-
-@pytest.mark.faults
-def test_kill_9_of_the_signer_at_any_moment_leaves_it_able_to_go_on(tmp_path: Path, store: Store, keys: Keys) -> None:
-    opened(store, tmp_path)
-    remote = RemoteSigners(tmp_path / SOCKET, seconds=2)
-    trail = Trail(store, keys, remote, linger_ms=0)
-    trail.start()
-    receipts = []
-    try:
-        for _ in range(2):
-            with a_process(tmp_path) as process:
-                receipts.append(trail.receipt(recorded(store, trail), timeout=20))
-                entry = recorded(store, trail)
-                trail.wake()
-                process.send_signal(signal.SIGKILL)
-            with a_process(tmp_path):
-                receipts.append(trail.receipt(entry, timeout=20))
-    finally:
-        trail.stop()
-        remote.hang_up()
-    assert trail.broken() in (None, "SignerUnavailable")  # never a refusal
-    sizes = [receipt.size for receipt in receipts]
-    assert sizes == sorted(sizes)

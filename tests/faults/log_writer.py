@@ -1,8 +1,12 @@
-"""A process that records as fast as it can, to be killed: prints each event's id once its receipt is held.
+"""A process that records as fast as it can, to be killed, time and again: prints each event's id once its receipt is held.
 
 python -m tests.faults.log_writer URL DATA_DIR ORIGIN
+
+For each line of its input one is forked, by a process that has loaded all and opened nothing: that prints `ready` and
+its number, and this `gone` when it has ended.
 """
 
+import os
 import sys
 import threading
 from datetime import UTC, datetime
@@ -47,17 +51,27 @@ def write(store: Store, trail: Trail, out: threading.Lock) -> None:
             print(event.id, flush=True)
 
 
-def main(url: str, data_dir: Path, origin: str) -> None:
+def writer(url: str, data_dir: Path, origin: str) -> None:
+    """Write until killed."""
     store, keys = Store(url), Keys.load(data_dir / "keys")
     trail = Trail(store, keys, opened(store, data_dir, origin=origin))
     trail.start()
-    print("ready", flush=True)
+    print(f"ready {os.getpid()}", flush=True)
     out = threading.Lock()
     threads = [threading.Thread(target=write, args=(store, trail, out)) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def main(url: str, data_dir: Path, origin: str) -> None:
+    for _ in iter(sys.stdin.readline, ""):
+        child = os.fork()
+        if child == 0:
+            writer(url, data_dir, origin)
+        os.waitpid(child, 0)
+        print("gone", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,11 +34,8 @@ HELD: dict[str, list[str]] = {
 }
 """What the log has of the answer, wherever it was killed."""
 LEFT = ("5", "6")  # the steps by which the answer is gone
-SHORT = (
-    "1 committed", "2 in the transaction of the sequencer", "3 the signer has kept its state",
-    "4 the receipt is in hand", "5 the answer has left", "6 in the transaction of the end",
-)  # fmt: skip
-"""One moment of each step, for `make test`; with --long every one."""
+SHORT = ("2 in the transaction of the sequencer", "3 the signer has kept its state", "5 the answer has left")
+"""Before the entry is in the log, between its signature and the answer, and after that; with --long every one."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
