@@ -34,9 +34,10 @@ def check(folder: Path, manifest: Manifest, codes: Codes, *, limits: Limits = DE
     """
     found: list[tuple[Finding, int]] = []
     counts: dict[Table, int] = dict.fromkeys(TABLES, 0)
-    for table in TABLES:
-        counts[table], wrong = _measure(folder, table, manifest, limits)
-        found += [(finding, 1) for finding in wrong]
+    with _locked(folder, limits.measuring_memory, limits) as tables:
+        for table in TABLES:
+            counts[table], wrong = _measure(tables, folder, table, manifest, limits)
+            found += [(finding, 1) for finding in wrong]
     deletes: dict[Table, int] = dict.fromkeys(TABLES, 0)
     if not found:
         with _locked(folder, limits.checking_memory, limits) as tables:
@@ -148,13 +149,14 @@ def _number(tables: duckdb.DuckDBPyConnection, query: str) -> int:
 # --- Before a row is looked at: columns, counts, lengths -------------------------------------------------------------
 
 
-def _measure(folder: Path, table: Table, manifest: Manifest, limits: Limits) -> tuple[int, list[Finding]]:
+def _measure(
+    tables: duckdb.DuckDBPyConnection, folder: Path, table: Table, manifest: Manifest, limits: Limits
+) -> tuple[int, list[Finding]]:
     """Rows of a table, and what is wrong with it as a whole.  Needs little memory, whatever the file holds."""
     try:
-        with _locked(folder, limits.measuring_memory, limits) as tables:
-            if wrong := _columns(tables, folder, table, cast("Profile", manifest.profile)):
-                return 0, wrong
-            return _sizes(tables, folder, table, manifest=manifest, limits=limits)
+        if wrong := _columns(tables, folder, table, cast("Profile", manifest.profile)):
+            return 0, wrong
+        return _sizes(tables, folder, table, manifest=manifest, limits=limits)
     except duckdb.OutOfMemoryException:
         return 0, [Finding(table, 0, "", "too_large")]
     except (duckdb.Error, OSError):  # torn, truncated, encrypted, not UTF-8, not Parquet
