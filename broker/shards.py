@@ -25,6 +25,7 @@ import structlog
 from audit.checkpoint import LOG_KEY, NoteInvalid, SignedCheckpoint, VerifierKey
 from audit.events import Event, InvalidEvent, Json, Leaf, SectionName
 from audit.merkle import root_at
+from audit.policy import QuorumMissing
 from audit.rotation import MILESTONES
 from audit.sequencer import Advance, Head, Pending, advance
 from audit.signer import SignerRefused
@@ -49,6 +50,7 @@ from broker.store.sequence import (
     write,
 )
 from broker.store.shards import ShardRow, current_shard, every_shard
+from broker.store.witnesses import enrolled
 from broker.trail import Trail, Who, new_event_id
 
 log = structlog.get_logger()
@@ -179,30 +181,31 @@ def begin_anew(
     """Freeze the newest shard and begin another, whose first entry says what came before and what was lost.
 
     `compromised`: its key is no longer to be trusted.  `witnessed`: the newest checkpoint that agencies hold; without
-    it, the newest that a quorum cosigned in these tables, and failing that what the signer signed last.
+    it, the newest that a quorum cosigned in these tables, and failing that what the signer signed last.  The entry
+    calls it witnessed only if a quorum of today's witnesses signed it.  Raises WrongState for a note that is not the
+    newest such, or that nobody can vouch for: of a compromised key any without a quorum; else one beyond what the
+    signer signed, or of another tree than is held.
     """
     with trail.store.reading() as reading:
         old = _current(reading)
         name = _free_name(reading, max(at.year, _year(old.log_id)))
-        kept = _witnessed(reading, old.log_id, at) if witnessed is None else witnessed
-    if kept is not None and (kept.checkpoint.origin != old.log_id or not _by_its_keys(kept, old)):
-        raise WrongState("that is no checkpoint of this log under its own key")
-    signed = _of(trail.signers.status(), old.log_id)
+        signed = _of(trail.signers.status(), old.log_id)
+        kept, vouched = _to_cite(reading, old, witnessed, signed, compromised=compromised, at=at)
     if signed is not None:
         trail.signers.close(old.log_id)
     told = trail.signers.open(f"{base}/{name}")
     with trail.store.transaction(SEQUENCER) as tx:
-        log_id, held = lock_newest(tx)
+        log_id, head = lock_newest(tx)
         if log_id != old.log_id:
             raise WrongState("the log has turned to another shard meanwhile")
         _closed(tx, log_id, at=at, frozen=True)
-        cited = (log_id, held.size, held.root)
+        cited = (log_id, head.size, head.root)
         if kept is not None:
             cited = (log_id, kept.checkpoint.size, kept.checkpoint.root)
         elif signed is not None:
             cited = (log_id, signed.size, signed.root)
-        opened = _opened(tx, told, "compromised" if compromised else "restored", held, cited, at=at)
-        facts: dict[str, Json] = {**_citing(opened), "held": held.size, "witnessed": kept is not None}
+        opened = _opened(tx, told, "compromised" if compromised else "restored", head, cited, at=at)
+        facts: dict[str, Json] = {**_citing(opened), "held": head.size, "witnessed": vouched}
         if signed is not None:
             facts["signed"] = {"size": signed.size, "root": _b64(signed.root)}
         if compromised:
@@ -455,6 +458,54 @@ def _leaf(text: bytes) -> Leaf:
 def _witnessed(reading: Reading, log_id: str, at: datetime) -> SignedCheckpoint | None:
     """The newest checkpoint that a quorum of today's witnesses cosigned: one line alone is one witness's word."""
     return witnesses.served(reading, log_id, "checkpoint.witnessed", at=at)
+
+
+def _to_cite(
+    reading: Reading, shard: ShardRow, given: SignedCheckpoint | None, signed: SignedLog | None, *, compromised: bool,
+    at: datetime,
+) -> tuple[SignedCheckpoint | None, bool]:  # fmt: skip
+    """The checkpoint at which a shard is frozen, as `begin_anew` says, and whether a quorum signed it."""
+    held = _witnessed(reading, shard.log_id, at)
+    if held is not None and not _vouched(reading, shard, held):
+        held = None  # its lines do not verify: somebody wrote them into the table
+    if given is None:
+        return held, held is not None
+    note = given.checkpoint
+    if note.origin != shard.log_id or not _by_its_keys(given, shard):
+        raise WrongState("that is no checkpoint of this log under its own key")
+    if held is not None and note.size < held.checkpoint.size:
+        raise WrongState(f"witnesses have signed a newer one, of {held.checkpoint.size} entries")
+    if _vouched(reading, shard, given):
+        return given, True
+    if compromised:
+        raise WrongState("too few witnesses signed that checkpoint, and whoever has the key could have made it")
+    if signed is not None and note.size > signed.size:
+        raise WrongState(f"that checkpoint has {note.size} entries, and {signed.size} were signed")
+    if not _same_tree(reading, given, signed):
+        raise WrongState("that checkpoint is of another tree: keep it as evidence, and ask its holder who gave it")
+    return given, False
+
+
+def _vouched(reading: Reading, shard: ShardRow, note: SignedCheckpoint) -> bool:
+    """Whether a quorum of today's witnesses signed a note."""
+    if not enrolled(reading):
+        return False
+    try:
+        witnesses.policy_of(reading, [_parsed(key["vkey"]) for key in shard.keys]).accept(note)
+    except (NoteInvalid, QuorumMissing):
+        return False
+    return True
+
+
+def _same_tree(reading: Reading, note: SignedCheckpoint, signed: SignedLog | None) -> bool:
+    """Whether a note's root is that of the tree that is held, and that the signer signed, as far as either goes."""
+    then = note.checkpoint
+    if signed is not None and signed.size == then.size:
+        return signed.root == then.root
+    head = head_of(reading, then.origin)
+    if head is None or then.size > head.size:
+        return True
+    return root_at(TileHashes(SqlTiles(reading, then.origin), head.size), then.size) == then.root
 
 
 def _by_its_keys(signed: SignedCheckpoint, shard: ShardRow) -> bool:

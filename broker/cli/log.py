@@ -175,7 +175,8 @@ def rotate(
 
     --compromised freezes the shard at the last checkpoint that witnesses signed (--checkpoint, or the newest in the
     database) and opens a new one, under a new origin and key, that cites it. Receipts of later entries of the frozen
-    shard are to be doubted. Hand out the new policy at once.
+    shard are to be doubted. Hand out the new policy at once. Exit code 1: too few witnesses signed that checkpoint, or
+    they have signed a newer one.
     """
     who = staff_id(by, as_json)
     if finish and (compromised or checkpoint):
@@ -217,10 +218,11 @@ def restore(
     those events said is gone with the database, but older receipts hold, and the log goes on in its shard.
 
     --new opens a new shard, under a new key, whose first entry (log.discontinuity) says what was signed, what is still
-    held, and which checkpoint was witnessed last. Everybody sees it. Hand out the new policy (`broker log policy`).
+    held, and which checkpoint was witnessed last. Everybody sees it. Hand out the new policy (`broker log policy`). A
+    --checkpoint that too few witnesses signed is cited as not witnessed, and only if it is of what is held or signed.
 
-    Stop `broker serve` first, and start it again afterwards. Exit codes: 0 done; 1 the mirror does not do, or nothing
-    is lost; 3 the signer, the database or the mirror can't be reached.
+    Stop `broker serve` first, and start it again afterwards. Exit codes: 0 done; 1 mirror or checkpoint does not do, or
+    nothing is lost; 3 the signer, the database or the mirror can't be reached.
     """
     who = staff_id(by, as_json)
     if (mirror is None) == (not anew):

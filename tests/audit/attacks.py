@@ -68,7 +68,8 @@ ATTACKS: Final = (
         f"{_S}::test_a_key_changes_hands_in_the_open_and_auditors_follow_12"),
     _of(13, "another tree under the stolen log key", "no quorum: 5; beside what was witnessed: 1",
         f"{_A}::test_a_stolen_log_key_alone_makes_no_quorum_13",
-        f"{_W}::test_a_stolen_log_key_that_forks_before_what_was_witnessed_is_found_beside_it_13"),
+        f"{_W}::test_a_stolen_log_key_that_forks_before_what_was_witnessed_is_found_beside_it_13",
+        f"{_S}::test_a_compromised_key_freezes_the_shard_at_a_checkpoint_that_a_quorum_signed_and_no_other"),
     _of(14, "a witness line of another checkpoint", "counts for nothing: 5; the broker takes no such line",
         f"{_A}::test_a_witness_line_of_another_checkpoint_or_with_another_time_counts_for_nothing_14_15",
         "broker/test_witnesses.py::test_a_line_copied_to_another_checkpoint_or_with_another_time_counts_for_nothing_14_15"),
@@ -98,7 +99,8 @@ ATTACKS: Final = (
         "audit/test_receipts.py::test_what_is_no_receipt_is_refused"),
     _of(23, "kill -9 at each step from act to answer", "an answer left only after its entry; the log goes on",
         "faults/test_write_ahead_kills.py::test_killed_at_a_step_the_answer_left_only_after_its_entry_and_the_log_goes_on_23",
-        "faults/test_log_kills.py::test_writers_killed_at_any_moment_lose_nothing_acknowledged"),
+        "faults/test_log_kills.py::test_writers_killed_at_any_moment_lose_nothing_acknowledged",
+        "faults/test_signer_kills.py::test_kill_9_of_the_signer_at_any_moment_leaves_it_able_to_go_on"),
     _of(24, "two sequencers; a paused one goes on", "one writes; the other finds nothing, or is stopped",
         f"{_T}::test_of_two_sequencers_one_writes_and_the_other_finds_nothing_or_is_stopped",
         f"{_T}::test_a_sequencer_that_slept_while_another_worked_writes_nothing",
@@ -116,6 +118,8 @@ ATTACKS: Final = (
         "broker/test_log_cli.py::test_yesterdays_backup_is_refused_until_an_operator_says_how_to_go_on_28",
         f"{_S}::test_a_database_put_back_goes_on_in_a_new_shard_that_says_what_was_lost_28",
         f"{_S}::test_an_agencys_mirror_puts_back_the_leaves_and_the_log_goes_on_in_its_shard_28",
+        f"{_S}::test_a_note_without_a_quorum_is_not_cited_beyond_what_was_signed_nor_of_another_tree_nor_before_what_a"
+        "_quorum_has",
         "broker/test_erasure.py::test_a_database_put_back_under_a_signer_that_went_on_serves_nobody_until_the_erased_are"
         "_erased_again_28"),
     _of(29, "sixteen writers, some roll back", "a dense log; as many entries as acts",

@@ -6,11 +6,12 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -32,9 +33,10 @@ from broker.errors import LogUnavailable, WrongState
 from broker.keys import Keys
 from broker.signing import SignerFolder
 from broker.store import Store
-from broker.store.log import EntryRow, EventRow, HeadRow, OutboxRow
+from broker.store.log import CosignatureRow, EntryRow, EventRow, HeadRow, OutboxRow
 from broker.store.sequence import SqlTiles, head_of, newest_checkpoint, sequence, write
 from broker.store.shards import ShardRow, every_shard
+from broker.store.witnesses import enrolled
 from broker.trail import EntryRef, Trail
 from tests.broker.test_trail import an_event, recorded
 from tests.builders_log import MemoryTiles, a_key, put
@@ -227,38 +229,112 @@ def test_a_key_changes_hands_in_the_open_and_auditors_follow_12(store: Store, tr
     assert new["until"] is None
 
 
-def test_a_compromised_key_freezes_the_shard_at_the_last_witnessed_checkpoint(
+def test_a_compromised_key_freezes_the_shard_at_a_checkpoint_that_a_quorum_signed_and_no_other(
+    store: Store, trail: Trail
+) -> None:
+    keys = enrolled_witnesses(store, trail)
+    grown(store, trail)
+    bare = newest_note(store)
+    grown(store, trail)
+    foreign = sign(Checkpoint(ORIGIN, 5, b"\1" * 32), a_key(99))
+    for note in (foreign, bare, cosigned(bare, keys[:1])):
+        with pytest.raises(WrongState):
+            shards.begin_anew(trail, BASE, compromised=True, witnessed=note, who=WHO, at=AT)
+    witnessed = cosigned(bare, keys[:2])
+    new = shards.begin_anew(trail, BASE, compromised=True, witnessed=witnessed, who=WHO, at=AT)
+    kept = witnessed.checkpoint
+    assert (new.log_id, new.follows_size, new.follows_root) == (f"{BASE}/2026-2", kept.size, kept.root)
+    assert types(store, new.log_id) == ["log.opened", "key.compromised"]
+    assert first_of(trail, new.log_id)["witnessed"] is True
+    assert {each.origin: each.closed for each in trail.signers.status()} == {ORIGIN: True, new.log_id: False}
+    assert policy_text(store).count("log ") == 1  # the old key is no longer to be trusted
+    trail.receipt(recorded(store, trail)).verify_itself()
+
+
+def test_a_log_without_witnesses_calls_nothing_witnessed(store: Store, trail: Trail) -> None:
+    grown(store, trail)
+    bare = newest_note(store)
+    with pytest.raises(WrongState, match="too few witnesses"):
+        shards.begin_anew(trail, BASE, compromised=True, witnessed=bare, who=WHO, at=AT)
+    new = shards.begin_anew(trail, BASE, compromised=False, witnessed=bare, who=WHO, at=AT)
+    assert (new.follows_size, first_of(trail, new.log_id)["witnessed"]) == (bare.checkpoint.size, False)
+
+
+def test_lines_put_into_the_tables_by_hand_make_nothing_witnessed(store: Store, trail: Trail) -> None:
+    keys = enrolled_witnesses(store, trail)
+    grown(store, trail)
+    note = newest_note(store)
+    with store.transaction() as tx:
+        for row in enrolled(tx):
+            of_another = keys[0].cosign(replace(note.checkpoint, root=b"\1" * 32), at_s=1)
+            tx.add(
+                CosignatureRow(log_id=ORIGIN, size=note.checkpoint.size, witness=row.id, t_s=1, line=of_another.line)
+            )
+    with store.reading() as reading:
+        assert witnesses.served(reading, ORIGIN, "checkpoint.witnessed", at=AT) is not None
+    new = shards.begin_anew(trail, BASE, compromised=True, who=WHO, at=AT)
+    assert first_of(trail, new.log_id)["witnessed"] is False
+
+
+def test_a_note_without_a_quorum_is_not_cited_beyond_what_was_signed_nor_of_another_tree_nor_before_what_a_quorum_has(
     store: Store, trail: Trail, tmp_path: Path
 ) -> None:
+    keys = enrolled_witnesses(store, trail)
     grown(store, trail)
+    older = newest_note(store)
+    grown(store, trail)
+    newest = newest_note(store)
+    key, checkpoint = stolen_key(tmp_path), newest.checkpoint
+    more = sign(Checkpoint(ORIGIN, checkpoint.size + 1, checkpoint.root), key)
+    fork = sign(Checkpoint(ORIGIN, checkpoint.size, b"\1" * 32), key)
+    short = sign(Checkpoint(ORIGIN, 3, b"\1" * 32), key)
+    for note, why in ((more, "were signed"), (fork, "another tree"), (short, "another tree")):
+        with pytest.raises(WrongState, match=why):
+            shards.begin_anew(trail, BASE, compromised=False, witnessed=note, who=WHO, at=AT)
+    with store.reading() as reading:
+        logs = shards.log_keys(reading)
+    witnesses.take(store, trail, cosigned(newest, keys[:2]).note.encode(), logs, who=WHO, at=AT)
+    for compromised in (False, True):
+        with pytest.raises(WrongState, match="a newer one"):
+            shards.begin_anew(trail, BASE, compromised=compromised, witnessed=cosigned(older, keys[:2]), who=WHO, at=AT)
+    assert [each.closed for each in trail.signers.status()] == [False]  # nothing was done
+    new = shards.begin_anew(trail, BASE, compromised=False, witnessed=newest, who=WHO, at=AT)
+    assert (new.follows_size, first_of(trail, new.log_id)["witnessed"]) == (newest.checkpoint.size, False)
+
+
+def newest_note(store: Store) -> SignedCheckpoint:
     with store.reading() as reading:
         row = newest_checkpoint(reading, ORIGIN)
     assert row is not None
-    witnessed = SignedCheckpoint.parse(row.note.decode())
-    grown(store, trail)
-    foreign = sign(Checkpoint(ORIGIN, 5, b"\1" * 32), stolen_key_of_somebody())
-    with pytest.raises(WrongState):
-        shards.begin_anew(trail, BASE, compromised=True, witnessed=foreign, who=WHO, at=AT)
-    new = shards.begin_anew(trail, BASE, compromised=True, witnessed=witnessed, who=WHO, at=AT)
-    assert (new.log_id, new.follows_size, new.follows_root) == (f"{BASE}/2026-2", 5, witnessed.checkpoint.root)
-    assert types(store, new.log_id) == ["log.opened", "key.compromised"]
-    assert {each.origin: each.closed for each in trail.signers.status()} == {ORIGIN: True, new.log_id: False}
-    assert policy_text(store).count("log ") == 1  # the old key is no longer to be trusted
-    trail.receipt(recorded(store, trail)).verify(Policy.parse(policy_text(store).encode()))
+    return SignedCheckpoint.parse(row.note.decode())
+
+
+def first_of(trail: Trail, origin: str) -> Mapping[str, Any]:
+    """What the first entry of a shard says."""
+    entries = parse(json.dumps(shards.history(trail, origin)), origin)
+    return entries[0].what
+
+
+def enrolled_witnesses(store: Store, trail: Trail) -> list[WitnessKey]:
+    keys = [WitnessKey(f"witness-{n}.example", a_key(100 + n)) for n in range(3)]
+    for key in keys:
+        witnesses.enrol(store, trail, str(key.verifier), "northshire-icb", who=WHO, at=AT)
+    return keys
+
+
+def cosigned(note: SignedCheckpoint, keys: list[WitnessKey]) -> SignedCheckpoint:
+    for key in keys:
+        note = note.with_signature(key.cosign(note.checkpoint, at_s=int(AT.timestamp())))
+    return note
 
 
 @pytest.mark.parametrize("lines", [1, 2])
 def test_what_one_witness_alone_has_signed_is_not_cited_as_witnessed(store: Store, trail: Trail, lines: int) -> None:
-    keys = [WitnessKey(f"witness-{n}.example", a_key(100 + n)) for n in range(3)]
-    for key in keys:
-        witnesses.enrol(store, trail, str(key.verifier), "northshire-icb", who=WHO, at=AT)
+    keys = enrolled_witnesses(store, trail)
     grown(store, trail)
     with store.reading() as reading:
-        row, logs = newest_checkpoint(reading, ORIGIN), shards.log_keys(reading)
-    assert row is not None
-    note = SignedCheckpoint.parse(row.note.decode())
-    for key in keys[:lines]:
-        note = note.with_signature(key.cosign(note.checkpoint, at_s=int(AT.timestamp())))
+        logs = shards.log_keys(reading)
+    note = cosigned(newest_note(store), keys[:lines])
     witnesses.take(store, trail, note.note.encode(), logs, who=WHO, at=AT)
     grown(store, trail)
     (standing,), _ = shards.standing(store, trail.signers)
@@ -267,10 +343,6 @@ def test_what_one_witness_alone_has_signed_is_not_cited_as_witnessed(store: Stor
         assert (standing.witnessed, new.follows_size) == (None, standing.size)
     else:
         assert (standing.witnessed, new.follows_size) == (note.checkpoint.size, note.checkpoint.size)
-
-
-def stolen_key_of_somebody():
-    return a_key(99)
 
 
 # --- a database put back -----------------------------------------------------------------------------------------------
