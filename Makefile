@@ -22,11 +22,12 @@ demo: $(VENV)/run.stamp ## A synthetic area, three organisations, the whole way;
 
 test: $(VENV)/test.stamp ## Install the test tools, then pass every test (ARGS="-k words" for some, WORKERS=n)
 	@$(BIN)/python deploy/test_tools.py
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 20 $(ARGS)
 
-check: $(VENV)/test.stamp ## Format, lint, types, import contracts
+check: $(VENV)/test.stamp ## Format, lint, security rules, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/bandit -q -c pyproject.toml -r $(PACKAGES) deploy
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
