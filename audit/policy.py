@@ -6,7 +6,8 @@ group <name> <k>|any|all <member>...
 quorum <name>|none
 
 Several `log` lines of one name are the keys of one log, in the order in which they came into use: a log that a later
-one signed, and the first one did not, must show how the key was handed over (`audit.rotation`).
+one signed, and the first one did not, must show how the key was handed over (`audit.rotation`).  What only an older one
+of them signed is taken for older than the newest key, and by itself vouches for nothing.
 """
 
 from __future__ import annotations
@@ -96,6 +97,15 @@ class Policy:
             raise NoteInvalid("the checkpoint's origin is not a log of the policy")
         if not any(signed.signed_by(log) for log in own):
             raise NoteInvalid("no log key of the policy signed the checkpoint")
+
+    def signed_by_newest(self, signed: SignedCheckpoint) -> bool:
+        """Whether the log's newest key is among those that signed.
+
+        If not, the checkpoint is from before that key, or of somebody who kept an older one.
+        """
+        own = [log for log in self.logs if log.name == signed.checkpoint.origin]
+        newest = [log for log in own if log.kind == LOG_KEY][-1:] or own[-1:]
+        return any(signed.signed_by(log) for log in newest)
 
     def accept(self, signed: SignedCheckpoint) -> Accepted:
         """The checkpoint, signed by a log and by a quorum.

@@ -7,11 +7,12 @@ they are published opened, as a file `history` beside the checkpoint:
 
 A new key is handed over by a `key.rotated` entry that names the old key and the new, under a checkpoint that the old
 key signed.  An operator, or a thief, who signs with another key and has no such entry is found by whoever trusts both.
+The old key vouches for nothing from that entry on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,13 +69,24 @@ def follow(milestones: Sequence[Milestone], start: Iterable[VerifierKey]) -> tup
     A hand-over counts if its entry is under a checkpoint that the old key signed.
     """
     reached = list(start)
+    for old, new in _hand_overs(milestones):
+        if old in reached and new not in reached:
+            reached.append(new)
+    return tuple(reached)
+
+
+def retired(milestones: Sequence[Milestone], signed: SignedCheckpoint, keys: Collection[VerifierKey]) -> bool:
+    """Whether one of `keys`, which signed, had been handed over to another that did not."""
+    return any(old in keys and not _signed_by(signed, new) for old, new in _hand_overs(milestones))
+
+
+def _hand_overs(milestones: Iterable[Milestone]) -> Iterator[tuple[VerifierKey, VerifierKey]]:
     for milestone in milestones:
         old, new = (_vkey(milestone.what.get(name)) for name in ("old", "new"))
         if milestone.type != "key.rotated" or old is None or new is None:
             continue
-        if old in reached and new not in reached and _signed_by(milestone.receipt.proof.signed, old):
-            reached.append(new)
-    return tuple(reached)
+        if _signed_by(milestone.receipt.proof.signed, old):
+            yield old, new
 
 
 def _milestone(value: Json, origin: str) -> Milestone:

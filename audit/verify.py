@@ -6,8 +6,8 @@ Each function returns what it found to be so, or raises a `Finding` whose class 
 computed anew from the entries up.
 
 `consistency` in steps, after sigstore's habit of numbering them:
-1. the folder's checkpoint is signed by a log of the policy, under the key that signed before, or one that that key
-   handed over to (`audit.rotation`);
+1. the folder's checkpoint is signed by a log of the policy, under its newest key (or a quorum vouches for it), and that
+   is the key that signed before, or one that that key handed over to (`audit.rotation`);
 2. the folder's tiles hash to its root;
 3. it is not smaller than the kept one, and it begins with it;
 4. a quorum of witnesses signed it, or the folder's `checkpoint.witnessed`, with which it begins (witnesses sign once a
@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from audit.checkpoint import NoteInvalid, SignedCheckpoint
+from audit.checkpoint import NoteInvalid, SignedCheckpoint, VerifierKey
 from audit.events import InvalidEvent, Json, leaf_ms
 from audit.folder import (
     HISTORY,
@@ -47,7 +47,7 @@ from audit.merkle import (
 from audit.policy import Policy, QuorumMissing
 from audit.rebuilt import Rebuilt
 from audit.receipts import LogReceipt, ReceiptInvalid
-from audit.rotation import HistoryInvalid, follow, parse, signers
+from audit.rotation import HistoryInvalid, follow, parse, retired, signers
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, TileHashes, TileReader, decode_bundle
 from audit.witness import FORGOTTEN, Refused, Witness
 
@@ -65,12 +65,17 @@ def inclusion(receipt: LogReceipt, policy: Policy, log: LogFolder | None = None)
 
     With a folder, also: the folder's log is the one the receipt was given for, and holds the leaf at its place; and a
     quorum may have signed either checkpoint, since a receipt leaves before witnesses have signed.  Without one, the
-    receipt's own checkpoint must have the quorum.  A folder older than the receipt is Stale.
+    receipt's own checkpoint must have the quorum, or where none is asked for, the log's newest key.  A folder older
+    than the receipt is Stale.
     """
     _proves_itself(receipt, policy)
     if log is None:
         best = receipt.proof.signed
         _quorum(policy, best)
+        if not _vouched(policy, best):
+            raise Unreadable(
+                "the log has a newer key than the receipt's: only its folder (--log) shows whether it holds"
+            )
     else:
         best = _included(receipt, policy, _checked(log, policy))
     return Seen(best.note, {**_facts(best, policy), "event_id": receipt.event_id, "index": receipt.proof.index})
@@ -111,7 +116,8 @@ def cosign(log: LogFolder, policy: Policy, witness: Witness, *, at_s: int) -> Si
     """The checkpoint that the log puts before its witnesses, with the log's own lines and this witness's.
 
     It has grown from what this key cosigned last, and the folder's newest checkpoint from it; where the folder has none
-    for witnesses, or an older one than the key has cosigned, it is the newest.  On return the key remembers it.
+    for witnesses, or one older than what the key has cosigned or than the log's key, it is the newest.  On return the
+    key remembers it.
     """
     checked = _checked(log, policy)
     origin = checked.newest.checkpoint.origin
@@ -122,7 +128,7 @@ def cosign(log: LogFolder, policy: Policy, witness: Witness, *, at_s: int) -> Si
         asked = checked.newest
         if log.has(TO_WITNESS):
             due = _beside(checked, policy, TO_WITNESS)
-            if kept is None or due.checkpoint.size >= kept.checkpoint.size:
+            if policy.signed_by_newest(due) and (kept is None or due.checkpoint.size >= kept.checkpoint.size):
                 asked = due
         size = asked.checkpoint.size
         line = witness.cosign(asked, lambda old: _proof(checked, old, size), at_s=at_s)
@@ -354,10 +360,20 @@ def _signed(policy: Policy, signed: SignedCheckpoint, what: str) -> None:
 
 
 def _handed_over(log: LogFolder, policy: Policy, newest: SignedCheckpoint, since: str | None) -> None:
-    """The log's key is that of before, or follows from it by entries that the log published and its tiles hold."""
+    """The log's key is that of before, or follows from it by entries that the log published and its tiles hold.
+
+    A key that was handed over vouches for nothing any more: not by the policy, nor by what the log says of itself.
+    """
     own = [key for key in policy.logs if key.name == newest.checkpoint.origin]
     start = own[:1] if since is None else signers(_parsed(since) or newest, own)
     now = signers(newest, own)
+    _not_retired(log, newest, now)
+    if not _vouched(policy, newest):
+        raise Stale(
+            "the policy has a newer key of the log than the one that signed the folder's checkpoint: it is older than "
+            "that key, or of somebody who kept the old one. Fetch the log again",
+            _notes(newest, None),
+        )
     if not start or set(start) & set(now):
         return
     told = log.history()
@@ -371,6 +387,28 @@ def _handed_over(log: LogFolder, policy: Policy, newest: SignedCheckpoint, since
         raise Broken("the log's key has changed, and no entry of the log hands over to the new one", evidence)
     for milestone in covered:
         _holds(milestone.receipt, newest, log, TileHashes(log, newest.checkpoint.size))
+
+
+def _not_retired(log: LogFolder, newest: SignedCheckpoint, now: Sequence[VerifierKey]) -> None:
+    """No entry in the folder's history hands over from a key that signed to one that did not."""
+    if not log.has(HISTORY):
+        return
+    told = log.history()
+    try:
+        milestones = parse(told, newest.checkpoint.origin)
+    except HistoryInvalid:
+        return  # `fsck` says so, and so does whoever needs it
+    if retired([each for each in milestones if each.receipt.size <= newest.checkpoint.size], newest, now):
+        raise Broken(
+            "an entry of the log hands over to another key than the one that signed the folder's checkpoint: somebody "
+            "signs with the old one",
+            _notes(newest, None) | {HISTORY: told},
+        )
+
+
+def _vouched(policy: Policy, signed: SignedCheckpoint) -> bool:
+    """Whether the log's newest key signed, or a quorum that the policy asks for."""
+    return policy.signed_by_newest(signed) or (policy.quorum is not None and _has_quorum(policy, signed))
 
 
 def _parsed(note: str) -> SignedCheckpoint | None:

@@ -237,6 +237,8 @@ class Witness:
             raise Refused(404, "the checkpoint's origin is not a log of the policy")
         try:
             self._policy.signed_by_log(signed)
+            if not self._policy.signed_by_newest(signed):
+                raise Refused(403, "the log has a newer key than the one that signed")
         except NoteInvalid as fault:
             raise Refused(403, str(fault)) from None
 

@@ -230,8 +230,8 @@ def refill(trail: Trail, mirror: TileReader, note: str, *, who: Who, at: datetim
         raise WrongState(f"the mirror's checkpoint is none: {fault}") from None
     shard = _newest(trail.store)
     signed = _of(trail.signers.status(), shard.log_id)
-    if newest.checkpoint.origin != shard.log_id or not _by_its_keys(newest, shard):
-        raise WrongState("the mirror is of another log, or its checkpoint is not signed by this log's key")
+    if newest.checkpoint.origin != shard.log_id or not _by_its_keys(newest, shard, signed, today=True):
+        raise WrongState("the mirror is of another log, or its checkpoint is not signed by this log's newest key")
     if signed is not None and newest.checkpoint.size < signed.size:
         raise WrongState(f"the mirror ends at {newest.checkpoint.size} entries, and {signed.size} were signed")
     with trail.store.transaction(SEQUENCER) as tx:
@@ -330,7 +330,7 @@ def _faults(
             f"back what was changed; failing that: {_ANEW}"
         )
     newest = SignedCheckpoint.parse(note.decode()) if note is not None else None
-    if newest is not None and not _by_its_keys(newest, shard):
+    if newest is not None and not _by_its_keys(newest, shard, signed):
         yield "the newest checkpoint in the database bears no key of this log: the database was changed"
     elif newest is not None and newest.checkpoint.size > signed.size:
         yield (
@@ -471,12 +471,14 @@ def _to_cite(
     if given is None:
         return held, held is not None
     note = given.checkpoint
-    if note.origin != shard.log_id or not _by_its_keys(given, shard):
+    if note.origin != shard.log_id or not _by_its_keys(given, shard, signed):
         raise WrongState("that is no checkpoint of this log under its own key")
     if held is not None and note.size < held.checkpoint.size:
         raise WrongState(f"witnesses have signed a newer one, of {held.checkpoint.size} entries")
     if _vouched(reading, shard, given):
         return given, True
+    if not _by_its_keys(given, shard, signed, today=True):
+        raise WrongState("only an older key of this log signed that checkpoint, and too few witnesses did")
     if compromised:
         raise WrongState("too few witnesses signed that checkpoint, and whoever has the key could have made it")
     if signed is not None and note.size > signed.size:
@@ -508,9 +510,13 @@ def _same_tree(reading: Reading, note: SignedCheckpoint, signed: SignedLog | Non
     return root_at(TileHashes(SqlTiles(reading, then.origin), head.size), then.size) == then.root
 
 
-def _by_its_keys(signed: SignedCheckpoint, shard: ShardRow) -> bool:
+def _by_its_keys(note: SignedCheckpoint, shard: ShardRow, signed: SignedLog | None, *, today: bool = False) -> bool:
+    """Whether one of the log's keys signed a note; `today`: one that the signer signs with, not one it has retired."""
+    keys = [_parsed(key["vkey"]) for key in shard.keys if not today or key["until"] is None]
+    if signed is not None:
+        keys = [*signed.keys] if today else [*keys, *signed.keys]
     try:
-        return any(signed.signed_by(_parsed(key["vkey"])) for key in shard.keys)
+        return any(note.signed_by(key) for key in keys)
     except NoteInvalid:
         return False
 

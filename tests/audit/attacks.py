@@ -63,8 +63,11 @@ ATTACKS: Final = (
         "linkage/agency/test_log.py::test_a_witness_that_saw_another_tree_is_a_finding_and_all_of_it_is_kept_10"),
     _of(11, "rewrite under a new log key", "every command: 1",
         f"{_A}::test_a_log_under_a_key_the_policy_does_not_name_is_found_11"),
-    _of(12, "change the key without key.rotated", "every command: 1",
+    _of(12, "change the key without key.rotated; sign on with the old key after it", "every command: 1; under the old key "
+        "alone 4, beside its hand-over 1",
         "audit/test_rotation.py::test_a_log_that_changes_its_key_without_an_entry_is_found_12",
+        "audit/test_rotation.py::test_a_key_that_was_rotated_away_vouches_for_nothing_alone_12",
+        "audit/test_rotation.py::test_after_its_hand_over_the_old_key_alone_is_a_finding_whatever_the_policy_says",
         f"{_S}::test_a_key_changes_hands_in_the_open_and_auditors_follow_12"),
     _of(13, "another tree under the stolen log key", "no quorum: 5; beside what was witnessed: 1",
         f"{_A}::test_a_stolen_log_key_alone_makes_no_quorum_13",

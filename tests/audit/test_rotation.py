@@ -6,11 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from audit.checkpoint import Checkpoint, VerifierKey, sign
+from audit.checkpoint import ML_DSA_KEY, PUBLIC_BYTES, Checkpoint, SignedCheckpoint, VerifierKey, sign
+from audit.cli import auditor
 from audit.events import Event, seal
-from tests.audit.test_attacks import CHANGED, FINE, UNREADABLE, Auditor
-from tests.builders_log import ORIGIN, START_MS, ALog, a_key, a_policy, put, salts
+from audit.folder import LogFolder
+from audit.policy import Policy
+from audit.verify import cosign
+from audit.witness import AddCheckpoint, Witness, WitnessKey
+from tests.audit.test_attacks import CHANGED, FINE, STALE, UNREADABLE, Auditor
+from tests.builders_log import ORIGIN, START_MS, START_S, ALog, a_key, a_policy, a_witness, put, salts
 
 OLD, NEW, OTHER = 1, 2, 3
 
@@ -129,3 +135,78 @@ def test_two_hand_overs_are_followed_one_after_the_other(who: Auditor, before: A
     put(who.log / "history", history(entries[1]).encode())  # the middle is missing: the chain does not hold
     who.keeps(before, receipt_of=3)
     assert who.run("consistency").exit_code == CHANGED
+
+
+# --- a key that was handed over ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["consistency", "fsck", "inclusion", "receipts"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_key_that_was_rotated_away_vouches_for_nothing_alone_12(
+    who: Auditor, before: ALog, command: str, *, kept: bool
+) -> None:
+    if not kept:
+        who.state.unlink()
+    forged = before.copy().add(60)  # whoever kept the old key grows what everybody has seen, as they like
+    who.fetches(forged, note_of(forged, OLD))
+    result = who.run(command)
+    assert (result.exit_code, "newer key of the log" in result.output) == (STALE, True)
+
+
+@pytest.mark.parametrize("command", ["consistency", "fsck", "inclusion", "receipts"])
+def test_after_its_hand_over_the_old_key_alone_is_a_finding_whatever_the_policy_says(
+    who: Auditor, before: ALog, command: str
+) -> None:
+    during = with_hand_over(before)
+    forged = during.copy()
+    forged.leaves += ALog(first_salt=5).add(60).leaves[41:]
+    for policy in (a_policy(keys=[OLD]), a_policy(keys=[OLD, NEW])):
+        who.trusts(policy)
+        who.fetches(forged, note_of(forged, OLD))
+        put(who.log / "history", history((during, 40, note_of(during, OLD, NEW))).encode())
+        result = who.run(command)
+        assert (result.exit_code, "with the old one" in result.output) == (CHANGED, True)
+        who.fetches(forged, note_of(forged, OLD, NEW))
+        assert who.run(command).exit_code == FINE
+
+
+def test_a_receipt_under_the_old_key_holds_in_the_log_of_the_new_one_and_not_by_itself(
+    who: Auditor, before: ALog
+) -> None:
+    alone = CliRunner().invoke(auditor, ["inclusion", "--event", str(who.receipt), "--policy", str(who.policy)])
+    assert (alone.exit_code, "--log" in alone.output) == (UNREADABLE, True)
+    during = with_hand_over(before)
+    who.fetches(during, note_of(during, OLD, NEW))
+    assert who.run("inclusion").exit_code == FINE
+
+
+def test_what_a_quorum_signed_under_the_old_key_holds(who: Auditor, before: ALog) -> None:
+    who.trusts(a_policy(keys=[OLD, NEW], witnesses=2, threshold=2))
+    for cosigners, code in (((0, 1), FINE), ((0,), STALE)):
+        who.fetches(before, before.signed(cosigners).note)
+        assert who.run("consistency").exit_code == code
+
+
+def test_a_witness_signs_nothing_that_only_a_key_rotated_away_has_signed(tmp_path: Path, before: ALog) -> None:
+    policy = Policy.parse(a_policy(keys=[OLD, NEW]).encode())
+    witness = Witness(WitnessKey(a_witness(0).name, a_key(100)), tmp_path / "seen", policy)
+    for keys, status in (([OLD], 403), ([OLD, NEW], 200)):
+        asked = AddCheckpoint(0, (), SignedCheckpoint.parse(note_of(before, *keys)))
+        assert witness.add_checkpoint(asked.text, at_s=START_S).status == status
+
+
+def test_what_is_put_before_witnesses_from_before_the_rotation_gives_way_to_what_the_new_key_signed(
+    tmp_path: Path, before: ALog
+) -> None:
+    policy = Policy.parse(a_policy(keys=[OLD, NEW]).encode())
+    witness = Witness(WitnessKey(a_witness(0).name, a_key(100)), tmp_path / "seen", policy)
+    during = with_hand_over(before)
+    folder = during.write(tmp_path / "log", note_of(during, OLD, NEW))
+    put(folder / "checkpoint.witness", note_of(before, OLD).encode())
+    assert cosign(LogFolder(folder), policy, witness, at_s=START_S).checkpoint.size == 41
+
+
+def test_a_post_quantum_line_beside_is_no_newer_key(before: ALog) -> None:
+    quantum = VerifierKey(ORIGIN, ML_DSA_KEY, bytes(PUBLIC_BYTES[ML_DSA_KEY]))
+    text = a_policy(keys=[OLD]).replace("quorum", f"log {quantum}\nquorum")
+    assert Policy.parse(text.encode()).signed_by_newest(before.signed())

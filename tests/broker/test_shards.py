@@ -538,6 +538,29 @@ def test_of_an_event_that_waited_in_the_older_copy_the_mirror_puts_back_the_leaf
     assert restored.opening(entry.event_id, show=("detail",)).body("detail") == {"hidden": ["person-2"]}
 
 
+def test_what_a_retired_key_signs_on_is_taken_neither_as_a_mirror_nor_as_a_checkpoint(
+    store: Store, trail: Trail, tmp_path: Path
+) -> None:
+    thief = stolen_key(tmp_path)
+    grown(store, trail)
+    shards.rotate(trail, who=WHO, at=AT)
+    shards.retire(trail, who=WHO, at=AT)
+    with store.reading() as reading:
+        head = head_of(reading, ORIGIN)
+        assert head is not None
+        newest = Checkpoint(ORIGIN, head.size, head.root)
+        tiles = MemoryTiles()
+        for tile in tiles_of(head.size):
+            tiles.keep([(tile, SqlTiles(reading, ORIGIN).read(tile))])
+    more = advance(head, [Pending("forged", Leaf(head.last_ms, b"\7" * 32))], tiles).head
+    mirror = LogFolder(published(store, trail, tmp_path / "mirror"))
+    forged = sign(Checkpoint(ORIGIN, more.size, more.root), thief)
+    with pytest.raises(WrongState, match="newest key"):
+        shards.refill(trail, mirror, forged.note, who=WHO, at=AT)
+    with pytest.raises(WrongState, match="only an older key"):
+        shards.begin_anew(trail, BASE, compromised=False, witnessed=sign(newest, thief), who=WHO, at=AT)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
