@@ -1,15 +1,17 @@
 """Which events a person looks at, drawn so that nobody chose them, and so that anybody can draw them again.
 
-Whoever could steer the draw could hide.  So its seed is fixed by others and only after the period has ended: it is made
-of a checkpoint that the log's witnesses cosigned later than that, and of their very lines.  Of the root alone the host
-could try many, adding entries of its own until one suits; a witness's signature it can't foretell.
+Whoever could steer the draw could hide.  So its seed is fixed by others, only after the period has ended, and by a rule
+that leaves the host none to choose from: by the first line that a witness put, at the end or later, under a checkpoint
+whose last entry is of then or later.  Of a root alone the host could try many, adding entries of its own until one
+suits; a witness's signature it can't foretell, and one that it passes over the witness still has (`Witness.grown`).
 
-    seed    SHA-256("sg-audit/sample/v1" 00, the checkpoint's three lines, and of each witness in order of its name
-            the name 00 and its line's bytes)
+    seed    SHA-256("sg-audit/sample/v2" 00, the checkpoint's three lines, the witness's name 00 and its line's bytes);
+            of lines of one second the first by name
     rank    HMAC-SHA-256(seed, event id)
     drawn   all that must be looked at; of the rest, of each stratum (organisation, role, purpose) the lowest ranks,
             so many percent of it, rounded up; and then the lowest ranks of what is left until there are enough
 
+What remains: a witness that the host owns, or whose key it has, can date a line as it likes and sign until one suits.
 A log without witnesses has a seed too, of the checkpoint alone; whatever is drawn by it says that it was not witnessed.
 """
 
@@ -22,14 +24,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from audit.checkpoint import Signature, SignedCheckpoint
+from audit.checkpoint import SignedCheckpoint
 from audit.events import canonical
 from audit.policy import Policy, QuorumMissing
 
 PERCENT: Final = 5
 LEAST: Final = 20
 LOT: Final = "lot"  # why an event was drawn that need not be
-_DOMAIN: Final = b"sg-audit/sample/v1\x00"
+_DOMAIN: Final = b"sg-audit/sample/v2\x00"
 
 
 class SampleInvalid(ValueError):
@@ -65,13 +67,15 @@ class Seed:
     """What ranks the candidates.  `witnesses`: when each cosigned, in unix seconds; empty for a log that has none."""
 
     value: bytes
-    note: str  # the checkpoint with the lines that count, and the log's own
+    note: str  # the checkpoint with the lines of after the period, and the log's own
     witnesses: Mapping[str, int]
+    first: tuple[int, str] | None  # of the line that counts: unix seconds, and its witness's key's name
+    quorum: bool  # whether those lines are a quorum, where the policy asks for one
 
     @property
     def witnessed(self) -> bool:
         """Whether others than the host had a hand in it."""
-        return bool(self.witnesses)
+        return self.first is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,26 +87,33 @@ class Sample:
 
 
 def seed_of(signed: SignedCheckpoint, policy: Policy, *, ended_s: int) -> Seed:
-    """The seed of a period that ended at `ended_s`, unix seconds: of a checkpoint that a quorum cosigned after that.
+    """The seed of a period that ended at `ended_s`, unix seconds: of the first line that stands there since.
 
     Lines of others than the policy's witnesses, those that do not verify and those of before the end count for nothing.
-    Raises NoteInvalid if the log did not sign it, QuorumMissing if too few witnesses did, or did after the end.
+    Raises NoteInvalid if the log did not sign it, QuorumMissing if the policy asks for witnesses and none signed after
+    the end.
     """
     late = {name: at for name, at in policy.cosigned(signed).items() if at >= ended_s}
-    lines: dict[str, Signature] = {}
-    for name in sorted(late):
-        key = policy.witnesses[name]
-        lines[name] = next(one for one in signed.signatures if (one.name, one.key_id) == (key.name, key.key_id))
+    keys = {name: policy.witnesses[name] for name in sorted(late)}
+    lines = {
+        key.name: next(one for one in signed.signatures if (one.name, one.key_id) == (key.name, key.key_id))
+        for key in keys.values()
+    }
     own = tuple(one for one in signed.signatures if one.name == signed.checkpoint.origin)
     kept = SignedCheckpoint(signed.checkpoint, (*own, *lines.values()))
+    policy.signed_by_log(kept)
+    if policy.quorum is not None and not late:
+        raise QuorumMissing("no witness signed after the period's end")
     try:
         policy.accept(kept)
+        quorum = True
     except QuorumMissing:
-        raise QuorumMissing(f"{len(late)} witnesses signed after the period's end, which is no quorum") from None
+        quorum = False
     told = hashlib.sha256(_DOMAIN + signed.checkpoint.text.encode())
-    for name, line in lines.items():
-        told.update(policy.witnesses[name].name.encode() + b"\x00" + line.signature)
-    return Seed(value=told.digest(), note=kept.note, witnesses=late)
+    first = min(((at, keys[name].name) for name, at in late.items()), default=None)
+    if first is not None:
+        told.update(first[1].encode() + b"\x00" + lines[first[1]].signature)
+    return Seed(value=told.digest(), note=kept.note, witnesses=late, first=first, quorum=quorum)
 
 
 def draw(candidates: Iterable[Candidate], seed: bytes, *, percent: int = PERCENT, least: int = LEAST) -> Sample:

@@ -157,6 +157,14 @@ def gossip(heard: Mapping[str, str], log: LogFolder, policy: Policy) -> dict[str
     return wrong
 
 
+def last_leaf_s(log: LogFolder, policy: Policy, size: int) -> int:
+    """When the last of the first `size` entries was written, in unix seconds, proved against the folder's root."""
+    checked = _checked(log, policy)
+    if checked.newest.checkpoint.size < size:
+        raise Stale(f"the folder has {checked.newest.checkpoint.size} leaves, fewer than {size}: fetch the log again")
+    return _leaf_s(log, checked.newest, checked.tiles, size - 1)
+
+
 def fsck(log: LogFolder, policy: Policy, kept: str | None = None) -> Seen:
     """Every bundle, tile and checkpoint, hashed anew from the entries up.  Names each file that is not as it should be.
 
@@ -483,17 +491,20 @@ def _leaf_text(log: TileReader, signed: SignedCheckpoint, index: int) -> bytes:
 
 def _last_leaf_s(log: LogFolder, signed: SignedCheckpoint, tiles: TileHashes) -> int:
     """When the last leaf was written, in unix seconds, proved against the root; 0 for an empty log."""
+    size = signed.checkpoint.size
+    return _leaf_s(log, signed, tiles, size - 1) if size else 0
+
+
+def _leaf_s(log: LogFolder, signed: SignedCheckpoint, tiles: TileHashes, index: int) -> int:
     size, root = signed.checkpoint.size, signed.checkpoint.root
-    if not size:
-        return 0
-    text = _leaf_text(log, signed, size - 1)
+    text = _leaf_text(log, signed, index)
     with Reading(signed):
-        proof = inclusion_proof(tiles, size - 1, size)
+        proof = inclusion_proof(tiles, index, size)
     try:
-        verify_inclusion(leaf_hash(text), size - 1, size, proof, root)
+        verify_inclusion(leaf_hash(text), index, size, proof, root)
         return leaf_ms(text) // 1000
     except (ProofInvalid, InvalidEvent) as fault:
-        raise Broken(f"the folder's last entry is not the log's: {fault}", _notes(signed, None)) from None
+        raise Broken(f"the folder's entry {index} is not the log's: {fault}", _notes(signed, None)) from None
 
 
 def _quorum(policy: Policy, signed: SignedCheckpoint) -> None:

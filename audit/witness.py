@@ -19,10 +19,12 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +46,7 @@ from audit.signer import replace_file
 
 MAX_PROOF: Final = 63
 FORGOTTEN: Final = 500  # what the key cosigned last can't be read
+GROWN_DAYS: Final = 100
 SIZE_TYPE: Final = "text/x.tlog.size"
 TEXT_TYPE: Final = "text/plain; charset=utf-8"
 _OLD: Final = re.compile(r"old (0|[1-9][0-9]{0,14})")
@@ -262,7 +265,31 @@ class Witness:
         self._place(new.origin).mkdir(parents=True, exist_ok=True)
         note = SignedCheckpoint(new, (*signatures, line)).note
         replace_file(self._place(new.origin) / "checkpoint", note.encode())
+        if new.size > have:
+            self._note_growth(note, new.origin, at_s)
         return line
+
+    def grown(self, origin: str, *, since_s: int) -> Iterator[SignedCheckpoint]:
+        """Each checkpoint as the key first cosigned it, from the day of `since_s` on, in that order.
+
+        A hundred days of them are kept, so that a witness can show what it signed first after an instant.  OSError if
+        they can't be read.
+        """
+        for path in sorted((self._place(origin) / "grown").glob("*")):
+            if path.name >= _day(since_s):
+                for line in path.read_text(encoding="utf-8").splitlines():
+                    with suppress(ValueError):  # it was cut off as it was written
+                        yield SignedCheckpoint.parse(json.loads(line))
+
+    def _note_growth(self, note: str, origin: str, at_s: int) -> None:
+        folder = self._place(origin) / "grown"
+        folder.mkdir(exist_ok=True)
+        path = folder / _day(at_s)
+        if not path.exists():
+            for old in sorted(folder.glob("*"))[: -GROWN_DAYS + 1]:
+                old.unlink()
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps(note))  # so a line that was cut off spoils no other
 
     def _keep_conflict(self, request: AddCheckpoint) -> None:
         """The log signed this, and what was cosigned before: kept whole, with the proof that fails."""
@@ -279,6 +306,10 @@ class Witness:
         with (self._memory / f".{origin_id(origin)}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _day(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).date().isoformat()
 
 
 def origin_id(origin: str) -> str:

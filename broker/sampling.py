@@ -1,4 +1,4 @@
-"""Draw the sample of a period that has ended: by a seed that its witnesses fixed, so that nobody chose whom to check.
+"""Draw the sample of a period that has ended: by a seed that a witness fixed, so that nobody chose whom to check.
 
 All of break-glass, of sensitive categories in detail, and by lot of the rest.  The draw is an event: the checkpoint it
 is by, the digest of its candidates and of what was drawn; the candidates lie sealed beside it, so that an officer can
@@ -33,9 +33,8 @@ from broker.reports.register import BREAK_GLASS, DISCLOSURES
 from broker.reports.table import About, OpenedEvent, Period, utc
 from broker.shards import log_keys
 from broker.store import Reading, Store
-from broker.store.audit_reviews import SampleRow, first_signed_since, first_witnessed_since
-from broker.store.log import CheckpointRow
-from broker.store.witnesses import cosignatures, enrolled
+from broker.store.audit_reviews import SampleRow, first_lines_since, first_signed_since
+from broker.store.witnesses import checkpoint_at, cosignatures, enrolled, newest_cosigned
 from broker.trail import Trail, Who, new_event_id
 
 SENSITIVE: Final = 3  # the tier of categories whose detail is always looked at
@@ -97,8 +96,8 @@ def take(
     """Draw the sample of a period, and put what is drawn into the queue of reviews.
 
     Raises Malformed for a period that has not ended or terms that are none, WrongState if it was drawn before, if
-    nothing was disclosed, or if no quorum of witnesses has cosigned a checkpoint since it ended (a log that has none
-    says so in the sample's record), LogUnavailable.
+    nothing was disclosed, or if it waits for witnesses (a log that has none says so in the sample's record),
+    LogUnavailable.
     """
     if period.until > at:
         raise Malformed("period: it has not ended")
@@ -108,7 +107,7 @@ def take(
     with store.reading() as reading:
         if reading.one(SampleRow, since=period.since, until=period.until) is not None:
             raise WrongState("the sample of this period was drawn")
-        seed = _seed(reading, period.until)
+        seed = _seed(reading, period.until, at=at)
     candidates = tuple(_candidates(store, trail, period, at=at))
     if not candidates:
         raise WrongState("nothing was disclosed in this period: there is nothing to draw")
@@ -176,29 +175,38 @@ def due_week(at: datetime) -> Period:
 # --- Seed and candidates ---------------------------------------------------------------------------------------------
 
 
-def _seed(reading: Reading, ended: datetime) -> Seed:
-    """Of the first checkpoint since the end that a quorum cosigned: nobody chooses among several."""
+def _seed(reading: Reading, ended: datetime, *, at: datetime) -> Seed:
+    """Of the first line that a witness put since the end: nobody chooses among several."""
     rows = enrolled(reading)
-    ids, quorum = [row.id for row in rows], witnesses.quorum_of(len(rows))
-    found = first_witnessed_since(reading, ended, ids, by=quorum) if ids else first_signed_since(reading, ended)
-    if found is None:
+    policy = witnesses.policy_of(reading, log_keys(reading))
+    ended_s = int(ended.timestamp())
+    if not rows:
+        found = first_signed_since(reading, ended)
+        if found is None:
+            raise WrongState("the log has no checkpoint since the period's end: the sample waits for it")
+        return seed_of(SignedCheckpoint.parse(found.note.decode()), policy, ended_s=ended_s)
+    ids = {row.id: row.name for row in rows}
+    lines = first_lines_since(reading, ended, ids)
+    if len(lines) < len(rows) and at < ended + witnesses.AMBER:
+        raise WrongState("a witness has yet to sign since the period's end: it is waited for a quarter of an hour")
+    first = min(lines, key=lambda row: (row.first_t_s, ids[row.witness]), default=None)
+    if (
+        first is None
+        or (newest_cosigned(reading, first.log_id, ids, by=witnesses.quorum_of(len(ids))) or 0) < first.size
+    ):
         raise WrongState(
             "no quorum of witnesses has cosigned a checkpoint since the period's end: the sample waits for it"
-            if ids
-            else "the log has no checkpoint since the period's end: the sample waits for it"
         )
-    policy = witnesses.policy_of(reading, log_keys(reading))
-    try:
-        return seed_of(_with_lines(reading, found, ids), policy, ended_s=int(ended.timestamp()))
-    except QuorumMissing as wrong:
-        raise WrongState(str(wrong)) from None
-
-
-def _with_lines(reading: Reading, row: CheckpointRow, ids: list[str]) -> SignedCheckpoint:
+    row = checkpoint_at(reading, first.log_id, first.size)
+    if row is None:
+        raise WrongState("the checkpoint by which the sample is to be drawn is not in the database")
     signed = SignedCheckpoint.parse(row.note.decode())
     for one in cosignatures(reading, row.log_id, row.size, ids):
-        signed = signed.with_signature(Signature.parse(one.line))
-    return signed
+        signed = signed.with_signature(Signature.parse(one.first_line))
+    try:
+        return seed_of(signed, policy, ended_s=ended_s)
+    except QuorumMissing as wrong:
+        raise WrongState(str(wrong)) from None
 
 
 def _candidates(store: Store, trail: Trail, period: Period, *, at: datetime) -> Iterator[Candidate]:

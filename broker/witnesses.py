@@ -216,7 +216,13 @@ def take(store: Store, trail: Trail, note: bytes, logs: Sequence[VerifierKey], *
                 keep_cosignature(
                     tx,
                     CosignatureRow(
-                        log_id=checkpoint.origin, size=checkpoint.size, witness=rows[name].id, t_s=t_s, line=line.line
+                        log_id=checkpoint.origin,
+                        size=checkpoint.size,
+                        witness=rows[name].id,
+                        t_s=t_s,
+                        line=line.line,
+                        first_t_s=t_s,
+                        first_line=line.line,
                     ),
                 )
         tx.flush()

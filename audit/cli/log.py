@@ -23,13 +23,14 @@ from audit.cli.shared import (
     json_of,
     policy_of,
     text_of,
+    witness_of,
 )
 from audit.folder import Broken, LogFolder, Unreadable
 from audit.policy import Policy
 from audit.receipts import LogReceipt, ReceiptInvalid
 from audit.signer import replace_file
 from audit.verify import Seen
-from audit.witness import BadWitnessKey, Witness
+from audit.witness import Witness
 
 _UNITS: Final[Mapping[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 COSIGNED: Final = "cosigned"
@@ -98,7 +99,7 @@ def consistency(
     with answering("consistency", evidence, as_json) as done:
         age = _seconds(max_age)
         trusted, folder = policy_of(policy), LogFolder(log)
-        witness = None if cosign is None else _witness(cosign, trusted)
+        witness = None if cosign is None else witness_of(cosign, trusted, "--cosign")
         kept = text_of(state) if state.exists() else None
         now = shared.now_s()
         seen = verify.consistency(folder, trusted, kept, now_s=now, max_age_s=age, quorum=witness is None)
@@ -140,15 +141,6 @@ def fsck(
         beyond = seen.facts["beyond"]
         passed = f" Passed over: {beyond} beyond its checkpoint." if beyond else ""
         done(seen, f"{seen.facts['files']} files hold {_log(seen)}.{passed}")
-
-
-def _witness(path: Path, policy: Policy) -> Witness:
-    try:
-        return Witness.open(path, policy)
-    except BadWitnessKey as fault:
-        raise typer.BadParameter(str(fault), param_hint="--cosign") from None
-    except OSError:
-        raise Unreadable(f"{path.name} can't be read") from None
 
 
 def _cosigned(witness: Witness, folder: LogFolder, policy: Policy, now_s: int) -> SignedCheckpoint:

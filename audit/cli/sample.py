@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,12 +13,22 @@ import typer
 from audit import verify
 from audit.checkpoint import NoteInvalid, SignedCheckpoint
 from audit.cli import shared
-from audit.cli.shared import EVIDENCE, EvidenceOption, JsonOption, PolicyOption, answering, bytes_of, policy_of
+from audit.cli.shared import (
+    EVIDENCE,
+    EvidenceOption,
+    JsonOption,
+    PolicyOption,
+    answering,
+    bytes_of,
+    policy_of,
+    witness_of,
+)
 from audit.events import InvalidEvent, Json, loads
-from audit.folder import Broken, LogFolder, NoQuorum
+from audit.folder import Broken, LogFolder, NoQuorum, Unreadable
 from audit.policy import Policy, QuorumMissing
 from audit.sampling import Candidate, Sample, SampleInvalid, Seed, digest, draw, seed_of
 from audit.verify import Seen
+from audit.witness import Witness
 
 MAX_LIST_BYTES: Final = 512 * 1024 * 1024
 
@@ -29,18 +39,31 @@ def sample(
     log: Annotated[
         Path | None, typer.Option("--log", help="Also: the checkpoint is of the log in this folder.")
     ] = None,
+    witness: Annotated[
+        Path | None,
+        typer.Option(
+            "--witness",
+            help="Your witness's key file: also, it signed none earlier since the end (with --log).",
+            metavar="KEYFILE",
+        ),
+    ] = None,
     evidence: EvidenceOption = EVIDENCE,
     as_json: JsonOption = False,
 ) -> None:
     """Prove that a sample is what chance drew: draw it again.
 
-    The seed is of the checkpoint in the file and of its witnesses' lines, all of after the period's end; a quorum of
-    the policy's witnesses must stand under it, so that nobody who was to be sampled could choose. That the list is the
-    whole period's is not proved by this: hold its digest against the event that recorded the draw.
+    The seed is of the first line that a witness put, at the period's end or later, under a checkpoint whose last entry
+    is of then or later, so that nobody who was to be sampled could choose. A quorum of the policy's witnesses must
+    stand under that checkpoint, or (--log) under one that has grown from it. That no line was passed over, each witness
+    finds by what it remembers: --witness, for a hundred days. That the list is the whole period's is not proved by
+    this: hold its digest against the event that recorded the draw.
 
-    Exit codes: 0 the same is drawn; 1 another is drawn, the list is not the one its digest says, or the checkpoint is
-    not the log's; 3 a file could not be read; 5 too few witnesses signed after the period's end.
+    Exit codes: 0 the same is drawn; 1 another is drawn, the list is not the one its digest says, the checkpoint is not
+    the log's or too old, or your witness signed an earlier one (which the draw is by unless it was handed in too late);
+    3 a file could not be read; 5 too few witnesses signed after the period's end.
     """
+    if witness is not None and log is None:
+        raise typer.BadParameter("it goes with --log", param_hint="--witness")
     with answering("sample", evidence, as_json) as done:
         trusted = policy_of(policy)
         text = bytes_of(drawn, MAX_LIST_BYTES)
@@ -52,7 +75,11 @@ def sample(
                 "chance draws another sample of these candidates", {"drawn.json": json.dumps(dict(again.drawn))}
             )
         if log is not None:
-            verify.consistency(LogFolder(log), trusted, seed.note, now_s=shared.now_s(), quorum=False)
+            _of_the_log(LogFolder(log), trusted, seed, ended_s)
+        elif seed.witnessed and not seed.quorum:
+            raise NoQuorum("too few witnesses signed this checkpoint: give the log's folder (--log)")
+        if witness is not None and log is not None:
+            _none_earlier(witness_of(witness, trusted, "--witness"), LogFolder(log), trusted, seed, ended_s)
         facts: dict[str, Json] = {
             "drawn": len(again.drawn), "candidates": len(candidates), "witnessed": seed.witnessed,
             "candidates_sha256": digest(candidates).hex(), "size": _signed(told["note"]).checkpoint.size,
@@ -63,6 +90,36 @@ def sample(
             f"The {len(again.drawn)} of {len(candidates)} events are those that chance draws, by a checkpoint that "
             f"{by}. The list's SHA-256 is {facts['candidates_sha256']}.",
         )
+
+
+def _of_the_log(log: LogFolder, policy: Policy, seed: Seed, ended_s: int) -> None:
+    """The log has grown from the checkpoint, a quorum covers it, and its last entry is of after the period."""
+    size = _signed(seed.note).checkpoint.size
+    seen = verify.consistency(log, policy, seed.note, now_s=shared.now_s(), quorum=not seed.quorum)
+    covered = seen.facts["witnessed"]
+    if not seed.quorum and policy.quorum is not None and not (isinstance(covered, int) and covered >= size):
+        raise NoQuorum("too few witnesses signed this checkpoint, or one that has grown from it")
+    if verify.last_leaf_s(log, policy, size) < ended_s:
+        raise Broken("the checkpoint has no entry of after the period's end", {"checkpoint": seed.note})
+
+
+def _none_earlier(witness: Witness, log: LogFolder, policy: Policy, seed: Seed, ended_s: int) -> None:
+    """The witness put no earlier line, since the end, under a checkpoint with an entry of then."""
+    try:
+        mine = tuple(witness.grown(_signed(seed.note).checkpoint.origin, since_s=ended_s))
+    except OSError:
+        raise Unreadable("what the witness's key has cosigned can't be read") from None
+    for note in mine:
+        at = note.cosigned_at(witness.key.verifier)
+        if at is None or at < ended_s or (seed.first is not None and (at, witness.key.name) >= seed.first):
+            continue
+        if note.checkpoint.size and verify.last_leaf_s(log, policy, note.checkpoint.size) >= ended_s:
+            when = datetime.fromtimestamp(at, UTC).isoformat()
+            raise Broken(
+                f"this witness signed {note.checkpoint.size} entries at {when}, before the line that the draw is by: "
+                "unless that was handed in too late, somebody passed it over",
+                {"checkpoint": seed.note, "checkpoint.earlier": note.note},
+            )
 
 
 def _read(text: bytes) -> tuple[Mapping[str, Any], tuple[Candidate, ...], int]:

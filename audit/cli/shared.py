@@ -16,6 +16,7 @@ from audit.events import InvalidEvent, Json, loads
 from audit.folder import Broken, Finding, Unreadable
 from audit.policy import Policy, PolicyInvalid
 from audit.verify import Seen
+from audit.witness import BadWitnessKey, Witness
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 
@@ -75,6 +76,16 @@ def json_of(path: Path) -> Json:
         return loads(text_of(path))
     except InvalidEvent as fault:
         raise Broken(f"{path.name} is not a receipt: {fault}") from None
+
+
+def witness_of(path: Path, policy: Policy, option: str) -> Witness:
+    """The witness of a key file.  Raises Unreadable; wrong usage of `option` if it is no such file."""
+    try:
+        return Witness.open(path, policy)
+    except BadWitnessKey as fault:
+        raise typer.BadParameter(str(fault), param_hint=option) from None
+    except OSError:
+        raise Unreadable(f"{path.name} can't be read") from None
 
 
 def policy_of(path: Path) -> Policy:

@@ -317,25 +317,21 @@ def first_signed_since(reading: Reading, at: datetime) -> CheckpointRow | None:
     return reading.session.exec(query.order_by(col(CheckpointRow.at), col(CheckpointRow.size)).limit(1)).first()
 
 
-def first_witnessed_since(
-    reading: Reading, at: datetime, witnesses: Collection[str], *, by: int
-) -> CheckpointRow | None:
-    """The first such checkpoint that at least `by` of these witnesses cosigned."""
-    query = (
-        select(CosignatureRow.log_id, CosignatureRow.size)
-        .join(
-            CheckpointRow,
-            (col(CheckpointRow.log_id) == col(CosignatureRow.log_id))
-            & (col(CheckpointRow.size) == col(CosignatureRow.size)),
-        )
-        .where(
-            col(CheckpointRow.at) >= at, col(CosignatureRow.witness).in_(sorted(witnesses)),
-            col(CosignatureRow.t_s) >= int(at.timestamp()),
-        )
-        .group_by(col(CosignatureRow.log_id), col(CosignatureRow.size), col(CheckpointRow.at))
-        .having(func.count() >= by)
-        .order_by(col(CheckpointRow.at), col(CosignatureRow.size))
-        .limit(1)
-    )  # fmt: skip
-    found = reading.session.exec(query).first()
-    return None if found is None else reading.one(CheckpointRow, log_id=found[0], size=found[1])
+def first_lines_since(reading: Reading, at: datetime, witnesses: Collection[str]) -> list[CosignatureRow]:
+    """The first line of each of these witnesses at or after an instant, under checkpoints that end with an entry since.
+
+    Of a witness that signed several in one second, the smallest checkpoint's.
+    """
+    grown = select(EventRow.log_id, func.min(EventRow.seq)).where(col(EventRow.t_ms) >= int(at.timestamp() * 1000))
+    found: dict[str, CosignatureRow] = {}
+    for log_id, seq in reading.session.exec(grown.group_by(col(EventRow.log_id))).all():
+        for witness in sorted(witnesses):
+            query = select(CosignatureRow).where(
+                col(CosignatureRow.log_id) == log_id, col(CosignatureRow.witness) == witness,
+                col(CosignatureRow.size) > seq, col(CosignatureRow.first_t_s) >= int(at.timestamp()),
+            )  # fmt: skip
+            query = query.order_by(col(CosignatureRow.first_t_s), col(CosignatureRow.size)).limit(1)
+            row = reading.session.exec(query).first()
+            if row is not None and (witness not in found or row.first_t_s < found[witness].first_t_s):
+                found[witness] = row
+    return list(found.values())

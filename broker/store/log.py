@@ -132,7 +132,7 @@ class CheckpointRow(Row, table=True):
 
 
 class CosignatureRow(Row, table=True):
-    """A witness's line over a checkpoint."""
+    """A witness's line over a checkpoint: the newest, by which its age is told, and the first that was handed in."""
 
     __tablename__ = "audit_cosig"
     __table_args__ = (Index("ix_audit_cosig_log_id_witness_size", "log_id", "witness", "size"),)
@@ -142,6 +142,8 @@ class CosignatureRow(Row, table=True):
     witness: str = Field(primary_key=True)
     t_s: int = Field(sa_type=BigInteger)
     line: str
+    first_t_s: int = Field(sa_type=BigInteger)
+    first_line: str
 
 
 class FlagRow(Row, table=True):

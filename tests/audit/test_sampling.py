@@ -17,9 +17,12 @@ from typer.testing import CliRunner
 
 from audit.checkpoint import NoteInvalid, SignedCheckpoint
 from audit.cli import auditor
+from audit.merkle import consistency_proof
 from audit.policy import Policy, QuorumMissing
 from audit.sampling import LEAST, LOT, Candidate, SampleInvalid, digest, draw, rank, seed_of
-from tests.builders_log import START_S, ALog, a_cosignature, a_policy
+from audit.tiles import TileHashes
+from audit.witness import GROWN_DAYS, AddCheckpoint, Witness, WitnessKey, origin_id
+from tests.builders_log import ORIGIN, START_S, ALog, a_cosignature, a_key, a_policy
 
 SEED = bytes(range(32))
 NOBODY = Policy.parse(a_policy().encode())
@@ -97,13 +100,17 @@ def a_note(*witnesses: int, entries: int = 5, at_s: int = START_S) -> SignedChec
     return ALog().add(entries).signed(witnesses, at_s=at_s)
 
 
-def test_the_seed_is_of_the_checkpoint_and_of_its_witnesses_lines() -> None:
+def test_the_seed_is_of_the_checkpoint_and_of_the_first_line_under_it() -> None:
     seed = seed_of(a_note(0, 1), THREE, ended_s=START_S)
-    assert seed.witnessed
-    assert seed == seed_of(a_note(1, 0), THREE, ended_s=START_S)  # in whatever order they stand
+    assert (seed.witnessed, seed.quorum, seed.first) == (True, True, (START_S, "witness-0.example"))
+    first = a_note(0)
+    later = [a_cosignature(first.checkpoint, n, at_s=START_S + 1) for n in (1, 2)]
+    same = (a_note(1, 0), a_note(0, 2), a_note(0, 1, 2), first, first.with_signature(later[0]).with_signature(later[1]))
+    assert {seed_of(note, THREE, ended_s=START_S).value for note in same} == {seed.value}
+    earlier = a_note(1, at_s=START_S + 1).with_signature(a_cosignature(first.checkpoint, 0, at_s=START_S + 2))
     others = {
         seed_of(note, THREE, ended_s=START_S).value
-        for note in (a_note(0, 2), a_note(0, 1, 2), a_note(0, 1, entries=6), a_note(0, 1, at_s=START_S + 1))
+        for note in (a_note(1, 2), a_note(0, 1, entries=6), a_note(0, 1, at_s=START_S + 1), earlier)
     }
     assert len(others | {seed.value}) == 5
     assert seed_of(SignedCheckpoint.parse(seed.note), THREE, ended_s=START_S) == seed
@@ -118,14 +125,14 @@ def test_lines_of_strangers_and_the_hosts_own_can_not_move_the_seed() -> None:
     assert seed_of(again, THREE, ended_s=START_S).value == seed.value
 
 
-def test_without_a_quorum_after_the_end_there_is_no_seed() -> None:
-    for note in (a_note(0), a_note(), a_note(0, 1, at_s=START_S - 1)):
+def test_without_a_line_after_the_end_there_is_no_seed_and_without_a_quorum_it_says_so() -> None:
+    assert not seed_of(a_note(0), THREE, ended_s=START_S).quorum
+    for note in (a_note(), a_note(0, 1, 2, at_s=START_S - 1), a_note(9)):
         with pytest.raises(QuorumMissing):
             seed_of(note, THREE, ended_s=START_S)
     mixed = a_note(0)
     mixed = mixed.with_signature(a_cosignature(mixed.checkpoint, 1, at_s=START_S - 60))
-    with pytest.raises(QuorumMissing):
-        seed_of(mixed, THREE, ended_s=START_S)
+    assert seed_of(mixed, THREE, ended_s=START_S) == seed_of(a_note(0), THREE, ended_s=START_S)
     with pytest.raises(NoteInvalid):
         seed_of(SignedCheckpoint(mixed.checkpoint, mixed.signatures[1:]), THREE, ended_s=START_S)
 
@@ -181,7 +188,7 @@ def test_a_sample_that_somebody_steered_is_found(tmp_path: Path) -> None:
     left = [one["event_id"] for one in honest["candidates"] if one["event_id"] not in honest["drawn"]]
     swapped[left[0]] = LOT
     shortened = [one for one in honest["candidates"] if one["event_id"] != out]
-    for changes in ({"drawn": swapped}, {"candidates": shortened}, {"percent": 50}, {"note": a_note(0, 2).note},
+    for changes in ({"drawn": swapped}, {"candidates": shortened}, {"percent": 50}, {"note": a_note(1, 2).note},
                     {"percent": "5"}, {"until": "yesterday"}):  # fmt: skip
         assert auditor_says(a_file(tmp_path, note, THREE, **changes), tmp_path, text)[0] == 1, changes
     later = datetime.fromtimestamp(START_S + 60, UTC).isoformat()
@@ -193,3 +200,55 @@ def test_a_sample_that_somebody_steered_is_found(tmp_path: Path) -> None:
         == 1
     )
     assert auditor_says(tmp_path / "none.json", tmp_path, text)[0] == 3
+
+
+def test_whoever_witnessed_finds_that_its_line_was_passed_over(tmp_path: Path) -> None:
+    text = a_policy(witnesses=3, threshold=2)
+    key = tmp_path / "witness.key"
+    key.write_text(WitnessKey("witness-2.example", a_key(102)).text)
+    key.chmod(0o600)
+    own = Witness.open(key, THREE)
+    ended = START_S + 4  # entries 4 and later are of after the end
+    log, size = ALog(), 0
+    for grown, at in ((3, ended - 2), (1, ended), (2, ended + 2), (3, ended + 9)):
+        log.add(grown)
+        proof = consistency_proof(TileHashes(log.grown()[1], len(log.leaves)), size, len(log.leaves))
+        assert own.add_checkpoint(AddCheckpoint(size, proof, log.signed()).text, at_s=at).status == 200
+        size = len(log.leaves)
+    assert [each.checkpoint.size for each in own.grown(ORIGIN, since_s=ended)] == [3, 4, 6, 9]
+    folder = log.write(tmp_path / "log")
+    until = datetime.fromtimestamp(ended, UTC).isoformat()
+
+    def says(entries: int, *witnesses: int, at: int) -> tuple[int, str]:
+        note = a_note(*witnesses, entries=entries, at_s=at)
+        seed = seed_of(note, THREE, ended_s=ended)
+        drawn = dict(draw(candidates(300, always=4), seed.value).drawn)
+        path = a_file(tmp_path, a_note(0, 1), THREE, until=until, note=note.note, drawn=drawn)
+        return auditor_says(path, tmp_path, text, "--log", folder, "--witness", key)
+
+    assert says(6, 0, 1, at=ended + 1)[0] == 0  # another was first
+    assert says(6, 1, 2, at=ended + 2)[0] == 0  # its line at `ended` was under entries of before the end
+    for entries, chosen in ((9, (0, 1)), (9, (0, 2)), (6, (0, 1))):
+        code, said = says(entries, *chosen, at=ended + 3)
+        assert (code, "this witness signed 6 entries" in said) == (1, True)
+    assert says(4, 0, 1, at=ended + 1)[0] == 1  # of before the end
+    assert says(6, 0, at=ended + 1)[0] == 5  # no quorum, nor in the folder
+    folder = log.write(tmp_path / "log", log.signed((0, 1)).note)
+    assert says(6, 0, at=ended + 1)[0] == 0
+    key.write_text("no key")
+    assert says(6, 0, 1, at=ended + 1)[0] == 2
+
+
+def test_a_witness_remembers_a_hundred_days_and_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:
+    own = Witness(WitnessKey("witness-0.example", a_key(100)), tmp_path, THREE)
+    log, day = ALog(), 86_400
+    for size in range(GROWN_DAYS + 2):
+        log.add(1)
+        proof = consistency_proof(TileHashes(log.grown()[1], size + 1), size, size + 1)
+        asked = AddCheckpoint(size, proof, log.signed()).text
+        assert own.add_checkpoint(asked, at_s=START_S + size * day).status == 200
+        if size == GROWN_DAYS:
+            newest = max((tmp_path / origin_id(ORIGIN) / "grown").iterdir())
+            newest.write_text(newest.read_text()[:-9])
+    found = [each.checkpoint.size for each in own.grown(ORIGIN, since_s=START_S)]
+    assert found == [*range(3, GROWN_DAYS + 1), GROWN_DAYS + 2]

@@ -99,9 +99,34 @@ def test_with_witnesses_it_waits_for_a_quorum_after_the_end_and_the_host_can_not
     for _ in range(3):  # later checkpoints that others cosign do not matter any more
         site.grow()
         site.hands_in(site.cosigned(0, 1, 2)).raise_for_status()
+    again = SignedCheckpoint(first, SignedCheckpoint.parse(note).signatures[:1])  # nor does a newer line under it
+    site.hands_in(site.cosigned(0, note=again, at=wall.now() + timedelta(seconds=9))).raise_for_status()
     made = taken(site, period)
     assert made.witnessed
-    assert SignedCheckpoint.parse(made.note).checkpoint == first
+    drawn_by = SignedCheckpoint.parse(made.note)
+    assert drawn_by.checkpoint == first
+    assert drawn_by.signatures[1] == SignedCheckpoint.parse(note).signatures[1]
+
+
+def test_the_first_line_fixes_the_seed_though_its_checkpoint_never_got_a_quorum_and_each_witness_is_waited_for(
+    site: Site,
+) -> None:
+    site.enrols(3)
+    shown(site, 40)
+    period = past()
+    site.grow()
+    first = site.cosigned(2)
+    site.hands_in(first).raise_for_status()
+    site.grow()
+    newest, later = site.fetch("checkpoint"), wall.now() + timedelta(seconds=2)
+    site.hands_in(site.cosigned(0, note=newest, at=later)).raise_for_status()
+    with pytest.raises(WrongState, match="yet to sign"):
+        sampling.take(site.broker.store, site.broker.trail, period, who=ONE.who(), at=period.until + HOUR / 12)
+    with pytest.raises(WrongState, match="quorum"):
+        taken(site, period)
+    site.hands_in(site.cosigned(1, note=newest, at=later)).raise_for_status()
+    made = sampling.take(site.broker.store, site.broker.trail, period, who=ONE.who(), at=period.until + HOUR / 12)
+    assert SignedCheckpoint.parse(made.answer.note).checkpoint == SignedCheckpoint.parse(first).checkpoint
 
 
 def test_whoever_has_the_candidates_and_a_policy_draws_the_same(site: Site) -> None:

@@ -268,8 +268,11 @@ def test_lines_put_into_the_tables_by_hand_make_nothing_witnessed(store: Store, 
         for row in enrolled(tx):
             of_another = keys[0].cosign(replace(note.checkpoint, root=b"\1" * 32), at_s=1)
             tx.add(
-                CosignatureRow(log_id=ORIGIN, size=note.checkpoint.size, witness=row.id, t_s=1, line=of_another.line)
-            )
+                CosignatureRow(
+                    log_id=ORIGIN, size=note.checkpoint.size, witness=row.id, t_s=1, line=of_another.line, first_t_s=1,
+                    first_line=of_another.line,
+                )
+            )  # fmt: skip
     with store.reading() as reading:
         assert witnesses.served(reading, ORIGIN, "checkpoint.witnessed", at=AT) is not None
     new = shards.begin_anew(trail, BASE, compromised=True, who=WHO, at=AT)
