@@ -18,8 +18,9 @@ What the caller MUST do: hand the policy over out of band, and keep the new chec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from audit.checkpoint import NoteInvalid, SignedCheckpoint, VerifierKey
 from audit.events import InvalidEvent, Json, leaf_ms
@@ -60,13 +61,15 @@ class Seen:
     facts: Mapping[str, Json]
 
 
-def inclusion(receipt: LogReceipt, policy: Policy, log: LogFolder | None = None) -> Seen:
+def inclusion(
+    receipt: LogReceipt, policy: Policy, log: LogFolder | None = None, others: Sequence[LogFolder] = ()
+) -> Seen:
     """The event, as opened, is in the log, under a checkpoint that meets the policy.
 
     With a folder, also: the folder's log is the one the receipt was given for, and holds the leaf at its place; and a
     quorum may have signed either checkpoint, since a receipt leaves before witnesses have signed.  Without one, the
     receipt's own checkpoint must have the quorum, or where none is asked for, the log's newest key.  A folder older
-    than the receipt is Stale.
+    than the receipt is Stale; Broken, if one of `others`, a log that followed it, says that the entry was lost.
     """
     _proves_itself(receipt, policy)
     if log is None:
@@ -77,7 +80,7 @@ def inclusion(receipt: LogReceipt, policy: Policy, log: LogFolder | None = None)
                 "the log has a newer key than the receipt's: only its folder (--log) shows whether it holds"
             )
     else:
-        best = _included(receipt, policy, _checked(log, policy))
+        best = _included(receipt, policy, _checked(log, policy), _losses(_checked(each, policy) for each in others))
     return Seen(best.note, {**_facts(best, policy), "event_id": receipt.event_id, "index": receipt.proof.index})
 
 
@@ -234,7 +237,8 @@ def receipts(
 ) -> dict[str, Finding]:
     """Each receipt against the newest checkpoint of its log, by name; those that hold are not in the answer.
 
-    Raises as `consistency` does if a log itself is not a growth of its state among `states`.
+    Broken too: what a log that followed another says was lost of that one.  Raises as `consistency` does if a log
+    itself is not a growth of its state among `states`.
     """
     by_origin: dict[str, _Checked] = {}
     for log in logs:
@@ -244,14 +248,16 @@ def receipts(
         checked = _checked(log, policy, since=state)
         _grown(policy, state, checked.newest, checked.tiles)
         by_origin[checked.newest.checkpoint.origin] = checked
+    losses = _losses(by_origin.values())
     wrong: dict[str, Finding] = {}
     for name, receipt in kept.items():
         try:
             _proves_itself(receipt, policy)
             beside = by_origin.get(receipt.proof.signed.checkpoint.origin)
             if beside is None:
+                _not_lost(receipt, losses)
                 raise Unreadable("the receipt is of another log than the folder")
-            _included(receipt, policy, beside)
+            _included(receipt, policy, beside, losses)
         except Finding as finding:
             wrong[name] = finding
     return wrong
@@ -279,9 +285,56 @@ def _proves_itself(receipt: LogReceipt, policy: Policy) -> None:
         raise Broken(f"the receipt proves nothing: {fault}", {"receipt.json": receipt.dumps()}) from None
 
 
-def _included(receipt: LogReceipt, policy: Policy, checked: _Checked) -> SignedCheckpoint:
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """What a log's first entry says was lost of the log before it: all from entry `held` on.  `when`: as it says so."""
+
+    held: int
+    when: str
+    told_by: str
+    history: str
+
+
+def _losses(logs: Iterable[_Checked]) -> dict[str, _Loss]:
+    """By the origin of the log that lost them, as far as the folders' histories, held against their logs, say."""
+    found: dict[str, _Loss] = {}
+    for checked in logs:
+        origin, size = checked.newest.checkpoint.origin, checked.newest.checkpoint.size
+        told = checked.log.history() if checked.log.has(HISTORY) else ""
+        try:
+            milestones = parse(told, origin) if told else ()
+        except HistoryInvalid:
+            continue  # `fsck` says so
+        for each in milestones:
+            follows, held = each.what.get("follows"), each.what.get("held")
+            if each.type != "log.discontinuity" or not isinstance(follows, Mapping) or not isinstance(held, int):
+                continue
+            if each.receipt.size <= size:
+                _holds(each.receipt, checked.newest, checked.log, checked.tiles)
+                when = datetime.fromtimestamp(each.receipt.proof.leaf.at_ms // 1000, UTC).isoformat()
+                found[str(follows.get("origin"))] = _Loss(held, when, origin, told)
+    return found
+
+
+def _not_lost(receipt: LogReceipt, losses: Mapping[str, _Loss]) -> None:
+    loss = losses.get(receipt.proof.signed.checkpoint.origin)
+    if loss is not None and receipt.proof.index >= loss.held:
+        raise Broken(
+            f"the log lost this entry: {loss.told_by} begins, on {loss.when}, with a discontinuity and says that of "
+            f"{receipt.proof.signed.checkpoint.origin} the first {loss.held} entries are left. The receipt proves "
+            f"entry {receipt.proof.index}: keep it as evidence",
+            {"receipt.json": receipt.dumps(), HISTORY: loss.history},
+        )
+
+
+def _included(receipt: LogReceipt, policy: Policy, checked: _Checked, losses: Mapping[str, _Loss]) -> SignedCheckpoint:
     """The checkpoint with a quorum that covers the receipt's entry: its own, or one of the folder's."""
-    _holds(receipt, checked.newest, checked.log, checked.tiles)
+    try:
+        _holds(receipt, checked.newest, checked.log, checked.tiles)
+    except Stale:
+        _not_lost(receipt, losses)
+        if receipt.proof.signed.checkpoint.origin not in losses or not _held_alone(receipt, checked):
+            raise
     own = receipt.proof.signed
     if _has_quorum(policy, own):
         return own
@@ -290,6 +343,26 @@ def _included(receipt: LogReceipt, policy: Policy, checked: _Checked) -> SignedC
         _quorum(policy, checked.newest)
         raise NoQuorum(f"entry {receipt.proof.index} is beyond what a quorum has signed")
     return witnessed
+
+
+def _held_alone(receipt: LogReceipt, checked: _Checked) -> bool:
+    """Whether the folder, which ends before the receipt's tree does, has the entry all the same.
+
+    Raises Broken if it has another in its place.
+    """
+    size, index, text = checked.newest.checkpoint.size, receipt.proof.index, receipt.proof.leaf.text
+    if index >= size:
+        return False
+    with Reading(checked.newest):
+        proof = inclusion_proof(checked.tiles, index, size)
+    try:
+        verify_inclusion(leaf_hash(text), index, size, proof, checked.newest.checkpoint.root)
+    except ProofInvalid:
+        raise Broken(
+            "the folder holds another leaf in the receipt's place",
+            {**_notes(checked.newest, receipt.proof.signed), "receipt.json": receipt.dumps()},
+        ) from None
+    return True
 
 
 def _witnessed(checked: _Checked, policy: Policy) -> SignedCheckpoint | None:

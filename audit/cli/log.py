@@ -25,7 +25,7 @@ from audit.cli.shared import (
     text_of,
     witness_of,
 )
-from audit.folder import Broken, LogFolder, Unreadable
+from audit.folder import Broken, LogFolder, Unreadable, logs_in
 from audit.policy import Policy
 from audit.receipts import LogReceipt, ReceiptInvalid
 from audit.signer import replace_file
@@ -42,7 +42,11 @@ def inclusion(
     event: Annotated[Path, typer.Option("--event", help="The receipt, or the event as opened to you (JSON).")],
     log: Annotated[
         Path | None,
-        typer.Option("--log", help="The folder that mirrors the public log; without it, the receipt stands alone."),
+        typer.Option(
+            "--log",
+            help="The folder that mirrors the public log, or one with a folder for each year's; without it, the "
+            "receipt stands alone.",
+        ),
     ] = None,
     proof: Annotated[
         Path | None, typer.Option("--proof", help="The .tlog-proof file, if the receipt does not carry its own.")
@@ -55,12 +59,16 @@ def inclusion(
     With --log, also that the log in the folder is the one your receipt was given for: it begins with your receipt's
     tree and holds your entry. A broker that shows one log to you and another to the rest fails here.
 
-    Exit codes: 0 it is in the log; 1 it is not, or not as opened, or the log is another; 3 a file could not be read,
-    which proves nothing; 4 the folder is older than the receipt; 5 too few witnesses have signed.
+    An entry that the log lost, as the log says that followed it (log.discontinuity, in its folder), is a finding: the
+    receipt still proves it, so keep it.
+
+    Exit codes: 0 it is in the log; 1 it is not, or not as opened, or was lost, or the log is another; 3 a file could
+    not be read, which proves nothing; 4 the folder is older than the receipt; 5 too few witnesses have signed.
     """
     with answering("inclusion", evidence, as_json) as done:
         receipt = _receipt(event, proof)
-        seen = verify.inclusion(receipt, policy_of(policy), None if log is None else LogFolder(log))
+        own, others = (None, ()) if log is None else _of_receipt(log, receipt)
+        seen = verify.inclusion(receipt, policy_of(policy), own, others)
         done(seen, f"Event {receipt.event_id} is entry {receipt.proof.index} of {_log(seen)}.")
 
 
@@ -141,6 +149,14 @@ def fsck(
         beyond = seen.facts["beyond"]
         passed = f" Passed over: {beyond} beyond its checkpoint." if beyond else ""
         done(seen, f"{seen.facts['files']} files hold {_log(seen)}.{passed}")
+
+
+def _of_receipt(folder: Path, receipt: LogReceipt) -> tuple[LogFolder, tuple[LogFolder, ...]]:
+    """The log of a folder that a receipt is of, and the others there; the first, if it is of none."""
+    logs = logs_in(folder)
+    origin = receipt.proof.signed.checkpoint.origin + "\n"
+    own = next((log for log in logs if log.note().startswith(origin)), logs[0])
+    return own, tuple(log for log in logs if log is not own)
 
 
 def _cosigned(witness: Witness, folder: LogFolder, policy: Policy, now_s: int) -> SignedCheckpoint:

@@ -51,15 +51,17 @@ def receipts(
     """Check each receipt you kept against the newest checkpoint, and list what has none.
 
     A file is a receipt, an answer with its receipt, or what `agency submit` keeps of a batch, which has two. A receipt
-    of a log that was forked for you alone fails here against a copy of the log that somebody else fetched.
+    of a log that was forked for you alone fails here against a copy of the log that somebody else fetched. An entry
+    that the log lost, as the log that followed it says (log.discontinuity, in its folder), is a finding: keep its
+    receipt.
 
     With --requests, also each request that your agency sent: one that was answered has a receipt, or an answer was
     given of which the log may hold nothing. One that was never answered (the network broke off) is listed: it may be in
     the log, and what it asked for may have been on its way.
 
-    Exit codes: 0 every receipt holds; 1 one does not, or the log was changed, or a request was answered without one; 2
-    wrong usage; 3 a file could not be read, which proves nothing; 4 the folder is older than a receipt; 5 too few
-    witnesses have signed. Of several, the first of 1, 3, 5 and 4 is given.
+    Exit codes: 0 every receipt holds; 1 one does not, or its entry was lost, or the log was changed, or a request was
+    answered without one; 2 wrong usage; 3 a file could not be read, which proves nothing; 4 the folder is older than a
+    receipt; 5 too few witnesses have signed. Of several, the first of 1, 3, 5 and 4 is given.
     """
     with answering("receipts", evidence, as_json) as done:
         found, without = _receipts(folder)

@@ -117,12 +117,13 @@ ATTACKS: Final = (
         f"{_S}::test_a_clock_that_was_set_is_noticed_27",
         f"{_S}::test_a_clock_that_was_set_is_in_the_log_and_the_leaves_times_do_not_run_back_27"),
     _of(28, "yesterday's backup put back", "the signer refuses until an operator says how to go on; `broker log status` "
-        "1; the erased are erased again first",
+        "1; the erased are erased again first; the receipt of an entry that was lost: 1, to be kept",
         "broker/test_log_cli.py::test_yesterdays_backup_is_refused_until_an_operator_says_how_to_go_on_28",
         f"{_S}::test_a_database_put_back_goes_on_in_a_new_shard_that_says_what_was_lost_28",
         f"{_S}::test_an_agencys_mirror_puts_back_the_leaves_and_the_log_goes_on_in_its_shard_28",
         f"{_S}::test_a_note_without_a_quorum_is_not_cited_beyond_what_was_signed_nor_of_another_tree_nor_before_what_a"
         "_quorum_has",
+        f"{_S}::test_a_receipt_of_what_a_restore_lost_is_evidence_and_of_what_it_held_still_holds_28",
         "broker/test_erasure.py::test_a_database_put_back_under_a_signer_that_went_on_serves_nobody_until_the_erased_are"
         "_erased_again_28"),
     _of(29, "sixteen writers, some roll back", "a dense log; as many entries as acts",

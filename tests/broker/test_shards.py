@@ -23,6 +23,7 @@ from audit.events import Leaf
 from audit.folder import LogFolder
 from audit.merkle import frontier_at
 from audit.policy import Policy
+from audit.receipts import LogReceipt
 from audit.rotation import parse
 from audit.sequencer import Head, Pending, advance
 from audit.tiles import TileHashes, bundles_of, tiles_of
@@ -39,14 +40,14 @@ from broker.store.shards import ShardRow, every_shard
 from broker.store.witnesses import enrolled
 from broker.trail import EntryRef, Trail
 from tests.broker.test_trail import an_event, recorded
-from tests.builders_log import MemoryTiles, a_key, put
+from tests.builders_log import ALog, MemoryTiles, a_key, put
 from tests.builders_signer import ORIGIN, opened, policy_text, stolen_key
 
 BASE = "broker.example/audit"
 WHO = {"organisation": "northshire", "person": "op-1"}
 AT = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
 MIDNIGHT = datetime(2027, 1, 1, tzinfo=UTC)
-FINE, CHANGED = 0, 1
+FINE, CHANGED, STALE = 0, 1, 4
 
 
 def published(store: Store, trail: Trail, folder: Path, origin: str = ORIGIN) -> Path:
@@ -486,6 +487,45 @@ def test_a_database_put_back_goes_on_in_a_new_shard_that_says_what_was_lost_28(
         old = reading.all(EntryRow, log_id=ORIGIN, seq=3)[0]
     restored.receipt(EntryRef(old.event_id)).verify(policy)  # what is still held keeps its receipts
     opened(store, tmp_path)  # and a start finds both in agreement
+
+
+def test_a_receipt_of_what_a_restore_lost_is_evidence_and_of_what_it_held_still_holds_28(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    grown(store, trail, 6)
+    entries = [recorded(store, trail) for _ in range(3)]
+    kept = tmp_path / "receipts"
+    receipts = {entry: trail.receipt(entry) for entry in entries}
+    with store.reading() as reading:
+        held = reading.all(EntryRow, seq=2)[0].event_id
+    receipts[EntryRef(held)] = trail.receipt(EntryRef(held))
+    put_back(store, 6)
+    restored = Trail(store, keys, trail.signers)
+    new = shards.begin_anew(restored, BASE, compromised=False, who=WHO, at=AT)
+    logs, policy = tmp_path / "logs", tmp_path / "policy"
+    published(store, restored, logs / "2026", ORIGIN)
+    put(policy, policy_text(store).encode())
+
+    def says(receipt: LogReceipt, log: Path = logs) -> list[tuple[int, str]]:
+        put(kept / "one.json", receipt.dumps().encode())
+        at = ("--log", log, "--policy", policy)
+        return [auditor_says("inclusion", *at, "--event", kept / "one.json"),
+                auditor_says("receipts", *at, "--receipts", kept)]  # fmt: skip
+
+    lost, found = receipts[entries[0]], receipts[EntryRef(held)]
+    assert lost.proof.index == 6
+    assert [code for code, _ in says(lost)] == [STALE, STALE]  # nobody has said that it was lost
+    successor = published(store, restored, logs / "2026-2", new.log_id)
+    for code, said in says(lost):
+        assert (code, "the log lost this entry" in said, "keep it as evidence" in said) == (CHANGED, True, True)
+    assert [code for code, _ in says(found)] == [FINE, FINE]
+    assert says(lost, successor)[1][0] == CHANGED  # the old log's folder is not even needed
+    forged = ALog(key=stolen_key(tmp_path)).add(9)
+    assert [code for code, _ in says(forged.receipt(2))] == [CHANGED, CHANGED]  # another leaf than the one that is held
+    assert [code for code, _ in says(forged.receipt(2), logs / "2026")] == [STALE, STALE]
+    history = json.loads((successor / "history").read_text())
+    put(successor / "history", json.dumps(history | {"entries": []}).encode())
+    assert [code for code, _ in says(lost)] == [STALE, STALE]
 
 
 def test_an_agencys_mirror_puts_back_the_leaves_and_the_log_goes_on_in_its_shard_28(
