@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,10 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc.jwk import ECKey
 
 from linkage.agency.keys import KEY_BYTES, LinkageKeys, read_hex_key, write_secret
-from linkage.agency.settings import AGENCY_ID, BadHome, Home, write_whole
+from linkage.agency.settings import AGENCY_ID, EPOCH, BadHome, Home, write_whole
 from linkage.records import Profile
-
-_EPOCH: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}")
 
 
 def make_home(
@@ -41,7 +39,7 @@ def make_home(
     for name, value in (("agency", agency), ("partnership", partnership)):
         if not re.fullmatch(AGENCY_ID, value):
             raise BadHome(f"{name}: lower-case letters, digits and '-' are due")
-    if not _EPOCH.fullmatch(epoch):
+    if not re.fullmatch(EPOCH, epoch):
         raise BadHome("epoch: letters, digits, '.' and '-' are due, such as 2026-1")
     if '"' in broker or "\\" in broker or not broker.startswith(("http://", "https://")):
         raise BadHome("broker: an address that starts with https:// (or http:// on one machine) is due")

@@ -30,6 +30,7 @@ from linkage.agency.keys import BadKey, LinkageKeys, keyed_hex, read_hex_key, re
 from linkage.records import Profile
 
 AGENCY_ID: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
+EPOCH: Final = r"^[A-Za-z0-9][A-Za-z0-9.-]{0,31}$"
 
 
 class BadHome(ValueError):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linkage.agency.cli import ledger, log, sandbox
+from linkage.agency.cli import ledger, link_key, log, sandbox
 from linkage.agency.cli.shared import FINDING, AsJson, HomeFolder, answering, broker_of, home_of, progress_bar, say
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(log.app, name="log")
+app.add_typer(link_key.app, name="link-key")
 app.command(name="ledger")(ledger.ledger)
 app.command(name="sandbox")(sandbox.sandbox)
 
