@@ -17,11 +17,12 @@ from audit.folder import LogFolder
 from audit.policy import Policy
 from audit.verify import fsck
 from broker.ballast import Ballast
+from broker.committing import Committer, degraded
 from broker.errors import LogUnavailable, StoreFull
 from broker.keys import Keys
-from broker.store import Store, migrate
+from broker.store import Store, Transaction, migrate
 from broker.store.log import EventRow, OutboxRow
-from broker.trail import Trail
+from broker.trail import Trail, new_event_id
 from tests.broker.test_shards import published
 from tests.broker.test_trail import recorded
 from tests.builders_signer import opened, policy_text
@@ -207,3 +208,25 @@ def test_a_store_on_a_roomy_disk_has_room(store: Store) -> None:
     assert store.has_room(1024 * 1024)
     with store.engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM audit_event")).scalar() == 0
+
+
+def test_that_there_is_room_again_is_not_said_before_that_there_was_none(store: Store, trail: Trail) -> None:
+    """However soon it is back: what the log has first is why it took nothing."""
+    told: list[str] = []
+    faults = iter([LogUnavailable("not now")])
+
+    def tells(tx: Transaction, outcome: str, reason: str) -> str:
+        if fault := next(faults, None):
+            raise fault
+        told.append(outcome)
+        return trail.record(tx, degraded(new_event_id(), "northshire", outcome, reason)).event_id
+
+    committer = Committer(store, trail.keys, trail.signers, None, linger_ms=0)
+    committer.tells(tells)
+    committer.no_room()
+    with pytest.raises(LogUnavailable, match="no room"):
+        committer.advance()
+    assert told == []
+    committer.advance()
+    assert (told, committer.broken()) == (["degraded", "restored"], None)
+    assert outcomes(store, trail) == ["degraded", "restored"]

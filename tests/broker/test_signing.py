@@ -263,3 +263,15 @@ def test_while_the_signer_is_down_entries_wait_signed_by_nobody_and_go_out_when_
     finally:
         trail.stop()
         remote.hang_up()
+
+
+def test_a_folder_that_is_full_opens_no_more_logs_and_those_it_has_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.signing.MAX_SHARDS", 1)
+    folder = SignerFolder(tmp_path / "signer")
+    first = folder.open(ORIGIN)
+    with pytest.raises(SignerRefused, match="at most 1"):
+        folder.open(ORIGIN + "-2")
+    assert folder.open(ORIGIN) == first
+    assert not (tmp_path / "signer" / "2026-2").exists()

@@ -3,6 +3,7 @@
 import json
 import random
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -15,13 +16,16 @@ from audit.events import SHOWN_TO_ASKER, Event, Leaf
 from audit.merkle import consistency_proof, verify_consistency
 from audit.policy import Policy
 from audit.sequencer import Pending, advance, take_over
+from audit.signer import Growth
 from audit.tiles import TileHashes, bundles_of, tiles_of
 from audit.verify import LogFolder, fsck
 from broker.errors import Conflict, EventTooLarge, LogUnavailable, NotFound, Undecipherable
 from broker.keys import Keys
+from broker.signing import RemoteSigners, SignerFolder
 from broker.store import Store
 from broker.store.log import CheckpointRow, EntryRow, EventRow, OutboxRow, SubjectRow
-from broker.store.sequence import SqlTiles, head_of, newest_checkpoint, write
+from broker.store.roles import SEQUENCER
+from broker.store.sequence import SqlTiles, head_of, newest_checkpoint, sequence, write
 from broker.store.sessions import SpentTokenRow
 from broker.trail import EntryRef, Trail, new_event_id
 from tests.builders_signer import log_key, opened, policy_text
@@ -284,6 +288,74 @@ def test_a_forged_tile_stops_the_log_for_good(store: Store, trail: Trail) -> Non
     with pytest.raises(LogUnavailable):
         trail.receipt(entry, timeout=0.5)
     assert trail.broken() == "HeadDisagrees"
+
+
+def test_a_forged_tile_found_as_a_receipt_is_made_stops_the_log_for_good(
+    store: Store, trail: Trail, keys: Keys
+) -> None:
+    entry = recorded(store, trail)
+    recorded(store, trail)
+    trail.advance_pending()
+    with store.engine.begin() as connection:
+        connection.execute(text("DROP TRIGGER audit_tile_only_widens" + ("" if store.sqlite else " ON audit_tile")))
+        connection.execute(text("UPDATE audit_tile SET data = :forged"), {"forged": b"\x07" * 64})
+    later = Trail(store, keys, trail.signers)
+    with pytest.raises(LogUnavailable, match="not what was signed"):
+        later.receipt(EntryRef(entry.event_id))
+    assert later.broken() == "ReceiptInvalid"
+    with pytest.raises(LogUnavailable):  # nothing more is taken in
+        recorded(store, later)
+
+
+def test_what_is_sequenced_and_not_yet_signed_has_no_receipt_and_breaks_nothing(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path
+) -> None:
+    trail.receipt(recorded(store, trail))
+    entry = recorded(store, trail)
+    with store.transaction(SEQUENCER) as tx:
+        sequence(tx, keys)  # as many leaves are signed as stand before it
+    alone = Trail(store, keys, RemoteSigners(tmp_path / "no.sock"))
+    with pytest.raises(LogUnavailable):
+        alone.receipt(EntryRef(entry.event_id), timeout=0)
+    assert alone.broken() == "SignerUnavailable"
+    trail.receipt(EntryRef(entry.event_id)).verify(policy_of(store))
+
+
+def test_an_event_whose_id_another_has_in_the_log_is_told_so_at_once(store: Store, trail: Trail) -> None:
+    first, other = an_event(), an_event()
+    trail.receipt(recorded(store, trail, first))
+    with pytest.raises(RuntimeError), store.transaction() as tx:
+        sealed = trail.record(tx, other).sealed
+        raise RuntimeError  # rolled back: the log has nothing of it
+    with pytest.raises(Conflict, match="another event"):
+        trail.receipt(EntryRef(first.id, sealed), timeout=0.5)
+    trail.receipt(EntryRef(first.id)).verify(policy_of(store))
+
+
+def test_what_is_signed_is_not_signed_again_unless_the_log_or_the_signer_says_otherwise(
+    store: Store, keys: Keys, tmp_path: Path
+) -> None:
+    folder = opened(store, tmp_path)
+    state = tmp_path / "signer" / "2026" / "state.json"
+    asked: list[str] = []
+
+    class Counted(SignerFolder):
+        def sign(self, origin: str, newest: Callable[[int], Growth]) -> str:
+            asked.append(origin)
+            return super().sign(origin, newest)
+
+    trail = Trail(store, keys, Counted(folder.folder))
+    trail.receipt(recorded(store, trail))
+    older = state.read_bytes()
+    trail.receipt(recorded(store, trail))
+    for _ in range(2):
+        trail.advance_pending()
+    assert len(asked) == 2
+    elsewhere = Trail(store, keys, folder)
+    elsewhere.receipt(recorded(store, elsewhere))
+    assert (trail.advance_pending(), len(asked)) == (3, 3)  # another has grown it
+    state.write_bytes(older)
+    assert (trail.advance_pending(), len(asked)) == (3, 4)  # the signer has forgotten
 
 
 def test_a_signer_that_comes_back_lets_answers_go_again(store: Store, keys: Keys, tmp_path: Path) -> None:
