@@ -17,10 +17,10 @@ from sqlalchemy import make_url
 from typer.testing import CliRunner
 
 from broker import clock as broker_clock
-from broker import erasure, retention
+from broker import erasure, retention, unsticking
 from broker.cli import app as command
 from broker.cli.log import _logins
-from broker.errors import Malformed, StoreUnavailable
+from broker.errors import LogUnavailable, Malformed, StoreUnavailable
 from broker.keys import Keys
 from broker.settings import LogRetention, Settings
 from broker.shards import rotate, turn
@@ -190,6 +190,16 @@ def test_with_three_logins_what_serves_neither_adds_to_the_log_nor_empties_it(
     event = looked(store, trail, CHILD)
     trail.receipt(EntryRef(event))
     rotate(trail, who=WHO, at=AT)
+    stuck = looked(store, trail, "person-3")  # under a key that does not open: given up by the sequencer's login
+    with owner.transaction() as tx:
+        tx.connection.exec_driver_sql(
+            "UPDATE audit_outbox SET key_wrapped = %s WHERE event_id = %s", (bytes(60), stuck)
+        )
+    with pytest.raises(LogUnavailable, match="unstick"):
+        trail.advance_pending()
+    unsticking.give_up(store, trail, stuck, who=WHO, at=AT)
+    trail.advance_pending()
+    assert unsticking.held_up(store, keys) == ()
     assert [(one.use, one.appends, one.erases, one.owns) for one in logins(store)] == [
         ("app", False, False, False), ("sequencer", True, False, False), ("eraser", True, True, False),
     ]  # fmt: skip
