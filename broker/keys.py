@@ -38,6 +38,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from audit.events import canonical
+from broker import folders
 from broker.errors import BadSignature, KeyUnavailable, Undecipherable
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Keys:
     @classmethod
     def make(cls, folder: Path) -> Keys:
         """Make what is missing in `folder` (mode 0700), keep what is there, and load all."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(folder)
         for name in SECRETS:
             _write_new(folder / f"{name}.key", secrets.token_bytes(KEY_BYTES).hex().encode() + b"\n")
         _write_new(folder / "receipts.pem", _pem(Ed25519PrivateKey.generate()))
@@ -340,6 +341,7 @@ def _write_new(path: Path, content: bytes) -> None:
     finally:
         os.close(handle)
     fresh.rename(path)
+    folders.sync(path.parent)
 
 
 def _pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:

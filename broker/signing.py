@@ -41,6 +41,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from audit.checkpoint import SigningKey, VerifierKey, unb64
 from audit.merkle import Frontier
 from audit.signer import Growth, Signer, SignerRefused, replace_file
+from broker import folders
 from broker.errors import LogUnavailable, SignerUnavailable
 from broker.keys import private_key
 
@@ -160,12 +161,12 @@ class SignerFolder:
 
     def open(self, origin: str) -> SignedLog:
         """As Signers says."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(self.folder)
         with self._locked():
             place = self._place(origin)
             if not place.is_dir() and len(list(self.folder.glob("*/state.json"))) >= MAX_SHARDS:
                 raise SignerRefused(f"a signer keeps at most {MAX_SHARDS} logs")
-            place.mkdir(mode=0o700, exist_ok=True)
+            folders.make(place)
             if not (place / "keys.json").exists():  # the state first: keys without one mean that it was lost
                 if not (place / "state.json").exists():
                     Signer.create(place / "state.json", Ed25519PrivateKey.generate(), origin)

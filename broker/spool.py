@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from broker import folders
 from broker.errors import NotFound, Undecipherable, unwritable
 from broker.keys import DataKey
 from linkage.records import TABLES, Manifest, Table
@@ -36,7 +37,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(folder)
 
     def batches(self) -> frozenset[str]:
         """Ids of the batches that have a folder here."""
@@ -47,8 +48,7 @@ class Spool:
         folder = self.folder / batch
         try:
             if not folder.is_dir():
-                folder.mkdir(mode=0o700, exist_ok=True)
-                _sync(self.folder)
+                folders.make(folder)
             return ChunkWriter(folder, batch, table, number, key)
         except OSError as wrong:
             raise unwritable("the spool", wrong) from None
@@ -202,7 +202,7 @@ class ChunkWriter:
             self._file.close()
             self._part.rename(self._folder / self._name)
             self._kept = True
-            _sync(self._folder)
+            folders.sync(self._folder)
         except OSError as wrong:
             raise unwritable("the spool", wrong) from None
 
@@ -232,11 +232,3 @@ def _lock(path: Path) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

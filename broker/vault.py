@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, NewType
 
+from broker import folders
 from broker.errors import NotFound, Undecipherable, unwritable
 from broker.keys import DataKey
 
@@ -48,7 +49,7 @@ class Vault:
     def __init__(self, folder: Path, key: DataKey) -> None:
         self.folder = folder
         self._key = key
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(folder)
 
     def write(self, name: str, table: pa.Table) -> SegmentId:
         """Seal a table; on return it is on disk, under a fresh id `<name>.<random>`.
@@ -75,7 +76,7 @@ class Vault:
                     sink.write(_LENGTH.pack(contents))
                 os.fsync(file.fileno())
             fresh.rename(self.folder / f"{segment}.seg")
-            _sync_folder(self.folder)
+            folders.sync(self.folder)
         except OSError as wrong:
             fresh.unlink(missing_ok=True)
             raise unwritable("the vault", wrong) from None
@@ -353,11 +354,3 @@ def _repeats(column: pa.ChunkedArray) -> bool:
 
 def _place(segment: str, number: int, *, last: bool) -> bytes:
     return f"{segment}|{number}|{'last' if last else 'more'}".encode()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -26,8 +26,12 @@ SEALED: Final = (
 )  # fmt: skip
 """What of an item is sealed; the rest are columns, by which items are found and expire."""
 
-KEPT: Final = ("record_ref", "item_ref", "category", "occurred_on", "recorded_on", "retain_until", "sealed")
-"""The columns of items on their way into the table."""
+KEPT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("record_ref", "item_ref", "category"), "string"),
+    **dict.fromkeys(("occurred_on", "recorded_on", "retain_until"), "date32"),
+    "sealed": "binary",
+}
+"""The columns of items on their way into the table, and Arrow's names of their types."""
 
 _AT_ONCE: Final = 5_000
 _ROOM: Final = Statement("SELECT 1", sqlite="PRAGMA cache_size = -65536")
@@ -64,6 +68,13 @@ class ItemRow(Row, table=True):
     sealed: bytes = octets()  # AES-256-GCM under the batch's key; AAD = agency|batch|item_ref|schema
 
 
+def kept_schema() -> pa.Schema:
+    """Items on their way into the table."""
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in KEPT.items()])
+
+
 def sealed_items(items: pa.RecordBatch, seal: Callable[[bytes, str], bytes]) -> pa.RecordBatch:
     """Wire items as they are kept: what finds them in clear, the rest sealed by `seal` (payload, item_ref)."""
     import pyarrow as pa
@@ -77,7 +88,8 @@ def sealed_items(items: pa.RecordBatch, seal: Callable[[bytes, str], bytes]) -> 
         if payload is None:
             payload = known[said] = _payload(said)
         sealed.append(seal(payload, ref))
-    return pa.record_batch([*(items[name] for name in KEPT[:-1]), pa.array(sealed, pa.binary())], names=list(KEPT))
+    found = [items[name] for name in KEPT if name != "sealed"]
+    return pa.record_batch([*found, pa.array(sealed, pa.binary())], schema=kept_schema())
 
 
 def _payload(said: Sequence[Any]) -> bytes:

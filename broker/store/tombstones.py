@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import rfc8785
 
+from broker import folders
 from broker.errors import Malformed, unwritable
 
 
@@ -76,7 +77,7 @@ class Tombstones:
 
     def erased(self) -> None:
         """Something was erased: the files are to be written anew."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(self.path.parent)
         self._due.touch(mode=0o600)
 
     def append(self, one: Tombstone | Lifted) -> None:
@@ -94,11 +95,7 @@ class Tombstones:
                 os.fsync(file)
             finally:
                 os.close(file)
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            folders.sync(self.path.parent)
         except OSError as wrong:
             raise unwritable("the file of tombstones", wrong) from None
 

@@ -30,7 +30,7 @@ from broker.store import Store, migrate
 from broker.store.agencies import AgencyFlowRow
 from broker.store.batches import BatchRow
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow, open_body, sole_subject
-from broker.store.items import KEPT, ItemRow, insert_items
+from broker.store.items import ItemRow, insert_items, kept_schema
 from broker.store.log import BlobRow, EventRow, SubjectRow
 from broker.store.searches import ThresholdRow
 from broker.store.sequence import sequence
@@ -344,7 +344,7 @@ def beside_the_log(store: Store) -> tuple[bytes, ...]:
     with store.transaction() as tx:
         tx.connection.exec_driver_sql("SET LOCAL session_replication_role = replica")  # no batch and no search is here
         item = [[ref], ["item"], ["education.attendance"], [None], [None], [None], [sealed]]
-        insert_items(tx, [pa.record_batch(item, schema=KEPT)], agency=agency, flow=flow, batch="batch")
+        insert_items(tx, [pa.record_batch(item, schema=kept_schema())], agency=agency, flow=flow, batch="batch")
         tx.insert(
             ThresholdRow,
             {
@@ -579,7 +579,9 @@ def test_what_a_batch_brings_of_a_subject_while_it_is_erased_does_not_stay(
 ) -> None:
     """The batch has asked who was erased, and has not yet committed, when the erasure comes."""
     agency, flow, ref = RECORD.split("/")
-    item = pa.record_batch([[ref], ["item"], ["education.attendance"], [None], [None], [None], [b"s"]], schema=KEPT)
+    item = pa.record_batch(
+        [[ref], ["item"], ["education.attendance"], [None], [None], [None], [b"s"]], schema=kept_schema()
+    )
     erasing = threading.Thread(target=lambda: erased(store, trail, keys, kept, RECORD))
     row = BatchRow(
         id="batch", agency=agency, flow=flow, sequence=1, kind="delta", manifest_sha256="0" * 64, extracted_at=AT

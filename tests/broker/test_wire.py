@@ -12,7 +12,7 @@ from sqlalchemy import text
 from broker.errors import Conflict, StoreUnavailable
 from broker.store import Store
 from broker.store.agencies import AgencyRow
-from broker.store.items import KEPT, ItemRow, insert_items
+from broker.store.items import ItemRow, insert_items, kept_schema
 from broker.store.log import FlagRow, OutboxRow, ReviewRow
 from broker.store.sessions import SpentTokenRow
 from broker.store.statements import Statement
@@ -143,9 +143,9 @@ def test_items_read_back_as_they_went_in_many_at_once(store: Store) -> None:
     days = [date(1999, 12, 31), None, date(2000, 1, 1), date(2026, 11, 22)]
     refs = [f"{number:064x}" for number in range(len(days))]
     columns = [refs, refs, ["education.enrolment"] * 4, days, days[::-1], [None] * 4, [b"\0", b"", b"x" * 300, b"\xff"]]
-    types = [*[pa.string()] * 3, *[pa.date32()] * 3, pa.binary()]
     items = pa.record_batch(
-        [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)], names=list(KEPT)
+        [pa.array(column, kind) for column, kind in zip(columns, kept_schema().types, strict=True)],
+        schema=kept_schema(),
     )
     with store.transaction() as tx:
         if store.sqlite:
