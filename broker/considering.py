@@ -425,7 +425,7 @@ def decide_on(
     if (reason is None) != (decision == "disclosed") or (reason is not None and reason not in DECLINED):
         raise Malformed(f"reason: due where it is declined, and there alone: one of {', '.join(DECLINED)}")
     with store.transaction() as tx:
-        row = tx.one(ConsiderationRow, id=consideration, agency=caller.organisation)
+        row = tx.locked_one(ConsiderationRow, id=consideration, agency=caller.organisation)
         body = _opened(keys, row) if row is not None else {}
         if row is None or _own(caller, body):
             raise NotFound("there is no such item")

@@ -188,7 +188,9 @@ def approve(
     trail.advance_pending()
     with store.transaction(ERASER) as tx:
         hold_batches(tx)  # before the log's head is locked: answers need not wait for a long batch
-        row = _open_erasure(tx, caller, erasure)
+        row = _open_erasure(tx, erasure)
+        if row.proposed_by == caller.person:
+            raise NotAllowed("an erasure is approved by another person than proposed it")
         sequence_all(tx, keys)  # what waits is about the subject too; and nobody sequences meanwhile
         ids = _ids(keys, row)
         refused = _refused_by_hold(tx, trail, keys, caller, ids, erasure, row.authority, at=at)
@@ -221,11 +223,7 @@ def refuse(store: Store, trail: Trail, caller: Caller, *, erasure: str, reason: 
     if reason not in REFUSED:
         raise Malformed(f"reason: one of {', '.join(REFUSED)}")
     with store.transaction() as tx:
-        row = tx.one(ErasureRow, id=erasure)
-        if row is None:
-            raise NotFound("there is no such erasure")
-        if row.state != "proposed":
-            raise WrongState(f"this erasure is {row.state}")
+        row = _open_erasure(tx, erasure)
         what = {"erasure": erasure, "authority": row.authority, "outcome": reason}
         entry = _record(tx, trail, caller, "subject.erasure_refused", what, at=at)
         row.state, row.reason, row.sealed, row.key_wrapped = "refused", reason, None, None
@@ -421,14 +419,12 @@ def _told(trail: Trail, refused: tuple[EntryRef, HoldRow]) -> WrongState:
     )
 
 
-def _open_erasure(tx: Reading, caller: Caller, erasure: str) -> ErasureRow:
-    row = tx.one(ErasureRow, id=erasure)
+def _open_erasure(tx: Transaction, erasure: str) -> ErasureRow:
+    row = tx.locked_one(ErasureRow, id=erasure)
     if row is None:
         raise NotFound("there is no such erasure")
     if row.state != "proposed":
         raise WrongState(f"this erasure is {row.state}")
-    if row.proposed_by == caller.person:
-        raise NotAllowed("an erasure is approved by another person than proposed it")
     return row
 
 

@@ -189,8 +189,8 @@ def _kept_out(reading: Reading, indexes: frozenset[str], *, alone: bool, at: dat
     return frozenset(mine)
 
 
-def _open(tx: Reading, lift: str) -> list[LiftRow]:
-    rows = tx.all(LiftRow, id=lift, order=["idx_hmac"])
+def _open(tx: Transaction, lift: str) -> list[LiftRow]:
+    rows = tx.locked(LiftRow, id=lift, order=["idx_hmac"])
     if not rows:
         raise NotFound("there is no such lift")
     if rows[0].state != "proposed":

@@ -360,8 +360,8 @@ def severs(tx: Reading, keys: Keys, sides: Sides) -> bool:
     return any(frozenset(pair) in bound for pair in sides.pairs())
 
 
-def _open(tx: Reading, override: str, who: Mapping[str, str]) -> OverrideRow:
-    row = tx.one(OverrideRow, id=override)
+def _open(tx: Transaction, override: str, who: Mapping[str, str]) -> OverrideRow:
+    row = tx.locked_one(OverrideRow, id=override)
     if row is None:
         raise NotFound("there is no such override")
     if row.state != "proposed":

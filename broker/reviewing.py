@@ -426,7 +426,8 @@ def _record(
 
 
 def _in_state(reading: Reading, event_id: str, *states: str) -> CaseRow:
-    row = reading.one(CaseRow, event_id=event_id)
+    """A case in one of these states; in a transaction no other decides on it meanwhile."""
+    row = (reading.locked_one if isinstance(reading, Transaction) else reading.one)(CaseRow, event_id=event_id)
     if row is None:
         raise NotFound("this event is not in the queue")
     if row.state not in states:

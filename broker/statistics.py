@@ -188,7 +188,7 @@ def check(
     if agree == bool(reason) or (reason and reason not in REJECTED):
         raise Malformed(f"reason: one of {', '.join(REJECTED)} for a refusal, and none otherwise")
     with store.transaction() as tx:
-        row = tx.one(ReleaseRow, id=release)
+        row = tx.locked_one(ReleaseRow, id=release)
         if row is None:
             raise NotFound("there is no such release")
         if row.state != "prepared":

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session, col, create_engine, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from broker.errors import Conflict, NestedTransaction, StoreFull, StoreUnavailable, UnsafeDatabase
 from broker.store.columns import Row
@@ -80,17 +81,22 @@ class Reading:
 
     def all(self, row: type[T], *, order: Sequence[str] = (), limit: int | None = None, **where: Any) -> list[T]:
         """Rows whose columns equal `where` (a tuple or list: any of it); `order` names columns, `-name` descending."""
-        query = select(row)
-        for name, value in where.items():
-            column = col(getattr(row, name))
-            if isinstance(value, tuple | list | set | frozenset):
-                query = query.where(column.in_(value))
-            else:
-                query = query.where(column.is_(None) if value is None else column == value)
-        for name in order:
-            column = col(getattr(row, name.removeprefix("-")))
-            query = query.order_by(column.desc() if name.startswith("-") else column.asc())
+        query = _selecting(row, order, where)
         return list(self.session.exec(query.limit(limit) if limit is not None else query))
+
+
+def _selecting(row: type[T], order: Sequence[str], where: Mapping[str, Any]) -> SelectOfScalar[T]:
+    query = select(row)
+    for name, value in where.items():
+        column = col(getattr(row, name))
+        if isinstance(value, tuple | list | set | frozenset):
+            query = query.where(column.in_(value))
+        else:
+            query = query.where(column.is_(None) if value is None else column == value)
+    for name in order:
+        column = col(getattr(row, name.removeprefix("-")))
+        query = query.order_by(column.desc() if name.startswith("-") else column.asc())
+    return query
 
 
 class Transaction(Reading):
@@ -100,6 +106,19 @@ class Transaction(Reading):
         super().__init__(connection)
         self._later: list[Asked] = []
         self._wired = False
+
+    def locked(self, row: type[T], *, order: Sequence[str] = (), **where: Any) -> list[T]:
+        """As `all`, for who decides on these rows: another who does so waits for this transaction's end, and finds them
+        decided.  On SQLite one transaction writes at a time.
+        """
+        return list(self.session.exec(_selecting(row, order, where).with_for_update()))
+
+    def locked_one(self, row: type[T], **where: Any) -> T | None:
+        """As `one`, and locked."""
+        found = self.locked(row, **where)
+        if len(found) > 1:
+            raise ValueError(f"{row.__name__}: more than one row answers")
+        return found[0] if found else None
 
     @property
     def connection(self) -> Connection:

@@ -1,5 +1,7 @@
 """Whoever was erased is known again only if two people say so, from then on alone, and whatever is put back."""
 
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,9 +16,9 @@ from broker.keys import Keys
 from broker.store import Store
 from broker.store.erasures import Barred, LiftRow, TombstoneRow
 from broker.store.log import EventRow
-from broker.store.tombstones import Tombstones
+from broker.store.tombstones import Lifted, Tombstone, Tombstones
 from broker.trail import Trail
-from tests.broker.test_erasure import AT, CHILD, RECORD, SIBLING, erased, kept, officer
+from tests.broker.test_erasure import AT, CHILD, RECORD, SIBLING, erased, kept, looked, officer
 
 __all__ = ["kept"]
 HOUR = timedelta(hours=1)
@@ -142,3 +144,45 @@ def test_what_is_taken_in_is_let_in_if_every_erasure_was_lifted_before(
     oracle = all(any(gone <= lift <= taken_in for lift in lifts) for gone in erasures)
     assert barred.out("i", taken_in) is not oracle
     assert not barred.out(SIBLING, datetime(2030, 1, 1, tzinfo=UTC))
+
+
+class Meanwhile(Tombstones):
+    """While one decides, and has not committed yet, another does too."""
+
+    def __init__(self, data_dir: Path, another: Callable[[], object]) -> None:
+        super().__init__(data_dir)
+        self.said: list[str] = []
+
+        def run() -> None:
+            try:
+                another()
+                self.said.append("done")
+            except WrongState as wrong:
+                self.said.append(str(wrong))
+
+        self.other = threading.Thread(target=run)
+
+    def append(self, one: Tombstone | Lifted) -> None:
+        super().append(one)
+        self.other.start()
+        self.other.join(0.3)
+        assert self.said == []  # it waits
+
+
+def test_of_two_who_decide_at_once_one_finds_it_decided(store: Store, trail: Trail, keys: Keys, tmp_path: Path) -> None:
+    looked(store, trail, CHILD)
+    one = erasure.propose(store, trail, keys, officer(), ids=[CHILD], authority="court_order", at=AT).answer
+    kept = Meanwhile(
+        tmp_path,
+        lambda: erasure.refuse(store, trail, officer("ig-3"), erasure=one.erasure, reason="wrong_subject", at=AT),
+    )
+    erasure.approve(store, trail, keys, kept, officer("ig-2"), erasure=one.erasure, at=AT)
+    kept.other.join(10)
+    assert kept.said == ["this erasure is erased"]
+    lift = lifting.propose(store, trail, keys, officer(), ids=[CHILD], reason="known_again", at=AT).answer.lift
+    kept = Meanwhile(
+        tmp_path, lambda: lifting.refuse(store, trail, officer("ig-3"), lift=lift, reason="not_needed", at=AT)
+    )
+    lifting.confirm(store, trail, kept, officer("ig-2"), lift=lift, at=AT)
+    kept.other.join(10)
+    assert kept.said == ["this lift is lifted"]
