@@ -43,7 +43,7 @@ pytestmark = pytest.mark.faults
 
 COMMAND = (sys.executable, "-c", "from broker.cli import main; main()")
 CALLS = ("pwrite64", "fdatasync", "fsync", "rename", "unlink", "write", "ftruncate", "sendto")
-Point = tuple[str, int]  # a system call and how often, or a moment seen from outside
+Point = tuple[str, int | str]  # a system call and how often, or a moment seen from outside
 COMMITTED = ("commit", 0)  # the client has its 202
 LINKING = ("link", 0)  # the run has said so
 PUBLISHING = ("publish", 0)  # all segments of the run are under their names
@@ -54,6 +54,8 @@ FLOWS = {COUNCIL: ("education",), ICB: ("health",)}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "points" not in metafunc.fixturenames:
+        return
     short = INGEST if "batch_comes_in" in metafunc.function.__name__ else NIGHT_RUN
     cases = [pytest.param(short, True, id="one after another")]
     if metafunc.config.getoption("--long", default=False):
@@ -70,6 +72,10 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def nights() -> dict[str, Batch]:
+    return some_nights()
+
+
+def some_nights() -> dict[str, Batch]:
     record = ref(COUNCIL, "education", NAMES[0])
     return {
         "first": a_night(COUNCIL, "education", NAMES[:4], items=[an_item(a_ref(at), record) for at in range(40)]),
@@ -96,16 +102,21 @@ def linked(installed: Path, tmp_path_factory: pytest.TempPathFactory, port: int,
     """An installation with a run in service and one more night accepted."""
     folder = tmp_path_factory.mktemp("linked") / "broker"
     shutil.copytree(installed, folder)
-    with serving(settings_of(folder, port)) as http:
+    linked_once(settings_of(folder, port), nights)
+    return folder
+
+
+def linked_once(settings: Settings, nights: dict[str, Batch]) -> None:
+    """The first two nights linked and in service, and one more accepted."""
+    with serving(settings) as http:
         desk = reception(http)
         for name, agency in (("first", COUNCIL), ("health", ICB)):
-            Caller(http, agency, base=base(port)).hand_in(nights[name])
+            Caller(http, agency, base=settings.base_url).hand_in(nights[name])
         broker: Broker = http.app.state.broker  # type: ignore[attr-defined]
         assert nightly.run(broker, night=NIGHT, at=clock.now())["state"] == "published"
-        Caller(http, COUNCIL, base=base(port)).hand_in(nights["second"])
+        Caller(http, COUNCIL, base=settings.base_url).hand_in(nights["second"])
         assert list(validation.validate_sealed(desk).values()) == ["accepted"]
         broker.trail.advance_pending()
-    return folder
 
 
 def base(port: int) -> str:
@@ -117,11 +128,13 @@ def settings_of(folder: Path, port: int) -> Settings:
 
 
 @contextmanager
-def killed_at(point: Point, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, which dies as it enters the call; if the point is none, whoever asked for it kills it."""
+def killed_at(
+    point: Point, folder: Path, *arguments: str, fault: str = "signal=SIGKILL"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, which dies (or meets another `fault`) as it enters the call; if the point is none, its caller kills it."""
     name, when = point
     trace = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={name}")
-    inject = ("-e", f"inject={name}:signal=SIGKILL:when={when}")
+    inject = ("-e", f"inject={name}:{fault}:when={when}")
     command = (*((*trace, *inject) if when else ()), *COMMAND, *arguments, "--config", str(folder / "broker.toml"))
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd=Path.cwd()
@@ -132,6 +145,16 @@ def killed_at(point: Point, folder: Path, *arguments: str) -> Iterator[subproces
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # ours alone: the session was made for it
         process.wait()
+        while _is_there(process.pid):  # strace may end before what it traced
+            time.sleep(0.01)
+
+
+def _is_there(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextmanager
@@ -145,6 +168,17 @@ def served(folder: Path, port: int) -> Iterator[httpx2.Client]:
                 yield http
         finally:
             process.terminate()
+
+
+class Refused(Exception):
+    """The broker answered with an error."""
+
+
+def expect(answer: Any, status: int) -> Any:
+    if answer.status_code >= 500:
+        raise Refused(f"{answer.status_code} {answer.json()['type']}")
+    assert answer.status_code == status, answer.text
+    return answer
 
 
 @dataclass
@@ -161,32 +195,44 @@ class Client:
     state: str = ""
     kill: subprocess.Popen[bytes] | None = None  # as soon as the commit is acknowledged
 
-    def go_on(self, *, until: float = 20.0) -> None:
-        """Open, fill what is missing, commit, wait for the verdict; from wherever it stands."""
+    def go_on(self) -> None:
+        """Hand in what is missing, and wait for the verdict."""
+        self.hand_in()
+        self.see_verdict()
+
+    def hand_in(self) -> None:
+        """Open, fill what is missing, commit; from wherever it stands."""
         caller = Caller(self.http, self.agency, base=self.base)
-        opened = caller.open(self.batch)
-        assert opened.status_code == 201, opened.text
+        expect(caller.sign_in(), 200)
+        opened = expect(caller.open(self.batch), 201)
         assert self.id in (None, opened.json()["batch"])
         self.id = str(opened.json()["batch"])
-        shown = caller.on(self.batch, self.id).json()
+        shown = expect(caller.on(self.batch, self.id), 200).json()
         if self.sealed:
             assert shown["state"] in ("sealed", "validating", "accepted"), "a batch that was acknowledged is lost"
         missing = {(entry["table"], entry["chunk"]) for entry in shown["missing"]}
         assert not missing & self.arrived, "a chunk that was acknowledged is missing"
         for table, number, content in self.batch.chunks():
             if (table, number) in missing:
-                assert caller.put(self.batch, self.id, table, number, content).status_code == 204
+                expect(caller.put(self.batch, self.id, table, number, content), 204)
                 self.arrived.add((table, number))
-        assert caller.commit(self.batch, self.id).status_code == 202
+        expect(caller.commit(self.batch, self.id), 202)
         self.sealed = True
         if self.kill is not None:
             self.kill.kill()
         caller.on(self.batch, self.id, "receipt?kind=received")
-        end = time.monotonic() + until
-        while self.state != "accepted" and time.monotonic() < end:
-            self.state = caller.on(self.batch, self.id).json()["state"]
+
+    def see_verdict(self, *, seconds: float = 20.0) -> None:
+        """Wait until the batch is accepted, at most so long, and for the receipt that says so."""
+        caller = Caller(self.http, self.agency, base=self.base)
+        assert self.id is not None
+        end = time.monotonic() + seconds
+        while True:
+            self.state = expect(caller.on(self.batch, self.id), 200).json()["state"]
+            if self.state == "accepted" or time.monotonic() >= end:
+                break
             time.sleep(0.05)
-        assert caller.on(self.batch, self.id, "receipt?kind=verdict").status_code == 200
+        expect(caller.on(self.batch, self.id, "receipt?kind=verdict"), 200)
 
 
 def wait_until_up(http: httpx2.Client, process: subprocess.Popen[bytes]) -> bool:
@@ -283,6 +329,40 @@ def test_a_night_killed_anywhere_leaves_one_whole_view_and_the_next_run_finishes
         broker.store.close()
         if survived:
             return
+
+
+@pytest.mark.parametrize("fault", ["fsync 1", "fdatasync 9", "pwrite64 30+"])
+def test_a_disk_that_fails_while_a_batch_comes_in_makes_no_acknowledgement_untrue(
+    fault: str, installed: Path, tmp_path: Path, port: int, nights: dict[str, Batch], pytestconfig: pytest.Config
+) -> None:
+    """Input/output errors: once where a file is synced, and from some write on, in each thread of the broker."""
+    name, when = fault.split()
+    folder, long = tmp_path / "broker", pytestconfig.getoption("--long")
+    if name != "fdatasync" and not long:
+        pytest.skip("every place where a disk may fail: make faults")
+    for at in range(1, 40) if long else [int(when.rstrip("+"))]:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(installed, folder)
+        client = Client(None, COUNCIL, base(port), nights["first"])
+        point = (name, f"{at}{'+' * when.endswith('+')}")
+        with (
+            killed_at(point, folder, "serve", fault="error=EIO") as process,
+            httpx2.Client(base_url=base(port), timeout=30) as client.http,
+        ):
+            if wait_until_up(client.http, process):
+                try:
+                    client.go_on()
+                except (Refused, httpx2.HTTPError) as refused:
+                    print(f"{name} {at}: {refused}")
+        with served(folder, port) as client.http:
+            client.go_on()
+            assert client.state == "accepted"
+        broker = wire(settings_of(folder, port))
+        with broker.store.reading() as tx:
+            assert [(row.id, row.state) for row in tx.all(BatchRow)] == [(client.id, "accepted")]
+            assert len(tx.all(ItemRow)) == nights["first"].manifest.tables["items"].rows
+        check_log(broker)
+        broker.store.close()
 
 
 def killed_at_night(point: Point, folder: Path, port: int) -> bool:
