@@ -72,13 +72,14 @@ def agency(request: Request, broker: BrokerDep, now: NowDep) -> Caller:
 
 
 def person(request: Request, broker: BrokerDep, now: NowDep, body: Annotated[bytes, Depends(_body)]) -> Caller:
-    """A person at an organisation's gateway: its token, and its assertion for this request."""
+    """A person at an organisation's gateway: its token, and its assertion for this request, whose path is meant as the
+    routes read it: unescaped, and without the query."""
     assertion = _only(request, ASSERTION)
     if assertion is None:
         raise NotSignedIn("no-assertion")
     return callers.person_of(
         broker.store, broker.tokens, _bearer(request), assertion,
-        method=request.method, path=request.url.path, body=body, at=now,
+        method=request.method, path=request.scope["path"], body=body, at=now,
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ from broker.trail import EntryRef, Trail, new_event_id, record_change
 
 log = structlog.get_logger()
 
-_REFERENCE: Final = re.compile(
+REFERENCE: Final = re.compile(
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Za-z0-9._-]+/[A-Za-z0-9._-]+/[A-Za-z0-9._=-]+"
 )
 OFFICERS: Final = frozenset({"IG_OFFICER"})
@@ -129,7 +129,7 @@ def subject_ids(reading: Reading, area: LinkedArea | None, subject: str, *, alon
     A person has their records in service, and the ids that lead to them alone; a record is its person's.  `alone`: no
     other id than this.  Raises Malformed for what is neither.
     """
-    if len(subject) > 256 or not _REFERENCE.fullmatch(subject):  # no name and no number is one
+    if len(subject) > 256 or not REFERENCE.fullmatch(subject):  # no name and no number is one
         raise Malformed("subject: a person id, or a record as agency/flow/record_ref")
     if alone or area is None:
         return (subject,)

@@ -59,8 +59,8 @@ HELD: Final = 62  # nights of one flow that wait for an earlier one
 TRY_AGAIN: Final = 30  # seconds, and up to as much again by chance, so that agencies don't come back in step
 UNDECIDED: Final = ("open", "sealed", "validating", "quarantined")
 
-_KEY: Final = re.compile(r"[A-Za-z0-9._:-]{8,128}")
-_DIGEST: Final = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
+KEY: Final = re.compile(r"[A-Za-z0-9._:-]{8,128}")
+DIGEST: Final = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +192,7 @@ def open_batch(
     so the same key may be tried again once the cause is gone.  Raises Malformed, BadSignature, NotAllowed, UnknownFlow,
     UnknownSchema, BatchRefused, TooLarge (each naming the place), Conflict if key or night is another batch's, TooMany.
     """
-    if key is None or not _KEY.fullmatch(key):
+    if key is None or not KEY.fullmatch(key):
         raise Malformed("header Idempotency-Key: 8 to 128 letters, digits and .-_: are due")
     manifest = parsed(raw)
     if manifest.agency != agency:
@@ -302,7 +302,7 @@ def await_chunk(
         raise NotFound("the manifest has no such chunk")
     entry = manifest.tables[table]
     place = f"{table} chunk {number}"
-    found = _DIGEST.fullmatch(digest or "")
+    found = DIGEST.fullmatch(digest or "")
     if found is None:
         raise Malformed(f"{place}: header Content-Digest as sha-256=:...: is due (RFC 9530)")
     due = entry.chunks[number]

@@ -18,13 +18,17 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import AwareDatetime, StringConstraints, TypeAdapter
 
+from agreements import VOCABULARY
+from audit.events import EVENT_TYPES, OPS, Op
 from broker import reports
+from broker.api.forms import Like, OneOf, in_query
 from broker.api.searches import Body
 from broker.callers import Caller
 from broker.dependencies import ActingOfficerDep, BrokerDep, NowDep, OfficerDep
 from broker.errors import Malformed
 from broker.reports import FORMATS, REASONS, REPORTS, About, FoundEvent, LogFilter, LogSearch, Period, fhir
 from broker.reports.formats import MEDIA
+from broker.reports.search import CODE, REFERENCE
 from broker.reports.table import LONDON
 
 router = APIRouter(prefix="/audit", tags=["log"])
@@ -32,13 +36,33 @@ fhir_router = APIRouter(prefix="/fhir", tags=["log"])
 
 EventId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 After = Annotated[str, Query(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+EventType = Annotated[str, OneOf(EVENT_TYPES, blank=True)]
+Operation = Annotated[str, OneOf([one.value for one in Op], blank=True)]
+Purpose = Annotated[str, OneOf(VOCABULARY.purposes, blank=True)]
+Outcome = Annotated[str, Like(CODE, blank=True)]
+Reference = Annotated[str, StringConstraints(max_length=200), Like(REFERENCE, blank=True)]
 Text = Annotated[str, StringConstraints(max_length=200)]
 Reason = Annotated[str, StringConstraints(pattern=f"^({'|'.join(REASONS)})$")]
 Code = Annotated[str, StringConstraints(pattern=f"^({'|'.join(REPORTS)})$")]
 Shape = Annotated[str, StringConstraints(pattern=f"^({'|'.join(FORMATS)})$")]
+WHY: Final = in_query(
+    "purpose", {"type": "string", "enum": [*REASONS]}, "Why the log is consulted.",
+    required=True,
+)  # fmt: skip
 FHIR_JSON: Final = "application/fhir+json"
 PAGE: Final = 20  # AuditEvents are long
 CHUNK: Final = 1 << 16
+ITI_81: Final = [
+    in_query("purpose", {"type": "string", "enum": [*REASONS]}, "Why the log is consulted; due on a first page."),
+    in_query(
+        "date", {"type": "array", "maxItems": 2, "items": {"type": "string", "pattern": fhir.DATE}},
+        "A day in London or an instant, after eq, ge, gt, le or lt.",
+    ),
+    in_query("type", {"type": "string", "pattern": fhir.token_of(fhir.DCM, fhir.all_dicom_types())}, "A DICOM type."),
+    in_query("subtype", {"type": "string", "pattern": fhir.token_of(f"{fhir.OURS}:event", OPS)}, "An event's type."),
+    in_query("outcome", {"type": "string", "enum": ["0", "4", "8"]}, "0 done, 4 refused, 8 failed."),
+    in_query("agent.identifier", {"type": "string", "maxLength": 200}, "An organisation that is enrolled."),
+]  # fmt: skip
 
 _FOUND: Final = TypeAdapter(FoundEvent)
 _FILTER: Final = TypeAdapter(LogFilter)
@@ -49,14 +73,14 @@ class FilterBody(Body):
 
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
-    organisation: Text = ""
-    person: Text = ""
-    type: Text = ""
-    op: Text = ""
-    purpose: Text = ""
-    case: Text = ""
-    subject: Text = ""
-    outcome: Text = ""
+    organisation: Reference = ""
+    person: Reference = ""
+    type: Annotated[Text, OneOf(EVENT_TYPES, blank=True)] = ""
+    op: Annotated[Text, OneOf([one.value for one in Op], blank=True)] = ""
+    purpose: Annotated[Text, OneOf(VOCABULARY.purposes, blank=True)] = ""
+    case: Reference = ""
+    subject: Reference = ""
+    outcome: Annotated[Text, Like(CODE, blank=True)] = ""
     break_glass: bool | None = None
     flagged: bool | None = None
 
@@ -95,20 +119,19 @@ def kinds(caller: OfficerDep) -> dict[str, Any]:
     return {"reports": listed, "purposes": dict(REASONS), "csrf": caller.csrf}
 
 
-@router.get("/events")
+@router.get("/events", openapi_extra={"parameters": [WHY]})
 def by_codes(
     request: Request,
     caller: OfficerDep,
     broker: BrokerDep,
     now: NowDep,
-    purpose: str = "",
     since: datetime | None = None,
     until: datetime | None = None,
     organisation: str = "",
-    kind: Annotated[str, Query(alias="type")] = "",
-    op: str = "",
-    event_purpose: str = "",
-    outcome: str = "",
+    kind: Annotated[EventType, Query(alias="type")] = "",
+    op: Operation = "",
+    event_purpose: Purpose = "",
+    outcome: Outcome = "",
     break_glass: bool | None = None,
     flagged: bool | None = None,
 ) -> dict[str, Any]:
@@ -118,7 +141,8 @@ def by_codes(
         since=since, until=until, organisation=_enrolled(broker, organisation), type=kind, op=op, purpose=event_purpose,
         outcome=outcome, break_glass=break_glass, flagged=flagged,
     )  # fmt: skip
-    search = reports.search_log(broker.store, broker.trail, caller, reason=purpose, wanted=wanted, at=now)
+    reason = request.query_params.get("purpose", "")
+    search = reports.search_log(broker.store, broker.trail, caller, reason=reason, wanted=wanted, at=now)
     return _page(broker, caller, search, "", now)
 
 
@@ -167,7 +191,10 @@ def export(body: ExportBody, caller: ActingOfficerDep, broker: BrokerDep, now: N
     return StreamingResponse(_leaving(file), status_code=201, media_type=made.media_type, headers=headers)
 
 
-@fhir_router.get("/AuditEvent", response_class=Response, responses={200: {"content": {MEDIA["fhir"]: {}}}})
+@fhir_router.get(
+    "/AuditEvent", response_class=Response, responses={200: {"content": {MEDIA["fhir"]: {}}}},
+    openapi_extra={"parameters": ITI_81},
+)  # fmt: skip
 def audit_events(
     request: Request,
     caller: OfficerDep,

@@ -24,6 +24,8 @@ from broker.store.shards import every_shard, shard_named
 from broker.trail import EntryRef
 from broker.wiring import Broker
 
+HASHES: Final = "application/octet-stream"
+BUNDLE: Final = "application/vnd.c2sp.entry-bundle"
 FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 public = APIRouter(prefix="/audit/log/{shard}", tags=["log"])
@@ -54,7 +56,10 @@ def to_witness(shard: str, broker: BrokerDep, now: NowDep) -> Response:
     return _served(broker, shard, "checkpoint.witness", now)
 
 
-@public.get("/tile/{path:path}", response_class=Response)
+@public.get(
+    "/tile/{path:path}", response_class=Response,
+    responses={200: {"content": {HASHES: {}, BUNDLE: {}}}},
+)  # fmt: skip
 def tile(shard: str, path: str, broker: BrokerDep) -> Response:
     """A hash tile or an entry bundle, whole or partial, up to the newest checkpoint and no further."""
     log_id = log_of(broker, shard)
@@ -72,8 +77,7 @@ def tile(shard: str, path: str, broker: BrokerDep) -> Response:
             data = SqlTiles(reading, log_id).read(wanted)
         except TileUnreadable:
             raise NotFound("there is no such tile") from None
-    media = "application/octet-stream" if wanted.level != ENTRIES else "application/vnd.c2sp.entry-bundle"
-    return Response(data, media_type=media, headers={"Cache-Control": FOR_EVER})
+    return Response(data, media_type=BUNDLE if wanted.level == ENTRIES else HASHES, headers={"Cache-Control": FOR_EVER})
 
 
 @all_shards.get("")

@@ -18,6 +18,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from audit.rules import REGISTER
 from audit.sampling import LEAST, PERCENT
 from broker import anomalies, reviewing, sampling
+from broker.api.forms import OneOf
 from broker.api.searches import Body
 from broker.dependencies import ActingOfficerDep, BrokerDep, NowDep, OfficerDep
 from broker.errors import Malformed
@@ -38,6 +39,8 @@ Reason = Annotated[str, StringConstraints(pattern=f"^({'|'.join(REASONS)})$")]
 Staff = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._@-]{0,64}$")]
 Note = Annotated[str, StringConstraints(max_length=reviewing.MAX_NOTE)]
 Days = Annotated[date, Query()]
+RULES: Final = (*REGISTER, "prohibited_purpose", *(f"{anomalies.BY_HAND}{why}" for why in anomalies.SEEN_BY_HAND))
+"""As flags name them."""
 
 _CASE: Final = TypeAdapter(reviewing.Case)
 _FLAG: Final = TypeAdapter(reviewing.Flag)
@@ -49,7 +52,7 @@ class FlagBody(Body):
     """An event that a person finds worth a look, and why: a code."""
 
     event: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
-    why: Code
+    why: Annotated[Code, OneOf(anomalies.SEEN_BY_HAND)]
 
 
 class TakeBody(Body):
@@ -61,7 +64,7 @@ class TakeBody(Body):
 class DecisionBody(Body):
     """What it was; a note names nobody."""
 
-    decision: Code
+    decision: Annotated[Code, OneOf(reviewing.DECISIONS)]
     note: Note = ""
 
 
@@ -77,7 +80,7 @@ class ThresholdBody(Body):
 
     name: Name
     value: Annotated[int, Field(ge=0, le=100_000)]
-    why: Code
+    why: Annotated[Code, OneOf(anomalies.CHANGES)]
 
 
 class SampleBody(Body):
@@ -101,7 +104,13 @@ class PackBody(Body):
 
 @router.get("/flags")
 def flags(
-    caller: OfficerDep, broker: BrokerDep, now: NowDep, purpose: Purpose, first: Days, last: Days, rule: str = ""
+    caller: OfficerDep,
+    broker: BrokerDep,
+    now: NowDep,
+    purpose: Purpose,
+    first: Days,
+    last: Days,
+    rule: Annotated[str, OneOf(RULES, blank=True)] = "",
 ) -> dict[str, Any]:
     """What rules and persons flagged on some days in London, newest first; never on an event of one's own."""
     days = Period.of_days(first, last)
@@ -124,8 +133,8 @@ def queue(
     broker: BrokerDep,
     now: NowDep,
     purpose: Purpose,
-    state: str = "",
-    kind: str = "",
+    state: Annotated[str, OneOf(reviewing.STATES, blank=True)] = "",
+    kind: Annotated[str, OneOf(reviewing.KINDS, blank=True)] = "",
     mine: bool = False,
     after: After = "",
 ) -> dict[str, Any]:
@@ -221,7 +230,7 @@ def rules(caller: OfficerDep, broker: BrokerDep) -> dict[str, Any]:
 
 @router.post("/rules/{rule}/thresholds", status_code=201)
 def change(
-    rule: Annotated[str, Path(pattern=r"^[a-z_]{1,40}$")],
+    rule: Annotated[str, Path(pattern=r"^[a-z_]{1,40}$"), OneOf(REGISTER)],
     body: ThresholdBody,
     caller: ActingOfficerDep,
     broker: BrokerDep,
@@ -285,7 +294,6 @@ def _case(one: reviewing.Case) -> dict[str, Any]:
 
 def _rule(text: str) -> str:
     """A rule as flags name it; anything else is not written into an event.  Raises Malformed."""
-    known = {*REGISTER, "prohibited_purpose", *(f"{anomalies.BY_HAND}{why}" for why in anomalies.SEEN_BY_HAND)}
-    if text and text not in known:
-        raise Malformed(f"rule: one of {', '.join(sorted(known))}")
+    if text and text not in RULES:
+        raise Malformed(f"rule: one of {', '.join(sorted(RULES))}")
     return text

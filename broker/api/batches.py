@@ -13,13 +13,14 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from broker import receipts, submissions
+from broker.api.forms import Like, OneOf, taken
 from broker.dependencies import AgencyDep, BrokerDep, NowDep
 from broker.errors import BadDigest, UnsupportedMedia
 from broker.reception import Reception
 from broker.submissions import Status
 from broker.validation import Worker
 from broker.wiring import Broker
-from linkage.records import MANIFEST_MEDIA_TYPE, TABLE_MEDIA_TYPE
+from linkage.records import MANIFEST_MEDIA_TYPE, TABLE_MEDIA_TYPE, TABLES
 
 router = APIRouter(prefix="/v1/flows/{flow}/batches", tags=["submit"])
 flows = APIRouter(prefix="/v1/flows/{flow}", tags=["submit"])
@@ -70,6 +71,15 @@ class MissingChunk(BaseModel):
     chunk: int
 
 
+class OpenedBatch(BaseModel):
+    """A batch that was opened, and what is missing of it."""
+
+    batch: str
+    state: str
+    chunk_size: int
+    missing: list[MissingChunk]
+
+
 class BatchStatus(BaseModel):
     """Where a batch stands.  `reason` is a code, where there is one."""
 
@@ -118,14 +128,17 @@ def flow_standing(flow: str, caller: AgencyDep, reception: ReceptionDep, now: No
     return stands.model_copy(update={"terms": submissions.terms(reception)})
 
 
-@router.post("", status_code=201)
+@router.post(
+    "", status_code=201, responses={201: {"model": OpenedBatch}},
+    openapi_extra=taken({MANIFEST_MEDIA_TYPE: {"type": "object", "description": "A manifest's canonical bytes."}}),
+)  # fmt: skip
 async def open_batch(
     flow: str,
     request: Request,
     caller: AgencyDep,
     reception: ReceptionDep,
     now: NowDep,
-    idempotency_key: Annotated[str | None, Header()] = None,
+    idempotency_key: Annotated[str | None, Header(), Like(submissions.KEY)] = None,
     manifest_signature: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Open a batch for a signed manifest; the same manifest again gets the first answer."""
@@ -140,17 +153,20 @@ async def open_batch(
     return Response(answer.body, answer.status, headers, "application/json")
 
 
-@router.put("/{batch}/{table}/chunks/{number}", status_code=204)
+@router.put(
+    "/{batch}/{table}/chunks/{number}", status_code=204,
+    openapi_extra=taken({TABLE_MEDIA_TYPE: {"type": "string", "format": "binary"}}),
+)  # fmt: skip
 async def put_chunk(
     flow: str,
     batch: str,
-    table: str,
+    table: Annotated[str, OneOf(TABLES)],
     number: int,
     request: Request,
     caller: AgencyDep,
     reception: ReceptionDep,
     now: NowDep,
-    content_digest: Annotated[str | None, Header()] = None,
+    content_digest: Annotated[str | None, Header(), Like(submissions.DIGEST)] = None,
 ) -> Response:
     """Take one chunk, streamed to the spool; it is on disk before this answers."""
     _media(request, TABLE_MEDIA_TYPE, "application/octet-stream")
@@ -204,7 +220,7 @@ def receipt(
     return JSONResponse(receipts.receipt(reception, caller.organisation, flow, batch, kind))
 
 
-@router.get("/{batch}/rejections", response_class=StreamingResponse)
+@router.get("/{batch}/rejections", response_class=StreamingResponse, responses={200: {"content": {NDJSON: {}}}})
 def rejections(flow: str, batch: str, caller: AgencyDep, reception: ReceptionDep) -> Response:
     """What is wrong with the batch, a JSON object a line: totals, then rows by table, number and code."""
     found = list(receipts.rejections(reception, caller.organisation, flow, batch))

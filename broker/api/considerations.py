@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from broker import considering
 from broker.api.answers import answer
+from broker.api.forms import OneOf
 from broker.api.searches import Body, Code, in_service
 from broker.considering import Considered, Page, Schedule, State
 from broker.dependencies import KeysDep, NowDep, PersonDep, StoreDep, TrailDep
@@ -25,7 +26,7 @@ class DecisionBody(Body):
     """That the holder has shared, or why it will not: a code."""
 
     decision: Literal["disclosed", "declined"]
-    reason: Code | None = None
+    reason: Annotated[Code, OneOf(considering.DECLINED)] | None = None
 
 
 def worker(broker: Broker) -> Callable[[], None]:

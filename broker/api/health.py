@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
 
 from broker import witnesses
 from broker.api.searches import in_service
@@ -19,13 +20,22 @@ ENOUGH_DISK = 256 * 1024 * 1024
 router = APIRouter(prefix="/health", tags=["health"])
 
 
+class Readiness(BaseModel):
+    """How the parts of a broker stand."""
+
+    status: str
+    checks: dict[str, bool]
+    run: str | None
+    witnesses: dict[str, Any] | None
+
+
 @router.get("/live")
 def live() -> dict[str, str]:
     """The process answers."""
     return {"status": "alive"}
 
 
-@router.get("/ready", responses={503: {}})
+@router.get("/ready", responses={200: {"model": Readiness}, 503: {"model": Readiness}})
 def ready(broker: BrokerDep, now: NowDep) -> Response:
     """Database, schema, log, disk and the published run are as they must be; else 503 says which is not.
 

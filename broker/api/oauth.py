@@ -10,11 +10,21 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 from broker import callers
+from broker.api.forms import taken
 from broker.dependencies import BrokerDep, NowDep
 from broker.errors import AgencyNotActive, NotSignedIn
 from broker.tokens import LONGEST_CLIENT_ASSERTION_SECONDS
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+FORM = {
+    "type": "object",
+    "required": ["grant_type", "client_assertion_type", "client_assertion"],
+    "properties": {
+        "grant_type": {"type": "string", "enum": ["client_credentials"]},
+        "client_assertion_type": {"type": "string", "enum": [ASSERTION_TYPE]},
+        "client_assertion": {"type": "string", "minLength": 1, "description": "A JWT, as private_key_jwt has it."},
+    },
+}
 HINTS = {
     "lifetime": f"the assertion may hold for at most {LONGEST_CLIENT_ASSERTION_SECONDS} seconds, from iat to exp",
     "expired": "the assertion has expired; compare the clocks",
@@ -24,6 +34,13 @@ HINTS = {
 }
 
 router = APIRouter(tags=["token"])
+
+
+class Refused(BaseModel):
+    """Why there is no token (RFC 6749, section 5.2)."""
+
+    error: str
+    error_description: str | None = None
 
 
 class Granted(BaseModel):
@@ -44,7 +61,10 @@ async def _form(request: Request) -> dict[str, str]:
     return {name: values[0] for name, values in fields.items() if len(values) == 1}
 
 
-@router.post("/oauth2/token", response_model=Granted, responses={400: {}, 401: {}})
+@router.post(
+    "/oauth2/token", response_model=Granted, responses={400: {"model": Refused}, 401: {"model": Refused}},
+    openapi_extra=taken({"application/x-www-form-urlencoded": FORM}),
+)  # fmt: skip
 def token(form: Annotated[dict[str, str], Depends(_form)], broker: BrokerDep, now: NowDep) -> Granted | Response:
     """An access token for an agency's machine, in return for its signed, single-use assertion."""
     if form.get("grant_type") != "client_credentials":

@@ -10,22 +10,24 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from broker import reviews
 from broker.api.answers import answer, plain
+from broker.api.forms import OneOf
 from broker.api.leaving import Leaving, PaceDep
 from broker.api.searches import Body, Code, Opaque, ServiceDep
 from broker.dependencies import ActingOfficerDep, AgencyDep, BrokerDep, CallerDep, NowDep, OfficerDep
 from broker.errors import Malformed
 from broker.reviews import PAGE, QUEUE_REASONS, Asking, Decided, Question, QueuePage, Reported, Review, State, Wanted
+from broker.reviews.said import EVIDENCE, TAKEN_BACK, WHAT_IS_WRONG, WHY, WRONG_PERSON_HOW
 
 router = APIRouter(prefix="/v1", tags=["review"])
 
 ReviewId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 Reference = Annotated[str, Path(pattern=r"^[2-9A-Z]{4}-[2-9A-Z]{4}-[2-9A-Z]{4}$")]
 RecordRef = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16,64}$")]
-Reason = Annotated[str | None, Query(pattern=f"^({'|'.join(QUEUE_REASONS)})$")]
+Reason = Annotated[str | None, Query(pattern=f"^({'|'.join(QUEUE_REASONS)})$"), OneOf(QUEUE_REASONS)]
 Organisation = Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 
 
@@ -33,8 +35,8 @@ class DecisionBody(Body):
     """One person, two, or not to be told; why, and on what evidence: codes of closed lists."""
 
     decision: Literal["same", "different", "cannot_tell"]
-    reason: Code
-    evidence: list[Code] = Field(min_length=1, max_length=8)
+    reason: Annotated[Code, OneOf(WHY)]
+    evidence: list[Annotated[Code, OneOf(EVIDENCE)]] = Field(min_length=1, max_length=8)
 
 
 class ConfirmBody(Body):
@@ -46,7 +48,7 @@ class ConfirmBody(Body):
 class WithdrawBody(Body):
     """Why a decision is taken back."""
 
-    reason: Code
+    reason: Annotated[Code, OneOf(TAKEN_BACK)]
 
 
 class RecordBody(Body):
@@ -59,10 +61,19 @@ class RecordBody(Body):
 class WrongPersonBody(Body):
     """What is wrong, and how the caller knows: about a view of one's own, or an agency about its own record."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [name], "properties": {name: {"not": {"type": "null"}}, other: {"type": "null"}}}
+                for name, other in (("view", "record"), ("record", "view"))
+            ]
+        }
+    )
+
     view: Opaque | None = None
     record: RecordBody | None = None
-    what: Code
-    how: Code
+    what: Annotated[Code, OneOf(WHAT_IS_WRONG)]
+    how: Annotated[Code, OneOf(WRONG_PERSON_HOW)]
     organisation: Code | None = None
 
 

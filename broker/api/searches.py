@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
-from agreements import Basis
+from agreements import VOCABULARY, Basis
 from broker import disclosures, register, searches, thresholds
+from broker.api.forms import OneOf
 from broker.api.leaving import Leaving, PaceDep
 from broker.dependencies import AgencyDep, BrokerDep, KeysDep, NowDep, PersonDep, SettingsDep, StoreDep, TrailDep
 from broker.errors import Malformed
@@ -18,6 +20,7 @@ from broker.linked import InService
 from broker.searches import Asked, SearchAnswer
 from broker.wiring import Broker
 from linkage.matching.search import BadRow, EncodedRow
+from linkage.records import FILTERS, IDENTIFIERS, TOKENS
 
 router = APIRouter(prefix="/v1", tags=["ask"])
 
@@ -26,6 +29,11 @@ Opaque = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Hex256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 TokenText = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,19}$")]
 FilterText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]
+
+
+def _names(by_profile: Mapping[str, Iterable[str]]) -> list[str]:
+    return sorted({name for names in by_profile.values() for name in names})
+
 
 _SEARCH_ANSWER: Final = TypeAdapter(SearchAnswer)
 _FAMILY_VIEW: Final = TypeAdapter(FamilyView)
@@ -49,9 +57,9 @@ class BasisBody(Body):
 class RowBody(Body):
     """One person as the gateway encodes them: filters, tokens, coarse attributes; nothing in clear."""
 
-    filters: dict[Code, FilterText | None] = Field(max_length=8)
-    tokens: dict[Code, TokenText | None] = Field(default_factory=dict, max_length=32)
-    identifiers: dict[Code, TokenText | None] = Field(default_factory=dict, max_length=8)
+    filters: dict[Annotated[Code, OneOf(_names(FILTERS))], FilterText | None] = Field(max_length=8)
+    tokens: dict[Annotated[Code, OneOf(_names(TOKENS))], TokenText | None] = Field(default_factory=dict, max_length=32)
+    identifiers: dict[Annotated[Code, OneOf(IDENTIFIERS)], TokenText | None] = Field(default_factory=dict, max_length=8)
     birth_year: int | None = Field(default=None, ge=1900, le=2200)
     sex: Literal["F", "M", "I"] | None = None
 
@@ -68,9 +76,9 @@ class SearchBody(Body):
     purpose: Code
     basis: BasisBody
     case: Hex256
-    family_informed: Code
+    family_informed: Annotated[Code, OneOf(searches.FAMILY_INFORMED)]
     acknowledged: Literal[True]
-    profile: Code
+    profile: Annotated[Code, OneOf(FILTERS)]
     key_epoch: Code
     key_fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
     subject: RowBody
@@ -110,8 +118,16 @@ class ThresholdBody(Body):
     case: Hex256
     search: Opaque
     candidate: Opaque
-    level: Code
-    grounds: Code
+    level: Annotated[Code, OneOf(VOCABULARY.thresholds)]
+    grounds: Annotated[Code, OneOf(sorted(thresholds.GROUNDS))]
+
+
+class Set(BaseModel):
+    """Whether the level was recorded; if not, why."""
+
+    level: str
+    set: bool
+    refusal: Refusal | None = None
 
 
 class InForce(BaseModel):
@@ -185,7 +201,7 @@ def disclose(
     )
 
 
-@router.post("/thresholds", status_code=201)
+@router.post("/thresholds", status_code=201, responses={201: {"model": Set}})
 def set_threshold(
     body: ThresholdBody,
     caller: PersonDep,

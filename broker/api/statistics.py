@@ -14,6 +14,7 @@ from pydantic import StringConstraints
 
 from broker import statistics
 from broker.api.answers import answer, plain
+from broker.api.forms import OneOf
 from broker.api.searches import Body, ServiceDep
 from broker.dependencies import ActingOfficerDep, KeysDep, NowDep, OfficerDep, StoreDep, TrailDep
 from broker.statistics import REJECTED, Answer, Listed
@@ -21,9 +22,13 @@ from broker.statistics import REJECTED, Answer, Listed
 router = APIRouter(prefix="/v1/statistics", tags=["statistics"])
 
 ReleaseId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
-TableId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
+TableId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64),
+    OneOf([one["table"] for one in statistics.declared()]),
+]
 Period = Annotated[str, StringConstraints(pattern=r"^20[0-9]{2}-Q[1-4]$")]
-Reason = Annotated[str, StringConstraints(pattern=f"^({'|'.join(REJECTED)})$")]
+Reason = Annotated[str, StringConstraints(pattern=f"^({'|'.join(REJECTED)})$"), OneOf(REJECTED)]
 
 
 class ReleaseBody(Body):

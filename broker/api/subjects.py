@@ -13,12 +13,14 @@ from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse
 from pydantic import Field, StringConstraints
 
+from audit.events import SECTIONS
 from broker import access, erasure, lifting
 from broker.access import Rulings
 from broker.api.answers import answer, plain
+from broker.api.forms import CLOSED, Like, OneOf
 from broker.api.searches import Body, ServiceDep
 from broker.dependencies import ActingOfficerDep, BrokerDep, NowDep, OfficerDep
-from broker.erasure import Erasure, Hold
+from broker.erasure import REFERENCE, Erasure, Hold
 from broker.lifting import Lift
 from broker.linked import InService
 from broker.store import Store
@@ -30,8 +32,14 @@ Id = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 EventId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z_]+$", max_length=32)]
 SubjectId = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+/[A-Za-z0-9._=-]+)?$", max_length=256)
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+/[A-Za-z0-9._=-]+)?$", max_length=256),
+    Like(REFERENCE),
 ]
+
+
+Section = Annotated[str, OneOf(SECTIONS)]
+Part = Annotated[str, OneOf((*SECTIONS, access.WHOLE))]
 
 
 class Subject(Body):
@@ -44,26 +52,33 @@ class Subject(Body):
 class HoldBody(Subject):
     """A legal hold, and why: a code."""
 
-    reason: Code
+    reason: Annotated[Code, OneOf(erasure.HOLDS)]
 
 
 class ErasureBody(Subject):
     """An erasure, and on whose word: a code."""
 
-    authority: Code
+    authority: Annotated[Code, OneOf(erasure.AUTHORITIES)]
 
 
 class DecisionBody(Body):
     """A second person's word; a refusal says why, by a code."""
 
     approve: bool
-    reason: Code | None = None
+    reason: Annotated[Code, OneOf(erasure.REFUSED)] | None = None
+
+
+class LiftDecisionBody(Body):
+    """The same of a lift."""
+
+    approve: bool
+    reason: Annotated[Code, OneOf(lifting.REFUSED)] | None = None
 
 
 class LiftBody(Subject):
     """That somebody who was erased may be linked again, and why: a code.  `alone`: no id erased together with it."""
 
-    reason: Code
+    reason: Annotated[Code, OneOf(lifting.LIFTS)]
 
 
 class ReportBody(Subject):
@@ -72,9 +87,22 @@ class ReportBody(Subject):
     `withhold`: by event, a section (or `*` for all of it) and the exemption.  `open`: by event, sections to show.
     """
 
-    relation: Code
-    withhold: dict[EventId, dict[str, Code]] = Field(default_factory=dict, max_length=2000)
-    open: dict[EventId, list[str]] = Field(default_factory=dict, max_length=2000)
+    relation: Annotated[Code, OneOf(access.RELATIONS)]
+    withhold: dict[EventId, dict[Part, Annotated[Code, OneOf(access.EXEMPTIONS)]]] = Field(
+        default_factory=dict, max_length=2000, json_schema_extra=CLOSED
+    )
+    open: dict[EventId, list[Section]] = Field(default_factory=dict, max_length=2000, json_schema_extra=CLOSED)
+
+
+class Issued(Body):
+    """A subject's pack."""
+
+    report: str
+    sha256: str
+    ledger: dict[str, Any]
+    pack: str
+    csrf: str
+    receipt: dict[str, Any]
 
 
 @router.get("/codes")
@@ -165,7 +193,9 @@ def propose_lift(body: LiftBody, caller: ActingOfficerDep, broker: BrokerDep, no
 
 
 @router.post("/lifts/{lift}/decision", status_code=201, responses={201: {"model": Lift}})
-def decide_lift(lift: Id, body: DecisionBody, caller: ActingOfficerDep, broker: BrokerDep, now: NowDep) -> JSONResponse:
+def decide_lift(
+    lift: Id, body: LiftDecisionBody, caller: ActingOfficerDep, broker: BrokerDep, now: NowDep
+) -> JSONResponse:
     """Confirm a lift that somebody else has proposed, or refuse it with a reason."""
     if body.approve:
         kept = Tombstones(broker.settings.data_dir)
@@ -175,7 +205,7 @@ def decide_lift(lift: Id, body: DecisionBody, caller: ActingOfficerDep, broker: 
     return answer(released, caller, status=201)
 
 
-@router.post("/reports", status_code=201)
+@router.post("/reports", status_code=201, responses={201: {"model": Issued}})
 def issue_report(
     body: ReportBody, caller: ActingOfficerDep, broker: BrokerDep, service: ServiceDep, now: NowDep
 ) -> JSONResponse:

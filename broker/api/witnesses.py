@@ -15,6 +15,7 @@ from fastapi.responses import PlainTextResponse, Response
 from audit.checkpoint import MAX_NOTE_BYTES, VerifierKey
 from broker import witnesses
 from broker.api.audit_log import log_of
+from broker.api.forms import taken
 from broker.dependencies import BrokerDep, NowDep
 from broker.errors import TooLarge
 from broker.shards import log_keys
@@ -53,7 +54,7 @@ def worker(broker: Broker) -> Callable[[], None]:
     return watching.stop
 
 
-@router.post("/cosignatures", status_code=201)
+@router.post("/cosignatures", status_code=201, openapi_extra=taken({"text/plain": {"type": "string"}}))
 def hand_in(note: Annotated[bytes, Depends(_note)], broker: BrokerDep, now: NowDep) -> dict[str, Any]:
     """A checkpoint of ours with witnesses' lines under it: the whole note, as text.  Twice does no harm.
 

@@ -9,7 +9,8 @@ Sources: HL7 FHIR R4 (4.0.1) AuditEvent; IHE ITI BALP 1.1.4; DICOM PS3.16 contex
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from agreements import VOCABULARY
@@ -23,6 +24,10 @@ ENTITY_TYPE: Final = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 OBJECT_ROLE: Final = "http://terminology.hl7.org/CodeSystem/object-role"
 SOURCE_TYPE: Final = "http://terminology.hl7.org/CodeSystem/security-source-type"
 SNOMED: Final = "http://snomed.info/sct"
+DATE: Final = (
+    r"^(eq|ge|gt|le|lt)?[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2}))?$"
+)
 OURS: Final = "urn:safeguarding-broker"
 DISCLOSURE: Final = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.PrivacyDisclosure.Source"
 
@@ -56,6 +61,16 @@ def resources(one: OpenedEvent, *, origin: str) -> Iterator[dict[str, Any]]:
             yield _disclosure(one, person, shown, origin=origin, suffix=f"-{number}" if number else "")
     else:
         yield _plain(one, whom, origin=origin)
+
+
+def all_dicom_types() -> tuple[str, ...]:
+    """The codes of the DICOM types that our events bear."""
+    return tuple(sorted({_type_of(name, op)[0] for name, op in OPS.items()}))
+
+
+def token_of(system: str, codes: Iterable[str]) -> str:
+    """The pattern of a FHIR token: one of the codes, with the system or without one."""
+    return rf"^(({re.escape(system)})?\|)?({'|'.join(map(re.escape, codes))})$"
 
 
 def dicom_types(code: str) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ from broker.trail import Trail
 
 LISTED: Final = 50
 SEARCH_LASTS: Final = timedelta(minutes=15)
-_REFERENCE: Final = re.compile(r"[A-Za-z0-9._@/-]{1,200}")
-_CODE: Final = re.compile(r"[A-Za-z0-9_()]{1,80}")
+REFERENCE: Final = re.compile(r"[A-Za-z0-9._@/-]{1,200}")
+CODE: Final = re.compile(r"[A-Za-z0-9_()]{1,80}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +63,9 @@ class LogFilter:
         if self.purpose and self.purpose not in VOCABULARY.purposes:
             raise Malformed("purpose: it is not of the vocabulary")
         for name in ("organisation", "person", "case", "subject"):
-            if (value := getattr(self, name)) and not _REFERENCE.fullmatch(value):
+            if (value := getattr(self, name)) and not REFERENCE.fullmatch(value):
                 raise Malformed(f"{name}: a reference is due, of letters, digits and . _ @ / -")
-        if self.outcome and not _CODE.fullmatch(self.outcome):
+        if self.outcome and not CODE.fullmatch(self.outcome):
             raise Malformed("outcome: a code is due")
         if any(bound is not None and bound.tzinfo is None for bound in (self.since, self.until)):
             raise Malformed("since, until: an instant needs a time zone")
