@@ -34,7 +34,7 @@ from broker.tokens import ClientKey
 from broker.trail import EntryRef, Trail, Who, record_change
 
 _ID: Final = re.compile(r"[a-z][a-z0-9-]{1,62}")
-_FLOW: Final = re.compile(r"[a-z][a-z0-9_]{1,40}")
+FLOW: Final = re.compile(r"[a-z][a-z0-9_]{1,40}")
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
@@ -111,7 +111,7 @@ class Enrolment:
             if not _is_raw_key(signs):
                 raise Malformed("signatory.public: 32 bytes of an Ed25519 key in base64url")
         ClientKey.of(self.client_jwk, owner=self.agency)
-        if not all(_FLOW.fullmatch(terms.flow) and _TIME.fullmatch(terms.expected_by) for terms in self.flows):
+        if not all(FLOW.fullmatch(terms.flow) and _TIME.fullmatch(terms.expected_by) for terms in self.flows):
             raise Malformed("flows: a name in lower case, expected_by as HH:MM")
         if unknown := {t.contact for t in self.flows if t.contact} - set(self.contacts):
             raise Malformed(f"flows: {len(unknown)} contact is not among the contacts")

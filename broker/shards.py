@@ -56,7 +56,7 @@ from broker.trail import Trail, Who, new_event_id
 log = structlog.get_logger()
 LOOK_SECONDS: Final = 1.0
 _SHOWN: Final[tuple[SectionName, ...]] = ("what",)
-_NAME: Final = re.compile(r"(\d{4})(?:-\d+)?")
+NAME: Final = re.compile(r"(\d{4})(?:-\d+)?")
 _ANEW: Final = "`broker log restore --new`"
 
 
@@ -544,7 +544,7 @@ def _free_name(reading: Reading, year: int) -> str:
 
 
 def _year(log_id: str) -> int:
-    found = _NAME.fullmatch(log_id.rpartition("/")[2])
+    found = NAME.fullmatch(log_id.rpartition("/")[2])
     return int(found[1]) if found else 0
 
 

@@ -5,16 +5,18 @@ Checkpoint, tiles and entry bundles give away count and time only, so anyone may
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from fastapi.responses import PlainTextResponse, Response
 
 from audit.events import SHOWN_TO_ASKER
 from audit.tiles import ENTRIES, Tile, TileUnreadable
 from broker import reports, shards, witnesses
+from broker.api.forms import Like
 from broker.callers import Caller
 from broker.dependencies import BrokerDep, CallerDep, NowDep
 from broker.errors import NotFound
@@ -33,25 +35,30 @@ all_shards = APIRouter(prefix="/audit/shards", tags=["log"])
 router = APIRouter(prefix="/audit/events", tags=["log"])
 
 
+ShardName = Annotated[str, Path(), Like(shards.NAME)]
+TilePath = Annotated[str, Path(description="As C2SP's tlog-tiles has it: `0/x001/234.p/56`, `entries/000`.")]
+EventId = Annotated[str, Path(), Like(re.compile("[A-Za-z0-9_-]{8,64}"))]
+
+
 def keeper(broker: Broker) -> Callable[[], None]:
     """Start looking once a second whether a year has begun, and whether the clock was set; returns how to stop it."""
     return shards.keep_watch(broker.trail, broker.settings.log_base)
 
 
 @public.get("/checkpoint", response_class=PlainTextResponse)
-def checkpoint(shard: str, broker: BrokerDep, now: NowDep) -> Response:
+def checkpoint(shard: ShardName, broker: BrokerDep, now: NowDep) -> Response:
     """The newest signed checkpoint, with the lines of those witnesses that have cosigned it."""
     return _served(broker, shard, "checkpoint", now)
 
 
 @public.get("/checkpoint.witnessed", response_class=PlainTextResponse)
-def witnessed(shard: str, broker: BrokerDep, now: NowDep) -> Response:
+def witnessed(shard: ShardName, broker: BrokerDep, now: NowDep) -> Response:
     """The newest checkpoint that a quorum of witnesses has cosigned."""
     return _served(broker, shard, "checkpoint.witnessed", now)
 
 
 @public.get("/checkpoint.witness", response_class=PlainTextResponse)
-def to_witness(shard: str, broker: BrokerDep, now: NowDep) -> Response:
+def to_witness(shard: ShardName, broker: BrokerDep, now: NowDep) -> Response:
     """The checkpoint that witnesses are asked to cosign now, so that they all sign one."""
     return _served(broker, shard, "checkpoint.witness", now)
 
@@ -60,7 +67,7 @@ def to_witness(shard: str, broker: BrokerDep, now: NowDep) -> Response:
     "/tile/{path:path}", response_class=Response,
     responses={200: {"content": {HASHES: {}, BUNDLE: {}}}},
 )  # fmt: skip
-def tile(shard: str, path: str, broker: BrokerDep) -> Response:
+def tile(shard: ShardName, path: TilePath, broker: BrokerDep) -> Response:
     """A hash tile or an entry bundle, whole or partial, up to the newest checkpoint and no further."""
     log_id = log_of(broker, shard)
     try:
@@ -97,13 +104,13 @@ def list_shards(broker: BrokerDep) -> dict[str, Any]:
 
 
 @public.get("/history")
-def history(shard: str, broker: BrokerDep) -> dict[str, Any]:
+def history(shard: ShardName, broker: BrokerDep) -> dict[str, Any]:
     """What the shard says of itself, opened: that it was opened, closed, and whom its key was handed over to."""
     return shards.history(broker.trail, log_of(broker, shard))
 
 
 @router.get("/{event_id}/proof", response_class=PlainTextResponse)
-def proof(event_id: str, caller: CallerDep, broker: BrokerDep) -> Response:
+def proof(event_id: EventId, caller: CallerDep, broker: BrokerDep) -> Response:
     """The event's `tlog-proof@v1`, for a caller whom it concerns: under a witnessed checkpoint, once one covers it."""
     if caller.kind == "officer":
         receipt = reports.proof_of(broker.trail, caller, event_id)
@@ -116,7 +123,7 @@ def proof(event_id: str, caller: CallerDep, broker: BrokerDep) -> Response:
 
 
 @router.get("/{event_id}/opening")
-def opening(event_id: str, caller: CallerDep, broker: BrokerDep, now: NowDep) -> dict[str, Any]:
+def opening(event_id: EventId, caller: CallerDep, broker: BrokerDep, now: NowDep) -> dict[str, Any]:
     """The event's sections with their salts, as far as the caller may see; the others as commitments.
 
     To whom it concerns, what it was told then.  An IG officer's look is recorded before it is answered, and `detail`
@@ -137,7 +144,7 @@ def _concerns(broker: BrokerDep, caller: Caller, event_id: str) -> None:
         raise NotFound("there is no such event")
 
 
-def _served(broker: BrokerDep, shard: str, which: witnesses.Which, at: datetime) -> Response:
+def _served(broker: BrokerDep, shard: ShardName, which: witnesses.Which, at: datetime) -> Response:
     with broker.store.reading() as reading:
         note = witnesses.served(reading, log_of(broker, shard), which, at=at)
     if note is None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from broker import receipts, submissions
+from broker.agencies import FLOW
 from broker.api.forms import Like, OneOf, taken
 from broker.dependencies import AgencyDep, BrokerDep, NowDep
 from broker.errors import BadDigest, UnsupportedMedia
@@ -25,6 +27,10 @@ from linkage.records import MANIFEST_MEDIA_TYPE, TABLE_MEDIA_TYPE, TABLES
 router = APIRouter(prefix="/v1/flows/{flow}/batches", tags=["submit"])
 flows = APIRouter(prefix="/v1/flows/{flow}", tags=["submit"])
 NDJSON = "application/x-ndjson"
+
+
+Flow = Annotated[str, Path(), Like(FLOW)]
+BatchId = Annotated[str, Path(), Like(re.compile("[0-9a-f]{32}"))]
 
 
 class Commit(BaseModel):
@@ -122,7 +128,7 @@ ReceptionDep = Annotated[Reception, Depends(_reception)]
 
 
 @flows.get("")
-def flow_standing(flow: str, caller: AgencyDep, reception: ReceptionDep, now: NowDep) -> FlowStanding:
+def flow_standing(flow: Flow, caller: AgencyDep, reception: ReceptionDep, now: NowDep) -> FlowStanding:
     """What was taken last, what is on its way, which nights are missed; which forms, codes and sizes are taken."""
     stands = FlowStanding.model_validate(submissions.standing(reception, caller.organisation, flow, at=now))
     return stands.model_copy(update={"terms": submissions.terms(reception)})
@@ -133,7 +139,7 @@ def flow_standing(flow: str, caller: AgencyDep, reception: ReceptionDep, now: No
     openapi_extra=taken({MANIFEST_MEDIA_TYPE: {"type": "object", "description": "A manifest's canonical bytes."}}),
 )  # fmt: skip
 async def open_batch(
-    flow: str,
+    flow: Flow,
     request: Request,
     caller: AgencyDep,
     reception: ReceptionDep,
@@ -158,8 +164,8 @@ async def open_batch(
     openapi_extra=taken({TABLE_MEDIA_TYPE: {"type": "string", "format": "binary"}}),
 )  # fmt: skip
 async def put_chunk(
-    flow: str,
-    batch: str,
+    flow: Flow,
+    batch: BatchId,
     table: Annotated[str, OneOf(TABLES)],
     number: int,
     request: Request,
@@ -189,14 +195,14 @@ async def put_chunk(
 
 
 @router.get("/{batch}")
-def show(flow: str, batch: str, caller: AgencyDep, reception: ReceptionDep) -> BatchStatus:
+def show(flow: Flow, batch: BatchId, caller: AgencyDep, reception: ReceptionDep) -> BatchStatus:
     """State, what is missing, counts: where to resume."""
     return BatchStatus.of(submissions.status(reception, caller.organisation, flow, batch))
 
 
 @router.post("/{batch}/commit", status_code=202)
 def commit(
-    flow: str, batch: str, body: Commit, caller: AgencyDep, reception: ReceptionDep, broker: BrokerDep, now: NowDep
+    flow: Flow, batch: BatchId, body: Commit, caller: AgencyDep, reception: ReceptionDep, broker: BrokerDep, now: NowDep
 ) -> BatchStatus:
     """Seal a batch of which everything is here.  From now on it is not lost."""
     status = submissions.commit(
@@ -210,8 +216,8 @@ def commit(
 
 @router.get("/{batch}/receipt")
 def receipt(
-    flow: str,
-    batch: str,
+    flow: Flow,
+    batch: BatchId,
     caller: AgencyDep,
     reception: ReceptionDep,
     kind: Literal["received", "verdict"] | None = None,
@@ -221,14 +227,14 @@ def receipt(
 
 
 @router.get("/{batch}/rejections", response_class=StreamingResponse, responses={200: {"content": {NDJSON: {}}}})
-def rejections(flow: str, batch: str, caller: AgencyDep, reception: ReceptionDep) -> Response:
+def rejections(flow: Flow, batch: BatchId, caller: AgencyDep, reception: ReceptionDep) -> Response:
     """What is wrong with the batch, a JSON object a line: totals, then rows by table, number and code."""
     found = list(receipts.rejections(reception, caller.organisation, flow, batch))
     return StreamingResponse(_lines(found), media_type=NDJSON)
 
 
 @router.delete("/{batch}", status_code=204)
-def withdraw(flow: str, batch: str, caller: AgencyDep, reception: ReceptionDep, now: NowDep) -> Response:
+def withdraw(flow: Flow, batch: BatchId, caller: AgencyDep, reception: ReceptionDep, now: NowDep) -> Response:
     """Withdraw a batch that was not committed."""
     submissions.withdraw(reception, caller.organisation, flow, batch, at=now)
     return Response(status_code=204)

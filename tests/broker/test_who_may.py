@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, get_args
+from urllib.parse import unquote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -138,11 +139,15 @@ class Callers:
 
     def call(self, who: str, method: str, path: str, body: Any) -> Response:
         raw = b"" if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        return self.send(who, method, path, raw, {"Content-Type": "application/json"} if body is not None else {})
+
+    def send(self, who: str, method: str, path: str, raw: bytes, given: Mapping[str, str]) -> Response:
+        """These bytes, with the credentials of one kind of caller."""
+        headers = dict(given)
         if who == "agency" or who in GATEWAY_ROLES:
             headers["Authorization"] = f"Bearer {self.token}"
         if who in GATEWAY_ROLES:
-            headers["Gateway-Assertion"] = self.agency.vouch(method, path, raw, role=who)
+            headers["Gateway-Assertion"] = self.agency.vouch(method, unquote(path.partition("?")[0]), raw, role=who)
         if who in self.officers:
             cookie, session = self.officers[who]
             headers |= {"Cookie": f"{signin.COOKIE}={cookie}", "X-CSRF-Token": session.csrf, "Origin": BASE_URL}
