@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import pytest
 from audit.checkpoint import SignedCheckpoint
 from audit.merkle import Frontier, leaf_hash
 from broker import clock, nightly, validation
+from broker.errors import StoreUnavailable
 from broker.linked import clusters_of
 from broker.settings import Settings
 from broker.store.batches import BatchRow
@@ -365,21 +367,63 @@ def test_a_disk_that_fails_while_a_batch_comes_in_makes_no_acknowledgement_untru
         broker.store.close()
 
 
+def test_a_night_that_was_paused_past_its_lease_puts_nothing_in_service(
+    linked: Path, tmp_path: Path, port: int, pytestconfig: pytest.Config
+) -> None:
+    """Its machine slept (SIGSTOP), another took over and published; it wakes, and finds that the run is no longer its own."""
+    if not pytestconfig.getoption("--long"):
+        pytest.skip("a process that sleeps: make faults")
+    folder = tmp_path / "broker"
+    shutil.copytree(linked, folder)
+    broker = wire(settings_of(folder, port))
+    with killed_at(("pause", 0), folder, "nightly") as sleeper:
+        while not running(broker):
+            assert sleeper.poll() is None
+            time.sleep(0.002)
+        asleep = False
+        while not asleep:  # not in a transaction of its own: on SQLite nobody could write until it woke
+            os.kill(sleeper.pid, signal.SIGSTOP)
+            try:
+                with broker.store.transaction() as tx:
+                    [held] = tx.all(LinkRunRow, state="running")
+                    held.lease_until = clock.now() - timedelta(seconds=1)
+                    tx.add(held)
+                asleep = True
+            except StoreUnavailable:
+                os.kill(sleeper.pid, signal.SIGCONT)
+                time.sleep(0.01)
+        (folder / "nightly.lock").unlink()  # it holds on this machine alone; the one that takes over is another
+        done = nightly.run(broker, night=NIGHT, at=clock.now())
+        assert done["state"] == "published"
+        os.kill(sleeper.pid, signal.SIGCONT)
+        assert sleeper.wait(timeout=60) not in (0, -signal.SIGKILL)
+    with broker.store.reading() as tx:
+        pointer = tx.one(PublishedRow)
+        assert pointer is not None
+        assert (pointer.run, pointer.version) == (done["run"], 2)
+    finish(broker, folder, version=2)
+    broker.store.close()
+
+
+def running(broker: Broker) -> bool:
+    with broker.store.reading() as tx:
+        return bool(tx.all(LinkRunRow, state="running", stage="link"))
+
+
 def killed_at_night(point: Point, folder: Path, port: int) -> bool:
     """Whether `broker nightly` died."""
     before = set((folder / "vault").glob("*.seg"))
     with killed_at(point, folder, "nightly") as process:
-        store = wire(settings_of(folder, port)).store
+        broker = wire(settings_of(folder, port))
         while point in (LINKING, PUBLISHING) and process.poll() is None:
             if point == PUBLISHING:
                 seen = len(set((folder / "vault").glob("*.seg")) - before) >= SEGMENTS
             else:
-                with store.reading() as tx:
-                    seen = bool(tx.all(LinkRunRow, state="running", stage="link"))
+                seen = running(broker)
             if seen:
                 process.kill()
             time.sleep(0.002)
-        store.close()
+        broker.store.close()
         return process.wait(timeout=120) == -signal.SIGKILL
 
 
