@@ -44,7 +44,7 @@ faults: $(VENV)/test.stamp ## The long fault harnesses
 
 properties: $(VENV)/test.stamp ## The laws of decision, linkage and log, ten times as long
 	HYPOTHESIS_PROFILE=long INCREMENTAL_EXAMPLES=200 $(BIN)/python -m pytest -n 2 --dist worksteal tests/agreements tests/spec \
-	  tests/audit tests/linkage/matching $(ARGS)
+	  tests/audit tests/linkage/matching tests/broker/test_api_document.py tests/broker/test_submitter.py $(ARGS)
 
 spark: $(VENV)/test.stamp ## Install PySpark (456 MB; needs Java 17) and hold it to DuckDB's results
 	@command -v java >/dev/null || { echo "make spark needs Java 17 or newer"; exit 2; }

@@ -140,26 +140,27 @@ class Keys:
     token_key: ec.EllipticCurvePrivateKey = field(repr=False)
 
     @classmethod
-    def make(cls, folder: Path) -> Keys:
-        """Make what is missing in `folder` (mode 0700), keep what is there, and load all."""
+    def make(cls, folder: Path, environment: Mapping[str, str] = os.environ) -> Keys:
+        """Make what is missing in `folder` (mode 0700), keep what is there, and load all.
+
+        What the environment gives is not made.
+        """
         folders.make(folder)
         for name in SECRETS:
-            _write_new(folder / f"{name}.key", secrets.token_bytes(KEY_BYTES).hex().encode() + b"\n")
+            if not environment.get(variable(name)):
+                _write_new(folder / f"{name}.key", secrets.token_bytes(KEY_BYTES).hex().encode() + b"\n")
         _write_new(folder / "receipts.pem", _pem(Ed25519PrivateKey.generate()))
         _write_new(folder / "token.pem", _pem(ec.generate_private_key(ec.SECP256R1())))
-        return cls.load(folder)
+        return cls.load(folder, environment)
 
     @classmethod
-    def load(cls, folder: Path) -> Keys:
-        """The keys of a folder.  Raises KeyUnavailable if one is missing, malformed or readable by others."""
-        hexed = {name: _read(folder / f"{name}.key") for name in SECRETS}
-        try:
-            opened = {name: bytes.fromhex(text.decode().strip()) for name, text in hexed.items()}
-        except ValueError:
-            raise KeyUnavailable(f"a key file in {folder.name}/ is malformed") from None
+    def load(cls, folder: Path, environment: Mapping[str, str] = os.environ) -> Keys:
+        """The keys of a folder; of the secret ones, those that the environment gives instead (see `variable`).
+
+        Raises KeyUnavailable if one is missing, malformed, readable by others, or given twice and not the same.
+        """
+        opened = {name: _secret(folder, name, environment) for name in SECRETS}
         receipts, token = (private_key(folder / f"{name}.pem") for name in ("receipts", "token"))
-        if any(len(key) != KEY_BYTES for key in opened.values()):
-            raise KeyUnavailable(f"a key file in {folder.name}/ has another length than {KEY_BYTES} bytes")
         if not isinstance(receipts, Ed25519PrivateKey):
             raise KeyUnavailable("receipts.pem holds an Ed25519 key")
         if not isinstance(token, ec.EllipticCurvePrivateKey) or not isinstance(token.curve, ec.SECP256R1):
@@ -314,6 +315,25 @@ def private_key(path: Path) -> PrivateKeyTypes:
         return load_pem_private_key(_read(path), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyUnavailable(f"{path.name} holds no private key in PEM without a password") from None
+
+
+def variable(name: str) -> str:
+    """The environment's variable for one of `SECRETS`, in hex: BROKER_KEK_KEY and so on."""
+    return f"BROKER_{name.upper()}_KEY"
+
+
+def _secret(folder: Path, name: str, environment: Mapping[str, str]) -> bytes:
+    given, path = environment.get(variable(name)), folder / f"{name}.key"
+    source = variable(name) if given else f"{folder.name}/{path.name}"
+    try:
+        key = bytes.fromhex(given.strip() if given else _read(path).decode().strip())
+    except ValueError:
+        raise KeyUnavailable(f"{source} is malformed: {KEY_BYTES} bytes in hex are due") from None
+    if len(key) != KEY_BYTES:
+        raise KeyUnavailable(f"{source} has another length than {KEY_BYTES} bytes")
+    if given and path.exists() and _read(path).decode(errors="replace").strip() != given.strip():
+        raise KeyUnavailable(f"{variable(name)} and {folder.name}/{path.name} differ: remove the one that is not meant")
+    return key
 
 
 def _place(*parts: str) -> bytes:

@@ -16,7 +16,11 @@ app = typer.Typer(help="The broker's own keys.", no_args_is_help=True, rich_mark
 
 @app.command("init")
 def keys_init(config: Config = None, as_json: AsJson = False) -> None:
-    """Make the keys that are missing, mode 0600, in the data folder's keys/.  Never replaces one."""
+    """Make the keys that are missing, mode 0600, in the data folder's keys/.  Never replaces one.
+
+    A secret that the environment gives (BROKER_KEK_KEY, BROKER_PEPPER_KEY, BROKER_VAULT_KEY, BROKER_INDEX_KEY,
+    BROKER_CASE_KEY: 32 bytes in hex) is used in its file's place, and not made.
+    """
     with answering(as_json):
         settings = settings_of(config)
         public = make_keys(settings)

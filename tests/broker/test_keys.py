@@ -45,6 +45,35 @@ def test_a_key_file_that_is_not_as_it_must_be_is_refused(tmp_path: Path, spoil: 
     assert "canary" not in str(raised.value)
 
 
+def test_a_secret_that_the_environment_gives_is_no_file_and_is_used_all_the_same(tmp_path: Path) -> None:
+    elsewhere = Keys.make(tmp_path / "elsewhere")
+    pepper = (tmp_path / "elsewhere" / "pepper.key").read_text()
+    given = {"BROKER_PEPPER_KEY": pepper}
+    made = Keys.make(tmp_path / "keys", given)
+    assert not (tmp_path / "keys" / "pepper.key").exists()
+    assert made.pepper_one(7) == Keys.load(tmp_path / "keys", given).pepper_one(7) == elsewhere.pepper_one(7)
+    with pytest.raises(KeyUnavailable, match=r"pepper\.key can't be read"):
+        Keys.load(tmp_path / "keys", {})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("canary", "malformed"),
+        ("ca" * 31, "another length than 32 bytes"),
+        ("ca" * 32, r"BROKER_PEPPER_KEY and .* differ"),
+    ],
+)
+def test_a_secret_of_the_environment_that_is_not_as_it_must_be_is_refused(
+    tmp_path: Path, given: str, message: str
+) -> None:
+    Keys.make(tmp_path)
+    with pytest.raises(KeyUnavailable, match=message) as raised:
+        Keys.load(tmp_path, {"BROKER_PEPPER_KEY": given})
+    assert "ca" * 6 not in str(raised.value)
+    assert "BROKER_PEPPER_KEY" in str(raised.value)
+
+
 def test_no_key_shows_in_words(keys: Keys, tmp_path: Path) -> None:
     made = Keys.make(tmp_path)
     pepper = (tmp_path / "pepper.key").read_text().strip()
