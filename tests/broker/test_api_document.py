@@ -33,7 +33,7 @@ from tests.broker.platform import BASE_URL
 from tests.broker.test_who_may import DENIED, FORM, GATEWAY_ROLES, MAY, OFFICERS, PUBLIC_TOO, Callers
 from tests.sizes import LONG
 
-FITTING, UNFIT = (150, 100) if LONG else (3, 1)
+FITTING, UNFIT = (150, 100) if LONG else (2, 1)
 SUCCEEDING: Final = 35
 RUN: Final = frozenset(
     {
