@@ -111,7 +111,8 @@ class Transaction(Reading):
         """As `all`, for who decides on these rows: another who does so waits for this transaction's end, and finds them
         decided.  On SQLite one transaction writes at a time.
         """
-        return list(self.session.exec(_selecting(row, order, where).with_for_update()))
+        query = _selecting(row, order, where).with_for_update()
+        return list(self.session.exec(query, execution_options={"populate_existing": True}))
 
     def locked_one(self, row: type[T], **where: Any) -> T | None:
         """As `one`, and locked."""
