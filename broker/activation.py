@@ -45,7 +45,7 @@ def activate(store: Store, trail: Trail, ref: str, *, who: Who, at: datetime) ->
     or it has ended; WrongState if its umbrella is not in force; NotAllowed for a person who asks under agreements.
     """
     with store.transaction() as tx:
-        row = register.document_row(tx, ref)
+        row = register.document_to_change(tx, ref)
         if row.status == "active":
             return None
         document = register.document_of(tx, row)
@@ -71,7 +71,7 @@ def suspend(store: Store, trail: Trail, ref: str, *, who: Who, at: datetime) -> 
     Raises NotFound, WrongState if it is not in force.
     """
     with store.transaction() as tx:
-        row = register.document_row(tx, ref)
+        row = register.document_to_change(tx, ref)
         if row.status != "active":
             raise WrongState(f"{ref} is not in force")
         if row.kind == "restriction":

@@ -296,14 +296,17 @@ def holds(store: Store, caller: Caller) -> tuple[Hold, ...]:
 def replay(store: Store, trail: Trail, keys: Keys, kept: Tombstones, *, who: Mapping[str, str], at: datetime) -> int:
     """Erase again what this database, put back from an older copy, has not been told of; how many erasures.
 
+    A tombstone is written before its erasure is committed.  Where that commit was lost, and people have decided
+    otherwise since, it is passed over: the erasure was refused, or a legal hold was laid after the tombstone.
+
     Called before anything is served.  A file that lacks what the database knows is completed.  Raises Malformed if the
     file can't be read.
     """
     with store.reading() as reading:
         rows = tombstones(reading)
-    known = {row.erasure for row in rows}
-    there = kept.read()
-    due = [one for one in there if one.erasure not in known]
+        known = {row.erasure for row in rows}
+        there = kept.read()
+        due = [one for one in there if one.erasure not in known and not _decided_otherwise(reading, one)]
     if due:
         with store.transaction(ERASER) as tx:
             hold_batches(tx)
@@ -329,6 +332,14 @@ def replay(store: Store, trail: Trail, keys: Keys, kept: Tombstones, *, who: Map
         of = [row for row in rows if row.erasure == erasure]
         kept.append(Tombstone(erasure, of[0].at, frozenset(row.idx_hmac for row in of)))
     return len(due)
+
+
+def _decided_otherwise(reading: Reading, one: Tombstone) -> bool:
+    row = reading.one(ErasureRow, id=one.erasure)
+    if row is not None and row.state == "refused":
+        return True
+    laid = reading.all(HoldRow, idx_hmac=sorted(one.indexes), lifted_at=None)
+    return any(hold.set_at >= one.at for hold in laid)
 
 
 def purge(store: Store, trail: Trail, kept: Tombstones, *, who: Mapping[str, str], at: datetime) -> bool:

@@ -137,11 +137,13 @@ def lifts(store: Store, caller: Caller) -> tuple[Lift, ...]:
 def replay(store: Store, trail: Trail, kept: Tombstones, *, who: Mapping[str, str], at: datetime) -> int:
     """Lift again what this database, put back from an older copy, has not been told of; how many lifts.
 
-    After the erasures of that file.  A file that lacks what the database knows is completed.  Raises Malformed if the
-    file can't be read.
+    After the erasures of that file.  One whose commit was lost, and that was refused since, is passed over.  A file
+    that lacks what the database knows is completed.  Raises Malformed if the file can't be read.
     """
     known, there = known_lifts(store), kept.lifts()
-    due = [one for one in there if one.lift not in known]
+    with store.reading() as reading:
+        refused = {row.id for row in reading.all(LiftRow, id=[one.lift for one in there], state="refused")}
+    due = [one for one in there if one.lift not in known and one.lift not in refused]
     if due:
         with store.transaction() as tx:
             what = {"lifts": sorted(one.lift for one in due), "outcome": "lifted_after_restore"}

@@ -316,7 +316,7 @@ def withdraw(
     Raises NotAllowed for a sever, whoever asks, and for whoever made an override that needed a second person; NotFound;
     WrongState if it has ended.
     """
-    row = tx.one(OverrideRow, id=override)
+    row = tx.locked_one(OverrideRow, id=override)
     if row is None:
         raise NotFound("there is no such override")
     if row.kind == "sever":

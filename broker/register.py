@@ -18,7 +18,7 @@ from typing import Any, Final
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from agreements import Agreement, PartyKey, Signature, Snapshot, read, verify
+from agreements import VOCABULARY, Agreement, PartyKey, Signature, Snapshot, Vocabulary, read, verify
 from agreements.agreement import Document, Restriction, london_day
 from agreements.document import DocumentRefused
 from agreements.lifecycle import (
@@ -85,10 +85,11 @@ def snapshot(reading: Reading) -> Snapshot:
         return _compiled[known]
 
 
-def mark_in_force(reading: Reading, organisation: str, *, at: datetime) -> str:
+def mark_in_force(reading: Reading, organisation: str, *, at: datetime, vocabulary: Vocabulary = VOCABULARY) -> str:
     """A mark of what is in force for one who receives, at an instant: it changes when that does, and tells nothing.
 
-    It is of agreements, restrictions and agencies alone: whatever a record holds, it is the same.
+    It is of agreements, restrictions, agencies and which statutes have come into force alone: whatever a record holds,
+    it is the same.
     """
     current = snapshot(reading)
     said: list[list[str]] = [[row.id, row.state] for row in reading.all(AgencyRow, order=("id",))]
@@ -99,6 +100,8 @@ def mark_in_force(reading: Reading, organisation: str, *, at: datetime) -> str:
         for source in sorted(agreement.parties)
     ]
     said += [[one.digest] for one in current.restrictions if current.in_force(one, at)]
+    today = london_day(at)
+    said += [[day.isoformat()] for day in vocabulary.commencements if day <= today]
     return sha256(json.dumps(said).encode()).hexdigest()
 
 
@@ -141,7 +144,7 @@ def add_signatures(
     Raises NotFound, and BadSignature, which names the party or key.
     """
     with store.transaction() as tx:
-        row = document_row(tx, ref)
+        row = document_to_change(tx, ref)
         document = document_of(tx, row)
         registered = party_keys(tx)
         parties, new = [], []
@@ -204,7 +207,7 @@ def add_party_event(
     """
     kinds = {"suspend": "suspended", "resume": "resumed", "withdraw": "withdrawn", "supersede": "superseded"}
     with store.transaction() as tx:
-        row = document_row(tx, ref)
+        row = document_to_change(tx, ref)
         try:
             event = verify_event(jws, party_keys(tx))
         except (SignatureRefused, ValueError) as wrong:
@@ -348,6 +351,15 @@ def document_row(reading: Reading, ref: str) -> AgreementRow:
         raise NotFound(
             f"there is no document {ref} in the register: {meant}`broker agreements list --all` names those there are"
         )
+    return row
+
+
+def document_to_change(tx: Transaction, ref: str) -> AgreementRow:
+    """A document's row, for who changes what stands of it: whoever else changes one of its versions waits until this
+    transaction ends, and finds it changed.  Raises NotFound.
+    """
+    row = document_row(tx, ref)
+    tx.locked(AgreementRow, id=row.id, order=("ref",))
     return row
 
 

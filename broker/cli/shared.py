@@ -123,9 +123,11 @@ def umbrellas(given: Sequence[Path] | None, config: Path | None, *documents: byt
 
     Without --config nothing but files is read.
     """
+    if config is not None:
+        bytes_of(config)  # named, it is there
     if given:
         return [bytes_of(path) for path in given]
-    if config is None or not config.is_file() or not any(_UNDER.search(one) for one in documents):
+    if config is None or not any(_UNDER.search(one) for one in documents):
         return []
     from broker.analysing import umbrellas_here
     from broker.store import Store

@@ -57,6 +57,7 @@ from tests.agreements.worlds import (
     disclosing,
     world,
 )
+from tests.sizes import LONG
 from tests.spec import table
 
 FIELDS = (
@@ -146,7 +147,7 @@ def modes_by_boxes(w: World, vocabulary: Vocabulary = VOCABULARY) -> dict[str, M
 
 def test_the_boxes_of_an_estate_allow_exactly_what_deciding_shows() -> None:
     shown = 0
-    for seed in disclosing()[:120]:
+    for seed in disclosing()[: 1_000 if LONG else 60]:
         w = world(seed)
         allowed = modes_by_boxes(w)
         assert allowed == modes(w.snapshot, w.request, w.facts, w.at), seed

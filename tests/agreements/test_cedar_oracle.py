@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from typing import Any
@@ -15,9 +14,10 @@ from agreements.export.cedar import Cedar, cedar
 from tests.agreements.cedar_oracle import Authoriser, CedarErred, modes
 from tests.agreements.mutants import CONTROL, FAULTS, altered, modes_by, mutant
 from tests.agreements.worlds import world
+from tests.sizes import LONG
 from tests.spec import table
 
-WORLDS = 5_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 180
+WORLDS = 5_000 if LONG else 70
 WITHOUT_MODES = {"grants add up"}
 """Faults in what is cited, not in what is shown: Cedar knows nothing of witnesses."""
 
@@ -89,7 +89,7 @@ def test_the_policies_are_written_as_cedar_writes_them_and_carry_the_words_that_
 
 
 def test_a_slice_for_a_pair_decides_as_the_whole_does() -> None:
-    for seed in range(0, 120, 3):
+    for seed in range(0, 120, 6):
         w = world(seed)
         pair = (w.facts.source, w.request.organisation)
         assert modes(w, Authoriser(cedar(w.snapshot, VOCABULARY, pair=pair))) == modes_by(decide, w)

@@ -50,7 +50,7 @@ PYTHON = re.compile(
     r"[Ii]nput should|String should|Value error|pattern|'(int|str|list|dict)'|NoneType|<class|object at"
 )
 Body = dict[str, Any]
-EACH = 5000 if LONG else 400
+EACH = 5000 if LONG else 200
 
 
 def umbrellas_for(path: Path) -> list[Agreement]:

@@ -15,12 +15,15 @@ from agreements.explain.sieve import Sifted
 from agreements.reference import Question
 from tests.agreements.estates import estate, requests
 from tests.agreements.worlds import world
+from tests.sizes import LONG
+
+WORLDS = 1_200 if LONG else 600
 
 
 def test_reasons_found_by_sets_are_those_of_the_literal_tests() -> None:
     told: Counter[str] = Counter()
-    for seed in range(1_200):
-        w, other = world(seed), world(Random(seed).randrange(1_200))
+    for seed in range(WORLDS):
+        w, other = world(seed), world(Random(seed).randrange(WORLDS))
         sources = sorted({party for document in w.documents for party in getattr(document, "parties", ())})
         for request in (w.request, replace(w.request, basis=other.request.basis, purpose=other.request.purpose)):
             for source in {w.facts.source, Random(seed).choice(sources or [w.facts.source])}:

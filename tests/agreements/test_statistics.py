@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
@@ -34,8 +33,9 @@ from agreements.statistics import (
 from agreements.statistics.catalogue import read_catalogue
 from agreements.statistics.suppression import Published, exposed, passes, primary_only, rounded, with_totals
 from agreements.statistics.writing import as_csv, as_json, figures_of, published_of
+from tests.sizes import LONG
 
-TABLES: Final = 1_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 60
+TABLES: Final = 1_000 if LONG else 30
 SHAPES: Final = ((3, 4), (5, 4), (6, 5), (2, 6), (3, 3, 2), (4, 3, 2), (2, 2, 2))
 LENIENT: Final = Terms(most_hidden=100)
 """Nothing withheld for being of little use: so that whatever can be published is attacked."""

@@ -1,6 +1,8 @@
 """What it takes to put an agreement in force, and who may not; what a newer version replaces; what falls due."""
 
 import json
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -492,3 +494,39 @@ def test_a_signature_is_verified_by_the_key_it_was_made_with_and_no_other(hub: H
         (first, *_) = register.signatures_kept(reading, hub.listed(ref).digest)
         keys = register.party_keys(reading)
     assert verify(hub.document(MASH), first, keys)[0].party == COUNCIL
+
+
+@pytest.mark.parametrize("two", ["versions", "people"])
+def test_two_who_put_in_force_at_once_do_it_one_after_the_other(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, two: str
+) -> None:
+    hub.put_in_force(UMBRELLA, COUNCIL, ICB, POLICE, HUBS)
+    old = hub.take_in(MASH, COUNCIL, ICB, POLICE)
+    new = hub.take_in(newer(), COUNCIL, ICB, POLICE) if two == "versions" else old
+    before, said, record = told(hub), [], activation.record_change
+
+    def put(ref: str, person: str) -> None:
+        who = {"organisation": "northshire", "person": person}
+        said.append((person, activation.activate(hub.store, hub.trail, ref, who=who, at=AT)))
+
+    other = threading.Thread(target=put, args=(new, "ig-2"))
+
+    def meanwhile(*told: Any, **more: Any) -> Any:
+        if other.ident is None:
+            other.start()
+            other.join(0.3)
+        return record(*told, **more)
+
+    monkeypatch.setattr(activation, "record_change", meanwhile)
+    put(old, "ig-1")
+    other.join(20)
+    added = told(hub) - before
+    assert [person for person, _ in said] == ["ig-1", "ig-2"]
+    assert added["agreement.activated"] == (2 if two == "versions" else 1)
+    assert added["agreement.superseded"] == (3 if two == "versions" else 0)
+
+
+def told(hub: Hub) -> Counter[str]:
+    hub.trail.advance_pending()
+    with hub.store.reading() as reading:
+        return Counter(row.type for row in reading.all(EventRow))

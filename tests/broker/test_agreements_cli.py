@@ -46,9 +46,9 @@ class Desk:
         return json.loads(done.stdout or done.stderr)
 
     def _run(self, *words: object) -> Result:
-        done = CliRunner().invoke(
-            app, ["agreements", *map(str, words)], env={"BROKER_CONFIG": str(self.folder / "broker.toml")}
-        )
+        config = self.folder / "broker.toml"
+        env = {"BROKER_CONFIG": str(config)} if config.exists() else {}  # a signatory's machine has none
+        done = CliRunner().invoke(app, ["agreements", *map(str, words)], env=env)
         assert SECRET not in done.output
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return done

@@ -14,7 +14,7 @@ from broker import erasure, lifting
 from broker.errors import Malformed, NotAllowed, NotFound, StoreUnavailable, WrongState
 from broker.keys import Keys
 from broker.store import Store
-from broker.store.erasures import Barred, LiftRow, TombstoneRow
+from broker.store.erasures import Barred, ErasureRow, LiftRow, TombstoneRow
 from broker.store.log import EventRow
 from broker.store.tombstones import Lifted, Tombstone, Tombstones
 from broker.trail import Trail
@@ -186,3 +186,30 @@ def test_of_two_who_decide_at_once_one_finds_it_decided(store: Store, trail: Tra
     lifting.confirm(store, trail, kept, officer("ig-2"), lift=lift, at=AT)
     kept.other.join(10)
     assert kept.said == ["this lift is lifted"]
+
+
+class CommitLost(Tombstones):
+    """The database is gone once the tombstone is kept."""
+
+    def append(self, one: Tombstone | Lifted) -> None:
+        super().append(one)
+        raise ConnectionError
+
+
+@pytest.mark.parametrize("then", ["refused", "held", "left"])
+def test_an_erasure_whose_commit_was_lost_is_carried_out_unless_people_decided_otherwise(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path, then: str
+) -> None:
+    looked(store, trail, CHILD)
+    one = erasure.propose(store, trail, keys, officer(), ids=[CHILD], authority="court_order", at=AT).answer
+    with pytest.raises(ConnectionError):
+        erasure.approve(store, trail, keys, CommitLost(tmp_path), officer("ig-2"), erasure=one.erasure, at=AT)
+    if then == "refused":
+        erasure.refuse(store, trail, officer("ig-3"), erasure=one.erasure, reason="wrong_subject", at=AT)
+    elif then == "held":
+        erasure.hold(store, trail, keys, officer("ig-3"), ids=[CHILD], reason=sorted(erasure.HOLDS)[0], at=AT)
+    carried_out = erasure.replay(store, trail, keys, Tombstones(tmp_path), who={"organisation": "host"}, at=AT)
+    assert carried_out == (1 if then == "left" else 0)
+    with store.reading() as reading:
+        [row] = reading.all(ErasureRow, id=one.erasure)
+    assert row.state == {"refused": "refused", "held": "proposed", "left": "erased"}[then]

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agreements import sign, sign_event
+from agreements.vocabulary import of_lists, shipped
 from broker import activation, agencies, documents, register
 from broker.errors import (
     BadAgreement,
@@ -207,3 +208,22 @@ def test_what_can_not_be_read_says_every_finding(store: Store, trail: Trail) -> 
         register.import_document(store, trail, MASH, who=WHO, at=AT)
     assert any(finding.severity == "refused" for finding in documents.findings(b"kind = 1"))
     assert not any(finding.severity == "refused" for finding in documents.findings(MASH, [UMBRELLA]))
+
+
+def test_what_is_in_force_has_another_mark_from_the_day_a_statute_comes_into_force(
+    store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
+) -> None:
+    in_force(store, trail, signatories)
+    lists = shipped()
+    lists["gateways"]["ca2004-s16la"]["commences"] = "2026-12-01"
+    appointed, midnight = of_lists(lists), datetime(2026, 12, 1, tzinfo=UTC)
+    instants = (
+        midnight - timedelta(hours=3),
+        midnight - timedelta(microseconds=1),
+        midnight,
+        midnight + timedelta(days=2),
+    )
+    with store.reading() as reading:
+        marks = [register.mark_in_force(reading, COUNCIL, at=at, vocabulary=appointed) for at in instants]
+        assert marks[0] == marks[1] != marks[2] == marks[3]
+        assert register.mark_in_force(reading, COUNCIL, at=midnight) == marks[0]
