@@ -419,6 +419,6 @@ def _unb64(text: str) -> bytes:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidEvent("not base64") from None
-    if len(data) != 32:
-        raise InvalidEvent("not 32 bytes of base64")
+    if len(data) != 32 or _b64(data) != text:
+        raise InvalidEvent("not 32 bytes in the one spelling of base64")
     return data
