@@ -137,7 +137,7 @@ def _entry(
         lawful_bases=_labels((code for grant in grants for code in grant.basis.art6), vocabulary.art6),
         conditions=_labels((code for grant in grants for code in grant.basis.conditions), vocabulary.conditions),
         statutes=tuple(
-            vocabulary.gateways[code].source.partition(";")[0]
+            words.statute(vocabulary.gateways[code])
             for code in sorted({code for grant in grants for code in grant.basis.gateways})
         ),
         impact_assessment=assured.get("dpia", UNSAID),

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from agreements.agreement import Agreement, Document, Grant, Limit, Period, Restriction
 from agreements.export import words
-from agreements.vocabulary import FROM_COMMENCEMENT, RECORD, Baseline, Mode, Term, Vocabulary
+from agreements.vocabulary import RECORD, Baseline, Mode, Vocabulary
 
 WIDTH: Final = 100
 _SAID: Final = frozenset(
@@ -181,13 +181,13 @@ def _facts(grant: Grant, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
     if basis.gateways:
         yield (
             "Statute",
-            words.listed((_statute(vocabulary.gateways[code]) for code in sorted(basis.gateways)), "or"),
+            words.listed((words.statute(vocabulary.gateways[code]) for code in sorted(basis.gateways)), "or"),
         )
     if basis.le_authority:
         yield (
             "Law-enforcement data",
             "may leave that regime under "
-            + words.listed((_statute(vocabulary.gateways[code]) for code in sorted(basis.le_authority)), "or"),
+            + words.listed((words.statute(vocabulary.gateways[code]) for code in sorted(basis.le_authority)), "or"),
         )
     else:
         yield "Law-enforcement data", "is not shown under this clause"
@@ -204,15 +204,6 @@ def _facts(grant: Grant, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
         )
     duties = " ".join(words.duty(duty, vocabulary) for duty in grant.duties)
     yield "Duties", duties or "none beyond the law"
-
-
-def _statute(term: Term) -> str:
-    """A statute by its name, and from when it counts."""
-    name = term.source.partition(";")[0]
-    if FROM_COMMENCEMENT not in term.flags:
-        return name
-    since = f"from {words.day(term.commences)}" if term.commences else "once it is in force: its day is not set yet"
-    return f"{name} ({since})"
 
 
 def _conditions(grant: Grant, vocabulary: Vocabulary) -> Iterator[str]:

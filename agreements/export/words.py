@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from agreements.agreement import Agreement, Duration, Duty, Period, london_day
-from agreements.vocabulary import RECORD, Mode, Vocabulary
+from agreements.vocabulary import FROM_COMMENCEMENT, RECORD, Mode, Term, Vocabulary
 
 SHOWS: Final[Mapping[Mode, str]] = MappingProxyType(
     {
@@ -89,3 +89,12 @@ def labels(codes: Iterable[str], terms: Mapping[str, object], word: str = "or") 
     """Several terms, in the vocabulary's order."""
     order = list(terms)
     return listed((label(code, terms) for code in sorted(codes, key=order.index)), word)
+
+
+def statute(term: Term) -> str:
+    """A statute by its name, and from when it counts."""
+    name = term.source.partition(";")[0]
+    if FROM_COMMENCEMENT not in term.flags:
+        return name
+    since = f"from {day(term.commences)}" if term.commences else "once it is in force: its day is not set yet"
+    return f"{name} ({since})"

@@ -198,6 +198,14 @@ def test_a_dfe_policy_allows_nothing_under_a_statute_before_it_is_in_force_and_n
         assert "statutes: ca2004-s16la" in rule["notLimitedBy"]
 
 
+def test_the_article_30_record_says_of_a_statute_from_when_it_counts() -> None:
+    basis = replace(MASH.grants[0].basis, gateways=frozenset({"ca2004-s16la"}))
+    waiting = replace(MASH, grants=(replace(MASH.grants[0], basis=basis),))
+    for day, said in ((None, "(once it is in force: its day is not set yet)"), ("2027-04-01", "(from 1 April 2027)")):
+        for entry in article30.entries([waiting], table.commencing(day)):
+            assert [one.endswith(said) for one in entry.statutes] == [True]
+
+
 def test_an_emergency_clause_and_statistics_have_no_place_in_the_dfe_shape() -> None:
     reasons = [rule["reason"] for policy in dfe([MASH], VOCABULARY) for rule in policy["defaults"]]
     assert reasons and not any("#emergency:" in reason for reason in reasons)
