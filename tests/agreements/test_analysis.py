@@ -145,14 +145,17 @@ def modes_by_boxes(w: World, vocabulary: Vocabulary = VOCABULARY) -> dict[str, M
 # --- boxes ----------------------------------------------------------------------------------------------------------
 
 
+ESTATES = 1_000 if LONG else 60
+
+
 def test_the_boxes_of_an_estate_allow_exactly_what_deciding_shows() -> None:
     shown = 0
-    for seed in disclosing()[: 1_000 if LONG else 60]:
+    for seed in disclosing()[:ESTATES]:
         w = world(seed)
         allowed = modes_by_boxes(w)
         assert allowed == modes(w.snapshot, w.request, w.facts, w.at), seed
         shown += any(allowed.values())
-    assert shown == 120
+    assert shown == ESTATES
 
 
 def test_boxes_taken_from_a_box_leave_it_whole_together_with_what_was_taken() -> None:

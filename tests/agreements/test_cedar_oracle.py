@@ -17,7 +17,7 @@ from tests.agreements.worlds import world
 from tests.sizes import LONG
 from tests.spec import table
 
-WORLDS = 5_000 if LONG else 70
+WORLDS = 5_000 if LONG else 130
 WITHOUT_MODES = {"grants add up"}
 """Faults in what is cited, not in what is shown: Cedar knows nothing of witnesses."""
 

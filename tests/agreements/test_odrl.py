@@ -21,7 +21,7 @@ from tests.agreements.odrl_reader import agreement_of, restriction_of
 from tests.agreements.worlds import LONG, World, disclosing, world
 from tests.spec import table
 
-WORLDS = 2_000 if LONG else 70
+WORLDS = 2_000 if LONG else 130
 ROUND_TRIPS = 1_000 if LONG else 40
 
 OPERANDS = {
