@@ -72,8 +72,10 @@ def make(ceremony: Ceremony, out: Path, *, key: bytes | None = None) -> str:
             f'fingerprint = "{fingerprint}"\nwords = """\n{lines}"""\n'
         )
         write_secret(place, text.encode())
-    if _combined([words_of(place) for place in places[-ceremony.due :]]) != secret:
-        raise BadKey("the shares written do not make the key again: destroy them, and begin anew")
+    for number in range(ceremony.shares):  # each is tried, with its neighbours
+        together = [*places, *places][number : number + ceremony.due]
+        if _combined([words_of(place) for place in together]) != secret:
+            raise BadKey("the shares written do not make the key again: destroy them, and begin anew")
     return fingerprint
 
 

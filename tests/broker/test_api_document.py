@@ -1,4 +1,4 @@
-"""The API answers as its description says: Schemathesis holds every route to it, with all its checks.
+"""The API answers as its description says: Schemathesis holds every route to it, with every check that it registers.
 
 Requests are made from the broker's own OpenAPI document, such as fit it and such as do not, and are sent by callers who
 may and by one who may not.  What no schema can say of a request stands in UNSAID, with its reason.

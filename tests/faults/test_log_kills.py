@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -139,7 +139,9 @@ def held(store: Store, home: Path, acknowledged: set[str]) -> int:
     return size
 
 
-def test_writers_killed_at_any_moment_lose_nothing_acknowledged(tmp_path: Path, long: bool) -> None:
+def test_writers_killed_at_any_moment_lose_nothing_acknowledged(
+    tmp_path: Path, long: bool, tally: Callable[[str], None]
+) -> None:
     chance = random.Random(7)
     store = prepared(f"sqlite:///{tmp_path}/broker.db", tmp_path)
     writers, killed = Writers(store.url, tmp_path), 0
@@ -150,12 +152,12 @@ def test_writers_killed_at_any_moment_lose_nothing_acknowledged(tmp_path: Path, 
         killed += writers.kill()
     writers.end()
     size = held(store, tmp_path, writers.acknowledged)
-    print(f"{killed} writers killed, {len(writers.acknowledged)} events acknowledged, {size} in the log, 0 lost")
+    tally(f"{killed} writers killed, {len(writers.acknowledged)} events acknowledged, {size} in the log, 0 lost")
     store.close()
 
 
 def test_a_postgresql_that_goes_down_at_once_loses_nothing_acknowledged(
-    server: Server, tmp_path: Path, long: bool
+    server: Server, tmp_path: Path, long: bool, tally: Callable[[str], None]
 ) -> None:
     chance = random.Random(8)
     with a_database(server.address, keep=True) as url:
@@ -175,5 +177,5 @@ def test_a_postgresql_that_goes_down_at_once_loses_nothing_acknowledged(
         store.close()  # its connections are of the server that went down
         size = held(store, tmp_path, writers.acknowledged)
     writers.end()
-    print(f"{rounds} rounds, {len(writers.acknowledged)} events acknowledged, {size} in the log, 0 lost")
+    tally(f"{rounds} PostgreSQL shutdowns, {len(writers.acknowledged)} events acknowledged, {size} in the log, 0 lost")
     store.close()
