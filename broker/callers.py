@@ -47,38 +47,50 @@ class Caller:
         return {name: value for name, value in known.items() if value}
 
 
-def grant_token(store: Store, tokens: Tokens, assertion: str, *, at: datetime) -> str:
+def grant_token(store: Store, tokens: Tokens, assertion: str, *, at: datetime, certificate: str | None = None) -> str:
     """An access token for the agency whose `private_key_jwt` this is; the assertion is spent.
 
-    Raises NotSignedIn if it does not hold or was used before, AgencyNotActive if the agency is suspended.
+    It is bound to the certificate of the caller's connection, if there is one.
+    Raises NotSignedIn if the assertion does not hold or was used before, or if a certificate is due, AgencyNotActive if
+    the agency is suspended.
     """
     with store.reading() as reading:
         proved = tokens.client_assertion(assertion, lambda kid: _client_key(reading, kid), at=at)
         _active(reading, proved.agency)
+    token = tokens.issue(proved.agency, at=at, certificate=certificate)
     _spend(store, proved.agency, "client-assertion", proved.jti, until=proved.expires_at)
-    return tokens.issue(proved.agency, at=at)
+    return token
 
 
-def agency_of(store: Store, tokens: Tokens, bearer: str, *, at: datetime) -> Caller:
-    """The organisation whose machine token this is.
+def agency_of(store: Store, tokens: Tokens, bearer: str, *, at: datetime, certificate: str | None = None) -> Caller:
+    """The organisation whose machine token this is, over the certificate that it is bound to.
 
     Raises NotSignedIn if the token does not hold, AgencyNotActive if the agency has since been suspended.
     """
-    token = tokens.access(bearer, at=at)
+    token = tokens.access(bearer, at=at, certificate=certificate)
     with store.reading() as reading:
         _active(reading, token.agency)
     return Caller(kind="agency", organisation=token.agency, method="private_key_jwt")
 
 
 def person_of(
-    store: Store, tokens: Tokens, bearer: str, assertion: str, *, method: str, path: str, body: bytes, at: datetime
+    store: Store,
+    tokens: Tokens,
+    bearer: str,
+    assertion: str,
+    *,
+    method: str,
+    path: str,
+    body: bytes,
+    at: datetime,
+    certificate: str | None = None,
 ) -> Caller:
     """The person that an organisation's gateway vouches for, on this very request.
 
     The assertion is spent: a second use raises NotSignedIn, as does another method, path or body, an organisation
     other than the token's, or a role that is not enrolled for it.
     """
-    organisation = agency_of(store, tokens, bearer, at=at).organisation
+    organisation = agency_of(store, tokens, bearer, at=at, certificate=certificate).organisation
     with store.reading() as reading:
         vouched = tokens.gateway_assertion(
             assertion, lambda kid: _client_key(reading, kid), method=method, path=path, body=body, at=at

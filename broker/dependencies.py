@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from broker import callers, clock, signin
+from broker import callers, certificates, clock, signin
 from broker.callers import Caller
 from broker.errors import NotSignedIn
 from broker.keys import Keys
@@ -62,16 +62,32 @@ TrailDep = Annotated[Trail, Depends(_trail)]
 NowDep = Annotated[datetime, Depends(_now)]
 
 
+def certificate(request: Request, settings: SettingsDep) -> str | None:
+    """The thumbprint of the certificate that the caller's connection proved, where these are looked at."""
+    if settings.client_certificates == "off":
+        return None
+    return certificates.thumbprint(
+        request.headers.getlist(settings.client_certificate_header),
+        peer=request.client.host if request.client else None,
+        proxies=settings.trusted_proxies,
+    )
+
+
+CertificateDep = Annotated[str | None, Depends(certificate)]
+
+
 async def _body(request: Request) -> bytes:
     return await request.body()
 
 
-def agency(request: Request, broker: BrokerDep, now: NowDep) -> Caller:
+def agency(request: Request, broker: BrokerDep, now: NowDep, proved: CertificateDep) -> Caller:
     """An organisation's machine, by its token; the body is not read, so a route may stream it."""
-    return callers.agency_of(broker.store, broker.tokens, _bearer(request), at=now)
+    return callers.agency_of(broker.store, broker.tokens, _bearer(request), at=now, certificate=proved)
 
 
-def person(request: Request, broker: BrokerDep, now: NowDep, body: Annotated[bytes, Depends(_body)]) -> Caller:
+def person(
+    request: Request, broker: BrokerDep, now: NowDep, proved: CertificateDep, body: Annotated[bytes, Depends(_body)]
+) -> Caller:
     """A person at an organisation's gateway: its token, and its assertion for this request, whose path is meant as the
     routes read it: unescaped, and without the query."""
     assertion = _only(request, ASSERTION)
@@ -79,7 +95,7 @@ def person(request: Request, broker: BrokerDep, now: NowDep, body: Annotated[byt
         raise NotSignedIn("no-assertion")
     return callers.person_of(
         broker.store, broker.tokens, _bearer(request), assertion,
-        method=request.method, path=request.scope["path"], body=body, at=now,
+        method=request.method, path=request.scope["path"], body=body, at=now, certificate=proved,
     )  # fmt: skip
 
 
@@ -91,12 +107,14 @@ def officer(request: Request, broker: BrokerDep, now: NowDep) -> Caller:
     return callers.officer_of(broker.store, broker.settings, cookie, at=now)
 
 
-def anyone(request: Request, broker: BrokerDep, now: NowDep, body: Annotated[bytes, Depends(_body)]) -> Caller:
+def anyone(
+    request: Request, broker: BrokerDep, now: NowDep, proved: CertificateDep, body: Annotated[bytes, Depends(_body)]
+) -> Caller:
     """Whichever of the three the request's credentials say; none of them is NotSignedIn."""
     if _only(request, ASSERTION) is not None:
-        return person(request, broker, now, body)
+        return person(request, broker, now, proved, body)
     if "authorization" in request.headers:
-        return agency(request, broker, now)
+        return agency(request, broker, now, proved)
     return officer(request, broker, now)
 
 

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from broker.errors import BadSettings
@@ -101,6 +101,15 @@ class Settings(BaseSettings):
     ballast_kb: int = Field(
         1024, ge=256, le=1048576, description="Room kept beside the database, for the log to say that the disk is full."
     )
+    client_certificates: Literal["off", "offered", "required"] = Field(
+        "off", description="Machine tokens are bound to the client's certificate: where one is offered, or always."
+    )
+    client_certificate_header: str = Field(
+        "Client-Cert", pattern=r"^[A-Za-z0-9-]{1,64}$", description="The header in which the proxy passes it on."
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="Addresses of the reverse proxies that end TLS: whose header is believed, and nobody else's."
+    )
     token_seconds: int = Field(600, ge=60, le=600, description="How long a machine token holds.")
     receipt_seconds: float = Field(
         5.0, gt=0, description="How long an answer waits for its checkpoint before it is refused."
@@ -143,6 +152,8 @@ class Settings(BaseSettings):
             raise ValueError("base_url: https is due in production")
         if self.demo_people and not self.demo_sign_in:
             raise ValueError("demo_people: only where environment is demo, host is loopback and database is SQLite")
+        if self.client_certificates != "off" and not self.trusted_proxies:
+            raise ValueError("trusted_proxies: due with client_certificates, for it is they that tell the certificate")
         if self.sqlite and self.logins:
             raise ValueError("sequencer_url, eraser_url: for PostgreSQL, as SQLite knows no logins")
         if self.environment == "demo" and not (self.loopback and self.sqlite):

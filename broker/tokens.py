@@ -33,6 +33,7 @@ CLOCK_SKEW_SECONDS: Final = 60
 LATEST: Final = 2**40  # seconds; a bound that keeps every sum inside a datetime's reach
 SMALLEST_RSA: Final = 2048
 
+THUMBPRINT: Final = "x5t#S256"
 ACCESS: Final = ("at+jwt",)
 GATEWAY: Final = ("gateway-assertion+jwt",)
 CLIENT: Final = (None, "JWT", "client-authentication+jwt")
@@ -118,28 +119,49 @@ KeyOf = Callable[[str], ClientKey | None]
 class Tokens:
     """Issues and verifies the broker's access tokens; verifies agencies' and gateways' assertions."""
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey, *, base_url: str, token_endpoint: str, seconds: int) -> None:
+    def __init__(
+        self,
+        key: ec.EllipticCurvePrivateKey,
+        *,
+        base_url: str,
+        token_endpoint: str,
+        seconds: int,
+        bound_always: bool = False,
+    ) -> None:
+        """`bound_always`: a token that is bound to no certificate is neither issued nor taken."""
         public = key.public_key().public_numbers()
         self._pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         self._base_url = base_url
         self._token_endpoint = token_endpoint
         self.seconds = seconds
+        self._bound_always = bound_always
         x, y = (b64url(number.to_bytes(32)) for number in (public.x, public.y))
         self.kid = sha256(f'{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}'.encode()).hexdigest()[:16]
         self._own = ClientKey.of({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": self.kid}, owner=base_url)
 
-    def issue(self, agency: str, *, at: datetime) -> str:
-        """An ES256 `at+jwt` for an agency (RFC 9068), good for `seconds`."""
+    def issue(self, agency: str, *, at: datetime, certificate: str | None = None) -> str:
+        """An ES256 `at+jwt` for an agency (RFC 9068), good for `seconds`.
+
+        With the thumbprint of the caller's certificate the token is bound to it (RFC 8705, section 3.1).  Raises
+        NotSignedIn if there is none and tokens are bound always.
+        """
+        if certificate is None and self._bound_always:
+            raise NotSignedIn("no-certificate")
         issued = int(at.timestamp())
-        claims = {
+        claims: dict[str, Any] = {
             "iss": self._base_url, "aud": self._base_url, "sub": agency, "client_id": agency,
             "iat": issued, "exp": issued + self.seconds, "jti": secrets.token_urlsafe(16),
         }  # fmt: skip
+        if certificate is not None:
+            claims["cnf"] = {THUMBPRINT: certificate}
         signed: str = jose_jws.sign(claims, self._pem, headers={"typ": "at+jwt", "kid": self.kid}, algorithm="ES256")
         return signed
 
-    def access(self, token: str, *, at: datetime) -> AccessToken:
-        """A token that this broker issued and that holds now.  Raises NotSignedIn."""
+    def access(self, token: str, *, at: datetime, certificate: str | None = None) -> AccessToken:
+        """A token that this broker issued and that holds now, over this certificate if it is bound to one.
+
+        Raises NotSignedIn.
+        """
         own = self._own
         _, claims = _verified(token, typ=ACCESS, key_of=lambda kid: own if kid == own.kid else None)
         expires = _lifetime(claims, at=at, longest=self.seconds)
@@ -147,7 +169,17 @@ class Tokens:
         _audience(claims, self._base_url)
         agency = _opaque(claims, "sub")
         _is(claims, "client_id", agency)
+        self._same_certificate(claims, certificate)
         return AccessToken(agency=agency, expires_at=expires)
+
+    def _same_certificate(self, claims: Mapping[str, Any], certificate: str | None) -> None:
+        if "cnf" not in claims:
+            if self._bound_always:
+                raise NotSignedIn("not-bound")
+            return
+        bound = claims["cnf"].get(THUMBPRINT) if isinstance(claims["cnf"], dict) else None
+        if not isinstance(bound, str) or not hmac.compare_digest(bound.encode(), (certificate or "").encode()):
+            raise NotSignedIn("certificate")
 
     def client_assertion(self, token: str, key_of: KeyOf, *, at: datetime) -> ClientAssertion:
         """An agency's `private_key_jwt`, for the token endpoint, at most 300 s long.  Raises NotSignedIn."""

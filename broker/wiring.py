@@ -63,7 +63,7 @@ def wire(settings: Settings, *, agreeing: bool = True) -> Broker:
         vault=Vault(settings.data_dir / "vault", keys.vault_key()),
         tokens=Tokens(
             keys.token_key, base_url=settings.base_url, token_endpoint=settings.token_endpoint,
-            seconds=settings.token_seconds,
+            seconds=settings.token_seconds, bound_always=settings.client_certificates == "required",
         ),
         trail=trail,
     )  # fmt: skip

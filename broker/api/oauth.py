@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from broker import callers
 from broker.api.forms import taken
-from broker.dependencies import BrokerDep, NowDep
+from broker.dependencies import BrokerDep, NowDep, certificate
 from broker.errors import AgencyNotActive, NotSignedIn
 from broker.tokens import LONGEST_CLIENT_ASSERTION_SECONDS
 
@@ -31,6 +31,9 @@ HINTS = {
     "iat": "the assertion is from the future; compare the clocks",
     "replayed": "the assertion was used before; make a new one for each token",
     "aud": "the assertion's aud is the address of this token endpoint",
+    "no-certificate": "a client certificate is due: connect with the one that the partnership gave this agency",
+    "certificate-not-by-proxy": "a client certificate is told by the partnership's own proxy alone",
+    "certificate-unreadable": "the proxy passed on no certificate that can be read",
 }
 
 router = APIRouter(tags=["token"])
@@ -65,14 +68,20 @@ async def _form(request: Request) -> dict[str, str]:
     "/oauth2/token", response_model=Granted, responses={400: {"model": Refused}, 401: {"model": Refused}},
     openapi_extra=taken({"application/x-www-form-urlencoded": FORM}),
 )  # fmt: skip
-def token(form: Annotated[dict[str, str], Depends(_form)], broker: BrokerDep, now: NowDep) -> Granted | Response:
-    """An access token for an agency's machine, in return for its signed, single-use assertion."""
+def token(
+    form: Annotated[dict[str, str], Depends(_form)], request: Request, broker: BrokerDep, now: NowDep
+) -> Granted | Response:
+    """An access token for an agency's machine, in return for its signed, single-use assertion.
+
+    Bound to the client's certificate where the partnership has TLS with these (RFC 8705).
+    """
     if form.get("grant_type") != "client_credentials":
         return _refused("unsupported_grant_type", 400)
     if form.get("client_assertion_type") != ASSERTION_TYPE or not form.get("client_assertion"):
         return _refused("invalid_request", 400, "a client_assertion of type jwt-bearer is due")
     try:
-        granted = callers.grant_token(broker.store, broker.tokens, form["client_assertion"], at=now)
+        proved = certificate(request, broker.settings)
+        granted = callers.grant_token(broker.store, broker.tokens, form["client_assertion"], at=now, certificate=proved)
     except NotSignedIn as refused:
         return _refused("invalid_client", 401, HINTS.get(refused.reason))
     except AgencyNotActive:  # it has proved who it is: a stranger reads nothing of this

@@ -74,7 +74,7 @@ def serve(config: Config = None) -> None:
         server = uvicorn.Server(
             uvicorn.Config(
                 create_app(settings), access_log=False, server_header=False, log_level="warning",
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=5, proxy_headers=False,  # whose peer it is decides whose header is believed
             )
         )  # fmt: skip
         print(f"broker: {settings.base_url} ({settings.environment})", flush=True)

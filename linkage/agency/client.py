@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from linkage.agency.journal import Journal
-from linkage.agency.settings import Home, write_whole
+from linkage.agency.keys import read_secret
+from linkage.agency.settings import BadHome, Home, write_whole
 from linkage.records import MANIFEST_MEDIA_TYPE, TABLE_MEDIA_TYPE, TABLES, BadManifest, Manifest, Table
 
 ASSERTION_SECONDS: Final = 60
@@ -136,6 +138,27 @@ class Tokens:
         return jwt.encode(header, claims, client_jwk(self._home), algorithms=["ES256"])
 
 
+def connection(home: Home, *, seconds: float) -> httpx2.Client:
+    """What calls to the broker go over: the broker's certificate is always checked, ours shown if the home has one.
+
+    Raises BadHome, which names the setting, or BadKey for a key that others can read.
+    """
+    tls, folder = home.settings.tls, home.folder
+    try:
+        context = ssl.create_default_context(cafile=folder / tls.authorities) if tls.authorities else None
+    except OSError:  # as an SSLError is
+        raise BadHome(f"tls.authorities: {tls.authorities} is no file of certificates in PEM") from None
+    if tls.certificate is not None and tls.key is not None:
+        read_secret(folder / tls.key)
+        context = context or httpx2.create_ssl_context()
+        try:
+            context.load_cert_chain(folder / tls.certificate, folder / tls.key, password="")
+        except OSError:
+            wrong = f"{tls.certificate} and {tls.key} are no certificate and its key in PEM without a password"
+            raise BadHome(f"tls.certificate: {wrong}") from None
+    return httpx2.Client(timeout=seconds, follow_redirects=False, verify=context or True)
+
+
 def client_jwk(home: Home) -> ECKey:
     """The home's client key as joserfc takes it."""
     pem = home.client_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -155,7 +178,7 @@ class Broker:
     ) -> None:
         self._base = home.settings.broker.rstrip("/")
         self._attempts = home.settings.timeouts.attempts
-        self._http = http or httpx2.Client(timeout=home.settings.timeouts.seconds, follow_redirects=False)
+        self._http = http or connection(home, seconds=home.settings.timeouts.seconds)
         self._sleep = sleep
         self._tokens = Tokens(home, self._http, now=now)
         self.journal = Journal(home.folder, now=now)

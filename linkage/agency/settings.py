@@ -1,6 +1,6 @@
 """An agency's home: a folder with its settings, keys, crosswalk and receipts, which never leaves its network.
 
-agency.toml         agency, partnership, key_epoch, profile, broker (and [gateway], read by the gateway)
+agency.toml         agency, partnership, key_epoch, profile, broker, [tls], [timeouts]; [gateway] for the gateway
 public.json         what the broker is given to enrol it: public halves, key fingerprint, canaries
 keys/               link.key, record.key, signing.pem, signatory.pem, client.pem: mode 0600, checked on every reading
 crosswalk.sqlite    record_ref <-> case number
@@ -23,7 +23,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from linkage.agency.keys import BadKey, LinkageKeys, keyed_hex, read_hex_key, read_secret
@@ -46,6 +46,24 @@ class Timeouts(BaseModel):
     attempts: int = Field(default=5, ge=1, le=20)
 
 
+class Tls(BaseModel):
+    """How the connection to the broker is proved, both ways; files count from the home."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    certificate: Path | None = Field(default=None, description="This agency's client certificate, PEM, with its chain.")
+    key: Path | None = Field(default=None, description="Its private key, PEM without a password, mode 0600.")
+    authorities: Path | None = Field(
+        default=None, description="Who may vouch for the broker, PEM; default: the system's."
+    )
+
+    @model_validator(mode="after")
+    def _pair(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate, key: one is of no use without the other")
+        return self
+
+
 class AgencySettings(BaseSettings):
     """`agency.toml`, overridden by AGENCY_<KEY> in the environment."""
 
@@ -59,6 +77,7 @@ class AgencySettings(BaseSettings):
     profile: Profile = "guarded-3"
     broker: str = "http://127.0.0.1:8400"
     timeouts: Timeouts = Timeouts()
+    tls: Tls = Tls()
 
     @classmethod
     def settings_customise_sources(

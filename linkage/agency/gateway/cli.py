@@ -7,13 +7,12 @@ import socket
 from pathlib import Path
 from typing import Annotated
 
-import httpx2
 import typer
 import uvicorn
 from fastapi import FastAPI
 
 from linkage.agency import clock
-from linkage.agency.client import Tokens, client_jwk
+from linkage.agency.client import Tokens, client_jwk, connection
 from linkage.agency.gateway.app import create_gateway
 from linkage.agency.gateway.broker_client import TIMEOUT_SECONDS, BrokerClient
 from linkage.agency.gateway.encoder import SearchEncoder
@@ -57,7 +56,7 @@ def open_gateway(home: Path, settings: GatewaySettings | None = None) -> FastAPI
     opened = Home(home)
     settings = settings or load(home)
     broker_url = settings.broker_url or opened.settings.broker
-    http = httpx2.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False)
+    http = connection(opened, seconds=TIMEOUT_SECONDS)
     broker = BrokerClient(
         broker_url,
         agency=opened.agency,
