@@ -1,6 +1,7 @@
 """The broker's own keys, and what is done with them.
 
-Keys are files of mode 0600 in one folder; another provider (a key service, PKCS#11) would give the same `Keys`.
+Keys are files of mode 0600 in one folder, or given by the environment; with a PKCS#11 token (`broker.hsm`) the KEK
+stays in it and the files hold the others sealed under that.
 The linkage key is not among them, and never will be: it stays with the agencies.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import rfc8785
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
@@ -53,6 +54,14 @@ PEPPERED_AT_ONCE: Final = 32_768  # tokens: their blocks stay in the processor's
 AES_BLOCK: Final = 16
 
 
+class Sealer(Protocol):
+    """What seals and opens: a key in memory (`DataKey`), or one that never leaves its token (`HsmKey`)."""
+
+    def seal(self, plain: bytes | memoryview, *, bound_to: bytes) -> bytes: ...
+
+    def open(self, sealed: bytes, *, bound_to: bytes) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class DataKey:
     """A 32-byte AES-256-GCM key for one batch, one event or one segment."""
@@ -65,7 +74,7 @@ class DataKey:
         """A key nobody can guess."""
         return cls(secrets.token_bytes(KEY_BYTES))
 
-    def wrapped_under(self, other: DataKey, *, bound_to: bytes) -> bytes:
+    def wrapped_under(self, other: Sealer, *, bound_to: bytes) -> bytes:
         """This key, sealed under another."""
         return other.seal(self._key, bound_to=bound_to)
 
@@ -131,7 +140,7 @@ class DataKey:
 class Keys:
     """Every key of the broker but the log's, which its signer alone loads; none of them shows in `repr`."""
 
-    _kek: bytes = field(repr=False)
+    _kek: Sealer = field(repr=False)
     _pepper: bytes = field(repr=False)
     _vault: bytes = field(repr=False)
     _index: bytes = field(repr=False)
@@ -140,34 +149,37 @@ class Keys:
     token_key: ec.EllipticCurvePrivateKey = field(repr=False)
 
     @classmethod
-    def make(cls, folder: Path, environment: Mapping[str, str] = os.environ) -> Keys:
+    def make(cls, folder: Path, environment: Mapping[str, str] = os.environ, kek: Sealer | None = None) -> Keys:
         """Make what is missing in `folder` (mode 0700), keep what is there, and load all.
 
-        What the environment gives is not made.
+        What the environment gives is not made.  With a `kek` that lies elsewhere, what is made is sealed under it.
         """
         folders.make(folder)
-        for name in SECRETS:
+        for name in _due(kek):
             if not environment.get(variable(name)):
-                _write_new(folder / f"{name}.key", secrets.token_bytes(KEY_BYTES).hex().encode() + b"\n")
-        _write_new(folder / "receipts.pem", _pem(Ed25519PrivateKey.generate()))
-        _write_new(folder / "token.pem", _pem(ec.generate_private_key(ec.SECP256R1())))
-        return cls.load(folder, environment)
+                _write_new(folder, name, ".key", secrets.token_bytes(KEY_BYTES).hex().encode() + b"\n", kek)
+        _write_new(folder, "receipts", ".pem", _pem(Ed25519PrivateKey.generate()), kek)
+        _write_new(folder, "token", ".pem", _pem(ec.generate_private_key(ec.SECP256R1())), kek)
+        return cls.load(folder, environment, kek)
 
     @classmethod
-    def load(cls, folder: Path, environment: Mapping[str, str] = os.environ) -> Keys:
+    def load(cls, folder: Path, environment: Mapping[str, str] = os.environ, kek: Sealer | None = None) -> Keys:
         """The keys of a folder; of the secret ones, those that the environment gives instead (see `variable`).
 
-        Raises KeyUnavailable if one is missing, malformed, readable by others, or given twice and not the same.
+        With a `kek` that lies elsewhere, those of the folder that are sealed under it.  Raises KeyUnavailable if one is
+        missing, malformed, readable by others, given twice and not the same, or lies there in clear beside a `kek`.
         """
-        opened = {name: _secret(folder, name, environment) for name in SECRETS}
-        receipts, token = (private_key(folder / f"{name}.pem") for name in ("receipts", "token"))
+        opened = {name: _secret(folder, name, environment, kek) for name in _due(kek)}
+        receipts, token = (
+            _loaded(_content(folder / f"{name}.pem", kek), f"{name}.pem") for name in ("receipts", "token")
+        )
         if not isinstance(receipts, Ed25519PrivateKey):
             raise KeyUnavailable("receipts.pem holds an Ed25519 key")
         if not isinstance(token, ec.EllipticCurvePrivateKey) or not isinstance(token.curve, ec.SECP256R1):
             raise KeyUnavailable("token.pem holds a P-256 key")
         return cls(
-            _kek=opened["kek"], _pepper=opened["pepper"], _vault=opened["vault"], _index=opened["index"],
-            _case=opened["case"], receipt_key=receipts, token_key=token,
+            _kek=kek or DataKey(opened["kek"]), _pepper=opened["pepper"], _vault=opened["vault"],
+            _index=opened["index"], _case=opened["case"], receipt_key=receipts, token_key=token,
         )  # fmt: skip
 
     def new_data_key(self, name: str, *, under: DataKey | None = None) -> tuple[DataKey, bytes]:
@@ -180,11 +192,11 @@ class Keys:
 
     def wrap(self, key: DataKey, name: str, *, under: DataKey | None = None) -> bytes:
         """A key for what `name` names, wrapped `under` another; without one, under the KEK."""
-        return key.wrapped_under(under or DataKey(self._kek), bound_to=_place("dek-1", name))
+        return key.wrapped_under(under or self._kek, bound_to=_place("dek-1", name))
 
     def data_key(self, wrapped: bytes, name: str, *, under: DataKey | None = None) -> DataKey:
         """Unwrap.  Raises Undecipherable if it was wrapped for another name, or under another key."""
-        return DataKey((under or DataKey(self._kek)).open(wrapped, bound_to=_place("dek-1", name)))
+        return DataKey((under or self._kek).open(wrapped, bound_to=_place("dek-1", name)))
 
     def vault_key(self) -> DataKey:
         """The key over the vault's segments."""
@@ -311,10 +323,14 @@ def unb64url(text: str) -> bytes:
 
 def private_key(path: Path) -> PrivateKeyTypes:
     """The private key of a PEM file of mode 0600.  Raises KeyUnavailable."""
+    return _loaded(_read(path), path.name)
+
+
+def _loaded(content: bytes, name: str) -> PrivateKeyTypes:
     try:
-        return load_pem_private_key(_read(path), None)
+        return load_pem_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyUnavailable(f"{path.name} holds no private key in PEM without a password") from None
+        raise KeyUnavailable(f"{name} holds no private key in PEM without a password") from None
 
 
 def variable(name: str) -> str:
@@ -322,11 +338,42 @@ def variable(name: str) -> str:
     return f"BROKER_{name.upper()}_KEY"
 
 
-def _secret(folder: Path, name: str, environment: Mapping[str, str]) -> bytes:
+def seal_folder(folder: Path, kek: Sealer) -> list[str]:
+    """Seal under `kek` each key that lies in a folder in clear, and remove the clear file; which were.
+
+    Killed anywhere it can be run again: a clear file goes only after its sealed one is on the disk.
+    """
+    done = []
+    for path in [*(folder / f"{name}.key" for name in SECRETS[1:]), folder / "receipts.pem", folder / "token.pem"]:
+        if path.exists():
+            content = _read(path)
+            sealed = _sealed(path)
+            if not sealed.exists():
+                _put(sealed, kek.seal(content, bound_to=_place("key-1", path.name)))
+            elif _content(path, kek, clear=False) != content:
+                raise KeyUnavailable(f"{path.name} and {sealed.name} differ: remove the one that is not meant")
+            path.unlink()
+            done.append(path.name)
+    folders.sync(folder)
+    return done
+
+
+def clear_secret(folder: Path, name: str, environment: Mapping[str, str]) -> bytes | None:
+    """One of `SECRETS` as the environment or its file gives it in clear, or None.  Raises KeyUnavailable."""
+    if environment.get(variable(name)) or (folder / f"{name}.key").exists():
+        return _secret(folder, name, environment, None)
+    return None
+
+
+def _due(kek: Sealer | None) -> tuple[str, ...]:
+    return SECRETS if kek is None else SECRETS[1:]
+
+
+def _secret(folder: Path, name: str, environment: Mapping[str, str], kek: Sealer | None) -> bytes:
     given, path = environment.get(variable(name)), folder / f"{name}.key"
     source = variable(name) if given else f"{folder.name}/{path.name}"
     try:
-        key = bytes.fromhex(given.strip() if given else _read(path).decode().strip())
+        key = bytes.fromhex(given.strip() if given else _content(path, kek).decode().strip())
     except ValueError:
         raise KeyUnavailable(f"{source} is malformed: {KEY_BYTES} bytes in hex are due") from None
     if len(key) != KEY_BYTES:
@@ -334,6 +381,23 @@ def _secret(folder: Path, name: str, environment: Mapping[str, str]) -> bytes:
     if given and path.exists() and _read(path).decode(errors="replace").strip() != given.strip():
         raise KeyUnavailable(f"{variable(name)} and {folder.name}/{path.name} differ: remove the one that is not meant")
     return key
+
+
+def _sealed(path: Path) -> Path:
+    return path.with_suffix(".sealed")
+
+
+def _content(path: Path, kek: Sealer | None, *, clear: bool = True) -> bytes:
+    """What a key's file says; with a `kek` its sealed one, beside which none may lie in clear."""
+    if kek is None:
+        return _read(path)
+    if clear and path.exists():
+        raise KeyUnavailable(f"{path.name} lies there in clear, though a token holds the KEK: run `broker keys seal`")
+    sealed = _sealed(path)
+    try:
+        return kek.open(_read(sealed), bound_to=_place("key-1", path.name))
+    except Undecipherable:
+        raise KeyUnavailable(f"{sealed.name} was not sealed under the key that the token holds") from None
 
 
 def _place(*parts: str) -> bytes:
@@ -350,9 +414,16 @@ def _read(path: Path) -> bytes:
         raise KeyUnavailable(f"{path.name} can't be read; the broker's own are made by `broker keys init`") from None
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    if path.exists():
-        return
+def _write_new(folder: Path, name: str, suffix: str, content: bytes, kek: Sealer | None) -> None:
+    path = folder / f"{name}{suffix}"
+    if kek is None:
+        if not path.exists():
+            _put(path, content)
+    elif not _sealed(path).exists() and not path.exists():
+        _put(_sealed(path), kek.seal(content, bound_to=_place("key-1", path.name)))
+
+
+def _put(path: Path, content: bytes) -> None:
     fresh = path.with_suffix(".new")
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

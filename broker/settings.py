@@ -63,6 +63,17 @@ class Budgets(BaseModel):
     organisation_views_day: int = Field(default=5000, ge=1, description="")
 
 
+class Pkcs11(BaseModel):
+    """The PKCS#11 token that holds the key-encryption key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    module: Path = Field(description="The token's library, as its maker says: a .so.")
+    token: str = Field(description="The token's label.")
+    key: str = Field(default="safeguarding-kek", description="The key's label in the token.")
+    pin: SecretStr = Field(description="The user's PIN; better as BROKER_PKCS11__PIN than in the file.")
+
+
 class Settings(BaseSettings):
     """The broker's configuration.  Built once, handed to `create_app`, never changed."""
 
@@ -90,6 +101,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(description="Folder of spool/, vault/, keys/ and signer/.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8400, ge=1, le=65535, description="Port to listen on.")
+    pkcs11: Pkcs11 | None = Field(
+        None, description="The token that holds the key-encryption key; without it, a file or the environment does."
+    )
     signer: Literal["process", "inline"] | None = Field(
         None,
         description="Who holds the log's private key: `broker signer` (default), or this process (in a demo).",

@@ -10,7 +10,8 @@ from typing import Any
 from audit.events import Event
 from broker import clock
 from broker.ballast import Ballast
-from broker.errors import UnsafeDatabase
+from broker.errors import KeyUnavailable, UnsafeDatabase
+from broker.hsm import HsmKey, make_in
 from broker.keys import Keys
 from broker.settings import Settings
 from broker.shards import open_for_writing
@@ -37,12 +38,33 @@ class Broker:
     parts: dict[str, Any] = field(default_factory=dict)
 
 
+def token_key(settings: Settings) -> HsmKey | None:
+    """The key-encryption key in its token, where the settings name one.  Raises KeyUnavailable."""
+    if (named := settings.pkcs11) is None:
+        return None
+    return HsmKey(named.module, token=named.token, label=named.key, pin=named.pin.get_secret_value())
+
+
+def keys_of(settings: Settings) -> Keys:
+    """The broker's keys.  Raises KeyUnavailable."""
+    kek = token_key(settings)
+    if kek is not None and not kek.there():
+        raise KeyUnavailable("the token holds no key of that label: `broker keys init` makes one")
+    return Keys.load(settings.data_dir / "keys", kek=kek)
+
+
+def make_keys(settings: Settings) -> Keys:
+    """The broker's keys, those that are missing made first.  Raises KeyUnavailable."""
+    kek, folder = token_key(settings), settings.data_dir / "keys"
+    return Keys.make(folder) if kek is None else make_in(folder, kek)
+
+
 def wire(settings: Settings, *, agreeing: bool = True) -> Broker:
     """Everything that serving or a nightly run needs, checked: keys, schema, installation, log, erasures.
 
     `agreeing`: raises LogUnavailable if the signer has signed what the tables do not hold; else that is passed over.
     """
-    keys = Keys.load(settings.data_dir / "keys")
+    keys = keys_of(settings)
     store = Store(settings.database_url.get_secret_value(), others=settings.logins)
     if not migrate.at_head(store):
         raise UnsafeDatabase("the schema is not this version's: run `broker migrate`")
@@ -71,7 +93,7 @@ def wire(settings: Settings, *, agreeing: bool = True) -> Broker:
 
 def open_installation(settings: Settings) -> None:
     """Bring the schema to this version, mark what the database is for, and open the log.  Twice does no harm."""
-    keys = Keys.load(settings.data_dir / "keys")
+    keys = keys_of(settings)
     store = Store(settings.database_url.get_secret_value())
     migrate.upgrade(store)
     _claim_installation(store, settings.environment, at=clock.now())

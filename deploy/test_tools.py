@@ -1,4 +1,4 @@
-"""Put in place what the tests need from the system: Chromium, PostgreSQL, strace.
+"""Put in place what the tests need from the system: Chromium, PostgreSQL, strace, SoftHSM.
 
 Installs by apt where that is possible (root, apt present); else prints the one line to run and exits 1 before any
 test, so that no browser, database or fault test is ever left out in silence.
@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = {"chromium": "chromium", "postgres": "postgresql", "strace": "strace"}
-LINE = "apt-get install -y --no-install-recommends chromium fonts-liberation2 postgresql strace"
+PACKAGES = {"chromium": "chromium", "postgres": "postgresql", "strace": "strace", "softhsm2-util": "softhsm2"}
+LINE = "apt-get install -y --no-install-recommends chromium fonts-liberation2 postgresql strace softhsm2"
 
 
 def present(tool: str) -> bool:
