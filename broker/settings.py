@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     eraser_url: SecretStr | None = Field(
         None, description="The same database under the login that erases and expires; without it, database_url's does."
     )
+    failover: Literal["none", "synchronous"] = Field(
+        "none", description="`synchronous`: PostgreSQL must have a synchronous standby, else nothing is acknowledged."
+    )
     data_dir: Path = Field(description="Folder of spool/, vault/, keys/ and signer/.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8400, ge=1, le=65535, description="Port to listen on.")
@@ -168,6 +171,8 @@ class Settings(BaseSettings):
             raise ValueError("demo_people: only where environment is demo, host is loopback and database is SQLite")
         if self.client_certificates != "off" and not self.trusted_proxies:
             raise ValueError("trusted_proxies: due with client_certificates, for it is they that tell the certificate")
+        if self.sqlite and self.failover != "none":
+            raise ValueError("failover: for PostgreSQL, as a SQLite file has no standby")
         if self.sqlite and self.logins:
             raise ValueError("sequencer_url, eraser_url: for PostgreSQL, as SQLite knows no logins")
         if self.environment == "demo" and not (self.loopback and self.sqlite):
@@ -192,6 +197,11 @@ class Settings(BaseSettings):
         """URLs of the database under other logins, by what they do."""
         given = {"sequencer": self.sequencer_url, "eraser": self.eraser_url}
         return {use: url.get_secret_value() for use, url in given.items() if url is not None}
+
+    @property
+    def standby(self) -> bool:
+        """Whether PostgreSQL must keep a synchronous standby."""
+        return self.failover == "synchronous"
 
     @property
     def demo_sign_in(self) -> bool:

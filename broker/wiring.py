@@ -65,7 +65,7 @@ def wire(settings: Settings, *, agreeing: bool = True) -> Broker:
     `agreeing`: raises LogUnavailable if the signer has signed what the tables do not hold; else that is passed over.
     """
     keys = keys_of(settings)
-    store = Store(settings.database_url.get_secret_value(), others=settings.logins)
+    store = Store(settings.database_url.get_secret_value(), others=settings.logins, standby=settings.standby)
     if not migrate.at_head(store):
         raise UnsafeDatabase("the schema is not this version's: run `broker migrate`")
     _claim_installation(store, settings.environment, at=clock.now())
@@ -94,7 +94,7 @@ def wire(settings: Settings, *, agreeing: bool = True) -> Broker:
 def open_installation(settings: Settings) -> None:
     """Bring the schema to this version, mark what the database is for, and open the log.  Twice does no harm."""
     keys = keys_of(settings)
-    store = Store(settings.database_url.get_secret_value())
+    store = Store(settings.database_url.get_secret_value(), standby=settings.standby)
     migrate.upgrade(store)
     _claim_installation(store, settings.environment, at=clock.now())
     signers = signers_of(settings)

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 URL = "BROKER_TEST_POSTGRES"
+ROOM = 4 * 1024**3
 INSTALL = "apt-get install -y --no-install-recommends postgresql"
 
 
@@ -33,11 +34,12 @@ def binaries() -> Path:
 class Server:
     """A PostgreSQL of one's own in a temporary folder, to be started, crashed and started again.
 
-    `environment` is that of the server's process; `fsync` off is faster, for whoever crashes no machine.
+    `environment` is that of the server's process; `disk`: on a real one, else where there is room in memory, in which an
+    fsync costs nothing.  `made` false: the folder of its data is another's to make.
     """
 
-    def __init__(self, *, fsync: bool = False, environment: Mapping[str, str] | None = None) -> None:
-        self._where = Path(tempfile.mkdtemp(prefix="pg-"))
+    def __init__(self, *, disk: bool = False, environment: Mapping[str, str] | None = None, made: bool = True) -> None:
+        self._where = Path(tempfile.mkdtemp(prefix="pg-", dir=None if disk else _memory()))
         as_whom = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
         if as_whom:
             shutil.chown(self._where, "postgres", "postgres")
@@ -45,10 +47,10 @@ class Server:
             "cwd": self._where, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **as_whom,
         }  # fmt: skip
         self._environment = None if environment is None else dict(environment)
-        self._fsync = "on" if fsync else "off"
         self._process: subprocess.Popen[bytes] | None = None
-        made = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        subprocess.run([binaries() / "initdb", "-D", self._where / "data", *made], check=True, **self._how)
+        if made:
+            how = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+            subprocess.run([binaries() / "initdb", "-D", self._where / "data", *how], check=True, **self._how)
 
     @property
     def address(self) -> str:
@@ -57,11 +59,57 @@ class Server:
 
     def start(self) -> None:
         """Start it, and return once it answers."""
-        settings = ("listen_addresses=", f"fsync={self._fsync}", "max_connections=200", "wal_sync_method=fdatasync")
+        settings = ("listen_addresses=", "max_connections=200", "wal_sync_method=fdatasync")
         options = [word for setting in settings for word in ("-c", setting)]
         command = [binaries() / "postgres", "-D", self._where / "data", "-k", self._where, *options]
         self._process = subprocess.Popen(command, env=self._environment, **self._how)
         _wait_for(self.address, self._process)
+
+    @property
+    def folder(self) -> Path:
+        """Where its socket lies."""
+        return self._where
+
+    def tell(self, statement: str) -> None:
+        """Run one statement as the owner, and have the server read its settings anew."""
+        with psycopg.connect(self.address, autocommit=True) as connection:
+            connection.execute(statement)
+            connection.execute("SELECT pg_reload_conf()")
+            time.sleep(0.2)  # the server's processes take a signal
+
+    def standby(self) -> "Server":
+        """A server that follows this one, running, and for which each commit of this one waits."""
+        other = Server(made=False)
+        copied = [
+            binaries() / "pg_basebackup",
+            "-D",
+            other._where / "data",
+            "-R",
+            "-c",
+            "fast",
+            "-h",
+            self._where,
+            "-U",
+            "postgres",
+        ]
+        subprocess.run(copied, check=True, **other._how)
+        other.start()
+        self.tell("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        for _ in range(200):
+            with psycopg.connect(self.address) as connection:
+                if connection.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'").fetchone():
+                    return other
+            time.sleep(0.05)
+        pytest.fail("the standby does not follow", pytrace=False)
+
+    def promote(self) -> None:
+        """From a standby to a server that takes writes, and waits for nobody."""
+        self.tell("SELECT pg_promote()")
+        self.tell("ALTER SYSTEM RESET synchronous_standby_names")
+
+    def kill(self) -> None:
+        """SIGKILL: the server's own processes end as they find it gone."""
+        self._stop(signal.SIGKILL)
 
     def crash(self) -> None:
         """An immediate shutdown: no checkpoint, every connection cut; the next start recovers from its log."""
@@ -79,6 +127,12 @@ class Server:
         assert self._process is not None
         self._process.send_signal(how)
         self._process.wait(timeout=30)
+
+
+def _memory() -> Path | None:
+    """A folder in memory with room for a server; in a container it may be tiny."""
+    shared = Path("/dev/shm")
+    return shared if shared.is_dir() and shutil.disk_usage(shared).free > ROOM else None
 
 
 @pytest.fixture(scope="session")

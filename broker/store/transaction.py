@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
-from psycopg import IsolationLevel
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, Engine, delete, event, insert, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,6 +22,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from broker.errors import Conflict, NestedTransaction, StoreFull, StoreUnavailable, UnsafeDatabase
 from broker.store.columns import Row
+from broker.store.durability import durable
 from broker.store.inserting import insertion
 from broker.store.statements import Answer, Asked, Statement, asked
 
@@ -199,11 +200,13 @@ class Transaction(Reading):
 class Store:
     """The operational database: SQLite (one file, WAL, FULL) or PostgreSQL."""
 
-    def __init__(self, url: str, *, others: Mapping[str, str] | None = None) -> None:
-        """`others`: URLs of the same database under other logins, by what they do (`broker.store.roles`)."""
+    def __init__(self, url: str, *, others: Mapping[str, str] | None = None, standby: bool = False) -> None:
+        """`others`: URLs of the same database under other logins, by what they do (`broker.store.roles`).  `standby`:
+        PostgreSQL must keep a synchronous one.
+        """
         self.url = url
-        self.engine = _engine(url)
-        self.others = {use: _engine(other) for use, other in (others or {}).items()}
+        self.engine = _engine(url, standby=standby)
+        self.others = {use: _engine(other, standby=standby) for use, other in (others or {}).items()}
         self.sqlite = self.engine.dialect.name == "sqlite"
         snapshot = {} if self.sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         self._writing = self.engine.execution_options(read_only=False)
@@ -334,7 +337,7 @@ def _full(error: BaseException | None) -> bool:
     return failed or getattr(error, "sqlstate", None) in POSTGRESQL_DISK_FULL
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, *, standby: bool = False) -> Engine:
     parsed = make_url(url)
     arguments: dict[str, Any] = {"hide_parameters": True}
     if parsed.get_backend_name() == "sqlite":
@@ -350,7 +353,7 @@ def _engine(url: str) -> Engine:
         event.listen(engine, "connect", _make_durable)
         event.listen(engine, "begin", _begin_at_once)
     else:
-        event.listen(engine, "connect", _read_committed)
+        event.listen(engine, "connect", partial(durable, standby=standby))
     return engine
 
 
@@ -385,11 +388,6 @@ def _make_durable(connection: Any, _: object) -> None:
     cursor.close()
     if journal != "wal" or synchronous != SYNCHRONOUS_FULL or keys != 1:
         raise UnsafeDatabase("SQLite would not take WAL, synchronous=FULL and foreign keys")
-
-
-def _read_committed(connection: Any, _: object) -> None:
-    """Whatever the server's own default is: what writes waits for locks, and then sees what was committed meanwhile."""
-    connection.isolation_level = IsolationLevel.READ_COMMITTED
 
 
 def _begin_at_once(connection: Connection) -> None:

@@ -30,7 +30,7 @@ def environment(microseconds: int) -> Mapping[str, str]:
 @contextmanager
 def postgres(microseconds: int) -> Iterator[str]:
     """The libpq address of a new server in a temporary folder, whose fsyncs take this long."""
-    server = Server(fsync=True, environment=environment(microseconds))
+    server = Server(disk=True, environment=environment(microseconds))
     try:
         server.start()
         yield server.address

@@ -44,7 +44,7 @@ def long(pytestconfig: pytest.Config) -> bool:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server(fsync=True)
+    made = Server(disk=True)
     try:
         made.start()
         yield made
@@ -67,6 +67,11 @@ class Writers:
             for _ in range(WRITERS)
         ]  # fmt: skip
         self._writing: list[int] = []
+
+    def who_know(self, acknowledged: set[str]) -> Writers:
+        """These, and what others heard before them."""
+        self.acknowledged |= acknowledged
+        return self
 
     def start(self) -> None:
         for maker in self._makers:
