@@ -75,6 +75,7 @@ _TYPES: Final[Mapping[Op, str]] = {
     Op.COMBINATION: """
         linkage.run_started linkage.run_completed linkage.run_failed linkage.published
         linkage.model_compared linkage.model_accepted
+        epoch.linked epoch.flipped epoch.stopped
     """,
     Op.ALTERATION: """
         link.proposed link.confirmed link.rejected link.split link.merged link.wrong_person_reported
@@ -101,13 +102,14 @@ _TYPES: Final[Mapping[Op, str]] = {
         statistics.approved statistics.disclosed
     """,
     Op.ERASURE: """
-        subject.erased retention.run
+        subject.erased retention.run epoch.dropped
     """,
     Op.SYSTEM: """
         decision.made notice.batch ledger.collected subject.erasure_proposed subject.erasure_refused
         subject.lift_proposed subject.lift_refused
         agreement.imported agreement.signed agreement.activated agreement.suspended agreement.resumed
         agreement.withdrawn agreement.superseded agreement.warned agreement.expired agreement.review_overdue
+        epoch.opened epoch.proposed epoch.refused
         key.created key.rotated key.revoked key.compromised auth.login auth.denied auth.logout auth.role_changed
         agency.enrolled agency.changed agency.suspended config.changed
         witness.enrolled witness.removed witness.late witness.conflict clock.anomaly

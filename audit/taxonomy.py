@@ -14,7 +14,7 @@ from typing import Final
 
 from audit.events import EVENT_TYPES, OPS, Op
 
-_BATCH: Final = "batch, flow, sequence, kind, manifest_sha256, rows, agreements, outcome"
+_BATCH: Final = "batch, flow, sequence, kind, manifest_sha256, rows, agreements, epoch: if it is prepared, outcome"
 _RELEASE: Final = "release, table, period, digests of catalogue and figures, outcome"
 _ASKING: Final = "asking a holder: the holder's inbox"
 _GLASS: Final = "break-glass: the analyst's pages"
@@ -62,6 +62,19 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
         "outcome",
     ),
     "linkage.model_accepted": _written("runs", "an operator took a model in", "run, night, model_sha256, by, outcome"),
+    "epoch.opened": _written("epochs", "an epoch of the linkage key is being prepared", "epoch, fingerprint, outcome"),
+    "epoch.linked": _written(
+        "rotation", "the shadow set of an epoch was linked and set beside what is in service",
+        "epoch, run, records, persons, pairs_lost, pairs_gained, reasons: codes, outcome",
+    ),
+    "epoch.proposed": _written("rotation", "somebody proposed to put an epoch in service", "epoch, outcome"),
+    "epoch.refused": _written("rotation", "an epoch may not be put in service", "epoch, reasons: codes, outcome"),
+    "epoch.flipped": _written("rotation", "another epoch of the linkage key is in service",
+                              "epoch, before, run, proposed_by, outcome"),
+    "epoch.stopped": _written("rotation", "an epoch is stopped: the one held is in service again, or none is prepared",
+                              "epoch, back_to, run, outcome"),
+    "epoch.dropped": _written("rotation", "what was kept of an epoch is destroyed",
+                              "epoch, segments, batches, outcome"),
     "link.proposed": _reserved("a link waits for a person", "a run's published counts and review.listed say so"),
     "link.confirmed": _written("overrides", "a second person confirmed a decision on a link",
                                "override, kind, scope, review, outcome", why="reason, evidence"),

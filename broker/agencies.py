@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from agreements import Agreement
 from agreements.agreement import LONDON
-from broker import register
+from broker import epochs, register
 from broker.activation import is_public
 from broker.errors import (
     BadSignature,
@@ -120,13 +120,15 @@ class Enrolment:
 def enrol(store: Store, trail: Trail, enrolment: Enrolment, *, partnership: str, who: Who, at: datetime) -> EntryRef:
     """Enrol an agency, or change what is registered of it; new keys are added, old ones stay until revoked.
 
-    Raises Conflict if a key of this name is registered with other bytes, WrongState for a revoked agency, and for a
+    Raises Conflict if a key of this name is registered with other bytes, WrongState for a revoked agency, for a
+    linkage key of another epoch than the one that was put in service, and for a
     type that makes it a public authority which an agreement in force says it is not.
     """
     with store.transaction() as tx:
         row = tx.one(AgencyRow, id=enrolment.agency)
         if row is not None and row.state == "revoked":
             raise WrongState("a revoked agency is enrolled under a new name only")
+        epochs.check_enrolled(tx, enrolment.key_epoch, enrolment.key_fingerprint, enrolment.canaries)
         known = row is not None
         registered: dict[str, Any] = {
             "name": enrolment.name,

@@ -143,6 +143,10 @@ class UnsafeRegister(BrokerError):
     """The register holds something that no longer verifies, and to go on without it would show more than was signed."""
 
 
+class WrongEpoch(BrokerError):
+    """A search was encoded under another epoch of the linkage key than the one in service; the message names that."""
+
+
 class UnknownSchema(BrokerError):
     """A batch was encoded under a schema this broker does not hold."""
 

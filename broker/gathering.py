@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final, cast
@@ -46,6 +46,7 @@ GONE_SHARE: Final = 8  # and if one row in so many counts no more
 
 Flow = tuple[str, str]
 """Agency and flow."""
+Since = Callable[[BatchRow, pa.Table, pa.Table], tuple[pa.Table, pa.Table]]
 Places = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
@@ -60,6 +61,7 @@ class Inputs:
     sources: Mapping[Flow, tuple[bool, tuple[BatchRow, ...]]]  # flow -> (keep what is in service, batches in order)
     duplicates: frozenset[Flow]
     fingerprint: str
+    epoch: str = ""  # of the linkage key that all of them are encoded under
     barred: Barred = field(default_factory=lambda: Barred({}, {}))
 
     @property
@@ -89,17 +91,33 @@ class Gathered:
     carried: Carried | None
 
 
-def inputs_of(tx: Reading, reception: Reception) -> Inputs:
-    """What there is to link tonight; its fingerprint changes with any flow that has a new batch in, or an erasure."""
-    revoked = {row.id for row in tx.all(AgencyRow) if row.state == "revoked"}
+def inputs_of(
+    tx: Reading, reception: Reception, *, shadow: str = "", back_to: Mapping[Flow, str] | None = None
+) -> Inputs:
+    """What there is to link tonight; its fingerprint changes with any flow that has a new batch in, or an erasure.
+
+    Or the `shadow` set of the epoch of that name, which the nights do not see: of each flow the last batch of it; or
+    the encodings that were in service when these batches were the last of their flows.  The fingerprint is that of the
+    nights once the set is in service.
+    """
+    taking_part = [row for row in tx.all(AgencyRow) if row.state != "revoked"]
+    known = {row.key_epoch for row in taking_part}
+    partners = {row.id for row in taking_part}
     sources: dict[Flow, tuple[bool, tuple[BatchRow, ...]]] = {}
     duplicates: set[Flow] = set()
     said: list[str] = [f"profile {reception.profile}"]
     for flow in tx.all(AgencyFlowRow, order=("agency", "flow")):
-        last = tx.one(BatchRow, id=flow.last_batch) if flow.last_batch else None
-        if flow.agency in revoked or last is None:
+        accepted = tx.all(
+            BatchRow, agency=flow.agency, flow=flow.flow, shadow=shadow, state="accepted", order=("sequence",)
+        )
+        new: list[BatchRow]
+        if back_to is not None:
+            new, last_id = [], back_to.get((flow.agency, flow.flow))
+        else:
+            new, last_id = (accepted[-1:], accepted[-1].id) if shadow and accepted else (accepted, flow.last_batch)
+        last = tx.one(BatchRow, id=last_id) if last_id else None
+        if flow.agency not in partners or last is None or (shadow and not new):
             continue
-        new = tx.all(BatchRow, agency=flow.agency, flow=flow.flow, state="accepted", order=("sequence",))
         fulls = [at for at, batch in enumerate(new) if batch.kind == "full"]
         new = new[fulls[-1] :] if fulls else new
         sources[flow.agency, flow.flow] = (not fulls, tuple(new))
@@ -116,16 +134,24 @@ def inputs_of(tx: Reading, reception: Reception) -> Inputs:
         sources=sources,
         duplicates=frozenset(duplicates),
         fingerprint=sha256("\n".join(said).encode()).hexdigest(),
+        epoch=shadow or (known.pop() if len(known) == 1 else ""),
         barred=barred,
     )
 
 
 def gather(
-    vault: Vault, reception: Reception, inputs: Inputs, before: LinkRunRow | None, numbered: Before | None = None
+    vault: Vault,
+    reception: Reception,
+    inputs: Inputs,
+    before: LinkRunRow | None,
+    numbered: Before | None = None,
+    *,
+    since: Since = lambda _, *tables: tables,
 ) -> Gathered:
     """Persons and relationships of every flow as of tonight, tokens under the pepper, without `op` and the erased.
 
     `numbered` is what the run in service kept of the numbers of its records: with it no name is read that is not new.
+    `since` gives a batch's tables as they are to be taken for what has happened since it was made.
     """
     pieces: dict[str, list[Piece]] = {name: [] for name in PARTS}
     new: dict[str, pa.Table] = {}
@@ -146,7 +172,7 @@ def gather(
             flow_now = flow_now.less(erased)
             log.info("records of the erased are dropped", agency=flow[0], flow=flow[1], rows=len(erased))
         for batch in () if as_it_was else batches:
-            tables = _let_in(reception.keys, inputs.barred, batch, *tables_of(reception, batch))
+            tables = since(batch, *_let_in(reception.keys, inputs.barred, batch, *tables_of(reception, batch)))
             peppered = [_peppered(reception.keys, table, flow, reception.profile) for table in tables]
             flow_now = _Flow.of_all(*peppered) if flow_now is None else flow_now.changed(*peppered)
         for part, one in zip(PARTS, flow_now.parts, strict=True) if flow_now is not None else ():
@@ -189,7 +215,11 @@ def _let_in(
     if not out:
         return people, relations
     log.info("records of the erased are left out", agency=batch.agency, flow=batch.flow, rows=len(out))
-    gone = pa.array(out, pa.string())
+    return without(people, relations, pa.array(out, pa.string()))
+
+
+def without(people: pa.Table, relations: pa.Table, gone: pa.Array) -> tuple[pa.Table, pa.Table]:
+    """A batch's tables without these records and what ties anybody to them."""
     tied = pc.or_(*(pc.is_in(relations[end], value_set=gone) for end in ("ref_a", "ref_b")))
     return people.filter(pc.invert(pc.is_in(people["record_ref"], value_set=gone))), relations.filter(pc.invert(tied))
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from agreements import Agreement, Snapshot
 from agreements.lifecycle import version_of
-from broker import clock, register
+from broker import clock, epochs, register
 from broker.keys import DataKey
 from broker.reception import Reception, flow_of_batch
 from broker.store import Reading
@@ -60,8 +60,11 @@ def judge(reception: Reception, row: BatchRow, *, guarded: bool) -> Judged:
         flow = flow_of_batch(tx, row)
         agency = tx.one(AgencyRow, id=row.agency)
         usual = _usual_rows(tx, row)
+        closed = epochs.closed_to(tx, row, agency)
         cover = _cover(register.snapshot(tx), manifest, clock.now())
-    if (settled := _out_of_order(row, manifest, flow)) is not None:
+    if closed is not None:
+        return Judged(state="rejected", code=closed)
+    if not row.shadow and (settled := _out_of_order(row, manifest, flow)) is not None:
         return settled
     key = reception.keys.data_key(row.dek_wrapped, row.id)
     with reception.spool.opened(row.id, manifest, key) as (folder, wrong):
@@ -80,7 +83,8 @@ def judge(reception: Reception, row: BatchRow, *, guarded: bool) -> Judged:
         if code is not None:
             totals = {("items", category, "agreement_not_live"): rows for category, rows in (uncovered or {}).items()}
             return replace(judged, state="quarantined", code=code, totals={**judged.totals, **totals})
-        return _read_items(reception, row, key, folder, judged)
+        # Items are of no epoch: those of the nights stay, and what a shadow set repeats of them is checked and left.
+        return judged if row.shadow else _read_items(reception, row, key, folder, judged)
 
 
 def _out_of_order(row: BatchRow, manifest: Manifest, flow: AgencyFlowRow) -> Judged | None:
@@ -89,7 +93,8 @@ def _out_of_order(row: BatchRow, manifest: Manifest, flow: AgencyFlowRow) -> Jud
         return Judged(state="superseded", code="older_night")
     if row.kind == "delta" and row.sequence > flow.last_sequence + 1:
         return Judged(state="sealed", code="gap")
-    if row.kind == "delta" and manifest.previous != flow.last_manifest_sha256:
+    nothing_to_follow = flow.last_sequence and not flow.last_manifest_sha256  # the linkage key was rotated
+    if row.kind == "delta" and (nothing_to_follow or manifest.previous != flow.last_manifest_sha256):
         return Judged(state="rejected", code="previous_mismatch")
     return None
 
@@ -159,7 +164,7 @@ def _uncovered(reception: Reception, folder: Path, cover: _Cover) -> Mapping[str
 def _usual_rows(tx: Reading, row: BatchRow) -> list[int]:
     """Persons of each full batch of this flow that was taken in the last 30 days."""
     since = clock.now() - MEDIAN_OVER
-    before = tx.all(BatchRow, agency=row.agency, flow=row.flow, kind="full", state=(*LIVE, "superseded"))
+    before = tx.all(BatchRow, agency=row.agency, flow=row.flow, kind="full", shadow="", state=(*LIVE, "superseded"))
     return [
         int(batch.counts["persons"])
         for batch in before

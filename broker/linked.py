@@ -87,6 +87,7 @@ class LinkedArea:
     persons: pa.Table
     pairs: pa.Table
     clusters: pa.Table
+    epoch: str = ""  # of the linkage key; not told by a run of before
 
     @cached_property
     def _flags(self) -> Mapping[RecordKey, RecordFlags]:
@@ -312,6 +313,7 @@ class InService:
             persons=persons.select(list(_KEPT)),
             pairs=pairs,
             clusters=clusters,
+            epoch=run.counts.get("key_epoch", ""),
         ).warm()
 
     def _records(self, run: LinkRunRow) -> tuple[pa.Table, pa.Table]:

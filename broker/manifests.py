@@ -9,6 +9,7 @@ from typing import Final
 
 import rfc8785
 
+from broker import epochs
 from broker.errors import (
     AgencyNotActive,
     BadSignature,
@@ -71,16 +72,17 @@ def on_our_terms(reception: Reception, tx: Reading, manifest: Manifest, at: date
         raise AgencyNotActive("this agency is not active")
     if tx.one(AgencyFlowRow, agency=manifest.agency, flow=manifest.flow) is None:
         raise UnknownFlow("manifest.flow: this agency has no flow of this name")
+    due = epochs.key_due(tx, agency, manifest.key_epoch)
     for place, wrong in (
         ("profile", manifest.profile != reception.profile and f"this partnership uses {reception.profile}"),
-        ("key_epoch", manifest.key_epoch != agency.key_epoch and f"the epoch in use is {agency.key_epoch}"),
+        ("key_epoch", manifest.key_epoch != due.name and f"the epoch in use is {due.name}"),
         (
             "key_fingerprint",
-            manifest.key_fingerprint != agency.key_fingerprint and "the linkage key is another than the one enrolled",
+            manifest.key_fingerprint != due.fingerprint and "the linkage key is another than the one enrolled",
         ),
         (
             "canaries",
-            [str(token) for token in manifest.canaries] != agency.canaries
+            tuple(map(str, manifest.canaries)) != due.canaries
             and "the linkage key or the encoder gives other tokens than those enrolled",
         ),
         (
@@ -89,6 +91,7 @@ def on_our_terms(reception: Reception, tx: Reading, manifest: Manifest, at: date
             and f"the code lists in use are {reception.codes['version']}",
         ),
         ("agreements", not manifest.agreements and "no agreement is named"),
+        ("kind", due.prepared and manifest.kind != "full" and f"{due.name} is being prepared: a full batch is due"),
     ):
         if wrong:
             raise BatchRefused(f"manifest.{place}: {wrong}")

@@ -24,14 +24,14 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
-from broker import ledger, models, overrides, reviews
+from broker import clock, epochs, ledger, models, overrides, reviews
 from broker.errors import WrongState
 from broker.gates import WARN_CHILDREN, RunRefused, check, check_input, counts_of, rates_of
 from broker.gathering import Gathered, Inputs, gather, inputs_of
 from broker.linked import clusters_read_when_asked
 from broker.reception import Reception
 from broker.runs import Site, claim, discard_unfinished, fail, keep_model, put_in_service, stage
-from broker.store import Reading
+from broker.store import Reading, Transaction
 from broker.store.batches import BatchRow
 from broker.store.items import records_with
 from broker.store.runs import LinkRunRow, PublishedRow
@@ -105,7 +105,7 @@ def run(
     that is not kept.  Killed anywhere, it leaves the last good run in service and is begun again by the next call.
     """
     reception = Reception.of(site.settings, site.store, site.keys, site.trail)
-    with _alone(site), _unswept():
+    with alone(site), unswept():
         decided = validate_sealed(reception)
         done: dict[str, Any] = {"night": night.isoformat(), "batches": _counted(decided.values())}
         discard_unfinished(site)
@@ -122,13 +122,17 @@ def run(
         elif before is not None and known == (inputs.fingerprint, by_hand) and relink is None and not due:
             done |= {"state": "unchanged", "run": before.id}
         else:
-            one = _Run(site, reception, inputs, before, night, at, new_id, exception, relink, accepted, due)
+            one = Run(
+                site=site, reception=reception, inputs=inputs, before=before, night=night, at=at, new_id=new_id,
+                exception=exception, relink=relink, accepted=accepted, due=due,
+            )  # fmt: skip
             done |= one.publish()
             reviews.take_in_published(site.store, site.keys, site.vault, at=at)
         who = {"organisation": site.settings.partnership, "method": "nightly"}
         if recalled := ledger.recall_due(site.store, site.trail, who=who, at=at):  # of a run before too, if that died
             done["recalled"] = recalled
-        _tidy(site, reception)
+        purge_held(site, reception)
+        tidy(site, reception)
         site.trail.advance_pending()
         return done
 
@@ -139,7 +143,7 @@ def _counted(states: Any) -> dict[str, int]:
 
 
 @contextmanager
-def _alone(site: Site) -> Iterator[None]:
+def alone(site: Site) -> Iterator[None]:
     """One run a machine: the system lets go of the lock when the process ends, however it ends."""
     place = site.settings.data_dir / "nightly.lock"
     with place.open("a") as file:
@@ -151,7 +155,7 @@ def _alone(site: Site) -> Iterator[None]:
 
 
 @contextmanager
-def _unswept() -> Iterator[None]:
+def unswept() -> Iterator[None]:
     """No search for cyclic garbage meanwhile: a night makes millions of values and no cycles worth the looking.
 
     That took a twelfth of the processor time of a million records; what is not in a cycle is freed as ever.
@@ -165,8 +169,22 @@ def _unswept() -> Iterator[None]:
             gc.enable()
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What linking gave, before anything of it is written."""
+
+    held: Held
+    gathered: Gathered
+    by_hand: Overrides
+    linkage: Linkage
+    placed: Placed
+    facts: Facts
+    counts: dict[str, Any]
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
     """One run, from what is accepted to what is in service."""
 
     site: Site
@@ -175,64 +193,100 @@ class _Run:
     before: LinkRunRow | None
     night: date
     at: datetime
-    new_id: Callable[[], str]
-    exception: bool
-    relink: Relink | None
-    accepted: Model | None
-    due: bool
+    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    exception: bool = False
+    relink: Relink | None = None
+    accepted: Model | None = None
+    due: bool = False
 
-    def publish(self) -> dict[str, Any]:
-        """Make the run and put it in service.  Raises RunRefused, having left everything as it was."""
-        site, before = self.site, self.before
-        why = self.relink.why if self.relink else "nightly"
-        row = claim(site, self.inputs, before, night=self.night, at=self.at, why=why)
+    @property
+    def why(self) -> str:
+        """What asked for it, as its row says."""
+        return self.relink.why if self.relink else "nightly"
+
+    def begin(self) -> LinkRunRow:
+        """Claim it."""
+        return claim(self.site, self.inputs, self.before, night=self.night, at=self.at, why=self.why)
+
+    @contextmanager
+    def failing(self, row: LinkRunRow) -> Iterator[None]:
+        """Say of the run why it came to nothing, if it does."""
         try:
-            held = _Held.of(site.vault, before)
-            gathered = gather(site.vault, self.reception, self.inputs, before, before_of(held.kept))
-            check_input(gathered.persons)
-            stage(site, row, "link")
-            by_hand, said = overrides.for_run(
-                site.store, site.trail, site.keys, gathered.persons, held.clusters, at=self.at
-            )
-            linkage, warnings = self._linked(row, gathered, held, by_hand)
-            placed = Placed.of_run(linkage)
-            facts = facts_of(gathered.persons, gathered.carried.persons if gathered.carried else None, held.facts)
-            counts = counts_of(facts, linkage, self.inputs, placed)
-            counts |= {"overrides": said, "contents": dict(gathered.contents), "profile": self.reception.profile}
-            counts["lengths"] = [list(one) for one in gathered.lengths]
+            yield
+        except RunRefused as refused:
+            fail(self.site, row, refused.code)
+            raise
+        except Exception as wrong:
+            fail(self.site, row, type(wrong).__name__)
+            raise
+
+    def publish(
+        self,
+        judge: Callable[[Found], None] = lambda _: None,
+        beside: Callable[[Transaction, LinkRunRow], None] = lambda *_: None,
+    ) -> dict[str, Any]:
+        """Make the run and put it in service.  Raises RunRefused, having left everything as it was.
+
+        `judge` may raise it, too; `beside` does what belongs into the transaction that puts it in service.
+        """
+        site, before = self.site, self.before
+        row = self.begin()
+        with self.failing(row):
+            found = self.link(row)
+            gathered, counts, linkage = found.gathered, found.counts, found.linkage
             check(counts, before, linkage, exception=self.exception, accepted=self.accepted is not None)
-            counts["rates"] = self._rates(facts, placed)
+            judge(found)
+            counts["rates"] = self._rates(found.facts, found.placed)
             stage(site, row, "build")
-            family = self._family(gathered, held, linkage, placed, facts, by_hand)
+            family = self._family(found)
             counts["family"] = family.counts()
             tables = {
-                **gathered.new, "reviews": linkage.reviews, "severed": by_hand.severed_table(), **linkage.kept,
-                **family.kept(), KEPT_FACTS: pa.table({"kind": facts.of}), KEPT_KINDS: facts.kinds,
+                **gathered.new, "reviews": linkage.reviews, "severed": found.by_hand.severed_table(), **linkage.kept,
+                **family.kept(), KEPT_FACTS: pa.table({"kind": found.facts.of}), KEPT_KINDS: found.facts.kinds,
             }  # fmt: skip
             segments = dict(gathered.unchanged)
-            if held.model is not None and held.model == linkage.model and before is not None:
+            if found.held.model is not None and found.held.model == linkage.model and before is not None:
                 segments["model"] = before.segments["model"]
             else:
                 tables["model"] = pa.table({"model": pa.array([linkage.model.canonical()], pa.binary())})
-            segments |= _build(site.vault, row.id, tables)
+            segments |= build(site.vault, row.id, tables)
             by = self.relink.by if self.relink else ""
             put_in_service(
                 site, row, self.inputs, segments=segments, counts=counts, linkage=linkage,
-                accepted_by=by if self.accepted is not None else None,
+                accepted_by=by if self.accepted is not None else None, beside=beside,
             )  # fmt: skip
-        except RunRefused as refused:
-            fail(site, row, refused.code)
-            raise
-        except Exception as wrong:
-            fail(site, row, type(wrong).__name__)
-            raise
         log.info("linkage published", run=row.id, counts={name: counts[name] for name in ("records", "persons")})
-        warnings += ["population"] if counts["children"] > WARN_CHILDREN else []
+        warnings = found.warnings + (["population"] if counts["children"] > WARN_CHILDREN else [])
         return {"state": "published", "run": row.id, "counts": counts, "warnings": warnings}
 
-    def _linked(
-        self, row: LinkRunRow, gathered: Gathered, held: _Held, by_hand: Overrides
-    ) -> tuple[Linkage, list[str]]:
+    def sources(self) -> tuple[Held, Gathered]:
+        """What the run in service leaves to this one, and the rows to link."""
+        held = Held.of(self.site.vault, self.before)
+        return held, gather(self.site.vault, self.reception, self.inputs, self.before, before_of(held.kept))
+
+    def binding(self, gathered: Gathered, held: Held) -> tuple[Overrides, str]:
+        """What people have decided that binds this run, and its fingerprint."""
+        site = self.site
+        return overrides.for_run(site.store, site.trail, site.keys, gathered.persons, held.clusters, at=self.at)
+
+    def link(self, row: LinkRunRow) -> Found:
+        """Gather and link, and count what came of it.  Raises RunRefused if there is nobody."""
+        held, gathered = self.sources()
+        check_input(gathered.persons)
+        stage(self.site, row, "link")
+        by_hand, said = self.binding(gathered, held)
+        linkage, warnings = self._linked(row, gathered, held, by_hand)
+        placed = Placed.of_run(linkage)
+        facts = facts_of(gathered.persons, gathered.carried.persons if gathered.carried else None, held.facts)
+        counts = counts_of(facts, linkage, self.inputs, placed)
+        counts |= {"overrides": said, "contents": dict(gathered.contents), "profile": self.reception.profile}
+        counts |= {"key_epoch": self.inputs.epoch, "lengths": [list(one) for one in gathered.lengths]}
+        return Found(
+            held=held, gathered=gathered, by_hand=by_hand, linkage=linkage, placed=placed, facts=facts, counts=counts,
+            warnings=warnings,
+        )  # fmt: skip
+
+    def _linked(self, row: LinkRunRow, gathered: Gathered, held: Held, by_hand: Overrides) -> tuple[Linkage, list[str]]:
         """Linked by the model in service, or by the one that takes its place; what the operator should know of it."""
         whole = self.relink is not None and self.relink.whole
         given = partial(
@@ -265,25 +319,24 @@ class _Run:
             looked_after = records_with(tx, LOOKED_AFTER)
         return rates_of(facts, placed, looked_after, year=self.night.year)
 
-    def _family(
-        self, gathered: Gathered, held: _Held, linkage: Linkage, placed: Placed, facts: Facts, by_hand: Overrides
-    ) -> Kin:
+    def _family(self, found: Found) -> Kin:
         """The family network: of a night, drawn where anything is new, and else that of the run in service."""
-        ends = linkage.ends
-        if ends is None:
+        linkage, placed = found.linkage, found.placed
+        if linkage.ends is None:
             raise ValueError("a run is given its relationships")
         earlier = None
         if self.relink is None or not self.relink.whole:
-            earlier = held.kin(linkage, gathered.carried)
+            earlier = found.held.kin(linkage, found.gathered.carried)
         sources = tuple(sorted(self.inputs.sources))
         return kin(
-            placed.members.person, sources, gathered.relationships, ends, Rows(record=placed.record, facts=facts),
-            severed_persons(placed.members, by_hand.sever), earlier,
+            placed.members.person, sources, found.gathered.relationships, linkage.ends,
+            Rows(record=placed.record, facts=found.facts), severed_persons(placed.members, found.by_hand.sever),
+            earlier,
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
+class Held:
     """What the run in service leaves to the next: the frozen model, its clusters, and what it kept to compare with."""
 
     model: Model | None
@@ -293,7 +346,7 @@ class _Held:
     family: Mapping[str, pa.Table] | None = None
 
     @classmethod
-    def of(cls, vault: Vault, before: LinkRunRow | None) -> _Held:
+    def of(cls, vault: Vault, before: LinkRunRow | None) -> Held:
         """Nothing before the first run; a model of another version is none, and is trained anew."""
         if before is None:
             return cls(model=None, clusters=None, kept=None)
@@ -324,7 +377,7 @@ class _Held:
         )  # fmt: skip
 
 
-def _build(vault: Vault, run_id: str, tables: Mapping[str, pa.Table]) -> dict[str, str]:
+def build(vault: Vault, run_id: str, tables: Mapping[str, pa.Table]) -> dict[str, str]:
     """Write the run's segments; on return each is on disk, and was opened again to its last byte."""
     segments: dict[str, str] = {}
     for name, table in tables.items():
@@ -335,14 +388,30 @@ def _build(vault: Vault, run_id: str, tables: Mapping[str, pa.Table]) -> dict[st
     return segments
 
 
-def _tidy(site: Site, reception: Reception) -> None:
-    """Delete segments that neither the run in service nor the one before needs, and spooled tables now in service.
+def purge_held(site: Site, reception: Reception) -> None:
+    """Write anew what is held of an epoch that was in service, without whom was erased since: nobody comes back."""
+    with site.store.reading() as tx:
+        held = epochs.held(tx)
+        if held is None:
+            return
+        inputs = inputs_of(tx, reception, back_to=held.last)
+    if not inputs.barred.since(held.run.started_at):
+        return
+    at = clock.now()
+    gathered = gather(site.vault, reception, inputs, held.run)
+    segments = dict(gathered.unchanged) | build(site.vault, held.run.id, gathered.new)
+    with site.store.transaction() as tx:
+        epochs.keep_held(tx, held, segments, since=at)
+
+
+def tidy(site: Site, reception: Reception) -> None:
+    """Delete segments that neither the run in service, the one before nor a held epoch needs, and spooled tables.
 
     A batch that was accepted, or waits, keeps its chunks until a run that holds it is published.
     """
     with site.store.reading() as tx:
         published = tx.one(PublishedRow)
-        keep: set[str] = set()
+        keep = set(epochs.held_segments(tx).values())
         run_id: str | None = published.run if published else None
         for _ in range(2):
             row = tx.one(LinkRunRow, id=run_id) if run_id else None

@@ -61,6 +61,7 @@ PROBLEMS: Final[Mapping[type[errors.BrokerError], Problem]] = {
     errors.BadDigest: Problem(422, "bad-digest", "The bytes are not those declared"),
     errors.BadAgreement: Problem(422, "bad-agreement", "The agreement can't be taken"),
     errors.BatchRefused: Problem(422, "batch-refused", "The batch can't be taken"),
+    errors.WrongEpoch: Problem(409, "wrong-epoch", "Another epoch of the linkage key is in service"),
     errors.UnsafeRegister: Problem(503, "register-unsafe", "The register can't be relied on just now", plain=False),
     errors.UnknownSchema: Problem(422, "unknown-schema", "The schema is not known here"),
     errors.TooMany: Problem(429, "too-many", "Too much at once"),

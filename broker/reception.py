@@ -85,7 +85,7 @@ def record(
     what: dict[str, Any] = {
         "batch": row.id, "flow": row.flow, "sequence": row.sequence, "kind": row.kind, "outcome": outcome,
         "manifest_sha256": row.manifest_sha256, "rows": declared(row),
-        "agreements": list(Manifest.parse(row.manifest).agreements),
+        "agreements": list(Manifest.parse(row.manifest).agreements), **({"epoch": row.shadow} if row.shadow else {}),
     }  # fmt: skip
     event = Event(id=new_event_id(), type=type_, who=who, what=what, why={}, detail={})
     return reception.trail.record(tx, event, at=at).event_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -103,8 +103,12 @@ def put_in_service(
     counts: Mapping[str, Any],
     linkage: Linkage,
     accepted_by: str | None = None,
+    beside: Callable[[Transaction, LinkRunRow], None] = lambda *_: None,
 ) -> None:
-    """Put a run in service: pointer, batches, run, model, what became of persons and event, in one transaction."""
+    """Put a run in service: pointer, batches, run, model, what became of persons and event, in one transaction.
+
+    `beside` does in it what else must be so from then on, or raises, and nothing has changed.
+    """
     at = clock.now()
     model_sha256 = models.digest_of(linkage.model)
     with site.store.transaction() as tx:
@@ -112,6 +116,7 @@ def put_in_service(
         held.segments, held.counts, held.model_sha256 = dict(segments), dict(counts), model_sha256
         held.state, held.stage, held.finished_at, held.published_at = "published", "", at, at
         tx.add(held)
+        beside(tx, held)
         pointer = tx.one(PublishedRow)
         if pointer is None:
             pointer = PublishedRow(id=1, run=held.id, version=1, at=at)
@@ -184,7 +189,7 @@ def _batches_in_service(tx: Transaction, inputs: Inputs, run_id: str) -> None:
         if held is None or held.state not in ("accepted", "superseded"):
             raise Conflict("a batch of this run has changed meanwhile")
         for earlier in tx.all(BatchRow, agency=batch.agency, flow=batch.flow, state="linked"):
-            if earlier.sequence < batch.sequence and batch.kind == "full":
+            if batch.kind == "full" and (earlier.shadow != batch.shadow or earlier.sequence < batch.sequence):
                 earlier.state = "superseded"
                 tx.add(earlier)
         held.linked_run = run_id

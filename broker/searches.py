@@ -34,7 +34,7 @@ from broker.deciding import (
     said_of,
     unanswerable,
 )
-from broker.errors import BrokerError, Malformed
+from broker.errors import BrokerError, Malformed, WrongEpoch
 from broker.family_view import BANNER, Feed, Refusal, Seen
 from broker.keys import Keys
 from broker.ledger import Broken
@@ -105,13 +105,15 @@ def search(
     """Whom the agencies know that fits, listed only where a record reaches existence for this asker and purpose.
 
     One leaf, whatever was found, hidden or absent; before the first link run nobody is found.  Raises Malformed for
-    another key, epoch or profile than the partnership's; having shown nothing, LogUnavailable if it can't be recorded,
-    and EngineFailed, which is recorded, if a rule can't be evaluated.
+    another key or profile than the partnership's, WrongEpoch for another epoch of it than is in service; having shown
+    nothing, LogUnavailable if it can't be recorded, and EngineFailed, which is recorded, if a rule can't be evaluated.
     """
     with store.reading() as reading:
         _of_this_partnership(reading, caller, asked)
     request, refusal = _may_ask(keys, caller, asked)
     area = service.area()
+    if area is not None and area.epoch not in ("", asked.key_epoch):  # it was put in service just now
+        raise _wrong_epoch(area.epoch)
     if area is not None and asked.profile != area.index.model.profile:
         raise Malformed("profile: not that of this partnership")
     try:
@@ -193,10 +195,16 @@ def aborted(
 
 def _of_this_partnership(reading: Reading, caller: Caller, asked: Asked) -> None:
     agency = reading.one(AgencyRow, id=caller.organisation)
-    if agency is None or (asked.key_epoch, asked.key_fingerprint) != (agency.key_epoch, agency.key_fingerprint):
+    if agency is not None and asked.key_epoch != agency.key_epoch:
+        raise _wrong_epoch(agency.key_epoch)
+    if agency is None or asked.key_fingerprint != agency.key_fingerprint:
         raise Malformed("key_epoch, key_fingerprint: not those of this partnership's linkage key")
     if asked.family_informed not in FAMILY_INFORMED:
         raise Malformed(f"family_informed: one of {', '.join(FAMILY_INFORMED)} is due")
+
+
+def _wrong_epoch(epoch: str) -> WrongEpoch:
+    return WrongEpoch(f"key_epoch: the epoch in service is {epoch}; encode the search under its key")
 
 
 def _may_ask(keys: Keys, caller: Caller, asked: Asked) -> tuple[Request | None, Refusal | None]:

@@ -145,6 +145,18 @@ class Settings(BaseSettings):
     retrain_days: int = Field(
         90, ge=0, description="A night trains a new model beside the one in service after so many days. 0: never."
     )
+    epoch_hold_days: int = Field(
+        30, ge=1, le=365, description="How long the last epoch of the linkage key is held for a return."
+    )
+    epoch_lag_days: int = Field(
+        7, ge=0, le=90, description="How far a new epoch's batches may be behind the nights at its flip."
+    )
+    epoch_rate_band: float = Field(
+        0.005, gt=0, le=1, description="Share of records that a new epoch may link more or less, in each flow."
+    )
+    epoch_records_band: float = Field(
+        0.02, gt=0, le=1, description="Share of a flow's records in service that a new epoch's batch may lack."
+    )
     query_memory_mb: int = Field(256, description="What DuckDB may use to check one batch.")
     log_retention: LogRetention = Field(LogRetention(), description="How long the log keeps what events say of people.")
     budgets: Budgets = Field(Budgets(), description="How much a person and an organisation may ask.")

@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 
 import rfc8785
 
+from broker import epochs
 from broker.agencies import feed_state
 from broker.errors import (
     BadDigest,
@@ -77,9 +78,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undecided:
-    """A batch of which the broker has not made up its mind, or that was never committed."""
+    """A batch of which the broker has not made up its mind, or that was never committed.
+
+    `shadow`: the epoch being prepared that it is of, and numbered under, or "" for a night.
+    """
 
     batch: str
+    shadow: str
     sequence: int
     kind: str
     state: str
@@ -91,10 +96,13 @@ class Undecided:
 class Standing:
     """How a flow stands, to its own agency: what was taken last, what is still on its way, and which nights are missed.
 
-    With it a client that has lost its own notes knows what to send next.
+    With it a client that has lost its own notes knows what to send next, and under which epoch of the linkage key;
+    `next_epoch` is the one being prepared, of which a full batch is due beside the nights.
     """
 
     flow: str
+    key_epoch: str
+    next_epoch: str | None
     state: str  # CURRENT, STALE, NOT_CONNECTED, PAUSED
     expected_by: str
     as_of: datetime | None
@@ -112,16 +120,18 @@ def standing(reception: Reception, agency: str, flow: str, *, at: datetime) -> S
         if row is None or owner is None:
             raise UnknownFlow("this agency has no flow of this name")
         rows = tx.all(BatchRow, order=("sequence", "id"), agency=agency, flow=flow, state=UNDECIDED)
+        prepared = epochs.prepared(tx)
     held = [batch.sequence for batch in rows if waits(batch)]
-    here = {batch.sequence for batch in rows if batch.state != "open"}
+    here = {batch.sequence for batch in rows if batch.state != "open" and not batch.shadow}
     missing = set(range(row.last_sequence + 1, max(held, default=0))) - here
     return Standing(
-        flow=flow, state=feed_state(row, owner, at), expected_by=row.expected_by, as_of=row.as_of,
+        flow=flow, key_epoch=owner.key_epoch, next_epoch=prepared.name if prepared else None,
+        state=feed_state(row, owner, at), expected_by=row.expected_by, as_of=row.as_of,
         last_sequence=row.last_sequence, last_manifest_sha256=row.last_manifest_sha256,
         missing_nights=tuple(sorted(missing)[:HELD]),
         batches=tuple(
             Undecided(
-                batch=batch.id, sequence=batch.sequence, kind=batch.kind, state=batch.state,
+                batch=batch.id, shadow=batch.shadow, sequence=batch.sequence, kind=batch.kind, state=batch.state,
                 manifest_sha256=batch.manifest_sha256, reason=(batch.verdict or {}).get("code"),
             )
             for batch in rows
@@ -202,12 +212,13 @@ def open_batch(
     digest = sha256(raw).hexdigest()
     with reception.store.reading() as tx:
         verify(tx, agency, raw, signature)
-        if (known := _known(tx, manifest, digest, key)) is not None:
+        shadow = epochs.shadow_of(tx, manifest.key_epoch)
+        if (known := _known(tx, manifest, digest, key, shadow)) is not None:
             return known
         on_our_terms(reception, tx, manifest, at)
     if signature is None:
         raise BadSignature("header Manifest-Signature: a detached JWS is due")
-    row = _new_row(reception, manifest, raw, digest, key, signature, at)
+    row = _new_row(reception, manifest, raw, digest, key, signature, at, shadow)
     try:
         with reception.store.transaction() as tx:
             waiting = [batch for batch in tx.all(BatchRow, agency=agency, state="open") if batch.expires_at > at]
@@ -217,7 +228,7 @@ def open_batch(
             tx.add(row)
     except Conflict:  # somebody was quicker: perhaps ourselves, on another connection
         with reception.store.reading() as tx:
-            if (known := _known(tx, manifest, digest, key)) is not None:
+            if (known := _known(tx, manifest, digest, key, shadow)) is not None:
                 return known
         raise
     return Answer(status=row.first_status, body=row.first_response, replayed=False)
@@ -235,13 +246,13 @@ def _not_too_far_ahead(tx: Reading, manifest: Manifest) -> None:
         )
 
 
-def _known(tx: Reading, manifest: Manifest, digest: str, key: str) -> Answer | None:
+def _known(tx: Reading, manifest: Manifest, digest: str, key: str, shadow: str) -> Answer | None:
     """The first answer to this manifest, if it was here before.  Raises Conflict if key or night is another's."""
     row = tx.one(BatchRow, agency=manifest.agency, idempotency_key=key)
     if row is not None and row.manifest_sha256 != digest:
         raise Conflict("header Idempotency-Key: it was used for another manifest")
     if row is None:
-        nights = tx.all(BatchRow, agency=manifest.agency, flow=manifest.flow, sequence=manifest.sequence)
+        nights = tx.all(BatchRow, agency=manifest.agency, flow=manifest.flow, sequence=manifest.sequence, shadow=shadow)
         row = next((night for night in nights if night.state != "rejected"), None)
         if row is not None and row.manifest_sha256 != digest:
             raise Conflict("manifest.sequence: another batch of this flow has this number")
@@ -249,8 +260,9 @@ def _known(tx: Reading, manifest: Manifest, digest: str, key: str) -> Answer | N
 
 
 def _new_row(
-    reception: Reception, manifest: Manifest, raw: bytes, digest: str, key: str, signature: str, at: datetime
-) -> BatchRow:
+    reception: Reception, manifest: Manifest, raw: bytes, digest: str, key: str, signature: str, at: datetime,
+    shadow: str,
+) -> BatchRow:  # fmt: skip
     batch = new_event_id()
     _, wrapped = reception.keys.new_data_key(batch)
     missing = [{"table": table, "chunk": number} for table, number in chunks(manifest)]
@@ -258,7 +270,7 @@ def _new_row(
     return BatchRow(
         id=batch, agency=manifest.agency, flow=manifest.flow, sequence=manifest.sequence, kind=manifest.kind,
         idempotency_key=key, manifest=raw, manifest_sha256=digest, signature=signature, profile=manifest.profile,
-        key_epoch=manifest.key_epoch, dek_wrapped=wrapped, state="open", first_status=201,
+        key_epoch=manifest.key_epoch, shadow=shadow, dek_wrapped=wrapped, state="open", first_status=201,
         first_response=rfc8785.dumps(cast("Any", first)), counts={}, opened_at=at,
         extracted_at=instant(manifest.extracted_at, "extracted_at"),
         expires_at=min(at + OPEN_FOR, instant(manifest.expires_at, "expires_at")),

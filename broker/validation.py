@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from broker import clock
+from broker import clock, epochs
 from broker.errors import BrokerError, NotFound, WrongState
 from broker.judging import Judged, judge
 from broker.keys import Keys
@@ -106,10 +106,10 @@ def release(reception: Reception, batch: str, *, by: str) -> str:
     return validate(reception, batch, released_by=by)
 
 
-def _order(reading: Reading, row: BatchRow) -> tuple[int, str]:
-    """What the order of a flow's nights is judged by: the last that was taken in."""
+def _order(reading: Reading, row: BatchRow) -> tuple[int, str, str]:
+    """What the order of a flow's nights is judged by: the last that was taken in; and how the batch's epoch stands."""
     flow = flow_of_batch(reading, row)
-    return flow.last_sequence, flow.last_manifest_sha256
+    return flow.last_sequence, flow.last_manifest_sha256, epochs.state_of(reading, row.shadow)
 
 
 def _expire(reception: Reception) -> None:
@@ -146,7 +146,9 @@ def _apply(reception: Reception, tx: Transaction, row: BatchRow, judged: Judged,
                 hint=HINTS[code],
             )
         )  # fmt: skip
-    if judged.state == "accepted":
+    if judged.state == "accepted" and row.shadow:
+        epochs.take_in(tx, row)
+    elif judged.state == "accepted":
         _take_in(reception.keys, tx, row, judged, at=at)
     word = judged.state if judged.state != "superseded" else "accepted"
     row.verdict_event = record(
@@ -163,7 +165,7 @@ def _take_in(keys: Keys, tx: Transaction, row: BatchRow, judged: Judged, *, at: 
     hold_erasures(tx)
     if row.kind == "full":
         delete_items(tx, row.agency, row.flow)
-        for earlier in tx.all(BatchRow, agency=row.agency, flow=row.flow, state="accepted"):
+        for earlier in tx.all(BatchRow, agency=row.agency, flow=row.flow, shadow="", state="accepted"):
             if earlier.id != row.id:
                 earlier.state = "superseded"
                 tx.add(earlier)

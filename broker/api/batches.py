@@ -47,6 +47,7 @@ class UndecidedBatch(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     batch: str
+    shadow: str
     sequence: int
     kind: str
     state: str
@@ -60,6 +61,8 @@ class FlowStanding(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     flow: str
+    key_epoch: str
+    next_epoch: str | None
     state: Literal["CURRENT", "STALE", "NOT_CONNECTED", "PAUSED"]
     expected_by: str
     as_of: datetime | None

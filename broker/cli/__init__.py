@@ -17,6 +17,7 @@ from broker.cli import (
     analysis,
     audit,
     batches,
+    epochs,
     export,
     keys,
     linkage,
@@ -51,7 +52,7 @@ agreements.app.command("what-if")(analysis.what_if)
 agreements.app.command("lint")(analysis.lint_estate)
 for name, noun in {
     "agencies": agencies, "agreements": agreements, "restrictions": restrictions, "batches": batches,
-    "linkage": linkage, "keys": keys, "log": log,
+    "linkage": linkage, "epochs": epochs, "keys": keys, "log": log,
     "statistics": statistics, "witnesses": witnesses, "reports": reports,
     "subjects": subjects, "audit": audit,
 }.items():  # fmt: skip

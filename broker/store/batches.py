@@ -15,14 +15,15 @@ class BatchRow(Row, table=True):
     """One night of one flow.
 
     `state`: open, sealed, validating, accepted, quarantined, rejected, linked, superseded.  A rejected batch frees its
-    sequence number: at most one batch that is not rejected holds it.
+    sequence number: at most one batch that is not rejected holds it.  A batch of an epoch that was being prepared when
+    it came is of that epoch's `shadow` set for good, and numbered by itself: no night of the flow.
     """
 
     __tablename__ = "batch"
     __table_args__ = (
         UniqueConstraint("agency", "idempotency_key"),
         Index(
-            "uq_batch_live_sequence", "agency", "flow", "sequence", unique=True,
+            "uq_batch_live_sequence", "agency", "flow", "shadow", "sequence", unique=True,
             sqlite_where=text("state <> 'rejected'"), postgresql_where=text("state <> 'rejected'"),
         ),
         Index("ix_batch_state", "state"),
@@ -39,6 +40,7 @@ class BatchRow(Row, table=True):
     signature: str  # detached JWS, kept
     profile: str
     key_epoch: str
+    shadow: str = Field(default="", sa_column_kwargs={"server_default": ""})  # the epoch prepared, or "": a night
     dek_wrapped: bytes = octets()
     state: str
     first_status: int  # of the first answer to its POST, replayed with the body below

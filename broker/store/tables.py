@@ -6,6 +6,7 @@ from broker.store import (
     batches,
     considerations,
     documents,
+    epochs,
     erasures,
     event_keys,
     items,
@@ -22,6 +23,6 @@ from broker.store import (
 from broker.store.columns import metadata
 
 __all__ = [
-    "agencies", "audit_reviews", "batches", "considerations", "documents", "erasures", "event_keys", "items", "log",
-    "metadata", "notices", "releases", "reviews", "runs", "searches", "sessions", "shards", "witnesses",
+    "agencies", "audit_reviews", "batches", "considerations", "documents", "epochs", "erasures", "event_keys", "items",
+    "log", "metadata", "notices", "releases", "reviews", "runs", "searches", "sessions", "shards", "witnesses",
 ]  # fmt: skip

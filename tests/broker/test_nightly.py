@@ -308,7 +308,7 @@ def test_a_paused_run_that_lost_its_place_publishes_nothing(http: TestClient, br
 
 
 def test_only_one_run_is_at_work_on_a_machine(broker: Broker) -> None:
-    with nightly._alone(broker), pytest.raises(WrongState):
+    with nightly.alone(broker), pytest.raises(WrongState):
         run(broker)
 
 
