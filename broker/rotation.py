@@ -255,7 +255,9 @@ def _judged(site: Site, one: _Apart, found: Found, reasons: list[Reason]) -> dic
     assert one.before is not None
     was, now = shadow.both(site.vault, one.before, found.placed.members, found.linkage.reviews)
     report = shadow.compared(was, now)
-    against = [*reasons, *shadow.not_alike(report, site.settings), *shadow.not_bound(found.by_hand, was, now)]
+    missing = {reason.flow for reason in reasons if reason.code == "missing"}
+    against = [*reasons, *shadow.not_alike(report, site.settings, missing=missing)]
+    against += shadow.not_bound(found.by_hand, was, now)
     try:
         check(found.counts, None, found.linkage, exception=one.exception)
     except RunRefused as refused:

@@ -6,7 +6,7 @@ from one to the other though no encoding can.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -177,14 +177,17 @@ def _two_of(codes: Ints) -> int:
     return int((counts * (counts - 1) // 2).sum())
 
 
-def not_alike(report: Mapping[str, Any], settings: Settings) -> list[Reason]:
-    """Where the set links, or holds, so much more or less than what is in service that the key must be wrong."""
+def not_alike(report: Mapping[str, Any], settings: Settings, *, missing: Collection[str]) -> list[Reason]:
+    """Where the set links, or holds, so much more or less than what is in service that the key must be wrong.
+
+    Nothing is said of flows that are `missing`, nor then of all together.
+    """
     reasons = []
-    for name, said in [*report["flows"].items(), ("", report["all"])]:
+    for name, said in [*report["flows"].items(), *([] if missing else [("", report["all"])])]:
         words = name or "all together"
         (records, records_now), (linked, linked_now) = said["records"], said["linked"]
-        if not records:
-            continue  # a flow that begins with this epoch
+        if not records or name in missing:  # a flow may begin with this epoch
+            continue
         if said["gone"] > max(settings.epoch_records_band * records, FEW):
             told = f"{words}: {said['gone']:,} of {records:,} records in service are not in the set"
             reasons.append(Reason(code="records", flow=name, words=told))
@@ -201,8 +204,9 @@ def not_bound(by_hand: Overrides, was: Side, now: Side) -> list[Reason]:
     apart = _places(by_hand.must_not_link, was, now)
     severed = _places(by_hand.sever, was, now)
     together = {name: int(_together(one[1], now).sum()) for name, one in (("severs", severed), ("apart", apart))}
-    parted = int((_together(joined[0], was) & ~_together(joined[1], now)).sum())
-    lost = sum(int(((then >= 0) & (there < 0)).any(axis=0).sum()) for then, there in (joined, apart, severed))
+    there = (joined[1] >= 0).all(axis=0)
+    parted = int((_together(joined[0], was) & there & ~_together(joined[1], now)).sum())
+    lost = sum(int(((then >= 0) & (ends < 0)).any(axis=0).sum()) for then, ends in (joined, apart, severed))
     return [
         Reason(code=code, words=words)
         for code, count, words in (

@@ -326,6 +326,8 @@ def submit(
     Raises BadBatch, Refused or Unreachable.
     """
     payload, signature, manifest = read_batch(folder)
+    if manifest.key_epoch != home.settings.key_epoch:
+        home = Home(home.folder, shadow=manifest.key_epoch)
     if manifest.agency != home.agency:
         raise BadBatch(f"{folder}: the batch is of {manifest.agency!r}, the home of {home.agency!r}")
     check_tables(folder, manifest)
@@ -333,7 +335,7 @@ def submit(
     _follows(home, broker, manifest, sha256)
     broker.journal.sent(sha256, f"POST /v1/flows/{manifest.flow}/batches")
     try:
-        opened = _opened(broker, manifest, payload, signature)
+        opened = _opened(broker, manifest, payload, signature, home.shadow)
     except Refused as refused:
         broker.journal.answered(sha256, refused.status)
         raise
@@ -349,7 +351,7 @@ def submit(
         now = broker.commit(manifest.flow, batch, sha256)
     kept = {
         "batch": batch, "flow": manifest.flow, "sequence": manifest.sequence, "manifest_sha256": sha256,
-        "state": now["state"],
+        "state": now["state"], **({"shadow": home.shadow} if home.shadow else {}),
     }  # fmt: skip
     received = broker.receipt(manifest.flow, batch, "received")
     if received is not None:
@@ -361,21 +363,21 @@ def submit(
     return settle(home, broker, batch)
 
 
-def _opened(broker: Broker, manifest: Manifest, payload: bytes, signature: str) -> dict[str, Any]:
+def _opened(broker: Broker, manifest: Manifest, payload: bytes, signature: str, shadow: str) -> dict[str, Any]:
     try:
         return broker.open(manifest.flow, payload, signature)
     except Refused as refused:
-        if refused.status != 409 or not _make_way(broker, manifest):
+        if refused.status != 409 or not _make_way(broker, manifest, shadow):
             raise
     return broker.open(manifest.flow, payload, signature)
 
 
-def _make_way(broker: Broker, manifest: Manifest) -> bool:
+def _make_way(broker: Broker, manifest: Manifest, shadow: str) -> bool:
     """Withdraw what was opened under this night's number and never committed; whether there was such a batch."""
     left = [
         str(one["batch"])
         for one in broker.standing(manifest.flow)["batches"]
-        if one["state"] == "open" and one["sequence"] == manifest.sequence
+        if one["state"] == "open" and one["sequence"] == manifest.sequence and one.get("shadow", "") == shadow
     ]
     for batch in left:
         broker.withdraw(manifest.flow, batch)
@@ -405,6 +407,8 @@ def settle(home: Home, broker: Broker, batch: str) -> Submission:
     if kept is None:
         raise BadBatch(f"no receipt of batch {batch} is in {home.receipts}; submit it first")
     flow = str(kept["flow"])
+    if (shadow := str(kept.get("shadow", ""))) != home.shadow:
+        home = Home(home.folder, shadow=shadow)
     now = broker.status(flow, batch)
     kept["state"] = now["state"]
     if now["state"] in DECIDED and "verdict" not in kept:

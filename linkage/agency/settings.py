@@ -2,7 +2,8 @@
 
 agency.toml         agency, partnership, key_epoch, profile, broker, [tls], [timeouts]; [gateway] for the gateway
 public.json         what the broker is given to enrol it: public halves, key fingerprint, canaries
-keys/               link.key, record.key, signing.pem, signatory.pem, client.pem: mode 0600, checked on every reading
+keys/               link.key, record.key, signing.pem, signatory.pem, client.pem: mode 0600, checked on every reading;
+                    link-<epoch>.key beside them while the linkage key is rotated
 crosswalk.sqlite    record_ref <-> case number
 state.json          per flow: the last sequence the broker sealed, and the hash of its manifest
 told/               per flow: keyed digests of what each batch said, so that the next may say only what is new
@@ -93,12 +94,19 @@ class AgencySettings(BaseSettings):
 
 
 class Home:
-    """One agency's home folder.  Keys are read when first asked for; the `repr` is its place."""
+    """One agency's home folder.  Keys are read when first asked for; the `repr` is its place.
 
-    def __init__(self, folder: Path) -> None:
+    `shadow`: an epoch of the linkage key that is being prepared.  Then what is encoded, and what is held of flows, is
+    under that one, and what is held of the nights is left alone.
+    """
+
+    def __init__(self, folder: Path, *, shadow: str = "") -> None:
         """Raises BadHome if there is no home or its settings are wrong."""
         self.folder = folder
+        self.shadow = shadow
         self.settings = _settings(folder)
+        if shadow:
+            self.settings = self.settings.model_copy(update={"key_epoch": shadow})
 
     def __repr__(self) -> str:
         return f"Home({str(self.folder)!r})"
@@ -122,8 +130,25 @@ class Home:
     @cached_property
     def link_keys(self) -> LinkageKeys:
         """The partnership's keys.  Raises BadKey."""
-        link_key = read_hex_key(self.folder / "keys" / "link.key")
-        return LinkageKeys(link_key, partnership=self.settings.partnership, epoch=self.settings.key_epoch)
+        return self.keys_of(self.settings.key_epoch)
+
+    def keys_of(self, epoch: str) -> LinkageKeys:
+        """The partnership's keys of an epoch: its own file's, or else those of `link.key`.  Raises BadKey."""
+        path = self.folder / "keys" / f"link-{epoch}.key"
+        if not path.exists():
+            if self.shadow:
+                raise BadKey(f"{path} is not there: `agency link-key next --epoch {epoch}` makes or takes it")
+            path = self.folder / "keys" / "link.key"
+        return LinkageKeys(read_hex_key(path), partnership=self.settings.partnership, epoch=epoch)
+
+    def other_epochs(self, than: str) -> list[str]:
+        """The other epochs of the linkage key whose keys lie here, newest name first."""
+        names = {path.stem.removeprefix("link-") for path in (self.folder / "keys").glob("link-*.key")}
+        return sorted(names - {than}, reverse=True)
+
+    def place(self, flow: str) -> str:
+        """Under what a flow's state is held: of its nights, or of the shadow set."""
+        return f"{flow}@{self.shadow}" if self.shadow else flow
 
     @cached_property
     def record_key(self) -> bytes:
@@ -170,14 +195,15 @@ class Home:
     def state(self, flow: str) -> Mapping[str, Any]:
         """What was last sealed of a flow: {"sequence", "manifest_sha256"}; a fresh flow has 0 and an empty hash."""
         path = self.folder / "state.json"
-        held = _read_json(path).get(flow, {}) if path.exists() else {}
+        held = _read_json(path).get(self.place(flow), {}) if path.exists() else {}
         return {"sequence": 0, "manifest_sha256": "", **held}
 
     def remember(self, flow: str, **values: Any) -> None:
         """Add to what is held of a flow, on disk before this returns."""
         path = self.folder / "state.json"
         held = _read_json(path) if path.exists() else {}
-        held[flow] = {**held.get(flow, {}), **values}
+        place = self.place(flow)
+        held[place] = {**held.get(place, {}), **values}
         write_whole(path, json.dumps(held, indent=2, sort_keys=True).encode() + b"\n")
 
 

@@ -100,7 +100,7 @@ def tidy(home: Home, flow: str, *, now: datetime) -> None:
     """Delete what neither the accepted batch nor one that may still be sent has told."""
     held = home.state(flow)
     needed = {str(held["manifest_sha256"]), str((held.get("pending") or {}).get("manifest_sha256", ""))}
-    for path in (home.folder / "told" / flow).glob("*.parquet"):
+    for path in (home.folder / "told" / home.place(flow)).glob("*.parquet"):
         if path.name.partition(".")[0] not in needed and path.stat().st_mtime < (now - KEPT_FOR).timestamp():
             path.unlink(missing_ok=True)
 
@@ -123,7 +123,7 @@ def delta(before: Told, now: Told, related: Rows, listed: Rows) -> Delta:
 
 
 def _place(home: Home, flow: str, manifest_sha256: str, table: Table) -> Path:
-    return home.folder / "told" / flow / f"{manifest_sha256}.{table}.parquet"
+    return home.folder / "told" / home.place(flow) / f"{manifest_sha256}.{table}.parquet"
 
 
 def _digests(key: bytes, keys: Iterable[str], rows: Iterable[str]) -> pa.Table:

@@ -96,6 +96,9 @@ def encode(
             help="All that is held, or what differs from what the broker accepted last (all, where that is not known).",
         ),
     ] = True,
+    epoch: Annotated[
+        str, typer.Option("--epoch", help="A full batch under the next linkage key, for the epoch being prepared.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Turn an extract into a pseudonymised batch: no name, address or number in clear is in it.
@@ -108,16 +111,23 @@ def encode(
     or gone since the batch that the broker accepted last: the home keeps a keyed digest of every row for this.  A batch
     that was lost or rejected is no loss, since the next one brings the same; a full one may be sent at any time.
 
+    With --epoch the batch is encoded under a key that `agency link-key next` laid beside the one in use, and numbered
+    by itself: it is no night, and changes nothing of what the nights say next.
+
     Exit codes: 0 a batch was made; 1 too many bad rows, or an extract that can't be used; 2 the mapping, the home or a
     key is wrong; 3 a file could not be read.
     """
     with answering(as_json):
         from linkage.agency import batch, clock, codes
+        from linkage.agency.settings import BadHome
 
+        known = home_of(home, epoch)
+        if known.shadow and not full:
+            raise BadHome("--epoch: a full batch is due under a linkage key that is not in use yet, no --delta")
         with progress_bar(as_json) as progress:
             made = batch.encode_extract(
                 mapping,
-                home_of(home),
+                known,
                 out,
                 codes=codes.load(),
                 now=clock.now(),

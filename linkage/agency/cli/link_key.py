@@ -1,4 +1,4 @@
-"""`agency link-key share | combine`: the ceremony of a partnership's linkage key."""
+"""`agency link-key share | combine | next | use`: the ceremony of a partnership's linkage key, and its rotation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from linkage.agency.cli.shared import AsJson, answering, say
+from linkage.agency.cli.shared import AsJson, HomeFolder, answering, home_of, say
 
 if TYPE_CHECKING:
     from linkage.records import Profile
@@ -25,6 +25,9 @@ app = typer.Typer(
         agency link-key combine SHARE SHARE --out link.key
 
         agency keygen --home HOME --link-key link.key ...
+
+    To rotate it, `agency link-key next` lays the next key beside the one in use; full batches are encoded under it with
+    `agency encode --epoch`, and `agency link-key use` follows once the broker has put the new epoch in service.
 
     Never on the broker's machines: with the key, its operator could guess at names.
     """,
@@ -84,3 +87,57 @@ def combine(
 
         found = combined(shares, out, fingerprint=fingerprint)
         say(as_json, {"key": str(out), "fingerprint": found}, f"{out} holds the key; its fingerprint is {found}.")
+
+
+@app.command("next")
+def next_key(
+    home: HomeFolder,
+    epoch: Annotated[str, typer.Option(help="The next epoch's name, such as 2027-1.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", help="The next linkage key (hex, mode 0600), as partners have it.  Without it: a fresh one."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lay the next linkage key beside the one in use, as keys/link-EPOCH.key; nights and searches stay as they are.
+
+    One agency makes it, or its custodians do (`share`, `combine`), and hands it to the others.  epoch-EPOCH.json holds
+    what the broker is told of it (`broker epochs open`): fingerprint and canary tokens, by which a wrong key is known,
+    and no secret.
+
+    Exit codes: 0 it is there; 2 the home or the key is wrong, or another key lies there.
+    """
+    with answering(as_json):
+        from linkage.agency import rekeying
+
+        told, path = rekeying.lay_beside(home_of(home), epoch, key=key)
+        say(
+            as_json, {**told, "file": str(path)},
+            f"The key of {epoch} lies beside the one in use; its fingerprint is {told['key_fingerprint']}.\n"
+            f"Give the broker {path}, and the others the key: each must have the same fingerprint.",
+        )  # fmt: skip
+
+
+@app.command()
+def use(
+    epoch: Annotated[str, typer.Argument(help="The epoch that the broker has in service.")],
+    home: HomeFolder,
+    as_json: AsJson = False,
+) -> None:
+    """Encode under this epoch's key from now on: after the broker's flip, or back again if it was stopped.
+
+    The first batch of each flow is then a full one.  The key of the epoch before stays in keys/ until you destroy it,
+    which is due once the broker has dropped that epoch.
+
+    Exit codes: 0 it is in use; 2 its key is not here, or the home is wrong.
+    """
+    with answering(as_json):
+        from linkage.agency import rekeying
+
+        before = rekeying.use(home_of(home), epoch)
+        words = f"{epoch} is in use."
+        if before != epoch:
+            words += f"  Destroy keys/link-{before}.key once the broker has dropped {before}."
+        say(as_json, {"key_epoch": epoch, "before": before}, words)

@@ -23,11 +23,12 @@ HomeFolder = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of words, and no progress.")]
 
 
-def home_of(folder: Path) -> Home:
-    """The home of a folder.  Raises BadHome."""
+def home_of(folder: Path, epoch: str = "") -> Home:
+    """The home of a folder, under an epoch of the linkage key not yet in use if one is named.  Raises BadHome."""
     from linkage.agency.settings import Home
 
-    return Home(folder)
+    home = Home(folder)
+    return home if epoch in ("", home.settings.key_epoch) else Home(folder, shadow=epoch)
 
 
 def broker_of(home: Home) -> Broker:

@@ -18,7 +18,7 @@ from fastapi.responses import RedirectResponse, Response
 from linkage.agency import clock
 from linkage.agency.gateway import typed as forms
 from linkage.agency.gateway.answers import Candidate, SearchAnswer, reasons
-from linkage.agency.gateway.broker_client import Actor
+from linkage.agency.gateway.broker_client import Actor, BrokerRefused
 from linkage.agency.gateway.forms import FormDep
 from linkage.agency.gateway.pages import Gateway, GatewayDep
 from linkage.agency.gateway.sessions import NotSignedIn, SearcherDep, Session, check_form
@@ -30,6 +30,8 @@ router = APIRouter()
 
 ORGANISATION = "*"
 """The owner of what the whole organisation may open: contacts."""
+WRONG_EPOCH = "wrong-epoch"
+"""How the broker calls the refusal of a search that was encoded under another epoch than is in service."""
 CONTACT_LASTS = timedelta(hours=24)
 
 
@@ -236,14 +238,13 @@ def keep_draft(
 def _search(gateway: Gateway, session: Session, typed: Typed) -> Response:
     now = gateway.now()
     in_force = gateway.broker.in_force()  # before: what changes meanwhile is then noticed
-    body = gateway.encoder.search(typed, today=clock.today(now))
-    answer, raw = gateway.broker.search(body, actor(session))
+    case, answer, raw = _asked(gateway, session, typed, now)
     if answer.too_many:
         keep_draft(gateway, session, typed, tried=True, too_many=answer.too_many)
         return RedirectResponse("/searches/new", 303)
     if typed.purpose not in session.acknowledged:
         gateway.sessions.confirm_purpose(session, typed.purpose)
-    contact = _contact_for(gateway, typed, body["case"])
+    contact = _contact_for(gateway, typed, case)
     search_id = gateway.store.put(
         "search",
         session.person.id,
@@ -255,6 +256,24 @@ def _search(gateway: Gateway, session: Session, typed: Typed) -> Response:
     if answer.only_match is not None:
         return disclose(gateway, session, _search_box(gateway, session, search_id), answer.only_match)
     return RedirectResponse(f"/searches/{search_id}", 303)
+
+
+def _asked(gateway: Gateway, session: Session, typed: Typed, now: datetime) -> tuple[str, SearchAnswer, dict[str, Any]]:
+    """The case's token and the broker's answer: asked again under the other key where the broker has changed to it."""
+    refused: BrokerRefused | None = None
+    for keys in gateway.encoder.each_key():
+        body = gateway.encoder.search(typed, today=clock.today(now), keys=keys)
+        try:
+            answer, raw = gateway.broker.search(body, actor(session))
+        except BrokerRefused as other:
+            if other.code != WRONG_EPOCH:
+                raise
+            refused = other
+            continue
+        gateway.encoder.taken(keys)
+        return body["case"], answer, raw
+    assert refused is not None
+    raise refused
 
 
 def _search_box(gateway: Gateway, session: Session, search: str) -> Box:
