@@ -72,7 +72,8 @@ REFUSED: Final[Mapping[str, str]] = {
 }
 """Why a proposed erasure is not carried out."""
 REMAINS: Final[Mapping[str, str]] = {
-    "encodings": "of the records, in the run in service, until the next night; in the run before it, a night longer",
+    "encodings": "of the records, in the run in service, until the next night; in the run before it, a night longer; "
+    "in sealed batches of a linkage key's next epoch, until that is put in service without them, or given up",
     "decisions on links": "sealed, as long as they bind: a sever, or what a reviewer joined or kept apart",
     "leaves of the log": "for good: a time, a type, who acted, and a hash that nothing leads from",
     "tombstones": "for good: an HMAC of each id, by which it is left out if it is sent again (until two people lift "

@@ -204,6 +204,10 @@ class Run:
         """What asked for it, as its row says."""
         return self.relink.why if self.relink else "nightly"
 
+    def yardstick(self) -> LinkRunRow | None:
+        """The run whose rates this one's must be near to."""
+        return self.before
+
     def begin(self) -> LinkRunRow:
         """Claim it."""
         return claim(self.site, self.inputs, self.before, night=self.night, at=self.at, why=self.why)
@@ -234,7 +238,7 @@ class Run:
         with self.failing(row):
             found = self.link(row)
             gathered, counts, linkage = found.gathered, found.counts, found.linkage
-            check(counts, before, linkage, exception=self.exception, accepted=self.accepted is not None)
+            check(counts, self.yardstick(), linkage, exception=self.exception, accepted=self.accepted is not None)
             judge(found)
             counts["rates"] = self._rates(found.facts, found.placed)
             stage(site, row, "build")

@@ -36,16 +36,18 @@ from linkage.matching.overrides import Overrides
 SAID: Final = 20  # reasons that an event names; the report has them all
 
 
-def link(site: Site, name: str, *, who: Who, at: datetime) -> dict[str, Any]:
+def link(site: Site, name: str, *, who: Who, at: datetime, exception: bool = False) -> dict[str, Any]:
     """Link the set of an epoch by itself, set it beside what is in service, and say why it may not take its place.
 
-    Nothing in service changes, and nothing is kept but the report.  Raises NotFound, WrongState for an epoch that is
-    not prepared, while another run is at work, or while nothing is in service or in the set.
+    Nothing in service changes, and nothing is kept but the report.  `exception` as for a night.  Raises NotFound,
+    WrongState for an epoch that is not prepared, while another run is at work, or while nothing is in service or in the
+    set.
     """
     with _at_work(site) as reception:
         with site.store.reading() as tx:
             one, reasons = _prepared(site, reception, tx, name, at)
         row = one.begin()
+        one = replace(one, exception=exception)
         with one.failing(row):
             found = one.link(row)
             report = _judged(site, one, found, reasons)
@@ -86,7 +88,7 @@ def propose(site: Site, name: str, *, who: Who, at: datetime) -> dict[str, Any]:
     return {"epoch": name, "state": "proposed", "by": who.get("person", "")}
 
 
-def confirm(site: Site, name: str, *, who: Who, at: datetime) -> dict[str, Any]:
+def confirm(site: Site, name: str, *, who: Who, at: datetime, exception: bool = False) -> dict[str, Any]:
     """Put an epoch in service that somebody else has proposed: linked anew, judged, and published in one transaction.
 
     Raises NotFound, NotAllowed for whoever proposed it, WrongState, EpochHeld naming each reason, RunRefused; then
@@ -102,7 +104,7 @@ def confirm(site: Site, name: str, *, who: Who, at: datetime) -> dict[str, Any]:
             if epoch.proposed_by == who.get("person", ""):
                 raise NotAllowed("a second person is due: not the one who proposed it")
             one, reasons = _prepared(site, reception, tx, name, at)
-        one = replace(one, for_good=True)
+        one = replace(one, for_good=True, exception=exception)
         before = one.before
         assert before is not None
 
@@ -131,7 +133,7 @@ def confirm(site: Site, name: str, *, who: Who, at: datetime) -> dict[str, Any]:
         return {"epoch": name, "state": "in_service", "before": before.counts.get("key_epoch", "")} | _short(done)
 
 
-def stop(site: Site, name: str, *, who: Who, at: datetime) -> dict[str, Any]:
+def stop(site: Site, name: str, *, who: Who, at: datetime, exception: bool = False) -> dict[str, Any]:
     """Stop an epoch at once: one that is prepared is given up; from the one in service back to the one that is held.
 
     To go back is a run of its own over what is held, so that whoever was erased or severed since stays so.  What came
@@ -157,7 +159,7 @@ def stop(site: Site, name: str, *, who: Who, at: datetime) -> dict[str, Any]:
             before = _in_service(reading)
         one = _Apart(
             site=site, reception=reception, inputs=inputs, before=before, night=at.astimezone(LONDON).date(), at=at,
-            epoch=kept.epoch, base=kept.run, for_good=True,
+            exception=exception, epoch=kept.epoch, base=kept.run, for_good=True,
         )  # fmt: skip
 
         def back(tx: Transaction, run: LinkRunRow) -> None:
@@ -213,6 +215,9 @@ class _Apart(Run):
     def why(self) -> str:
         return f"epoch {self.epoch}"
 
+    def yardstick(self) -> None:
+        """Of none: a set that is put in service is judged flow by flow, and a return must not wait for a rate."""
+
     def sources(self) -> tuple[Held, Gathered]:
         held = Held.of(self.site.vault, self.before)
         gathered = gather(self.site.vault, self.reception, self.inputs, self.base, since=self.since)
@@ -257,7 +262,7 @@ def _judged(site: Site, one: _Apart, found: Found, reasons: list[Reason]) -> dic
     report = shadow.compared(was, now)
     missing = {reason.flow for reason in reasons if reason.code == "missing"}
     against = [*reasons, *shadow.not_alike(report, site.settings, missing=missing)]
-    against += shadow.not_bound(found.by_hand, was, now)
+    against += shadow.not_bound(found.by_hand, was, now, missing=missing)
     try:
         check(found.counts, None, found.linkage, exception=one.exception)
     except RunRefused as refused:

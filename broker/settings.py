@@ -152,7 +152,7 @@ class Settings(BaseSettings):
         7, ge=0, le=90, description="How far a new epoch's batches may be behind the nights at its flip."
     )
     epoch_rate_band: float = Field(
-        0.005, gt=0, le=1, description="Share of records that a new epoch may link more or less, in each flow."
+        0.01, gt=0, le=1, description="Share of records that a new epoch may link more or less, in each flow."
     )
     epoch_records_band: float = Field(
         0.02, gt=0, le=1, description="Share of a flow's records in service that a new epoch's batch may lack."

@@ -180,7 +180,7 @@ def _two_of(codes: Ints) -> int:
 def not_alike(report: Mapping[str, Any], settings: Settings, *, missing: Collection[str]) -> list[Reason]:
     """Where the set links, or holds, so much more or less than what is in service that the key must be wrong.
 
-    Nothing is said of flows that are `missing`, nor then of all together.
+    Where a flow is `missing` nothing is said of it, nor of how the others link, which have lost their partner.
     """
     reasons = []
     for name, said in [*report["flows"].items(), *([] if missing else [("", report["all"])])]:
@@ -192,14 +192,14 @@ def not_alike(report: Mapping[str, Any], settings: Settings, *, missing: Collect
             told = f"{words}: {said['gone']:,} of {records:,} records in service are not in the set"
             reasons.append(Reason(code="records", flow=name, words=told))
         was, now = linked / records, linked_now / max(records_now, 1)
-        if abs(now - was) * records > max(settings.epoch_rate_band * records, FEW):
+        if not missing and abs(now - was) * records > max(settings.epoch_rate_band * records, FEW):
             told = f"{words}: {now:.1%} of records share a person, and {was:.1%} in service"
             reasons.append(Reason(code="link_rate", flow=name, words=told))
     return reasons
 
 
-def not_bound(by_hand: Overrides, was: Side, now: Side) -> list[Reason]:
-    """What people have decided that the set would break, or whose records it has lost."""
+def not_bound(by_hand: Overrides, was: Side, now: Side, *, missing: Collection[str]) -> list[Reason]:
+    """What people have decided that the set would break, or, where no flow is `missing`, whose records it has lost."""
     joined = _places(by_hand.must_link, was, now)
     apart = _places(by_hand.must_not_link, was, now)
     severed = _places(by_hand.sever, was, now)
@@ -219,7 +219,7 @@ def not_bound(by_hand: Overrides, was: Side, now: Side) -> list[Reason]:
             ("must_link_parted", parted, f"{parted} pairs that a reviewer has joined share none"),
             ("overrides_lost", lost, f"{lost} pairs that somebody has decided about have a record that the set lacks"),
         )
-        if count
+        if count and not (missing and code == "overrides_lost")
     ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from broker.cli.nights import Exceeding
 from broker.cli.shared import (
     FINDING,
     AsJson,
@@ -88,7 +90,7 @@ def status(config: Config = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def link(name: Name, by: By, config: Config = None, as_json: AsJson = False) -> None:
+def link(name: Name, by: By, exception: Exceeding = False, config: Config = None, as_json: AsJson = False) -> None:
     """Link the new epoch's batches by themselves, and set what comes of it beside what is in service.
 
     Nothing in service changes.  Told by flow: records, persons, linked records and reviews before and after, and how
@@ -99,7 +101,7 @@ def link(name: Name, by: By, config: Config = None, as_json: AsJson = False) -> 
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, rotation
 
-        done = rotation.link(broker, name, who=_who(broker, by, as_json), at=clock.now())
+        done = rotation.link(broker, name, who=_who(broker, by, as_json), at=clock.now(), exception=exception)
         say(as_json, done, _report(done))
         if done["reasons"]:
             raise typer.Exit(FINDING)
@@ -110,6 +112,7 @@ def flip(
     name: Name,
     by: By,
     confirm: Annotated[bool, typer.Option("--confirm", help="Do what somebody else has proposed.")] = False,
+    exception: Exceeding = False,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -123,7 +126,7 @@ def flip(
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, rotation
 
-        act = rotation.confirm if confirm else rotation.propose
+        act = partial(rotation.confirm, exception=exception) if confirm else rotation.propose
         done = act(broker, name, who=_who(broker, by, as_json), at=clock.now())
         words = {
             "proposed": f"{name} is proposed.  Somebody else: broker epochs flip {name} --confirm --by THEM",
@@ -133,7 +136,7 @@ def flip(
 
 
 @app.command()
-def stop(name: Name, by: By, config: Config = None, as_json: AsJson = False) -> None:
+def stop(name: Name, by: By, exception: Exceeding = False, config: Config = None, as_json: AsJson = False) -> None:
     """Stop an epoch at once: give up one that is prepared, or go back from the one in service to the one before.
 
     To go back, what is held of that epoch is linked anew, without whoever was erased since and as severed since; each
@@ -144,7 +147,7 @@ def stop(name: Name, by: By, config: Config = None, as_json: AsJson = False) -> 
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, rotation
 
-        done = rotation.stop(broker, name, who=_who(broker, by, as_json), at=clock.now())
+        done = rotation.stop(broker, name, who=_who(broker, by, as_json), at=clock.now(), exception=exception)
         back = f"; {done['back_to']} is in service.  Each agency: agency link-key use {done['back_to']}"
         say(as_json, done, f"{name} is stopped{back if 'back_to' in done else ''}")
 
