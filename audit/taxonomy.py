@@ -252,7 +252,10 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
     "key.revoked": _written("agencies shards", "a key holds no more", "key, origin"),
     "key.compromised": _written("shards", "the log's key is in others' hands", "origin, keys, trusted_below"),
     "auth.login": _written("reports.opening", "an officer signed in"),
-    "auth.denied": _written("reviewing", "somebody was kept from deciding on their own event", "event, outcome"),
+    "auth.denied": _written(
+        "reviewing reports.opening", "somebody was kept from deciding on their own event, or signed in without a role",
+        "event, outcome",
+    ),
     "auth.logout": _written("reports.opening", "an officer signed out; a session that ends by itself is no act"),
     "auth.role_changed": _reserved("an officer's role changed", "roles come with each sign-in"),
     "agency.enrolled": _written("agencies", "an agency takes part", "agency, flows, roles, keys"),

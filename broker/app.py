@@ -91,6 +91,8 @@ PUBLIC: Final = frozenset(
         "/audit/consistency",
         "/",
         "/sign-in",
+        "/sign-in/start",
+        "/sign-in/return",
     }
 )
 """The routes that need no caller; a test holds every other to one."""

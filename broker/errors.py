@@ -83,6 +83,10 @@ class NotSignedIn(BrokerError):
         self.reason = reason
 
 
+class ProviderUnavailable(BrokerError):
+    """The OpenID provider can't be asked, or is not the one that the settings name."""
+
+
 class NotAllowed(BrokerError):
     """A credential that holds, but not for this."""
 

@@ -202,6 +202,12 @@ class Keys:
         """The key over the vault's segments."""
         return DataKey(self._vault)
 
+    def leaving_key(self) -> DataKey:
+        """The key over what a browser keeps while its person signs in elsewhere: HKDF-SHA-256 of the case key."""
+        return DataKey(
+            HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"sign-in|aes-256").derive(self._case)
+        )
+
     def pepper(self, tokens: pa.Array | pa.ChunkedArray) -> pa.Array:
         """Tokens as the broker keeps them: the first 8 bytes of AES-256(pepper, token | label), little-endian, signed.
 

@@ -46,6 +46,7 @@ PROBLEMS: Final[Mapping[type[errors.BrokerError], Problem]] = {
     errors.EngineFailed: Problem(500, "engine-failed", "The rules could not be evaluated, so nothing was shown"),
     errors.EventTooLarge: Problem(500, "fault", "Something went wrong here", plain=False),
     errors.NotSignedIn: Problem(401, "not-signed-in", "A valid credential is due"),
+    errors.ProviderUnavailable: Problem(503, "provider-unavailable", "Sign-in can't be reached", plain=False),
     errors.NotAllowed: Problem(403, "not-allowed", "This is not yours to do"),
     errors.AgencyNotActive: Problem(403, "agency-not-active", "The agency is not active"),
     errors.NotFound: Problem(404, "not-found", "There is no such thing"),

@@ -32,6 +32,41 @@ class DemoPerson(BaseModel):
         return self
 
 
+class Oidc(BaseModel):
+    """The OpenID provider by which people sign in at the broker."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str = Field(description="The provider's issuer, exactly as it calls itself.")
+    client_id: str = Field(description="What the provider knows this broker as.")
+    client_secret: SecretStr | None = Field(
+        default=None, description="Its secret, if it has one; better as BROKER_OIDC__CLIENT_SECRET than in the file."
+    )
+    label: str = Field(default="your organisation", description="Whose sign-in it is, as the page says it.")
+    scopes: tuple[str, ...] = Field(default=(), description="Scopes beside openid, where the role's claim takes one.")
+    hosts: tuple[str, ...] = Field(
+        default=(), description="Other hosts of the provider, if its addresses are on several."
+    )
+    person_claim: str = Field(
+        default="sub", description="The claim that is the person's opaque id; no name, no address."
+    )
+    role_claim: str = Field(default="roles", description="The claim that says roles or groups.")
+    roles: dict[str, BrokerRole] = Field(default={}, description="That claim's values to roles here.")
+    planners: dict[str, str] = Field(default={}, description="Its values to the party whose SERVICE_PLANNER that is.")
+    required: dict[str, str] = Field(default={}, description="Claims that must be so, as a tenant's.")
+    acr: tuple[str, ...] = Field(default=(), description="How the person must have proved who they are, one of these.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Oidc:
+        if "SERVICE_PLANNER" in self.roles.values():
+            raise ValueError("roles: a SERVICE_PLANNER is some party's: see planners")
+        if not self.roles and not self.planners:
+            raise ValueError("roles: without one nobody can sign in")
+        if set(self.roles) & set(self.planners):
+            raise ValueError("planners: a value of the claim is one role alone")
+        return self
+
+
 class LogRetention(BaseModel):
     """How many years the log keeps what events say.  The leaves, and with them every proof, stay."""
 
@@ -160,6 +195,7 @@ class Settings(BaseSettings):
     query_memory_mb: int = Field(256, description="What DuckDB may use to check one batch.")
     log_retention: LogRetention = Field(LogRetention(), description="How long the log keeps what events say of people.")
     budgets: Budgets = Field(Budgets(), description="How much a person and an organisation may ask.")
+    oidc: Oidc | None = Field(None, description="The OpenID provider by which people sign in at the broker.")
     demo_people: tuple[DemoPerson, ...] = Field((), description="Who may sign in to a demo.")
 
     @classmethod
@@ -179,6 +215,8 @@ class Settings(BaseSettings):
             raise ValueError("base_url: no slash at the end")
         if self.environment == "production" and not (self.base_url.startswith("https://") or self.loopback):
             raise ValueError("base_url: https is due in production")
+        if self.oidc and self.environment == "production" and not self.oidc.issuer.startswith("https://"):
+            raise ValueError("oidc.issuer: https is due in production")
         if self.demo_people and not self.demo_sign_in:
             raise ValueError("demo_people: only where environment is demo, host is loopback and database is SQLite")
         if self.client_certificates != "off" and not self.trusted_proxies:

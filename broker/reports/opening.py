@@ -71,9 +71,14 @@ def note_sign_out(store: Store, trail: Trail, who: Mapping[str, str], *, at: dat
     _note_session(store, trail, "auth.logout", who, at=at)
 
 
-def _note_session(store: Store, trail: Trail, type_: str, who: Mapping[str, str], *, at: datetime) -> None:
+def note_denied(store: Store, trail: Trail, who: Mapping[str, str], *, outcome: str, at: datetime) -> None:
+    """Record that their organisation vouches for somebody who has no role here."""
+    _note_session(store, trail, "auth.denied", who, at=at, outcome=outcome)
+
+
+def _note_session(store: Store, trail: Trail, type_: str, who: Mapping[str, str], *, at: datetime, **what: str) -> None:
     with store.transaction() as tx:
-        record_change(tx, trail, type_, who, at)
+        record_change(tx, trail, type_, who, at, **what)
     trail.wake()
 
 

@@ -1,6 +1,6 @@
 """Sessions of people at the broker: server-side, revocable, behind an opaque `__Host-` cookie.
 
-Sign-in by an organisation's identity provider comes with the pages that need it; here is the demo's, which `Settings`
+Sign-in by an OpenID provider is `broker.signin.provider`; here is also the demo's, which `Settings`
 allows only in a demo, on loopback, on SQLite.
 """
 
