@@ -77,9 +77,9 @@ def shadow_of(tx: Reading, epoch: str) -> str:
     return epoch if row is not None and row.name == epoch else ""
 
 
-def state_of(tx: Reading, shadow: str) -> str:
-    """The state of the epoch that a shadow set is of; "" for nights."""
-    row = tx.one(EpochRow, name=shadow) if shadow else None
+def state_of(tx: Reading, epoch: str) -> str:
+    """The state of an epoch; "" for none, and for the one that agencies were enrolled under and no other followed."""
+    row = tx.one(EpochRow, name=epoch) if epoch else None
     return row.state if row is not None else ""
 
 

@@ -172,7 +172,10 @@ def gather(
             flow_now = flow_now.less(erased)
             log.info("records of the erased are dropped", agency=flow[0], flow=flow[1], rows=len(erased))
         for batch in () if as_it_was else batches:
-            tables = since(batch, *_let_in(reception.keys, inputs.barred, batch, *tables_of(reception, batch)))
+            said = _let_in(reception.keys, inputs.barred, batch, *tables_of(reception, batch))
+            tables = since(batch, *said)
+            if any(one is not other for one, other in zip(tables, said, strict=True)):
+                contents.pop(name, None)  # what is linked is not what the batch says: another that says so is news
             peppered = [_peppered(reception.keys, table, flow, reception.profile) for table in tables]
             flow_now = _Flow.of_all(*peppered) if flow_now is None else flow_now.changed(*peppered)
         for part, one in zip(PARTS, flow_now.parts, strict=True) if flow_now is not None else ():

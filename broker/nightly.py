@@ -419,7 +419,7 @@ def tidy(site: Site, reception: Reception) -> None:
         run_id: str | None = published.run if published else None
         for _ in range(2):
             row = tx.one(LinkRunRow, id=run_id) if run_id else None
-            if row is not None:
+            if row is not None and epochs.state_of(tx, row.counts.get("key_epoch", "")) != "dropped":
                 keep.update(row.segments.values())
                 run_id = row.previous
         spooled = sorted(reception.spool.batches())
