@@ -148,8 +148,10 @@ def stop(name: Name, by: By, exception: Exceeding = False, config: Config = None
         from broker import clock, rotation
 
         done = rotation.stop(broker, name, who=_who(broker, by, as_json), at=clock.now(), exception=exception)
-        back = f"; {done['back_to']} is in service.  Each agency: agency link-key use {done['back_to']}"
-        say(as_json, done, f"{name} is stopped{back if 'back_to' in done else ''}")
+        words = f"{name} is stopped."
+        if back := done.get("back_to"):
+            words = f"{name} is stopped; {back} is in service.  Each agency: agency link-key use {back}"
+        say(as_json, done, words)
 
 
 @app.command()

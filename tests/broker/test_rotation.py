@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -13,10 +14,12 @@ from typing import Any, Final, Literal
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from agreements import Basis
 from broker import clock, epochs, overrides, rotation, searches, validation
 from broker.callers import Caller as CallerOf
+from broker.cli import app
 from broker.epochs import Key
 from broker.errors import BrokerError, Conflict, NotAllowed, WrongEpoch, WrongState
 from broker.linked import InService
@@ -150,6 +153,18 @@ def standing(http: TestClient) -> dict[str, Any]:
 
 def everyone(flows: Iterable[tuple[str, str]] = FLOWS, names: Iterable[str] = NAMES) -> set[tuple[str, str, str]]:
     return {key(*flow, name) for flow in flows for name in names}
+
+
+def typed(broker: Broker, *arguments: object, code: int = 0) -> Any:
+    """What `broker epochs ... --json` prints; the exit code is held."""
+    config = broker.settings.data_dir / "broker.toml"
+    config.write_text(
+        f'environment = "demo"\npartnership = "northshire"\nbase_url = "{broker.settings.base_url}"\n'
+        'database_url = "sqlite:///broker.sqlite"\ndata_dir = "."\nlinger_ms = 0\n'
+    )
+    done = CliRunner().invoke(app, ["epochs", *map(str, arguments), "--config", str(config), "--json"])
+    assert done.exit_code == code, done.output
+    return json.loads((done.stdout or done.stderr).splitlines()[-1])
 
 
 # --- Preparing ------------------------------------------------------------------------------------------------------
@@ -406,6 +421,24 @@ def test_whoever_goes_on_after_a_kill_finds_the_old_epoch_or_the_new_one(
 
 class Killed(BaseException):
     """What no handler of ours catches."""
+
+
+def test_the_command_says_how_epochs_stand_and_ends_as_it_promises(http: TestClient, broker: Broker) -> None:
+    now, then = typed(broker, "status")
+    assert (now["epoch"], now["state"], then["epoch"], then["state"]) == (EPOCH, "in_service", NEXT.name, "prepared")
+    assert set(then["flows"].values()) == {"accepted"}
+    no_key = broker.settings.data_dir / "epoch.json"
+    no_key.write_text("{}")
+    assert "partnership" in typed(broker, "open", no_key, "--by", "anne", code=2)["error"]
+    assert "staff id" in typed(broker, "link", NEXT.name, "--by", "Anne Archer", code=2)["error"]
+    assert "no such epoch" in typed(broker, "drop", "2031-1", "--by", "anne", code=1)["error"]
+    set_state(broker, ICB, "rejected")
+    assert [one["flow"] for one in typed(broker, "link", NEXT.name, "--by", "anne", code=1)["reasons"]] == [
+        f"{ICB}/health"
+    ]
+    assert "has no full batch" in typed(broker, "flip", NEXT.name, "--by", "anne", code=1)["error"]
+    assert typed(broker, "stop", NEXT.name, "--by", "anne") == {"epoch": NEXT.name, "state": "stopped"}
+    assert typed(broker, "drop", NEXT.name, "--by", "anne")["batches"] == 3
 
 
 # --- What happened while it was prepared ---------------------------------------------------------------------------
