@@ -26,7 +26,7 @@ from broker.store import Reading, Store, Transaction
 from broker.store.agencies import AgencyFlowRow, AgencyRow
 from broker.store.batches import BatchRow
 from broker.store.epochs import EpochRow, supersede_but
-from broker.store.erasures import hold_erasures
+from broker.store.erasures import hold_batches, hold_erasures
 from broker.store.runs import LinkRunRow
 from broker.trail import EntryRef, Trail, Who, record_change
 from broker.vault import GONE, Vault
@@ -34,6 +34,7 @@ from broker.vault import GONE, Vault
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}")
 ENCODINGS: Final = ("persons/", "relationships/", f"{GONE}persons/", f"{GONE}relationships/")
 UNDECIDED: Final = ("open", "sealed", "validating", "quarantined")
+UNSEEN: Final = timedelta(hours=1)  # an erasure is dated before it is committed: so far back it is looked for again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +99,16 @@ def closed_to(tx: Reading, row: BatchRow, agency: AgencyRow | None) -> str | Non
     return "old_epoch" if agency is not None and row.key_epoch != agency.key_epoch else None
 
 
+def check_open(tx: Transaction, row: BatchRow) -> None:
+    """Raise Conflict for a batch whose epoch was closed to it since it was judged: asked once that can't change."""
+    if closed_to(tx, row, tx.one(AgencyRow, id=row.agency)) is not None:
+        raise Conflict("another epoch was put in service, or this one given up, while the batch was judged")
+
+
 def take_in(tx: Transaction, row: BatchRow) -> None:
     """Take a batch into its shadow set: it replaces an earlier one of its flow, and moves nothing of the nights."""
+    hold_erasures(tx)
+    check_open(tx, row)
     for earlier in tx.all(BatchRow, agency=row.agency, flow=row.flow, shadow=row.shadow, state="accepted"):
         if earlier.id != row.id:
             earlier.state = "superseded"
@@ -289,7 +298,7 @@ def keep_held(tx: Transaction, kept: Kept, segments: Mapping[str, str], *, since
     row = tx.locked_one(EpochRow, name=kept.epoch)
     if row is None or row.held is None or row.state != "held":
         raise Conflict("the epoch is not held any more")
-    row.held = {**row.held, "segments": dict(segments), "since": since.isoformat()}
+    row.held = {**row.held, "segments": dict(segments), "since": (since - UNSEEN).isoformat()}
     tx.add(row)
 
 
@@ -305,7 +314,7 @@ def switch(
     Searches and nights are taken under the new one alone; of each flow a full batch is due next.  Raises Conflict if
     the set, or who was erased, is not as it was linked.
     """
-    hold_erasures(tx)
+    hold_batches(tx)
     new, old = tx.locked_one(EpochRow, name=name), tx.locked_one(EpochRow, state="in_service")
     if new is None or old is None or new.state != "prepared":
         raise Conflict("the epoch is not being prepared any more")
@@ -317,7 +326,8 @@ def switch(
             flows[f"{row.agency}/{row.flow}"] = [row.last_batch, row.as_of.isoformat()]
     old.state, old.ended_at, old.held_until = "held", at, at + hold
     old.held = {
-        "run": before.id, "profile": before.counts["profile"], "since": before.started_at.isoformat(), "flows": flows,
+        "run": before.id, "profile": before.counts["profile"], "flows": flows,
+        "since": (before.started_at - UNSEEN).isoformat(),
         "segments": {part: one for part, one in before.segments.items() if part.startswith(ENCODINGS)},
     }  # fmt: skip
     tx.add(old)
@@ -336,7 +346,7 @@ def switch(
 
 def switch_back(tx: Transaction, name: str, kept: Kept, inputs: Inputs, *, at: datetime) -> None:
     """The epoch in service is stopped, and the one held is in service again, with the flows as they were then."""
-    hold_erasures(tx)
+    hold_batches(tx)
     bad, good = tx.locked_one(EpochRow, name=name), tx.locked_one(EpochRow, name=kept.epoch)
     if bad is None or good is None or (bad.state, good.state) != ("in_service", "held"):
         raise Conflict("the epochs have changed meanwhile")
@@ -362,6 +372,7 @@ def switch_back(tx: Transaction, name: str, kept: Kept, inputs: Inputs, *, at: d
 
 def stop_preparing(tx: Transaction, row: EpochRow, *, at: datetime) -> None:
     """Take no more batches of an epoch that was being prepared, and link none of it."""
+    hold_batches(tx)
     row.state, row.ended_at = "stopped", at
     tx.add(row)
     for batch in tx.all(BatchRow, shadow=row.name, state="accepted"):

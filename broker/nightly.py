@@ -394,6 +394,7 @@ def build(vault: Vault, run_id: str, tables: Mapping[str, pa.Table]) -> dict[str
 
 def purge_held(site: Site, reception: Reception) -> None:
     """Write anew what is held of an epoch that was in service, without whom was erased since: nobody comes back."""
+    at = clock.now()
     with site.store.reading() as tx:
         held = epochs.held(tx)
         if held is None:
@@ -401,8 +402,9 @@ def purge_held(site: Site, reception: Reception) -> None:
         inputs = inputs_of(tx, reception, back_to=held.last)
     if not inputs.barred.since(held.run.started_at):
         return
-    at = clock.now()
     gathered = gather(site.vault, reception, inputs, held.run)
+    if not gathered.new:  # none of them was there
+        return
     segments = dict(gathered.unchanged) | build(site.vault, held.run.id, gathered.new)
     with site.store.transaction() as tx:
         epochs.keep_held(tx, held, segments, since=at)

@@ -160,9 +160,11 @@ def _apply(reception: Reception, tx: Transaction, row: BatchRow, judged: Judged,
 def _take_in(keys: Keys, tx: Transaction, row: BatchRow, judged: Judged, *, at: datetime) -> None:
     """Items in, the flow moved on, an earlier night that this one replaces superseded: all in this transaction.
 
-    Items of whoever was erased stay out, and the agency is not told.
+    Items of whoever was erased stay out, and the agency is not told.  Raises Conflict if another epoch was put in
+    service since it was judged.
     """
     hold_erasures(tx)
+    epochs.check_open(tx, row)
     if row.kind == "full":
         delete_items(tx, row.agency, row.flow)
         for earlier in tx.all(BatchRow, agency=row.agency, flow=row.flow, shadow="", state="accepted"):

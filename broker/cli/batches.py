@@ -45,16 +45,21 @@ def list_batches(
             {
                 "batch": row.id, "agency": row.agency, "flow": row.flow, "sequence": row.sequence, "kind": row.kind,
                 "state": row.state, "reason": (row.verdict or {}).get("code"), "rows": declared(row),
-                "opened_at": row.opened_at.isoformat(),
+                "opened_at": row.opened_at.isoformat(), "key_epoch": row.key_epoch, "shadow": row.shadow or None,
             }
             for row in rows
         ]  # fmt: skip
         words = "\n".join(
-            f"{one['batch']}  {one['agency']}/{one['flow']} {one['sequence']} {one['kind']}  {one['state']}"
+            f"{one['batch']}  {one['agency']}/{one['flow']} {one['sequence']}{_of(one)} {one['kind']}  {one['state']}"
             f"  {one['reason'] or '-'}  {', '.join(f'{count} {table}' for table, count in one['rows'].items())}"
             for one in listed
         )
         say(as_json, listed, words or "There is no such batch.")
+
+
+def _of(batch: dict[str, Any]) -> str:
+    """Of which set a batch that is no night is."""
+    return f" of {batch['shadow']}" if batch["shadow"] else ""
 
 
 @app.command("due")

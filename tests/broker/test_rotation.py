@@ -22,7 +22,9 @@ from broker.callers import Caller as CallerOf
 from broker.cli import app
 from broker.epochs import Key
 from broker.errors import BrokerError, Conflict, NotAllowed, WrongEpoch, WrongState
+from broker.judging import judge
 from broker.linked import InService
+from broker.reception import batch_of
 from broker.settings import Settings
 from broker.shadow import EpochHeld
 from broker.store.agencies import AgencyRow
@@ -373,6 +375,22 @@ def test_a_search_under_the_old_epoch_is_told_which_one_is_in_service(after: Tes
             broker.store, broker.trail, broker.keys, service, analyst, asked, budgets=broker.settings.budgets,
             at=clock.now(),
         )  # fmt: skip
+
+
+def test_a_night_that_was_judged_before_the_flip_is_not_taken_in_after_it(http: TestClient, broker: Broker) -> None:
+    [id_] = hand_in(http, agreed(a_night(COUNCIL, "education", sequence=2)))
+    desk = reception(http)
+    with broker.store.reading() as tx:
+        row = batch_of(tx, COUNCIL, "education", id_)
+    judged = judge(desk, row, guarded=True)
+    assert judged.state == "accepted"
+    with broker.store.transaction() as tx:
+        for agency in tx.all(AgencyRow):
+            agency.key_epoch = "2030-1"
+            tx.add(agency)
+    with pytest.raises(Conflict, match="another epoch"), broker.store.transaction() as tx:
+        validation._apply(desk, tx, batch_of(tx, COUNCIL, "education", id_), judged, at=clock.now(), by="")
+    assert validation.validate_sealed(desk) == {id_: "rejected"}
 
 
 def test_an_agency_can_not_be_enrolled_under_another_key_than_the_one_in_service(after: TestClient) -> None:
