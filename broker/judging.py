@@ -35,7 +35,7 @@ ROWS_BAND: Final = 0.30
 DELETES_BAND: Final = 0.02
 SMALL: Final = 20  # rows: a difference below this is no sign of anything
 LIVE: Final = ("accepted", "linked")
-AT_ONCE: Final = 8_192  # rows that are read and sealed together
+AT_ONCE: Final = 65_536  # rows that are read, put in order and sealed together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +188,7 @@ def _unusual(row: BatchRow, judged: Judged, usual: Sequence[int]) -> str | None:
 
 def _read_items(reception: Reception, row: BatchRow, key: DataKey, folder: Path, judged: Judged) -> Judged:
     """The batch's items, sealed row by row under its key, and what a delta deletes."""
-    seal = key.item_sealer(agency=row.agency, batch=row.id)
+    seal = key.items_sealer(agency=row.agency, batch=row.id)
     kept: list[pa.RecordBatch] = []
     gone: list[str] = []
     for some in _batches(reception, folder, "items"):

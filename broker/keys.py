@@ -13,9 +13,10 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
@@ -111,15 +112,20 @@ class DataKey:
         """An item's payload, bound to its agency, batch and row."""
         return self.seal(payload, bound_to=_place(agency, batch, item_ref, ITEM_SCHEMA))
 
-    def item_sealer(self, *, agency: str, batch: str) -> Callable[[bytes, str], bytes]:
-        """Seals payloads of one batch by their item_ref as `seal_item` does, for when there are many."""
-        cipher, before, after = AESGCM(self._key), _place(agency, batch)[:-1] + b",", b"," + _place(ITEM_SCHEMA)[1:]
+    def items_sealer(self, *, agency: str, batch: str) -> Callable[[Sequence[bytes], Sequence[str]], list[bytes]]:
+        """Seals payloads of one batch, each by its item_ref, as `seal_item` does: for when there are many."""
+        encrypt = AESGCM(self._key).encrypt
+        before, after = _place(agency, batch).decode()[:-1], _place(ITEM_SCHEMA).decode()[1:]
 
-        def seal(payload: bytes, item_ref: str) -> bytes:
-            nonce = secrets.token_bytes(NONCE_BYTES)
-            plain = item_ref.isascii() and item_ref.isalnum()
-            place = f'"{item_ref}"'.encode() if plain else canonical(item_ref)
-            return nonce + cipher.encrypt(nonce, payload, before + place + after)
+        def seal(payloads: Sequence[bytes], item_refs: Sequence[str]) -> list[bytes]:
+            together = "".join(item_refs)
+            if together.isascii() and together.isalnum():  # no character that JSON would escape
+                places = [f'{before},"{ref}",{after}'.encode() for ref in item_refs]
+            else:
+                places = [_place(agency, batch, ref, ITEM_SCHEMA) for ref in item_refs]
+            drawn = secrets.token_bytes(NONCE_BYTES * len(places))
+            nonces = [drawn[start : start + NONCE_BYTES] for start in range(0, len(drawn), NONCE_BYTES)]
+            return [*map(add, nonces, map(encrypt, nonces, payloads, places))]
 
         return seal
 

@@ -73,8 +73,8 @@ class Spool:
     ) -> Iterator[tuple[Path, list[Table]]]:
         """A folder with the batch's decrypted tables and nothing else, gone on leaving; and the tables that are wrong.
 
-        A table is wrong if its bytes, or those of a chunk, are not the manifest's.  `checked`: it was found right once,
-        so that its size and its chunks' digests say that it still is.
+        A table is wrong if its bytes are not the manifest's.  `checked`: it was found right once, so that its size and
+        its chunks' digests say that it still is.
         """
         needed = sum(manifest.tables[table].size for table in tables)
         with self._workspace(batch, needed) as folder:
@@ -118,11 +118,9 @@ class Spool:
             for number, due in enumerate(entry.chunks):
                 part = sha256()
                 for block in self.chunk(batch, table, number, key):
-                    part.update(block)
-                    if not checked:
-                        whole.update(block)
+                    (part if checked else whole).update(block)  # a chunk's was looked at when it arrived
                     file.write(block)
-                right = right and part.hexdigest() == due
+                right = right and (not checked or part.hexdigest() == due)
             return right and file.tell() == entry.size and (checked or whole.hexdigest() == entry.sha256)
 
     @contextmanager

@@ -11,18 +11,25 @@ import re
 import sqlite3
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
+from broker.store.copying import HEAD, TAIL
+from broker.store.copying import told as told_many
 from broker.store.wire import COMMIT, Array, Sent, Wire, names_of, rows_of, told
+
+if TYPE_CHECKING:  # loaded where a batch is kept: what only asks never waits for it
+    import pyarrow as pa
 
 _NAMED: Final = re.compile(r"(?<!:):([a-z_][a-z0-9_]*)")
 _NUMBERS: Final = count(1)
+_FILLED_AT_ONCE: Final = 5_000
 
 
 ANY_OF: Final = "ANY(:texts::text[])"
@@ -127,6 +134,59 @@ class Rows:
         return Asked(self._statement, {"rows": rows, "types": self._types}, rows)
 
 
+def copied(connection: Connection, table: str, same: Mapping[str, str], rows: Iterable[pa.RecordBatch]) -> None:
+    """Insert many rows at once: on PostgreSQL by one COPY.  `same`: the columns whose value is the same in all.
+
+    Dates are kept as SQLAlchemy keeps them.  Raises as `asked` does.
+    """
+    driver = connection.connection.driver_connection
+    try:
+        if isinstance(driver, sqlite3.Connection):
+            _filled(driver, table, same, rows)
+        else:
+            assert isinstance(driver, psycopg.Connection)
+            _copied(driver, table, same, rows)
+    except sqlite3.Error as wrong:
+        raise _raised(wrong) from None
+    except psycopg.Error as wrong:
+        assert isinstance(driver, psycopg.Connection)
+        _look_after(connection, driver, wrong)
+        raise _raised(wrong) from None
+
+
+def _filled(driver: sqlite3.Connection, table: str, same: Mapping[str, str], rows: Iterable[pa.RecordBatch]) -> None:
+    import pyarrow as pa
+
+    # a value that each row is given anew costs SQLite more than one in the statement, which it quotes itself
+    quoted = [driver.execute("SELECT quote(?)", (value,)).fetchone()[0] for value in same.values()]
+    for some in rows:
+        values = ", ".join((*quoted, *("?" for _ in some.schema)))
+        into = f"INSERT INTO {table} ({', '.join((*same, *some.schema.names))}) VALUES ({values})"  # noqa: S608
+        for start in range(0, some.num_rows, _FILLED_AT_ONCE):
+            columns = [
+                (column.cast(pa.string()) if pa.types.is_date(column.type) else column).to_pylist()
+                for column in some.slice(start, _FILLED_AT_ONCE).columns
+            ]
+            driver.executemany(into, zip(*columns, strict=True))
+
+
+def _copied(
+    driver: psycopg.Connection[Any], table: str, same: Mapping[str, str], rows: Iterable[pa.RecordBatch]
+) -> None:
+    copy: psycopg.Copy | None = None
+    with driver.cursor() as cursor, ExitStack() as entering:
+        for some in rows:
+            if copy is None:
+                names = ", ".join((*same, *some.schema.names))
+                copy = entering.enter_context(
+                    cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT binary)".encode())
+                )
+                copy.write(HEAD)
+            copy.write(told_many(same, some))
+        if copy is not None:
+            copy.write(TAIL)
+
+
 def asked(connection: Connection, questions: Sequence[Asked], *, last: bool = False) -> list[Answer]:
     """The answers to these, in this order; `last`: the transaction is committed after them, in the same round trip.
 
@@ -143,17 +203,22 @@ def asked(connection: Connection, questions: Sequence[Asked], *, last: bool = Fa
         sent = [one.statement.sent(_by_column(one)) for one in questions]
         results = wire.run([*sent, (*COMMIT, None, None)] if last else sent, whose=connection)
     except psycopg.Error as wrong:
-        if driver.closed or driver.pgconn.status != psycopg.pq.ConnStatus.OK:
-            connection.invalidate()
-            connection.engine.dispose()  # the server went, and the others' connections with it
-        elif isinstance(wrong, psycopg.NotSupportedError):  # a table that a prepared statement reads is another now
-            connection.invalidate()
+        _look_after(connection, driver, wrong)
         raise _raised(wrong) from None
     found = []
     for one, result in zip(questions, results, strict=False):
         rows = one.statement.rows(names_of(result), rows_of(result)) if result.nfields else ()
         found.append(Answer(rows, result.command_tuples or 0))
     return found
+
+
+def _look_after(connection: Connection, driver: psycopg.Connection[Any], wrong: psycopg.Error) -> None:
+    """Give up a connection that is of no more use."""
+    if driver.closed or driver.pgconn.status != psycopg.pq.ConnStatus.OK:
+        connection.invalidate()
+        connection.engine.dispose()  # the server went, and the others' connections with it
+    elif isinstance(wrong, psycopg.NotSupportedError):  # a table that a prepared statement reads is another now
+        connection.invalidate()
 
 
 def _by_column(one: Asked) -> Mapping[str, Any]:

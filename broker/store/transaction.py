@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, Engine, delete, event, insert, text
@@ -24,7 +24,10 @@ from broker.errors import Conflict, NestedTransaction, StoreFull, StoreUnavailab
 from broker.store.columns import Row
 from broker.store.durability import durable
 from broker.store.inserting import insertion
-from broker.store.statements import Answer, Asked, Statement, asked
+from broker.store.statements import Answer, Asked, Statement, asked, copied
+
+if TYPE_CHECKING:  # loaded where a batch is kept: what only asks never waits for it
+    import pyarrow as pa
 
 T = TypeVar("T", bound=Row)
 BUSY_MS: Final = 5_000
@@ -141,6 +144,10 @@ class Transaction(Reading):
         before, self._later = self._later, []
         self._wired = not self.sqlite
         return asked(self._connection, (*before, *questions))[len(before) :]
+
+    def copy(self, table: str, same: Mapping[str, str], rows: Iterable[pa.RecordBatch]) -> None:
+        """Insert many rows; the columns that are the `same` in all of them are given once."""
+        copied(self.connection, table, same, rows)
 
     def later(self, question: Asked) -> None:
         """Run a statement together with the next, or with the commit: its answer is not asked for, but it may fail."""

@@ -42,9 +42,10 @@ def check(folder: Path, manifest: Manifest, codes: Codes, *, limits: Limits = DE
     if not found:
         with _locked(folder, limits.checking_memory, limits) as tables:
             lend_codes(tables, codes)
+            screened: dict[str, bool] = {}
             for table in TABLES:
                 try:
-                    deletes[table], wrong_rows = _check_table(tables, folder, table, manifest, limits)
+                    deletes[table], wrong_rows = _check_table(tables, folder, table, manifest, limits, screened)
                 except duckdb.OutOfMemoryException:
                     wrong_rows = [(Finding(table, 0, "", "too_large"), 1)]
                 found += wrong_rows
@@ -206,8 +207,11 @@ def _sizes(
     fixed = [name for name in schema.names if name not in texts]
     text = " + ".join(f'coalesce(strlen("{name}"), 0)' for name in texts)
     values = ", ".join(f'count("{name}")' for name in fixed)
-    query = f"select count(*), max({text}), sum({text}), {values} from {_rows_of(folder, table)}"
+    # of every value a hash, so that a torn page or text that is not UTF-8 shows now, not half-way through
+    decoded = ", ".join(f'bit_xor(hash("{name}"))' for name in schema.names)
+    query = f"select count(*), max({text}), sum({text}), {values}, {decoded} from {_rows_of(folder, table)}"
     rows, longest, texts_size, *others = tables.execute(query).fetchall()[0]
+    del others[len(fixed) :]
     wrong = []
     if rows > limits.rows:
         wrong.append(Finding(table, 0, "", "too_large"))
@@ -220,9 +224,6 @@ def _sizes(
     size = int(texts_size or 0) + 8 * sum(others)
     if size > max(limits.small, limits.expansion * (folder / f"{table}.parquet").stat().st_size):
         wrong.append(Finding(table, 0, "", "expands_too_much"))
-    if not wrong:  # decode every value, so that a torn page or text that is not UTF-8 shows now, not half-way through
-        values = ", ".join(f'bit_xor(hash("{name}"))' for name in schema.names)
-        tables.execute(f"select {values} from {_rows_of(folder, table)}").fetchall()
     return rows, wrong
 
 
@@ -230,12 +231,17 @@ def _sizes(
 
 
 def _check_table(
-    tables: duckdb.DuckDBPyConnection, folder: Path, table: Table, manifest: Manifest, limits: Limits
+    tables: duckdb.DuckDBPyConnection,
+    folder: Path,
+    table: Table,
+    manifest: Manifest,
+    limits: Limits,
+    screened: dict[str, bool],
 ) -> tuple[int, list[tuple[Finding, int]]]:
-    """How many rows are tombstones, and what is wrong with which rows."""
+    """How many rows are tombstones, and what is wrong with which rows.  `screened`: what has been asked already."""
     deletes = _number(tables, f"select count(*) from {_rows_of(folder, table)} where op = 'delete'")
     by_row = _check_rows(tables, folder, table, manifest, limits)
-    return deletes, by_row + _check_across_rows(tables, folder, table, limits)
+    return deletes, by_row + _check_across_rows(tables, folder, table, limits, screened)
 
 
 def _check_rows(
@@ -259,15 +265,17 @@ def _check_rows(
 
 
 def _check_across_rows(
-    tables: duckdb.DuckDBPyConnection, folder: Path, table: Table, limits: Limits
+    tables: duckdb.DuckDBPyConnection, folder: Path, table: Table, limits: Limits, screened: dict[str, bool]
 ) -> list[tuple[Finding, int]]:
     """Refs said twice, and refs that lead out of the batch.  A delta brings the person row of whatever it touches."""
     found: list[tuple[Finding, int]] = []
-    for column, code, rows in across(table, _rows_of(folder, table), _rows_of(folder, "persons"), limits):
-        count = _number(tables, f"select count(*) from ({rows})")
+    for one in across(table, {name: _rows_of(folder, name) for name in TABLES}, limits):
+        if one.any_at_all not in screened:
+            screened[one.any_at_all] = bool(tables.execute(one.any_at_all).fetchall())
+        count = _number(tables, f"select count(*) from ({one.wrong})") if screened[one.any_at_all] else 0
         if count:
-            first = tables.execute(f"select * from ({rows}) order by 1 limit {limits.listed}").fetchall()
-            found += _listed(table, column, code, first, count)
+            first = tables.execute(f"select * from ({one.wrong}) order by 1 limit {limits.listed}").fetchall()
+            found += _listed(table, one.column, one.code, first, count)
     return found
 
 

@@ -210,35 +210,73 @@ def lend_codes(tables: duckdb.DuckDBPyConnection, codes: Codes) -> None:
     lend("denied_codes", ((None, of, code) for of, listed in codes["denied"].items() for code in listed))
 
 
-def across(table: Table, rows: str, persons: str, limits: Limits) -> Iterator[tuple[str, Code, str]]:
-    """Column, code, and a query for the numbers of the rows that are wrong; `rows`, `persons`: tables to read from."""
+@dataclass(frozen=True, slots=True)
+class Across:
+    """What must hold from row to row: `wrong` asks for the numbers of the rows where it does not.
+
+    `any_at_all` asks whether it can fail anywhere: it is quick, several share it, and where it finds no row nor does
+    `wrong`.
+    """
+
+    column: str
+    code: Code
+    any_at_all: str
+    wrong: str
+
+
+def across(table: Table, files: Mapping[Table, str], limits: Limits) -> Iterator[Across]:
+    """What must hold across a table's rows; `files`: what SQL reads each table from."""
+    rows = files[table]
     if table == "persons":
-        tokens = ", ".join(f"id_{name}" for name in IDENTIFIERS)
         grouped: tuple[tuple[Code, str], ...] = (
             ("duplicate_ref", "bool_or(op = 'delete') and count(*) > 1"),
             ("inconsistent_record", "count(distinct person_role) > 1"),
             ("too_many_alternatives", f"count(*) > {limits.alternatives}"),
         )
         for code, wrong in grouped:
-            yield "record_ref", code, _in_groups(rows, "record_ref", wrong)
-        yield (
-            "record_ref",
-            "too_many_identifiers",
-            f"select file_row_number + 1 from {rows} where record_ref in (select record_ref from "
-            f"(select record_ref, unnest([{tokens}]) as token from {rows}) "
-            f"group by record_ref having count(distinct token) > {limits.identifiers})",
-        )
+            yield Across("record_ref", code, _repeated(rows, "record_ref"), _in_groups(rows, "record_ref", wrong))
+        # one row alone has not more of them than there are columns
+        among = _repeated(rows, "record_ref") if limits.identifiers >= len(IDENTIFIERS) else "select true"
+        yield Across("record_ref", "too_many_identifiers", among, _over_identified(rows, limits))
     if table == "relationships":
         for column in ("ref_a", "ref_b"):
-            yield column, "unresolved_ref", _unresolved(rows, column, persons)
+            yield Across(column, "unresolved_ref", _any_unresolved(files), _unresolved(rows, column, files["persons"]))
     if table == "items":
-        yield "item_ref", "duplicate_ref", _in_groups(rows, "item_ref", "count(*) > 1")
-        yield "record_ref", "unresolved_ref", _unresolved(rows, "record_ref", persons)
+        refs = _in_groups(rows, "item_ref", "count(*) > 1")
+        yield Across("item_ref", "duplicate_ref", _repeated(rows, "item_ref"), refs)
+        wrong = _unresolved(rows, "record_ref", files["persons"])
+        yield Across("record_ref", "unresolved_ref", _any_unresolved(files), wrong)
+
+
+def _repeated(rows: str, column: str) -> str:
+    return f"select true from {rows} group by {column} having count(*) > 1 limit 1"
 
 
 def _in_groups(rows: str, column: str, wrong: str) -> str:
     groups = f"select {column} from {rows} group by {column} having {wrong}"
     return f"select file_row_number + 1 from {rows} where {column} in ({groups})"
+
+
+def _over_identified(rows: str, limits: Limits) -> str:
+    tokens = ", ".join(f"id_{name}" for name in IDENTIFIERS)
+    return (
+        f"select file_row_number + 1 from {rows} where record_ref in (select record_ref from "
+        f"(select record_ref, unnest([{tokens}]) as token from {rows}) "
+        f"group by record_ref having count(distinct token) > {limits.identifiers})"
+    )
+
+
+def _any_unresolved(files: Mapping[Table, str]) -> str:
+    ends: tuple[tuple[Table, str], ...] = (
+        ("relationships", "ref_a"),
+        ("relationships", "ref_b"),
+        ("items", "record_ref"),
+    )
+    refs = " union all ".join(f"select {column} as ref, op from {files[table]}" for table, column in ends)
+    return (
+        f"select true from ({refs}) t where t.op = 'upsert' and t.ref is not null "
+        f"and not exists (select 1 from {files['persons']} p where p.record_ref = t.ref and p.op = 'upsert') limit 1"
+    )
 
 
 def _unresolved(rows: str, column: str, persons: str) -> str:

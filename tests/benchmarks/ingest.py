@@ -1,8 +1,11 @@
 """A batch of a million rows, handed in to a real `broker serve` over HTTP: sealed, accepted, and what memory it takes.
 
 The rows are 300,000 persons with filled filters and tokens, 200,000 relationships and 500,000 items, which the broker
-seals one by one.  The broker runs as users run it, one process on SQLite; its memory is its resident set, looked at every
-50 ms from outside.  The peer of ingest is `json.loads` over lines of 831 bytes, one core, before and after.
+seals one by one.  The broker runs as users run it, one process on SQLite; its memory is its resident set and that of
+the processes it has started, looked at every 50 ms from outside.  The peer of ingest is `json.loads` over lines of 831
+bytes, one core, before and after.  Committing is measured on PostgreSQL: the same sealed items in by the broker's own
+transaction, and by a bare COPY of the bytes that PostgreSQL itself gave for them, into a table of the same columns and
+indexes; in turns, on a disk that is synced.
 """
 
 from __future__ import annotations
@@ -14,22 +17,29 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import httpx2
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from broker.judging import judge
+from broker.reception import Reception
+from broker.store.batches import BatchRow
+from broker.store.items import insert_items
 from linkage.agency.batch import ROW_GROUP
 from linkage.records import FILTERS, QUALITY_FLAGS, RELATIONSHIPS_SCHEMA, TABLES, TOKENS, Table, schema_of
 from tests.benchmarks.sizes import sized
 from tests.builders import COUNCIL, Batch, a_batch, a_ref, an_entry, an_item
-from tests.builders_broker import Caller, agreed, an_installation
+from tests.builders_broker import Caller, agreed, an_installation, reception, serving
+from tests.postgres import Server, a_database
 
 TOPIC: Final = "ingest"
 MINUTES: Final = 15
@@ -42,6 +52,10 @@ ACCEPTED_SECONDS: Final = 300.0
 MEMORY_MB: Final = 512.0
 LINE_BYTES: Final = 831
 INGEST_RATIO: Final = 0.5
+COMMIT_RATIO: Final = 0.4
+MEMORY_RATIO: Final = 0.1
+COMMITTED: Final = sized(250_000, 500)  # items
+ROUNDS: Final = 5
 
 Row = dict[str, Any]
 
@@ -63,6 +77,7 @@ def rows() -> Iterator[Row]:
                 id_ = caller.hand_in(batch)
                 caller.on(batch, id_, "receipt?kind=received").raise_for_status()
                 sealed = time.monotonic() - began
+                receiving = max(peak) - idle
                 state = "sealed"
                 while state in ("sealed", "validating"):
                     time.sleep(0.1)
@@ -72,6 +87,7 @@ def rows() -> Iterator[Row]:
                 raise RuntimeError(caller.on(batch, id_, "rejections").text[:2000])
     after = _json_rows_a_second()
     peer = (before + after) / 2
+    committed, copied = _commits_a_second()
     yield _row(f"{count:,} rows, {size / 2**20:.0f} MiB, received and in the log", sealed, SEALED_SECONDS, "s")
     yield _row(f"{count:,} rows checked and taken in, from the first request", accepted, ACCEPTED_SECONDS, "s")
     yield _row("memory of the broker above idle meanwhile", max(peak) - idle, MEMORY_MB, "MB")
@@ -81,6 +97,68 @@ def rows() -> Iterator[Row]:
         "peer_name": f"json.loads, {LINE_BYTES} bytes a row, one core", "ratio": ours / peer, "goal": INGEST_RATIO,
         "held": ours / peer >= INGEST_RATIO,
     }  # fmt: skip
+    yield {
+        "claim": f"sealed items a second committed on PostgreSQL, median of {ROUNDS}", "ours": committed, "peer": copied,
+        "unit": "rows/s", "peer_name": "COPY of the same rows, same indexes", "ratio": committed / copied,
+        "goal": COMMIT_RATIO, "held": committed / copied >= COMMIT_RATIO,
+    }  # fmt: skip
+    for claim, ours in (("receiving it", receiving), ("receiving, checking and taking it in", max(peak) - idle)):
+        peer = size / 2**20
+        yield {
+            "claim": f"memory above idle, {claim}", "ours": ours, "peer": peer, "unit": "MB",
+            "peer_name": "size of the batch", "ratio": ours / peer, "goal": MEMORY_RATIO,
+            "held": ours / peer <= MEMORY_RATIO,
+        }  # fmt: skip
+
+
+def _commits_a_second() -> tuple[float, float]:
+    """Items a second that the broker commits on PostgreSQL, and that COPY does: the medians."""
+    batch = a_large_batch(sized(20_000, 200), 0, COMMITTED)
+    ours, theirs = [], []
+    server = Server(disk=True)
+    try:
+        server.start()
+        with a_database(server.address) as url, TemporaryDirectory(prefix="ingest") as temporary:
+            settings = an_installation(Path(temporary), database_url=url, environment="production", signer="inline")
+            with serving(settings) as http:
+                id_ = Caller(http, COUNCIL).hand_in(batch)
+                desk = reception(http)
+                with desk.store.reading() as tx:
+                    row = tx.all(BatchRow, id=id_)[0]
+                items = judge(desk, row, guarded=True).items
+                for _ in range(ROUNDS):
+                    ours.append(_committed(desk, row, items))
+                    theirs.append(_copied(desk))
+    finally:
+        server.remove()
+    return COMMITTED / median(ours), COMMITTED / median(theirs)
+
+
+def _committed(desk: Reception, row: BatchRow, items: Sequence[pa.RecordBatch]) -> float:
+    with desk.store.transaction() as tx:
+        tx.connection.exec_driver_sql("TRUNCATE item")
+    began = time.perf_counter()
+    with desk.store.transaction() as tx:
+        insert_items(tx, items, agency=row.agency, flow=row.flow, batch=row.id)
+    return time.perf_counter() - began
+
+
+def _copied(desk: Reception) -> float:
+    """Seconds of a COPY of what is in the table of items into one like it."""
+    with desk.store.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        driver.rollback()
+        with driver.cursor() as cursor:
+            cursor.execute("DROP TABLE IF EXISTS copied; CREATE TABLE copied (LIKE item INCLUDING ALL)")
+            with cursor.copy("COPY item TO STDOUT (FORMAT binary)") as leaving:
+                told = [bytes(some) for some in leaving]
+            driver.commit()
+            began = time.perf_counter()
+            with cursor.copy("COPY copied FROM STDIN (FORMAT binary)") as entering:
+                entering.write(b"".join(told))
+            driver.commit()
+            return time.perf_counter() - began
 
 
 def a_large_batch(persons: int = PERSONS, relationships: int = RELATIONSHIPS, items: int = ITEMS) -> Batch:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.errors import BadSignature, KeyUnavailable, Undecipherable
-from broker.keys import DataKey, Keys, b64url, kid_of, unb64url, verify_detached, verify_general
+from broker.keys import NONCE_BYTES, DataKey, Keys, b64url, kid_of, unb64url, verify_detached, verify_general
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -122,10 +122,13 @@ def test_what_is_sealed_opens_in_its_own_place_only(keys: Keys) -> None:
 @pytest.mark.parametrize("ref", ["0" * 64, 'a"b', "é", "a,b"])
 def test_items_sealed_in_a_row_open_as_those_sealed_one_by_one(ref: str) -> None:
     key = DataKey.fresh()
-    sealed = key.item_sealer(agency="icb", batch="b-1")(b"payload", ref)
+    other, sealed = key.items_sealer(agency="icb", batch="b-1")([b"other", b"payload"], ["0a", ref])
     assert key.open_item(sealed, agency="icb", batch="b-1", item_ref=ref) == b"payload"
-    with pytest.raises(Undecipherable):
-        key.open_item(sealed, agency="icb", batch="b-1", item_ref=ref + "x")
+    assert key.open_item(other, agency="icb", batch="b-1", item_ref="0a") == b"other"
+    assert other[:NONCE_BYTES] != sealed[:NONCE_BYTES]
+    for elsewhere in (ref + "x", "0a"):
+        with pytest.raises(Undecipherable):
+            key.open_item(sealed, agency="icb", batch="b-1", item_ref=elsewhere)
 
 
 def test_names_that_run_together_are_not_the_same_place(keys: Keys) -> None:

@@ -139,6 +139,31 @@ def test_a_connection_that_the_server_ended_is_one_fault_and_then_made_anew(stor
     assert spent(store) == 3
 
 
+def test_what_is_the_same_in_every_row_is_kept_as_it_is_whatever_it_holds(store: Store) -> None:
+    same = {"issuer": "o'Neil", "use": "a\", '); DROP TABLE spent_token; -- \u00e9", "expires_at": AT.isoformat()}
+    refs = pa.record_batch([pa.array(["x", "y'"], pa.string())], names=["jti_sha256"])
+    if not store.sqlite:
+        del same["expires_at"]  # COPY is told text, bytes and days alone
+        with store.transaction() as tx:
+            tx.connection.exec_driver_sql("ALTER TABLE spent_token ALTER expires_at SET DEFAULT now()")
+    with store.transaction() as tx:
+        tx.copy("spent_token", same, [refs])
+        rows = tx.connection.exec_driver_sql('SELECT issuer, "use", jti_sha256 FROM spent_token ORDER BY 3').all()
+    assert [tuple(row) for row in rows] == [(same["issuer"], same["use"], ref) for ref in ("x", "y'")]
+
+
+def test_a_key_that_is_taken_refuses_all_rows_that_were_copied(store: Store) -> None:
+    refs = pa.record_batch([pa.array(["council", "icb", "icb"], pa.string())], names=["jti_sha256"])
+    if not store.sqlite:
+        with store.transaction() as tx:
+            tx.connection.exec_driver_sql("ALTER TABLE spent_token ALTER expires_at SET DEFAULT now()")
+    same = {"issuer": "a", "use": "work", **({"expires_at": AT.isoformat()} if store.sqlite else {})}
+    with pytest.raises(Conflict), store.transaction() as tx:
+        tx.copy("spent_token", same, [refs])
+    assert spent(store) == 0
+    spend(store, "a")  # the connection goes on
+
+
 def test_items_read_back_as_they_went_in_many_at_once(store: Store) -> None:
     days = [date(1999, 12, 31), None, date(2000, 1, 1), date(2026, 11, 22)]
     refs = [f"{number:064x}" for number in range(len(days))]
