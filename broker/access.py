@@ -32,6 +32,7 @@ from broker.keys import Keys
 from broker.linked import LinkedArea
 from broker.reports.formats import csv_row
 from broker.store import Reading, Store
+from broker.store.erasures import Barred, hold_erasures
 from broker.store.subject_log import AboutSubject, about_subject
 from broker.trail import EntryRef, Trail, new_event_id
 
@@ -152,7 +153,7 @@ def report(
     """The pack for a subject, once the log has its SHA-256; what was withheld, and why, is sealed beside that event.
 
     Raises NotAllowed, Malformed for a relation off the list, NotFound if a ruling names no entry about the subject,
-    LogUnavailable.
+    LogUnavailable.  Of ids that were erased, and are still kept out, the event says nothing.
     """
     may_act(caller)
     if relation not in RELATIONS:
@@ -171,8 +172,12 @@ def report(
     content = _zip(files, at)
     digest = sha256(content).hexdigest()
     # the ids are the subject's at every agency: the next pack must not tell whose they are
-    sealed, named = rfc8785.dumps(withheld), rfc8785.dumps(sorted(ids))
+    sealed = rfc8785.dumps(withheld)
     with store.transaction() as tx:
+        hold_erasures(tx)
+        barred = Barred.of(tx)  # who was erased is not entered anew: no later erasure would be asked for it
+        there = sorted(one for one in ids if not barred.out(keys.subject_index(one), at))
+        named = rfc8785.dumps(there)
         event = Event(
             id=id_, type="subject.report_issued", who=caller.who(),
             what={"sha256": digest, "entries": len(included), "outcome": "issued"},
@@ -180,7 +185,7 @@ def report(
             recipients=[{"relation": relation}],
             detail={"withheld": sha256(sealed).hexdigest(), "ids": sha256(named).hexdigest()},
         )  # fmt: skip
-        entry = trail.record(tx, event, about=ids, blobs={"withheld": sealed, "ids": named}, at=at)
+        entry = trail.record(tx, event, about=there, blobs={"withheld": sealed, "ids": named}, at=at)
     receipt = trail.receipt(entry)
     pack = Pack(report=id_, sha256=digest, ledger=json.loads(files["ledger.json"]), content=content)
     return Released(pack, receipt)

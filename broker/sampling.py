@@ -34,7 +34,8 @@ from broker.reports.table import About, OpenedEvent, Period, utc
 from broker.shards import log_keys
 from broker.store import Reading, Store
 from broker.store.audit_reviews import SampleRow, first_lines_since, first_signed_since
-from broker.store.witnesses import checkpoint_at, cosignatures, enrolled, newest_cosigned
+from broker.store.shards import every_shard
+from broker.store.witnesses import checkpoint_at, cosignatures, enrolled_at, newest_cosigned
 from broker.trail import Trail, Who, new_event_id
 
 SENSITIVE: Final = 3  # the tier of categories whose detail is always looked at
@@ -108,6 +109,7 @@ def take(
         if reading.one(SampleRow, since=period.since, until=period.until) is not None:
             raise WrongState("the sample of this period was drawn")
         seed = _seed(reading, period.until, at=at)
+        left_out = _left_out(reading, period.until)
     candidates = tuple(_candidates(store, trail, period, at=at))
     if not candidates:
         raise WrongState("nothing was disclosed in this period: there is nothing to draw")
@@ -121,7 +123,7 @@ def take(
         "kind": "sample", "since": utc(period.since), "until": utc(period.until), "percent": percent, "least": least,
         "candidates": len(candidates), "candidates_sha256": listed, "drawn": len(sample.drawn), "by_reason": by_reason,
         "drawn_sha256": sha256(rfc8785.dumps(dict(sample.drawn))).hexdigest(), "witnessed": seed.witnessed,
-        "checkpoint": seed.note, "not_measured": sorted(NOT_MEASURED),
+        "checkpoint": seed.note, "logs_left_out": left_out, "not_measured": sorted(NOT_MEASURED),
     }  # fmt: skip
     event = Event(id=new_event_id(), type="audit.flagged", who=who, what=what, why={}, detail={})
     beside = rfc8785.dumps({"candidates": [asdict(one) for one in candidates], "drawn": dict(sample.drawn)})
@@ -176,23 +178,30 @@ def due_week(at: datetime) -> Period:
 
 
 def _seed(reading: Reading, ended: datetime, *, at: datetime) -> Seed:
-    """Of the first line that a witness put since the end: nobody chooses among several."""
-    rows = enrolled(reading)
-    policy = witnesses.policy_of(reading, log_keys(reading))
+    """Of the first line that a witness put since the end: nobody chooses among several.
+
+    The witnesses are those of the period's end: whoever was enrolled or removed after it moves nothing.  The logs are
+    those of the policy: what stands in a compromised one anybody may have signed, who has its key.
+    """
+    rows = enrolled_at(reading, ended)
+    keys = log_keys(reading)
+    logs = {key.name for key in keys}
+    policy = witnesses.policy_of(reading, keys, then=ended)
     ended_s = int(ended.timestamp())
     if not rows:
-        found = first_signed_since(reading, ended)
+        found = first_signed_since(reading, ended, logs)
         if found is None:
             raise WrongState("the log has no checkpoint since the period's end: the sample waits for it")
         return seed_of(SignedCheckpoint.parse(found.note.decode()), policy, ended_s=ended_s)
     ids = {row.id: row.name for row in rows}
-    lines = first_lines_since(reading, ended, ids)
+    left = sum(row.removed_at is None for row in rows)  # whose lines are still taken
+    lines = first_lines_since(reading, ended, ids, logs)
     if len(lines) < len(rows) and at < ended + witnesses.AMBER:
         raise WrongState("a witness has yet to sign since the period's end: it is waited for a quarter of an hour")
     first = min(lines, key=lambda row: (row.first_t_s, ids[row.witness]), default=None)
     if (
         first is None
-        or (newest_cosigned(reading, first.log_id, ids, by=witnesses.quorum_of(len(ids))) or 0) < first.size
+        or (newest_cosigned(reading, first.log_id, ids, by=witnesses.quorum_of(left or len(ids))) or 0) < first.size
     ):
         raise WrongState(
             "no quorum of witnesses has cosigned a checkpoint since the period's end: the sample waits for it"
@@ -207,6 +216,16 @@ def _seed(reading: Reading, ended: datetime, *, at: datetime) -> Seed:
         return seed_of(signed, policy, ended_s=ended_s)
     except QuorumMissing as wrong:
         raise WrongState(str(wrong)) from None
+
+
+def _left_out(reading: Reading, ended: datetime) -> list[Json]:
+    """The logs that still grew at the period's end and fix no sample, as their key is compromised."""
+    trusted = {key.name for key in log_keys(reading)}
+    return [
+        shard.log_id
+        for shard in every_shard(reading)
+        if shard.log_id not in trusted and (shard.closed_at is None or shard.closed_at >= ended)
+    ]
 
 
 def _candidates(store: Store, trail: Trail, period: Period, *, at: datetime) -> Iterator[Candidate]:

@@ -118,7 +118,7 @@ def turn(trail: Trail, base: str, *, who: Who, at: datetime) -> ShardRow | None:
         old = current_shard(reading)
         if old is None or at.year <= _year(old.log_id):
             return None
-        name = _free_name(reading, at.year)
+        name = _free_name(reading, trail.signers, base, at.year)
     told = trail.signers.open(f"{base}/{name}")
     with trail.store.transaction(SEQUENCER) as tx:
         log_id, _ = lock_newest(tx)
@@ -188,7 +188,7 @@ def begin_anew(
     """
     with trail.store.reading() as reading:
         old = _current(reading)
-        name = _free_name(reading, max(at.year, _year(old.log_id)))
+        name = _free_name(reading, trail.signers, base, max(at.year, _year(old.log_id)))
         signed = _of(trail.signers.status(), old.log_id)
         kept, vouched = _to_cite(reading, old, witnessed, signed, compromised=compromised, at=at)
     if signed is not None:
@@ -537,10 +537,15 @@ def _newest(store: Store) -> ShardRow:
         return _current(reading)
 
 
-def _free_name(reading: Reading, year: int) -> str:
-    taken = {shard.log_id.rpartition("/")[2] for shard in every_shard(reading)}
+def _free_name(reading: Reading, signers: Signers, base: str, year: int) -> str:
+    """A name that neither the tables hold nor the signer has signed under: a backup put back knows fewer than it does.
+
+    One that the signer has only opened is free: what opened it was broken off before it wrote.
+    """
+    taken = {shard.log_id for shard in every_shard(reading)}
+    taken |= {told.origin for told in signers.status() if told.size or told.closed}
     names = [str(year), *(f"{year}-{number}" for number in range(2, len(taken) + 3))]
-    return next(name for name in names if name not in taken)
+    return next(name for name in names if f"{base}/{name}" not in taken)
 
 
 def _year(log_id: str) -> int:

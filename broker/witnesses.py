@@ -53,6 +53,7 @@ from broker.store.witnesses import (
     checkpoint_at,
     cosignatures,
     enrolled,
+    enrolled_at,
     first_after,
     keep_cosignature,
     newest_cosigned,
@@ -168,9 +169,9 @@ def remove(store: Store, trail: Trail, name: str, *, who: Who, at: datetime) -> 
         return record_change(tx, trail, "witness.removed", who, at, witness=row.name, key=row.vkey, quorum=quorum)
 
 
-def policy_of(reading: Reading, logs: Sequence[VerifierKey]) -> Policy:
-    """The policy that the host proposes: its log keys, and more than half of the witnesses of today."""
-    rows = enrolled(reading)
+def policy_of(reading: Reading, logs: Sequence[VerifierKey], *, then: datetime | None = None) -> Policy:
+    """The policy that the host proposes: its log keys, and more than half of the witnesses of today, or of `then`."""
+    rows = enrolled(reading) if then is None else enrolled_at(reading, then)
     witnesses = {row.name: _witness_key(row.vkey) for row in rows}
     if not rows:
         return Policy(tuple(logs), {}, {}, None)

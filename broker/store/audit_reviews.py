@@ -311,18 +311,22 @@ def oldest_ms(reading: Reading) -> int | None:
 # --- Samples ---------------------------------------------------------------------------------------------------------
 
 
-def first_signed_since(reading: Reading, at: datetime) -> CheckpointRow | None:
-    """The first checkpoint that the log signed at or after an instant."""
-    query = select(CheckpointRow).where(col(CheckpointRow.at) >= at)
+def first_signed_since(reading: Reading, at: datetime, logs: Collection[str]) -> CheckpointRow | None:
+    """The first checkpoint that one of these logs signed at or after an instant."""
+    query = select(CheckpointRow).where(col(CheckpointRow.at) >= at, col(CheckpointRow.log_id).in_(logs))
     return reading.session.exec(query.order_by(col(CheckpointRow.at), col(CheckpointRow.size)).limit(1)).first()
 
 
-def first_lines_since(reading: Reading, at: datetime, witnesses: Collection[str]) -> list[CosignatureRow]:
+def first_lines_since(
+    reading: Reading, at: datetime, witnesses: Collection[str], logs: Collection[str]
+) -> list[CosignatureRow]:
     """The first line of each of these witnesses at or after an instant, under checkpoints that end with an entry since.
 
-    Of a witness that signed several in one second, the smallest checkpoint's.
+    Of checkpoints of these logs alone.  Of a witness that signed several in one second, the smallest checkpoint's.
     """
-    grown = select(EventRow.log_id, func.min(EventRow.seq)).where(col(EventRow.t_ms) >= int(at.timestamp() * 1000))
+    grown = select(EventRow.log_id, func.min(EventRow.seq)).where(
+        col(EventRow.t_ms) >= int(at.timestamp() * 1000), col(EventRow.log_id).in_(logs)
+    )
     found: dict[str, CosignatureRow] = {}
     for log_id, seq in reading.session.exec(grown.group_by(col(EventRow.log_id))).all():
         for witness in sorted(witnesses):

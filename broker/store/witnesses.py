@@ -49,6 +49,15 @@ def enrolled(reading: Reading) -> list[WitnessRow]:
     return reading.all(WitnessRow, order=("name",), removed_at=None)
 
 
+def enrolled_at(reading: Reading, at: datetime) -> list[WitnessRow]:
+    """The witnesses of an instant, by name, whatever became of them since."""
+    query = select(WitnessRow).where(
+        col(WitnessRow.enrolled_at) <= at,
+        col(WitnessRow.removed_at).is_(None) | (col(WitnessRow.removed_at) > at),
+    )
+    return list(reading.session.exec(query.order_by(col(WitnessRow.name))).all())
+
+
 def checkpoint_at(reading: Reading, log_id: str, size: int) -> CheckpointRow | None:
     """The checkpoint of a size, if one was signed."""
     return reading.one(CheckpointRow, log_id=log_id, size=size)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from audit.checkpoint import NoteInvalid, SignedCheckpoint
+from audit.checkpoint import NoteInvalid, SignedCheckpoint, VerifierKey
 from audit.cli import auditor
 from audit.merkle import consistency_proof
 from audit.policy import Policy, QuorumMissing
@@ -151,6 +151,7 @@ def a_file(folder: Path, signed: SignedCheckpoint, policy: Policy, **changes: An
     listed = candidates(300, always=4)
     seed = seed_of(signed, policy, ended_s=START_S)
     told = {
+        "since": datetime.fromtimestamp(START_S - 86_400, UTC).isoformat(),
         "until": datetime.fromtimestamp(START_S, UTC).isoformat(), "percent": 5, "least": 20, "note": seed.note,
         "candidates_sha256": digest(listed).hex(), "candidates": [asdict(one) for one in listed],
         "drawn": dict(draw(listed, seed.value).drawn),
@@ -226,7 +227,8 @@ def test_whoever_witnessed_finds_that_its_line_was_passed_over(tmp_path: Path) -
         path = a_file(tmp_path, a_note(0, 1), THREE, until=until, note=note.note, drawn=drawn)
         return auditor_says(path, tmp_path, text, "--log", folder, "--witness", key)
 
-    assert says(6, 0, 1, at=ended + 1)[0] == 0  # another was first
+    code, said = says(6, 0, 1, at=ended + 1)
+    assert (code, "ITS PERIOD WAS CHOSEN" in said) == (0, True)  # another was first
     assert says(6, 1, 2, at=ended + 2)[0] == 0  # its line at `ended` was under entries of before the end
     for entries, chosen in ((9, (0, 1)), (9, (0, 2)), (6, (0, 1))):
         code, said = says(entries, *chosen, at=ended + 3)
@@ -237,6 +239,31 @@ def test_whoever_witnessed_finds_that_its_line_was_passed_over(tmp_path: Path) -
     assert says(6, 0, at=ended + 1)[0] == 0
     key.write_text("no key")
     assert says(6, 0, 1, at=ended + 1)[0] == 2
+
+
+def test_a_line_passed_over_in_the_log_before_is_found_though_the_draw_is_by_the_one_after(tmp_path: Path) -> None:
+    next_origin, ended = ORIGIN.replace("2026", "2027"), START_S
+    old, new = ALog().add(5), ALog(key=a_key(2), origin=next_origin).add(5)
+    text = a_policy(keys=(1,), witnesses=3, threshold=2)
+    text = f"log {VerifierKey.of(a_key(2), next_origin)}\n{text}"
+    both, key = Policy.parse(text.encode()), tmp_path / "witness.key"
+    key.write_text(WitnessKey("witness-2.example", a_key(102)).text)
+    key.chmod(0o600)
+    own = Witness.open(key, both)
+    assert own.add_checkpoint(AddCheckpoint(0, [], old.signed()).text, at_s=ended + 1).status == 200
+    note = new.signed((0, 1), at_s=ended + 9)
+    drawn = dict(draw(candidates(300, always=4), seed_of(note, both, ended_s=ended).value).drawn)
+    week = {"since": "2026-09-13T23:00:00+00:00", "until": "2026-09-20T23:00:00+00:00"}
+    path = a_file(tmp_path, a_note(0, 1), THREE, note=note.note, drawn=drawn, **week)
+    new.write(tmp_path / "logs" / "2027")
+    at = ("--log", tmp_path / "logs", "--witness", key)
+    assert auditor_says(path, tmp_path, text, *at)[0] == 3  # its own line can't be looked at without the log it is of
+    old.write(tmp_path / "logs" / "2026")
+    code, said = auditor_says(path, tmp_path, text, *at)
+    assert (code, f"5 entries of {ORIGIN}" in said) == (1, True)
+    key.write_text(WitnessKey("witness-0.example", a_key(100)).text)
+    code, said = auditor_says(path, tmp_path, text, *at)
+    assert (code, "CHOSEN" in said) == (0, False)
 
 
 def test_a_witness_remembers_a_hundred_days_and_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:

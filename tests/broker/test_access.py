@@ -17,6 +17,7 @@ from broker.errors import Malformed, NotAllowed, NotFound
 from broker.keys import Keys
 from broker.store import Store
 from broker.store.log import EventRow
+from broker.store.log_search import is_known
 from broker.store.tombstones import Tombstones
 from broker.trail import Trail
 from tests.broker.test_erasure import (
@@ -200,7 +201,11 @@ def test_after_an_erasure_there_is_nothing_to_report(store: Store, trail: Trail,
     looked(store, trail, CHILD, more=(RECORD,))
     shared = looked(store, trail, SIBLING, CHILD)
     erased(store, trail, keys, Tombstones(tmp_path), CHILD, RECORD)
-    assert issued(store, trail, keys).ledger["entries"] == []
+    pack = issued(store, trail, keys)
+    assert pack.ledger["entries"] == []
+    with store.reading() as reading:  # and that it was asked for ties nothing to the child again
+        assert not [one for one in (CHILD, RECORD) if is_known(reading, subject_hmac=keys.subject_index(one))]
+    assert json.loads(trail.blob(pack.report, "ids")) == []
     released = access.report(
         store, trail, keys, None, officer(), ids=[SIBLING], relation="representative", rulings=Rulings(), at=AT
     )

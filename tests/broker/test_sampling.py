@@ -25,7 +25,7 @@ from broker.errors import Malformed, NotAllowed, NotFound, WrongState
 from broker.reports.pack import pack
 from broker.reports.table import Period
 from broker.settings import DemoPerson
-from broker.shards import log_keys
+from broker.shards import begin_anew, log_keys
 from tests.broker.test_reviewing import ONE, logged, officer, types
 from tests.broker.test_witnesses import Site
 
@@ -127,6 +127,47 @@ def test_the_first_line_fixes_the_seed_though_its_checkpoint_never_got_a_quorum_
     site.hands_in(site.cosigned(1, note=newest, at=later)).raise_for_status()
     made = sampling.take(site.broker.store, site.broker.trail, period, who=ONE.who(), at=period.until + HOUR / 12)
     assert SignedCheckpoint.parse(made.answer.note).checkpoint == SignedCheckpoint.parse(first).checkpoint
+
+
+def test_who_witnesses_is_settled_at_the_periods_end_whoever_is_enrolled_or_removed_before_the_draw(site: Site) -> None:
+    site.enrols(2)
+    shown(site, 40)
+    period = past()
+    newcomer = site.keys[2]
+    store, trail = site.broker.store, site.broker.trail
+    witnesses.enrol(store, trail, str(newcomer.verifier), "northshire-icb", who=ONE.who(), at=wall.now())
+    site.grow()
+    note = site.fetch()
+    early = site.cosigned(2, note=note)
+    site.hands_in(early).raise_for_status()
+    later = wall.now() + timedelta(seconds=2)
+    site.hands_in(site.cosigned(0, 1, note=note, at=later)).raise_for_status()
+    witnesses.remove(store, trail, "witness-0.example", who=ONE.who(), at=wall.now())
+    site.grow()
+    made = taken(site, period)
+    lines = {line.name for line in SignedCheckpoint.parse(made.note).signatures}
+    assert lines == {trail.origin, "witness-0.example", "witness-1.example"}
+
+
+def test_a_line_in_a_compromised_shard_draws_nothing_and_the_draw_says_which_shard_was_left_out(site: Site) -> None:
+    site.enrols(2)
+    shown(site, 30)
+    period = past()
+    site.grow()
+    site.hands_in(site.cosigned(0, 1)).raise_for_status()
+    trail = site.broker.trail
+    old = trail.origin
+    new = begin_anew(trail, site.broker.settings.log_base, compromised=True, who=ONE.who(), at=wall.now())
+    with pytest.raises(WrongState, match="quorum"):
+        taken(site, period)
+    newest = trail.signed()
+    assert newest is not None
+    signed = SignedCheckpoint.parse(newest.note.decode())
+    site.hands_in(site.cosigned(0, 1, note=signed)).raise_for_status()
+    made = taken(site, period)
+    assert SignedCheckpoint.parse(made.note).checkpoint.origin == new.log_id
+    what: Any = trail.opening(made.event_id, show=("what",)).body("what")
+    assert what["logs_left_out"] == [old]
 
 
 def test_whoever_has_the_candidates_and_a_policy_draws_the_same(site: Site) -> None:

@@ -489,6 +489,24 @@ def test_a_database_put_back_goes_on_in_a_new_shard_that_says_what_was_lost_28(
     opened(store, tmp_path)  # and a start finds both in agreement
 
 
+def test_the_same_backup_put_back_twice_goes_on_at_once_under_a_name_the_signer_has_not_signed(
+    store: Store, trail: Trail, keys: Keys
+) -> None:
+    grown(store, trail, 6)
+    trail.signers.open(f"{BASE}/2026-2")  # as one that was broken off before it wrote: its name is taken up
+    assert shards.begin_anew(trail, BASE, compromised=False, who=WHO, at=AT).log_id == f"{BASE}/2026-2"
+    put_back(store, 6)
+    with store.engine.begin() as connection:  # the tables have never heard of what was begun
+        for table in ("audit_head", "audit_entry", "audit_event", "audit_checkpoint", "audit_shard"):
+            on = "" if store.sqlite else f" ON {table}"
+            connection.execute(text(f"DROP TRIGGER IF EXISTS {table}_no_delete{on}"))
+            connection.execute(text(f"DELETE FROM {table} WHERE log_id <> :log"), {"log": ORIGIN})
+        connection.execute(text("UPDATE audit_shard SET closed_at = NULL, frozen = false"))
+    restored = Trail(store, keys, trail.signers)
+    assert shards.begin_anew(restored, BASE, compromised=False, who=WHO, at=AT).log_id == f"{BASE}/2026-3"
+    restored.receipt(recorded(store, restored)).verify(Policy.parse(policy_text(store).encode()))
+
+
 def test_a_receipt_of_what_a_restore_lost_is_evidence_and_of_what_it_held_still_holds_28(
     store: Store, trail: Trail, keys: Keys, tmp_path: Path
 ) -> None:
