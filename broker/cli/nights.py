@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.audit import watch
+from broker.cli.lean import without_pandas
 from broker.cli.shared import (
     FINDING,
     STAFF_ID,
@@ -60,6 +61,7 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
     Exit codes: 0 published, or nothing new; 1 a gate refused the result, or another run is at work; the last good run
     stays in service either way.
     """
+    without_pandas()
     with answering(as_json), open_broker(config) as broker:
         from broker import callers, clock, considering, expiry, signin
         from broker import nightly as night_run
@@ -120,6 +122,7 @@ def relink(
 
     Exit codes: 0 published; 1 the new model or a gate's result is refused, and the last good run stays in service.
     """
+    without_pandas()
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, models
         from broker import nightly as night_run

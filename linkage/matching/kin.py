@@ -4,7 +4,8 @@ An edge hangs on the statements about its two ends, on who else lives there, and
 relatives of a kind, on the other edges of both.  What contradicts it hangs on the ties of both ends, and on whom others
 call a parent.  So whom a statement, a record or a fact is new about is drawn anew, with whoever is beside them and
 whoever is tied to those, from all that is stated as far away again; all other edges are taken over.
-Only a sever reaches further: the edges of all that it cuts are found each night, before anything is published.
+Only a sever reaches further: the edges of all that it cuts are found each night, before anything is published, and what
+contradicts those that have an end in common with them is found anew.
 """
 
 # ruff: noqa: S608 - what SQL is built of here are constants of this module, never input
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
@@ -160,10 +161,15 @@ def kin(
             edges = night.merged(edges, earlier.kept[KEPT_EDGES], sources, earlier)
             undrawn = night.merged(undrawn, earlier.kept[KEPT_UNDRAWN], sources, earlier)
         edges = _cut(edges, severed)
-        was_cut = earlier is not None and pc.any(earlier.kept[KEPT_EDGES]["cut"]).as_py()
-        if was_cut or pc.any(edges["cut"]).as_py():
-            _load_ties(connection, edges.filter(pc.invert(edges["cut"])))
-            night = None  # what a sever cuts may contradict nothing any more, anywhere
+        cut = _ends_of(edges.filter(edges["cut"]), count)
+        if night is not None and earlier is not None:
+            was_cut = earlier.kept[KEPT_EDGES].filter(earlier.kept[KEPT_EDGES]["cut"])
+            cut |= night.still(_ends_of(was_cut, len(night.became)), count)
+        if cut.any():  # what a sever cuts contradicts nothing any more, and what it cuts no longer may again
+            if night is not None:
+                night = replace(night, drawn=night.drawn | cut)
+            standing = edges.filter(pc.invert(edges["cut"]))
+            _load_ties(connection, standing if night is None else _about(standing, night.drawn))
         _load_known(connection, person, rows)
         _contradict(connection)
         conflicts = _table_of(connection, "conflicts", CONFLICTS_BY_NUMBER)
@@ -273,6 +279,13 @@ class _Night:
         drawn = stated.tied(stated.beside(new))
         return cls(drawn=drawn, read=stated.about(stated.tied(stated.beside(drawn))), became=became)
 
+    def still(self, then: Flags, count: int) -> Flags:
+        """Of `count` persons those who, as they are tonight, were among these earlier ones."""
+        found = np.zeros(count, np.bool_)
+        now = self.became[then]
+        found[now[now >= 0]] = True
+        return found
+
     def merged(self, new: pa.Table, old: pa.Table, sources: tuple[Flow, ...], earlier: EarlierKin) -> pa.Table:
         """What was found tonight of those drawn anew, and of all others what was found before."""
         became, drawn = np.append(self.became, -1), np.append(self.drawn, False)
@@ -287,6 +300,22 @@ class _Night:
             kept = kept.set_column(old.schema.get_field_index(name), field, pa.array(column, field.type))
         anew = drawn[new["a"].to_numpy()] | drawn[new["b"].to_numpy()]
         return _in_order(pa.concat_tables([kept, new.filter(pa.array(anew))]))
+
+
+def _ends_of(edges: pa.Table, count: int) -> Flags:
+    """Of `count` persons those at an end of one of these edges."""
+    found = np.zeros(count, np.bool_)
+    for name in "ab":
+        found[edges[name].to_numpy()] = True
+    return found
+
+
+def _about(edges: pa.Table, some: Flags) -> pa.Table:
+    """The edges on which hangs what contradicts those of some persons: theirs, and all of whoever is next to them."""
+    a, b = (edges[name].to_numpy() for name in "ab")
+    near = some.copy()
+    near[b[some[a]]] = near[a[some[b]]] = True
+    return edges.filter(pa.array(near[a] | near[b]))
 
 
 def _new_rows(stated: _Stated, became: Ints, earlier: EarlierKin) -> tuple[Ints, Ints]:

@@ -88,8 +88,8 @@ class Night:
 
 
 held = st.dictionaries(st.integers(0, 9), st.tuples(st.integers(0, 7), facts), min_size=1)
-nights = st.builds(Night, held, st.lists(row, max_size=24).map(tuple),
-                   st.lists(st.tuples(record, record), max_size=1).map(tuple))  # fmt: skip
+severs = st.lists(st.tuples(record, record), max_size=2).map(tuple)
+nights = st.builds(Night, held, st.lists(row, max_size=24).map(tuple), severs)
 
 
 @st.composite
@@ -103,7 +103,7 @@ def later(draw: st.DrawFn, before: Night) -> Night:
             del people[gone]
     dropped = draw(st.sets(st.integers(0, max(0, len(before.rows) - 1)), max_size=3))
     rows = [one for n, one in enumerate(before.rows) if n not in dropped] + draw(st.lists(row, max_size=3))
-    return Night(people, tuple(rows), draw(st.sampled_from([before.severed, ()])))
+    return Night(people, tuple(rows), draw(st.sampled_from([before.severed, before.severed, ()]) | severs))
 
 
 def earlier(before: Night, kept: Kin, now: Night) -> EarlierKin:
@@ -177,3 +177,17 @@ def test_property_what_rows_say_is_taken_over_as_if_it_were_read(before: Any, ne
         for n in found.of
     ]
     assert read == [(year, sex, flag, number is not None) for year, sex, flag, number in rows]
+
+
+def test_a_sever_in_force_is_drawn_anew_where_it_cuts_and_nowhere_else() -> None:
+    """Of two homes of three, two children of one are severed: of the other nobody is read again, night after night."""
+    night = Night(
+        {n: (n, (2015, "F")) for n in range(6)},
+        tuple((0, n, 100 + n // 3 * 3, "sibling", True, None, None) for n in (1, 2, 4, 5)),
+        ((1, 2),),
+    )
+    whole = night.drawn()
+    again = night.drawn(earlier(night, whole, night))
+    assert sum(whole.edges["cut"].to_pylist()) == 2
+    assert (whole.drawn, again.drawn) == (6, 3)
+    assert again.edges.equals(whole.edges)
