@@ -20,10 +20,9 @@ from broker.callers import Caller
 from broker.deciding import Released
 from broker.errors import Malformed, NotAllowed, NotFound, WrongState
 from broker.reports.looking import LoggedEvent, bodies, check_reader, check_reason, instant, listed, note
-from broker.reports.reading import in_parts
 from broker.reports.register import BREAK_GLASS
 from broker.store import Reading, Store, Transaction
-from broker.store.audit_reviews import CaseRow, flags_between, queued, top_actors, unqueued
+from broker.store.audit_reviews import CaseRow, flags_between, put_case, queued, top_actors, unqueued
 from broker.store.log import FlagRow, ReviewRow
 from broker.store.log_search import head_of_event
 from broker.trail import EntryRef, Trail, new_event_id
@@ -198,30 +197,22 @@ def busiest(
 def admit(tx: Transaction, *, at: datetime) -> int:
     """Take into the queue what is flagged or broke glass and is not in it; how many."""
     waiting = unqueued(tx, BREAK_GLASS)
-    tx.add(
-        *(
-            CaseRow(
-                event_id=event_id, kind=kind, state="open", opened_at=at,
-                due_at=due(instant(t_ms) if kind == "break_glass" else at, kind),
-            )
-            for event_id, kind, t_ms in waiting
-        )
-    )  # fmt: skip
-    tx.flush()
-    return len(waiting)
+    kinds = (
+        (event_id, kind, due(instant(t_ms) if kind == "break_glass" else at, kind)) for event_id, kind, t_ms in waiting
+    )
+    return sum(_put(tx, event_id, kind, due_at, at=at) for event_id, kind, due_at in kinds)
 
 
 def queue_up(tx: Transaction, event_ids: Iterable[str], *, kind: str, at: datetime) -> int:
     """Put events into the queue that are not in it; how many were put.  What broke glass waits as that already."""
     admit(tx, at=at)
-    ids = list(event_ids)
-    held = {row.event_id for some in in_parts(ids) for row in tx.all(CaseRow, event_id=some)}
-    fresh = [one for one in ids if one not in held]
-    tx.add(
-        *(CaseRow(event_id=one, kind=kind, state="open", opened_at=at, due_at=due(at, kind)) for one in fresh)
-    )  # fmt: skip
-    tx.flush()
-    return len(fresh)
+    return sum(_put(tx, one, kind, due(at, kind), at=at) for one in sorted(event_ids))
+
+
+def _put(tx: Transaction, event_id: str, kind: str, due_at: datetime, *, at: datetime) -> bool:
+    """Put an event into the queue; whether it was not there yet."""
+    row = CaseRow(event_id=event_id, kind=kind, state="open", opened_at=at, due_at=due_at)
+    return put_case(tx, row)
 
 
 # --- Deciding --------------------------------------------------------------------------------------------------------

@@ -117,6 +117,12 @@ def unqueued(reading: Reading, break_glass: Sequence[str]) -> list[tuple[str, st
     return sorted(found.values(), key=lambda one: (one[2], one[0]))
 
 
+def put_case(tx: Transaction, row: CaseRow) -> bool:
+    """Put an event into the queue; whether it was not there yet.  Of two that put it at once the second waits."""
+    insert_ = tx.upsert(CaseRow).values(row.model_dump()).on_conflict_do_nothing()
+    return tx.connection.execute(insert_.returning(col(CaseRow.event_id))).first() is not None
+
+
 def queued(
     reading: Reading, *, states: Sequence[str], kind: str = "", taken_by: str = "", after: CaseRow | None = None,
     not_by: str, limit: int,

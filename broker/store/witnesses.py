@@ -99,11 +99,14 @@ def newest_of(reading: Reading, log_id: str, witness: str) -> CosignatureRow | N
 
 
 def keep_cosignature(tx: Transaction, row: CosignatureRow) -> bool:
-    """Keep a witness's line, or the newer of two over one checkpoint; whether it is a new one."""
-    held = tx.one(CosignatureRow, log_id=row.log_id, size=row.size, witness=row.witness)
-    if held is None:
-        tx.add(row)
+    """Keep a witness's line, or the newer of two over one checkpoint; whether it is a new one.
+
+    Of two that come at once the second waits for the first.
+    """
+    insert = tx.upsert(CosignatureRow).values(row.model_dump()).on_conflict_do_nothing()
+    if tx.connection.execute(insert.returning(col(CosignatureRow.size))).first() is not None:
         return True
+    (held,) = tx.locked(CosignatureRow, log_id=row.log_id, size=row.size, witness=row.witness)
     if row.t_s > held.t_s:
         held.t_s, held.line = row.t_s, row.line
         tx.add(held)

@@ -526,6 +526,34 @@ def test_two_who_put_in_force_at_once_do_it_one_after_the_other(
     assert added["agreement.superseded"] == (3 if two == "versions" else 0)
 
 
+def test_of_two_who_suspend_at_once_one_does_and_the_log_says_so_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = hub.put_in_force(MASH, COUNCIL, ICB, POLICE)
+    said, record = [], activation.record_change
+
+    def suspend() -> None:
+        try:
+            activation.suspend(hub.store, hub.trail, ref, who=OFFICER, at=AT)
+            said.append("done")
+        except WrongState as wrong:
+            said.append(str(wrong))
+
+    other = threading.Thread(target=suspend)
+
+    def meanwhile(*told: Any, **more: Any) -> Any:
+        if other.ident is None:
+            other.start()
+            other.join(0.3)
+        return record(*told, **more)
+
+    monkeypatch.setattr(activation, "record_change", meanwhile)
+    suspend()
+    other.join(20)
+    assert sorted(said) == ["done", f"{ref} is not in force"]
+    assert told(hub)["agreement.suspended"] == 1
+
+
 def told(hub: Hub) -> Counter[str]:
     hub.trail.advance_pending()
     with hub.store.reading() as reading:

@@ -213,3 +213,17 @@ def test_an_erasure_whose_commit_was_lost_is_carried_out_unless_people_decided_o
     with store.reading() as reading:
         [row] = reading.all(ErasureRow, id=one.erasure)
     assert row.state == {"refused": "refused", "held": "proposed", "left": "erased"}[then]
+
+
+@pytest.mark.parametrize("then", ["refused", "left"])
+def test_a_lift_whose_commit_was_lost_is_carried_out_unless_it_was_refused_since(
+    store: Store, trail: Trail, keys: Keys, tmp_path: Path, then: str
+) -> None:
+    erased(store, trail, keys, Tombstones(tmp_path), CHILD)
+    one = proposed(store, trail, keys, CHILD)
+    with pytest.raises(ConnectionError):
+        lifting.confirm(store, trail, CommitLost(tmp_path), officer("ig-2"), lift=one.lift, at=LATER)
+    if then == "refused":
+        lifting.refuse(store, trail, officer("ig-3"), lift=one.lift, reason="not_needed", at=LATER)
+    done = lifting.replay(store, trail, Tombstones(tmp_path), who={"organisation": "host"}, at=LATER)
+    assert (done, out(store, keys, CHILD, LATER)) == ((0, True) if then == "refused" else (1, False))

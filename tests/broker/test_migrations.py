@@ -42,6 +42,28 @@ def test_rounds_held_before_the_log_had_shards_are_of_the_one_log_there_was(url:
     store.close()
 
 
+def test_going_back_refuses_where_it_would_lose_the_first_lines_of_samples(url: str) -> None:
+    store = Store(url)
+    migrate.upgrade(store)
+    insert = "INSERT INTO audit_cosig (log_id, size, witness, t_s, line, first_t_s, first_line) VALUES ('l', 1, :w, 2, 'b', 1, :first)"
+    with store.engine.begin() as connection:
+        for witness, first in (("w0", "b"), ("w1", "a")):
+            connection.execute(text(insert), {"w": witness, "first": first})
+    with pytest.raises(RuntimeError, match="1 cosignatures"):
+        migrate.downgrade(store, "0015")
+    with store.engine.begin() as connection:
+        assert connection.execute(text("SELECT first_line FROM audit_cosig ORDER BY witness")).scalars().all() == [
+            "b",
+            "a",
+        ]
+        connection.execute(text("DELETE FROM audit_cosig WHERE witness = 'w1'"))
+    migrate.downgrade(store, "0015")
+    migrate.upgrade(store)
+    with store.engine.connect() as connection:
+        assert connection.execute(text("SELECT first_line FROM audit_cosig")).scalars().all() == ["b"]
+    store.close()
+
+
 def test_the_logs_rows_are_only_added_to_36(store: Store) -> None:
     with store.engine.begin() as connection:
         connection.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from broker.errors import Conflict, Malformed, NotAllowed, NotFound, WrongState
 from broker.reviewing import bank_holidays, due
 from broker.settings import DemoPerson
 from broker.store import Store
+from broker.store.audit_reviews import CaseRow
 from broker.store.log import EventRow, FlagRow
 from broker.trail import Trail
 from broker.wiring import Broker
@@ -346,3 +348,21 @@ def test_a_review_by_http_and_the_own_event_refused_with_403(tmp_path: Any) -> N
     assert {key: only[key] for key in ("rule", "name", "before", "value", "why", "by")} == {
         "rule": "burst", "name": "an_hour", "before": 60, "value": 30, "why": "trial", "by": "ig-1",
     }  # fmt: skip
+
+
+def test_whoever_takes_an_event_while_it_is_being_queued_has_it_and_it_is_queued_once(
+    store: Store, trail: Trail
+) -> None:
+    event = logged(store, trail)
+    said: list[str] = []
+    other = threading.Thread(
+        target=lambda: said.append(reviewing.take(store, trail, ONE, event_id=event, at=AT).state)
+    )  # fmt: skip
+    with store.transaction() as tx:
+        assert reviewing.admit(tx, at=AT) == 1
+        other.start()
+        other.join(0.3)
+    other.join(20)
+    assert said == ["taken"]
+    with store.reading() as reading:
+        assert [row.state for row in reading.all(CaseRow)] == ["taken"]

@@ -22,8 +22,8 @@ from broker import clock, witnesses
 from broker.errors import Conflict, LogUnavailable, Malformed, NotFound, StoreUnavailable, TooMany
 from broker.shards import log_keys, turn
 from broker.store import Store
-from broker.store.log import EventRow
-from broker.store.witnesses import ConflictRow, WitnessRow
+from broker.store.log import CosignatureRow, EventRow
+from broker.store.witnesses import ConflictRow, WitnessRow, keep_cosignature
 from broker.trail import EntryRef, Trail, record_change
 from broker.wiring import Broker
 from tests.broker.platform import OPERATOR, AnAgency, an_app
@@ -401,3 +401,26 @@ def test_a_quorum_is_more_than_half(witnesses_: int, quorum: int) -> None:
 def test_without_one_cosignature_an_entry_has_its_receipt_all_the_same(site: Site) -> None:
     site.enrols(3, at=clock.now() - timedelta(days=9))
     assert site.broker.trail.receipt(site.grow()).size == site.fetch().checkpoint.size
+
+
+def test_one_line_handed_in_twice_at_once_is_kept_once_and_neither_is_refused(store: Store) -> None:
+    said: list[bool] = []
+
+    def again(t_s: int) -> None:
+        line = f"line of {t_s}"
+        with store.transaction() as tx:
+            row = CosignatureRow(
+                log_id="log", size=7, witness="w", t_s=t_s, line=line, first_t_s=t_s, first_line=line
+            )  # fmt: skip
+            said.append(keep_cosignature(tx, row))
+            if other.ident is None:
+                other.start()
+                other.join(0.3)
+
+    other = threading.Thread(target=again, args=(9,))
+    again(8)
+    other.join(20)
+    assert said == [True, True]
+    with store.reading() as reading:
+        (row,) = reading.all(CosignatureRow)
+    assert (row.t_s, row.first_t_s) == (9, 8)

@@ -16,5 +16,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Raises RuntimeError where a first line is not the newest too: it is kept nowhere else, and samples hang on it."""
+    lost = sa.text("SELECT count(*) FROM audit_cosig WHERE first_line <> line")
+    if count := op.get_bind().execute(lost).scalar_one():
+        raise RuntimeError(
+            f"going back below 0016 would lose the first lines of {count} cosignatures: keep this version"
+        )
     op.drop_column("audit_cosig", "first_line")
     op.drop_column("audit_cosig", "first_t_s")
