@@ -152,7 +152,7 @@ def connection(home: Home, *, seconds: float) -> httpx2.Client:
         read_secret(folder / tls.key)
         context = context or httpx2.create_ssl_context()
         try:
-            context.load_cert_chain(folder / tls.certificate, folder / tls.key, password="")
+            context.load_cert_chain(folder / tls.certificate, folder / tls.key, password=b"")
         except OSError:
             wrong = f"{tls.certificate} and {tls.key} are no certificate and its key in PEM without a password"
             raise BadHome(f"tls.certificate: {wrong}") from None
