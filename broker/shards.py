@@ -84,8 +84,8 @@ class ShardStanding:
 def open_for_writing(store: Store, signers: Signers, base: str, *, at: datetime) -> None:
     """Open the log if neither the tables nor the signer know of one; look whether they agree, as far as both answer.
 
-    Raises LogUnavailable if one of the two knows of a log, or of entries, that the other does not: a database was put
-    back, or the signer's state was lost, and a person must decide.
+    Raises LogUnavailable if one of the two knows of a log, or of entries, that the other does not, or of other entries:
+    a database was put back or rewritten, or the signer's state was lost, and a person must decide.
     """
     try:
         with store.reading() as reading:
@@ -94,6 +94,7 @@ def open_for_writing(store: Store, signers: Signers, base: str, *, at: datetime)
             _open_first(store, signers, base, at=at)
             return
         signed = signers.signed(shard.log_id)  # before the head is read: it only grows
+        told = _of(signers.status(), shard.log_id) if signed else None
     except SignerUnavailable:
         if shard is None:
             raise
@@ -107,6 +108,17 @@ def open_for_writing(store: Store, signers: Signers, base: str, *, at: datetime)
         raise LogUnavailable("the signer's state is missing, but the log has entries: see `broker log status`")
     if (signed or 0) > size:
         raise LogUnavailable(f"{signed} entries were signed, and the database holds {size}: see `broker log restore`")
+    if told is not None and told.size <= size:
+        with store.reading() as reading:
+            try:
+                held = root_at(TileHashes(SqlTiles(reading, shard.log_id), size), told.size)
+            except TileUnreadable:
+                raise LogUnavailable("the log's tiles can't be read: see `broker log status`") from None
+        if held != told.root:
+            raise LogUnavailable(
+                f"the first {told.size} entries are not those that were signed: the log was rewritten, or another's "
+                "database was put back; see `broker log status`"
+            )
 
 
 def turn(trail: Trail, base: str, *, who: Who, at: datetime) -> ShardRow | None:

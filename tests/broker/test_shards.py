@@ -424,6 +424,20 @@ def test_a_log_that_was_cut_is_refused_by_the_signer_and_found_by_the_auditor(
     assert auditor_says("fsck", *check)[0] == CHANGED
 
 
+def test_a_broker_does_not_start_on_a_log_of_the_same_size_that_is_not_the_one_that_was_signed(
+    store: Store, trail: Trail, tmp_path: Path
+) -> None:
+    grown(store, trail, 9)
+    opened(store, tmp_path)
+    put_back(store, 6)
+    for _ in range(3):  # and grown to its old size by other entries
+        recorded(store, trail)
+    with store.transaction() as tx:
+        sequence(tx, trail.keys)
+    with pytest.raises(LogUnavailable, match="not those that were signed"):
+        opened(store, tmp_path)
+
+
 def test_an_entry_rewritten_by_who_owns_the_database_is_found_though_every_hash_above_it_fits_35(
     store: Store, trail: Trail, keys: Keys, tmp_path: Path
 ) -> None:
