@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import Final, Literal
 
@@ -109,7 +109,7 @@ def _unreachable(
             stopped = [pair for pair in pairs_of(grant) if not _runs(estate, agreement, pair, at)]
             held = _stop(estate, agreement, stopped, at)
             if not any(estate.given_by(agreement, grant, pair).boxes for pair in pairs_of(grant)):
-                if held is None and (early := _awaited(estate, agreement, grant)):
+                if early := _awaited(estate, agreement, grant.basis.gateways):  # whoever signs, and whatever resumes
                     yield _remark("unreachable", ref, f"it can't apply before {early} is in force",
                                   "name a statute that is in force as well, or wait")  # fmt: skip
                 elif held is None:
@@ -118,6 +118,9 @@ def _unreachable(
                 else:
                     yield _remark("unreachable", ref, f"it can't apply: {held.words}", held.fix, severity=held.severity)
                 continue
+            if early := _awaited(estate, agreement, grant.basis.le_authority):
+                yield _remark("unreachable", ref, f"items of law enforcement: not shown before {early} is in force",
+                              "name a statute that is in force as well, or wait")  # fmt: skip
             if held is not None and (lost := _lost(estate, agreement, grant, stopped)):
                 sources = {pair for pair in stopped if _lost(estate, agreement, grant, [pair]) & lost}
                 why = _stop(estate, agreement, sources, at) or held
@@ -201,12 +204,18 @@ def _stop(estate: Estate, agreement: Agreement, pairs: Iterable[Pair], at: datet
     return _Stop(listed(said), "; ".join(fixes), "warning" if severe else "note")
 
 
-def _awaited(estate: Estate, agreement: Agreement, grant: Grant) -> str:
-    """The statutes of a clause, where none of them counts before its agreement ends."""
-    lists, statutes = estate.space.vocabulary, grant.basis.gateways
-    if not statutes or lists.in_force(statutes, last_day(agreement)):
+def _awaited(estate: Estate, agreement: Agreement, statutes: frozenset[str]) -> str:
+    """The statutes that a clause names, where none of them counts before its agreement, or its umbrella, ends."""
+    lists = estate.space.vocabulary
+    if not statutes or lists.in_force(statutes, _ends(estate, agreement)):
         return ""
     return listed(lists.gateways[code].source.partition(",")[0] for code in sorted(statutes))
+
+
+def _ends(estate: Estate, agreement: Agreement) -> date:
+    """The last day on which a clause of an agreement can apply."""
+    umbrella = estate.snapshot.umbrella(agreement)
+    return min(last_day(one) for one in (agreement, umbrella) if one is not None)
 
 
 def _lost(estate: Estate, agreement: Agreement, grant: Grant, stopped: Iterable[Pair]) -> set[str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from itertools import count
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -111,6 +112,27 @@ def test_what_is_signed_and_what_is_looked_over_say_that_a_statute_is_awaited() 
         said = [one.message for one in lint(w.snapshot, w.vocabulary, at=w.at, kinds=["unreachable"])]
         awaited = "it can't apply before Children Act 2004 s.16LA is in force"
         assert said == ([awaited] if day is None else [])
+
+
+@pytest.mark.parametrize(
+    ("path", "case", "awaited"),
+    [
+        ("grants.1.basis.gateway", {"commences": "2026-06-02", "ends": date(2026, 6, 1)}, "it can't apply before"),
+        ("grants.1.basis.gateway", {"unsigned": [["northshire-icb", "northshire-mash"]]}, "it can't apply before"),
+        ("grants.2.basis.le_authority", {}, "items of law enforcement: not shown before"),
+    ],
+    ids=["umbrella-ends-first", "unsigned", "authority-alone"],
+)
+def test_a_waiting_statute_is_the_cause_that_is_named(path: str, case: dict[str, Any], awaited: str) -> None:
+    case = dict(case)
+    edits: list[dict[str, Any]] = [{"document": "northshire-mash", "path": path, "value": [S16LA]}]
+    if (ends := case.pop("ends", None)) is not None:
+        edits += [
+            {"document": "northshire-tier1", "path": f"period.{key}", "value": ends} for key in ("expires", "review_by")
+        ]
+    w = table.world({"commences": None, "edit": edits, **case})
+    said = [one.message for one in lint(w.snapshot, w.vocabulary, at=w.at, kinds=["unreachable"])]
+    assert f"{awaited} Children Act 2004 s.16LA is in force" in said
 
 
 def test_a_day_without_the_flag_that_it_counts_is_refused() -> None:
