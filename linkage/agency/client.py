@@ -64,12 +64,14 @@ class Submission:
     state: str
     counts: Mapping[str, int]
     receipt: Path | None
+    shadow: str = ""  # the epoch of the linkage key that it is of, if that is not in use yet
 
     def summary(self) -> dict[str, Any]:
         """Plain data for `--json`."""
         return {
             "batch": self.batch, "flow": self.flow, "sequence": self.sequence, "state": self.state,
-            "counts": dict(self.counts), "receipt": None if self.receipt is None else str(self.receipt),
+            "counts": dict(self.counts), "shadow": self.shadow or None,
+            "receipt": None if self.receipt is None else str(self.receipt),
         }  # fmt: skip
 
 
@@ -423,7 +425,7 @@ def settle(home: Home, broker: Broker, batch: str) -> Submission:
         home.remember(flow, pending=None)  # its number is free again
     return Submission(
         batch=batch, flow=flow, sequence=int(kept["sequence"]), state=str(now["state"]),
-        counts=now.get("counts") or {}, receipt=path,
+        counts=now.get("counts") or {}, receipt=path, shadow=shadow,
     )  # fmt: skip
 
 

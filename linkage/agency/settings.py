@@ -136,7 +136,7 @@ class Home:
         """The partnership's keys of an epoch: its own file's, or else those of `link.key`.  Raises BadKey."""
         path = self.folder / "keys" / f"link-{epoch}.key"
         if not path.exists():
-            if self.shadow:
+            if self.shadow or epoch != self.settings.key_epoch:
                 raise BadKey(f"{path} is not there: `agency link-key next --epoch {epoch}` makes or takes it")
             path = self.folder / "keys" / "link.key"
         return LinkageKeys(read_hex_key(path), partnership=self.settings.partnership, epoch=epoch)

@@ -264,7 +264,8 @@ def _line(found: dict[str, Any]) -> str:
 def _tell(as_json: bool, sent: Submission, broker: Broker) -> None:
     """Say how a batch stands; exits 1 if it is not going to be used as it is."""
     summary = sent.summary()
-    words = f"{sent.flow} {sent.sequence}: {sent.state}; receipt {sent.receipt}"
+    of_epoch = f" of {sent.shadow}" if sent.shadow else ""
+    words = f"{sent.flow} {sent.sequence}{of_epoch}: {sent.state}; receipt {sent.receipt}"
     if sent.state == "rejected":
         summary["rejections"] = broker.rejections(sent.flow, sent.batch)
         words += "".join(f"\n  {json.dumps(line)}" for line in summary["rejections"][:20])
