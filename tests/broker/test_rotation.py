@@ -358,6 +358,7 @@ def test_from_now_on_nothing_is_taken_under_the_old_epoch_and_a_flow_begins_with
     assert caller.on(on_its_way, opened).json()["reason"] == "old_epoch"
     late = caller.open(on_its_way.saying(sequence=3))
     assert (late.status_code, late.json()["detail"]) == (422, f"manifest.key_epoch: the epoch in use is {NEXT.name}")
+    assert standing(after)["last_manifest_sha256"] == ""  # nothing that a delta could follow
     assert take_in(after, a_set(COUNCIL, "education", sequence=2, kind="delta")) == ["rejected"]
     assert take_in(after, a_set(COUNCIL, "education", sequence=2)) == ["accepted"]
     assert run(broker)["state"] == "published"
@@ -549,6 +550,9 @@ def test_an_epoch_that_is_stopped_gives_its_place_back_and_one_that_is_dropped_l
     assert person_of(broker) == before
     assert run(broker)["state"] == "unchanged"
     assert in_service(broker).counts["key_epoch"] == EPOCH
+    with broker.store.reading() as tx:
+        assert not tx.all(BatchRow, state="accepted")
+        assert {row.key_epoch for row in tx.all(BatchRow, state="linked")} == {EPOCH}
     assert take_in(after, agreed(a_night(COUNCIL, "education", sequence=4))) == ["accepted"]
     assert run(broker)["state"] == "published"
     run(broker)
