@@ -128,8 +128,8 @@ def check_enrolled(tx: Reading, epoch: str, fingerprint: str, canaries: Sequence
 def open_epoch(store: Store, trail: Trail, key: Key, *, who: Who, at: datetime) -> EntryRef | None:
     """Begin to prepare an epoch; None if it is being prepared already.
 
-    Raises Conflict if the name is or was another key's, WrongState while another is prepared or held, or if agencies
-    are enrolled under different keys.
+    Raises Conflict if the name is or was another key's, WrongState while another is prepared, or if agencies are
+    enrolled under different keys.
     """
     with store.transaction() as tx:
         known = tx.locked_one(EpochRow, name=key.name)
@@ -138,8 +138,8 @@ def open_epoch(store: Store, trail: Trail, key: Key, *, who: Who, at: datetime) 
             if known.state == "prepared" and same:
                 return None
             raise Conflict(f"the epoch {key.name} is known already, and {_STATES[known.state]}: take another name")
-        if (other := next(iter(tx.all(EpochRow, state=("prepared", "held"))), None)) is not None:
-            raise WrongState(f"the epoch {other.name} is {_STATES[other.state]}: stop or drop it first")
+        if (other := prepared(tx)) is not None:
+            raise WrongState(f"the epoch {other.name} is being prepared: stop it first")
         _present(tx, key, who=who, at=at)
         tx.add(_row(key, "prepared", who, at))
         return record_change(
@@ -308,11 +308,12 @@ def keep_held(tx: Transaction, kept: Kept, segments: Mapping[str, str], *, since
 def switch(
     tx: Transaction, reception: Reception, name: str, inputs: Inputs, before: LinkRunRow, *, hold: timedelta, by: str,
     at: datetime,
-) -> str:  # fmt: skip
-    """The epoch prepared is in service, the one before held; the name of that one.
+) -> tuple[str, tuple[str, dict[str, int]] | None]:  # fmt: skip
+    """The epoch prepared is in service, the one before held; the name of that one, and which was held until now.
 
-    Searches and nights are taken under the new one alone; of each flow a full batch is due next.  Raises Conflict if
-    the set, or who was erased, is not as it was linked.
+    Of that one nothing is kept: one return is possible at a time.  Searches and nights are taken under the new epoch
+    alone; of each flow a full batch is due next.  Raises Conflict if the set, or who was erased, is not as it was
+    linked.
     """
     hold_batches(tx)
     new, old = tx.locked_one(EpochRow, name=name), tx.locked_one(EpochRow, state="in_service")
@@ -324,6 +325,10 @@ def switch(
     for row in tx.all(AgencyFlowRow, order=("agency", "flow")):
         if row.last_batch is not None and row.as_of is not None:
             flows[f"{row.agency}/{row.flow}"] = [row.last_batch, row.as_of.isoformat()]
+    earlier, replaced = tx.locked_one(EpochRow, state="held"), None
+    if earlier is not None:
+        replaced = earlier.name, forget(tx, earlier, at=at)
+        tx.flush()
     old.state, old.ended_at, old.held_until = "held", at, at + hold
     old.held = {
         "run": before.id, "profile": before.counts["profile"], "flows": flows,
@@ -341,7 +346,7 @@ def switch(
             as_of = min(batch.extracted_at, row.as_of) if row.as_of is not None else batch.extracted_at
             _restart(tx, row, batch.id, as_of)
     supersede_but(tx, {batch.id for batch in inputs.batches})
-    return old.name
+    return old.name, replaced
 
 
 def switch_back(tx: Transaction, name: str, kept: Kept, inputs: Inputs, *, at: datetime) -> None:

@@ -114,7 +114,7 @@ def confirm(site: Site, name: str, *, who: Who, at: datetime, exception: bool = 
                 raise EpochHeld(report["reasons"])
 
         def switch(tx: Transaction, run: LinkRunRow) -> None:
-            was = epochs.switch(
+            was, replaced = epochs.switch(
                 tx, reception, name, one.inputs, before, hold=timedelta(days=site.settings.epoch_hold_days),
                 by=str(who.get("person", "")), at=clock.now(),
             )  # fmt: skip
@@ -122,6 +122,9 @@ def confirm(site: Site, name: str, *, who: Who, at: datetime, exception: bool = 
                 tx, site.trail, "epoch.flipped", who, at, epoch=name, before=was, run=run.id,
                 proposed_by=epoch.proposed_by, outcome="in_service",
             )  # fmt: skip
+            if replaced is not None:
+                gone, counts = replaced
+                record_change(tx, site.trail, "epoch.dropped", who, at, epoch=gone, outcome="replaced", **counts)
 
         try:
             if reasons:  # the set is not whole: nobody waits for it to be linked

@@ -59,7 +59,7 @@ def open_epoch(
 ) -> None:
     """Begin to prepare an epoch: from now on agencies may send full batches under its key, beside their nights.
 
-    Exit codes: 0 it is being prepared; 1 another is, or is held, or the name is known; 2 the file is of no such key.
+    Exit codes: 0 it is being prepared; 1 another is, or the name is known; 2 the file is of no such key.
     """
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, epochs
@@ -119,7 +119,8 @@ def flip(
     """Put an epoch in service: proposed by one person, done by another with --confirm.
 
     It is linked once more, by what holds at this moment, and judged; then run, epoch and flows change in one
-    transaction.  Killed before that, the old epoch is in service, and the command may be given again.
+    transaction.  Killed before that, the old epoch is in service, and the command may be given again.  One epoch is held
+    for a return: of one that was held until now nothing is kept.
 
     Exit codes: 0 proposed, or in service; 1 refused, and every reason, or another run is at work.
     """

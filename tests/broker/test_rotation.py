@@ -116,12 +116,12 @@ def after(flipped: Path, tmp_path: Path) -> Iterator[TestClient]:
         yield http
 
 
-def flip(broker: Broker) -> dict[str, Any]:
+def flip(broker: Broker, to: Key = NEXT) -> dict[str, Any]:
     """Linked, proposed by one, confirmed by another."""
-    report = rotation.link(broker, NEXT.name, who=ANNE, at=clock.now())
+    report = rotation.link(broker, to.name, who=ANNE, at=clock.now())
     assert report["reasons"] == []
-    rotation.propose(broker, NEXT.name, who=ANNE, at=clock.now())
-    return rotation.confirm(broker, NEXT.name, who=BEN, at=clock.now())
+    rotation.propose(broker, to.name, who=ANNE, at=clock.now())
+    return rotation.confirm(broker, to.name, who=BEN, at=clock.now())
 
 
 def against(broker: Broker) -> list[tuple[str, str]]:
@@ -587,6 +587,19 @@ def test_after_its_time_what_was_held_is_destroyed(after: TestClient) -> None:
     assert set(in_service(broker).segments.values()) == broker.vault.segments()
     with pytest.raises(WrongState, match="no epoch is held"):
         rotation.stop(broker, NEXT.name, who=ANNE, at=clock.now())
+
+
+def test_a_further_epoch_may_follow_at_once_and_then_the_one_held_is_destroyed(after: TestClient) -> None:
+    broker, third = broker_of(after), Key(name="2028-1", fingerprint="2" * 16, canaries=("1", "2", "3"))
+    with broker.store.reading() as tx:
+        kept = set(epochs.held_segments(tx).values())
+    epochs.open_epoch(broker.store, broker.trail, third, who=ANNE, at=clock.now())
+    said = {"key_epoch": third.name, "key_fingerprint": third.fingerprint, "canaries": (1, 2, 3)}
+    take_in(after, *(a_set(*flow, key="third", **said) for flow in FLOWS))
+    flip(broker, third)
+    assert epoch_states(broker) == {EPOCH: "dropped", NEXT.name: "held", third.name: "in_service"}
+    assert not kept & broker.vault.segments()
+    assert [one for one in events(broker) if one.startswith("epoch.")][-2:] == ["epoch.flipped", "epoch.dropped"]
 
 
 def test_an_epoch_that_is_given_up_takes_no_more_batches(http: TestClient, broker: Broker) -> None:
