@@ -119,8 +119,8 @@ def flip(
     """Put an epoch in service: proposed by one person, done by another with --confirm.
 
     It is linked once more, by what holds at this moment, and judged; then run, epoch and flows change in one
-    transaction.  Killed before that, the old epoch is in service, and the command may be given again.  One epoch is held
-    for a return: of one that was held until now nothing is kept.
+    transaction.  Killed before that, the old epoch is in service, and the command may be given again.  One epoch is
+    held for a return: of one that was held until now nothing is kept.
 
     Exit codes: 0 proposed, or in service; 1 refused, and every reason, or another run is at work.
     """
