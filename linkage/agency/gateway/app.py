@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Final
 
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
-from linkage.agency.gateway import family, search, threshold
+from linkage.agency.gateway import family, provider, search, threshold
 from linkage.agency.gateway.broker_client import BrokerClient, BrokerRefused, BrokerUnavailable
 from linkage.agency.gateway.encoder import SearchEncoder
 from linkage.agency.gateway.forms import BadForm, FormDep
@@ -37,6 +38,18 @@ from linkage.agency.gateway.store import GatewayStore
 from linkage.agency.gateway.words import ROLE_NAMES
 
 log = logging.getLogger(__name__)
+
+
+AGAIN: Final = "You were not signed in. Start again: it may have taken too long, or been begun in another window"
+UNREACHABLE: Final = (
+    "Your organisation’s sign-in can’t be reached just now. Try again, or ask whoever runs this service"
+)
+DENIED: Final = {
+    "no-role": "Your account has no role in this service. Ask whoever runs it",
+    "several-roles": "Your account has several roles in this service, and may act in one. Ask whoever runs it",
+    "acr": "Sign in again with your second factor: this service asks for it",
+    "tenant": "Your account is of another organisation than this service’s",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +120,10 @@ def create_gateway(
         pages=environment(),
         now=now,
     )
+    app.state.provider = _provider(settings, store)
     app.get("/")(front)
+    app.get("/sign-in/start")(leave)
+    app.get(provider.RETURN)(come_back)
     app.post("/sign-in")(sign_in)
     app.post("/sign-out")(sign_out)
     app.get("/about/{topic}")(about)
@@ -142,6 +158,43 @@ def sign_in(request: Request, form: FormDep, gateway: GatewayDep) -> Response:
     return response
 
 
+async def leave(request: Request, gateway: GatewayDep) -> Response:
+    """On to the organisation's OpenID provider."""
+    try:
+        address, kept = await _provider_of(request).leave(at=gateway.now())
+    except provider.Unavailable as wrong:
+        log.warning("the OpenID provider can't be used: %s", wrong)
+        return _sign_in_page(request, gateway, fault=UNREACHABLE, status=503)
+    response = RedirectResponse(address, 303)
+    response.set_cookie(
+        provider.COOKIE, kept, max_age=int(provider.LASTS.total_seconds()), path="/", secure=True, httponly=True,
+        samesite="lax",
+    )  # fmt: skip
+    return response
+
+
+async def come_back(request: Request, gateway: GatewayDep) -> Response:
+    """Back from the OpenID provider, signed in if it vouches for somebody who has a role here."""
+    try:
+        person = await _provider_of(request).come_back(
+            request.query_params, request.cookies.get(provider.COOKIE, ""), at=gateway.now()
+        )
+    except provider.Denied as denied:
+        log.info("nobody was signed in: reason=%s", denied.reason)
+        response = _sign_in_page(request, gateway, fault=DENIED.get(denied.reason, DENIED["no-role"]), status=403)
+    except provider.NotVouched:
+        response = _sign_in_page(request, gateway, fault=AGAIN, status=401)
+    except provider.Unavailable as wrong:
+        log.warning("the OpenID provider can't be used: %s", wrong)
+        response = _sign_in_page(request, gateway, fault=UNREACHABLE, status=503)
+    else:
+        token = await run_in_threadpool(gateway.sessions.vouched, person.person, person.role)
+        response = RedirectResponse("/work", 303)
+        set_cookie(response, token)
+    response.delete_cookie(provider.COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+    return response
+
+
 def sign_out(request: Request, form: FormDep, session: SessionDep, gateway: GatewayDep) -> Response:
     """End the session."""
     check_form(request, session, form)
@@ -158,13 +211,29 @@ def about(topic: str, request: Request, gateway: GatewayDep) -> Response:
     return gateway.page(request, "about.html", session if session and not session.lapsed else None, topic=TOPICS[topic])
 
 
-def _sign_in_page(request: Request, gateway: Gateway, *, fault: str = "", ended: bool = False) -> Response:
+def _provider(settings: GatewaySettings, store: GatewayStore) -> provider.Provider | None:
+    if settings.oidc is None:
+        return None
+    return provider.Provider(settings.oidc, address=settings.address, seal=store.sealed, opened=store.opened)
+
+
+def _provider_of(request: Request) -> provider.Provider:
+    """The organisation's provider.  Raises NotHere if there is none."""
+    known: provider.Provider | None = request.app.state.provider
+    if known is None:
+        raise NotHere
+    return known
+
+
+def _sign_in_page(
+    request: Request, gateway: Gateway, *, fault: str = "", ended: bool = False, status: int | None = None
+) -> Response:
     people = [
         {"value": person.id, "text": person.name, "hint": {"text": ROLE_NAMES[person.role]}}
         for person in gateway.settings.people
     ]
     return gateway.page(
-        request, "sign_in.html", None, status=422 if fault else 200, people=people, fault=fault, ended=ended
+        request, "sign_in.html", None, status=status or (422 if fault else 200), people=people, fault=fault, ended=ended
     )
 
 

@@ -16,7 +16,7 @@ from fastapi import Depends, Request
 from fastapi.responses import Response
 
 from linkage.agency.gateway.forms import Form
-from linkage.agency.gateway.settings import DemoPerson, GatewaySettings
+from linkage.agency.gateway.settings import GatewaySettings
 from linkage.agency.gateway.store import GatewayStore
 
 COOKIE = "__Host-gateway"
@@ -40,12 +40,20 @@ class Forged(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Who is signed in: an opaque id, and the role they act in."""
+
+    id: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """A signed-in person, with the role they act in."""
 
     token: str
     sid: str
-    person: DemoPerson
+    person: Person
     csrf: str
     ends_at: datetime
     lapsed: bool
@@ -72,14 +80,18 @@ class Sessions:
 
     def start(self, person_id: str) -> str:
         """Sign a listed person in; the cookie's token.  Raises KeyError if nobody of that id is listed."""
-        return self.store.start_session(self._people()[person_id].id, now=self.now())
+        person = {one.id: one for one in self.settings.people}[person_id]
+        return self.store.start_session(person.id, person.role, now=self.now())
+
+    def vouched(self, person: str, role: str) -> str:
+        """Sign in whom the organisation's provider vouches for; the cookie's token."""
+        return self.store.start_session(person, role, now=self.now())
 
     def find(self, request: Request) -> Session | None:
-        """The session of a request's cookie, lapsed or not; None if there is none, or its person has lost the role."""
+        """The session of a request's cookie, lapsed or not; None if there is none, or its role is nobody's any more."""
         token = request.cookies.get(COOKIE, "")
         row = self.store.session(token) if token else None
-        person = self._people().get(row.person) if row else None
-        if row is None or person is None:
+        if row is None or row.role not in self._roles(row.person):
             return None
         idle_end = row.seen_at + timedelta(minutes=self.settings.idle_minutes)
         hard_end = row.started_at + timedelta(hours=self.settings.session_hours)
@@ -90,7 +102,7 @@ class Sessions:
         return Session(
             token=token,
             sid=row.sid,
-            person=person,
+            person=Person(id=row.person, role=row.role),
             csrf=row.csrf,
             ends_at=min(now + timedelta(minutes=self.settings.idle_minutes), hard_end),
             lapsed=lapsed,
@@ -107,8 +119,10 @@ class Sessions:
         response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
         response.headers["Clear-Site-Data"] = '"cache", "cookies", "storage"'
 
-    def _people(self) -> dict[str, DemoPerson]:
-        return {person.id: person for person in self.settings.people}
+    def _roles(self, person: str) -> set[str]:
+        """The roles that somebody may have here, by the settings of today."""
+        listed: set[str] = {one.role for one in self.settings.people if one.id == person}
+        return listed | set(self.settings.oidc.roles.values() if self.settings.oidc else ())
 
 
 def set_cookie(response: Response, token: str) -> None:

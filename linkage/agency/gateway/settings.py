@@ -9,9 +9,15 @@ broker_url = "http://127.0.0.1:8400"
 organisation = "Northshire Council"     # as people call it
 service = "Northshire gateway"
 desk = {name = "the safeguarding desk", phone = "01632 960 104"}
+address = "https://gateway.northshire.example"          # with [gateway.oidc]: where people reach it
 people = [{id = "p-sample-analyst", name = "Sample Analyst", role = "MASH_ANALYST"}]    # demo sign-in only
 [gateway.organisations]                 # how the others are called
 northshire-police = "Northshire Police"
+[gateway.oidc]                          # how people sign in but in a demo; the secret as GATEWAY_OIDC__CLIENT_SECRET
+issuer = "https://login.northshire.example"
+client_id = "safeguarding-gateway"
+role_claim = "roles"
+roles = {"mash-analysts" = "MASH_ANALYST", "mash-managers" = "MASH_DECISION_MAKER"}
 ```
 """
 
@@ -22,7 +28,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ROLES = (
@@ -37,14 +43,38 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+Role = Literal[
+    "MASH_ANALYST", "MASH_DECISION_MAKER", "AGENCY_REP", "EH_COORDINATOR", "SOCIAL_WORKER", "DSL", "DATA_STEWARD"
+]
+
+
 class DemoPerson(Part):
     """Someone who may sign in to a demonstration by being picked from a list."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     name: str
-    role: Literal[
-        "MASH_ANALYST", "MASH_DECISION_MAKER", "AGENCY_REP", "EH_COORDINATOR", "SOCIAL_WORKER", "DSL", "DATA_STEWARD"
-    ]
+    role: Role
+
+
+class Oidc(Part):
+    """The OpenID provider of this organisation, by which its people sign in."""
+
+    issuer: str = Field(description="The provider's issuer, exactly as it calls itself.")
+    client_id: str = Field(description="What the provider knows this gateway as.")
+    client_secret: SecretStr | None = Field(
+        default=None, description="Its secret, if it has one; better as GATEWAY_OIDC__CLIENT_SECRET than in the file."
+    )
+    scopes: tuple[str, ...] = Field(default=(), description="Scopes beside openid, where the role's claim takes one.")
+    hosts: tuple[str, ...] = Field(
+        default=(), description="Other hosts of the provider, if its addresses are on several."
+    )
+    person_claim: str = Field(
+        default="sub", description="The claim that is the person's opaque id; no name, no address."
+    )
+    role_claim: str = Field(default="roles", description="The claim that says roles or groups.")
+    roles: dict[str, Role] = Field(description="That claim's values to roles here.", min_length=1)
+    required: dict[str, str] = Field(default={}, description="Claims that must be so, as a tenant's.")
+    acr: tuple[str, ...] = Field(default=(), description="How the person must have proved who they are, one of these.")
 
 
 class Desk(Part):
@@ -65,11 +95,13 @@ class GatewaySettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8401, ge=1, le=65535)
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
+    address: str = Field(default="", description="Where people reach the gateway, as https://...; due with oidc.")
     broker_url: str = ""  # empty: the home's `broker`
     organisation: str
     service: str = "Safeguarding gateway"
     desk: Desk
     organisations: dict[str, str] = Field(default_factory=dict)
+    oidc: Oidc | None = None
     people: tuple[DemoPerson, ...] = ()
     idle_minutes: int = Field(default=15, ge=1, le=60)
     session_hours: int = Field(default=8, ge=1, le=12)
@@ -91,6 +123,18 @@ class GatewaySettings(BaseSettings):
     def _picking_yourself_from_a_list_is_for_a_demonstration(self) -> GatewaySettings:
         if self.people and (self.environment != "demo" or not is_loopback(self.host)):
             raise ValueError("people: sign-in from a list needs environment = 'demo' and a loopback host")
+        return self
+
+    @model_validator(mode="after")
+    def _sign_in_has_a_way_there_and_back(self) -> GatewaySettings:
+        if self.oidc is None:
+            return self
+        if not self.address or self.address.endswith("/"):
+            raise ValueError("address: due with oidc, without a slash at the end: the provider sends people back there")
+        if self.environment == "production" and not (
+            self.address.startswith("https://") and self.oidc.issuer.startswith("https://")
+        ):
+            raise ValueError("address, oidc.issuer: https is due in production")
         return self
 
 

@@ -19,13 +19,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+_LEAVING = b"leaving"
 Kind = Literal["draft", "search", "view", "contact"]
 
 _TABLES = """
 create table if not exists sessions (
-    token_hash text primary key, sid text not null, person text not null, csrf text not null,
+    token_hash text primary key, sid text not null, person text not null, role text not null, csrf text not null,
     started_at integer not null, seen_at integer not null, acknowledged text not null
 ) strict;
 create table if not exists boxes (
@@ -42,6 +44,7 @@ class SessionRow:
 
     sid: str
     person: str
+    role: str
     csrf: str
     started_at: datetime
     seen_at: datetime
@@ -77,6 +80,9 @@ class GatewayStore:
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute("pragma secure_delete = on")
+        columns = {row[1] for row in self._connection.execute("pragma table_info(sessions)")}
+        if columns and "role" not in columns:  # of an earlier version: whoever was signed in signs in again
+            self._connection.execute("drop table sessions")
         self._connection.executescript(_TABLES)
 
     def close(self) -> None:
@@ -123,14 +129,14 @@ class GatewayStore:
 
     # ---- sessions
 
-    def start_session(self, person: str, *, now: datetime) -> str:
+    def start_session(self, person: str, role: str, *, now: datetime) -> str:
         """A new session; the token for its cookie, which is kept nowhere."""
         token = secrets.token_urlsafe(32)
         at = _seconds(now)
         with self._purged(now) as connection:
             connection.execute(
-                "insert into sessions values (?, ?, ?, ?, ?, ?, ?)",
-                (_hash(token), new_id(), person, secrets.token_urlsafe(32), at, at, "{}"),
+                "insert into sessions values (?, ?, ?, ?, ?, ?, ?, ?)",
+                (_hash(token), new_id(), person, role, secrets.token_urlsafe(32), at, at, "{}"),
             )
         return token
 
@@ -138,15 +144,16 @@ class GatewayStore:
         """The session of a cookie's token, lapsed or not; None if there is no such session."""
         with self._lock:
             row = self._connection.execute(
-                "select sid, person, csrf, started_at, seen_at, acknowledged from sessions where token_hash = ?",
+                "select sid, person, role, csrf, started_at, seen_at, acknowledged from sessions where token_hash = ?",
                 (_hash(token),),
             ).fetchone()
         if row is None:
             return None
-        sid, person, csrf, started_at, seen_at, acknowledged = row
+        sid, person, role, csrf, started_at, seen_at, acknowledged = row
         return SessionRow(
             sid=sid,
             person=person,
+            role=role,
             csrf=csrf,
             started_at=_instant(started_at),
             seen_at=_instant(seen_at),
@@ -171,6 +178,22 @@ class GatewayStore:
         """Forget a session: its cookie opens nothing any more."""
         with self._lock:
             self._connection.execute("delete from sessions where token_hash = ?", (_hash(token),))
+
+    # ---- what a browser keeps while its person signs in elsewhere
+
+    def sealed(self, content: dict[str, Any]) -> str:
+        """`content` (JSON) as text that only this store opens."""
+        nonce = secrets.token_bytes(12)
+        return (nonce + self._aead.encrypt(nonce, json.dumps(content).encode(), _LEAVING)).hex()
+
+    def opened(self, text: str) -> dict[str, Any] | None:
+        """What was sealed, or None if it was not sealed here."""
+        try:
+            raw = bytes.fromhex(text)
+            content: dict[str, Any] = json.loads(self._aead.decrypt(raw[:12], raw[12:], _LEAVING))
+        except (ValueError, InvalidTag):
+            return None
+        return content
 
     # ---- inside
 
