@@ -23,6 +23,7 @@ from broker.callers import Caller as CallerOf
 from broker.cli import app
 from broker.epochs import Key
 from broker.errors import BrokerError, Conflict, NotAllowed, WrongEpoch, WrongState
+from broker.gathering import inputs_of
 from broker.judging import judge
 from broker.linked import InService
 from broker.reception import batch_of
@@ -40,7 +41,7 @@ from linkage.matching.search import EncodedRow
 from linkage.records import Manifest
 from tests.broker.test_erasure import erased
 from tests.broker.test_nightly import NAMES, a_night, events, hand_in, in_service, person_of, ref, run
-from tests.builders import COUNCIL, EPOCH, FINGERPRINT, ICB, Batch, a_batch, a_token, schema_of
+from tests.builders import COUNCIL, EPOCH, FINGERPRINT, ICB, Batch, a_batch, a_ref, a_token, schema_of
 from tests.builders_broker import Caller, a_copy, agreed, an_installation, enrol, reception, serving
 from tests.postgres import a_database
 
@@ -56,10 +57,13 @@ def rekeyed(row: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {**row, **{name: a_token(key, row[name]) for name in tokens}}
 
 
-def a_set(agency: str, flow: str, names: tuple[str, ...] = NAMES, *, key: str = "next", **said: Any) -> Batch:
-    """The full batch of a flow under the next key; `key` is what it was truly encoded under."""
+def a_set(
+    agency: str, flow: str, names: tuple[str, ...] = NAMES, *, key: str = "next", refs: str = "", **said: Any
+) -> Batch:
+    """The full batch of a flow under the next key; `key` is what it was truly encoded under, `refs` another of its own."""
     night = a_night(agency, flow, names)
     rows = [rekeyed(row, f"{key} {agency}" if key == "wrong" else key) for row in people_of(night)]
+    rows = [row | ({"record_ref": a_ref(refs, row["record_ref"])} if refs else {}) for row in rows]
     terms = {
         "key_epoch": NEXT.name, "key_fingerprint": NEXT.fingerprint, "canaries": tuple(map(int, NEXT.canaries)),
     }  # fmt: skip
@@ -274,13 +278,30 @@ def test_an_agency_that_goes_missing_after_the_proposal_holds_the_flip_too(http:
     assert (in_service(broker).id, broker.vault.segments(), epochs_in_use(broker)) == (*before, {EPOCH})
 
 
-def test_a_batch_that_lacks_many_records_or_is_far_behind_the_nights_holds_the_flip(
+def test_a_batch_of_other_records_far_behind_its_nights_or_under_a_key_that_was_not_opened_holds_the_flip(
     http: TestClient, broker: Broker
 ) -> None:
-    long_ago = {"extracted_at": "2026-03-02T01:00:00Z"}
-    batch = a_set(ICB, "health", sequence=2).saying(**long_ago)
-    assert take_in(http, batch) == ["accepted"]
-    assert ("old", f"{ICB}/health") in against(broker)
+    strange = a_set(COUNCIL, "education", sequence=2, refs="of another record key")
+    old = a_set(ICB, "health", sequence=2).saying(extracted_at="2026-03-02T01:00:00Z")
+    assert take_in(http, strange, old) == ["accepted"] * 2
+    with broker.store.transaction() as tx:  # though every batch was held to it when it came
+        row = epochs.found(tx, NEXT.name)
+        row.canaries = ["7", "-8", "10"]
+        tx.add(row)
+    found = against(broker)
+    assert {("wrong_key", "/".join(flow)) for flow in FLOWS} < set(found)
+    assert ("old", f"{ICB}/health") in found
+    assert ("records", f"{COUNCIL}/education") in found
+
+
+def test_a_batch_that_comes_in_while_the_set_is_linked_holds_the_flip(http: TestClient, broker: Broker) -> None:
+    desk, before = reception(http), in_service(broker)
+    with broker.store.reading() as tx:
+        inputs = inputs_of(tx, desk, shadow=NEXT.name)
+    assert take_in(http, a_set(ICB, "health", sequence=2)) == ["accepted"]
+    with pytest.raises(Conflict, match="while the set was being linked"), broker.store.transaction() as tx:
+        epochs.switch(tx, desk, NEXT.name, inputs, before, hold=timedelta(days=1), by="ben", at=clock.now())
+    assert epochs_in_use(broker) == {EPOCH}
 
 
 def test_two_people_put_an_epoch_in_service_and_not_before_it_was_linked(broker: Broker) -> None:
@@ -368,16 +389,22 @@ def test_from_now_on_nothing_is_taken_under_the_old_epoch_and_a_flow_begins_with
 def test_a_search_under_the_old_epoch_is_told_which_one_is_in_service(after: TestClient) -> None:
     broker = broker_of(after)
     asked = searches.Asked(
-        purpose="MASH_SCREEN", basis=Basis(art6="6(1)(e)"), case="c" * 64, family_informed="no", profile="guarded-3",
+        purpose="MASH_SCREEN", basis=Basis(art6="6(1)(e)"), case="c" * 64, family_informed="yes", profile="guarded-3",
         key_epoch=EPOCH, key_fingerprint=FINGERPRINT, subject=EncodedRow(filters={}, tokens={}),
     )  # fmt: skip
     analyst = CallerOf(kind="person", organisation=COUNCIL, person="p", role="MASH_ANALYST", method="gateway-assertion")
     service = InService(broker.store, broker.vault)
-    with pytest.raises(WrongEpoch, match=f"the epoch in service is {NEXT.name}"):
-        searches.search(
-            broker.store, broker.trail, broker.keys, service, analyst, asked, budgets=broker.settings.budgets,
-            at=clock.now(),
-        )  # fmt: skip
+    for flipped_while_asked in (False, True):
+        if flipped_while_asked:  # the agency's row was read before, what is in service is opened after
+            with broker.store.transaction() as tx:
+                for row in tx.all(AgencyRow):
+                    row.key_epoch, row.key_fingerprint = EPOCH, FINGERPRINT
+                    tx.add(row)
+        with pytest.raises(WrongEpoch, match=f"the epoch in service is {NEXT.name}"):
+            searches.search(
+                broker.store, broker.trail, broker.keys, service, analyst, asked, budgets=broker.settings.budgets,
+                at=clock.now(),
+            )  # fmt: skip
 
 
 def test_a_night_that_was_judged_before_the_flip_is_not_taken_in_after_it(http: TestClient, broker: Broker) -> None:
