@@ -11,7 +11,7 @@ from typing import NamedTuple
 from agreements.agreement import london_day, london_midnight
 from agreements.explain.near import NEAR, Miss, Nearness, reason
 from agreements.explain.sieve import Sifted
-from agreements.explain.words import terms_of, vocabulary_roles, words_for
+from agreements.explain.words import awaited_by, terms_of, vocabulary_roles, words_for
 from agreements.reference import Question
 from agreements.request import Basis, Request, Threshold, aware, checked
 from agreements.snapshot import Snapshot, Standing
@@ -119,6 +119,8 @@ def _of_category(inquiry: Nearness, category: str, asked: Mode, fill: Mapping[st
     if code in NO_CLAUSE and (ended := inquiry.ended(category)) is not None:
         return _reason(q, category, ended.code or code, {**fill, "date": _last_day(ended)}, None)
     terms = terms_of(q, about.grant, about.failed) if about else {}
+    if about and code == "NO_BASIS" and "gateway" in about.failed:  # no choice of theirs helps before that day
+        terms["awaited"] = awaited_by(q, about.grant)
     return _reason(q, category, code, {**fill, **terms}, _unlock(q, about))
 
 
@@ -127,6 +129,8 @@ def _reason(q: Question, category: str | None, code: str, fill: Mapping[str, str
     template = result.asker
     if code == "MODE_EXCEEDS" and unlock is None:
         template = "You can see less than you asked for. To see more, ask {organisation}."
+    if fill.get("awaited"):
+        template = "The agreement rests on a statute that is not in force yet: {awaited}. You can ask {organisation}."
     fill = dict(fill) | {"unlock": unlock or ""}
     if code == "THRESHOLD_NOT_MET":
         setters = frozenset(role for term in q.vocabulary.thresholds.values() for role in term.set_by)

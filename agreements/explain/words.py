@@ -41,7 +41,7 @@ def words_for(q: Question, grant: Grant, test: str) -> str:
     if test in ("basis", "gateway", "condition"):
         return f"the lawful basis {_bases(vocabulary, grant.basis, (test,), london_day(q.at))}"
     if test == "regime" and grant.basis.le_authority:
-        return _awaited(vocabulary, grant.basis.le_authority)
+        return _awaited(vocabulary, grant.basis.le_authority, " once in force")
     return _OTHERWISE[test]
 
 
@@ -55,6 +55,12 @@ def terms_of(q: Question, grant: Grant, tests: tuple[str, ...]) -> dict[str, str
         "roles": roles,
         "role": roles,
     }
+
+
+def awaited_by(q: Question, grant: Grant) -> str:
+    """The statutes that a clause waits for, none of its gateways being in force yet; empty where it waits for none."""
+    gateways = grant.basis.gateways
+    return "" if q.vocabulary.in_force(gateways, london_day(q.at)) else _awaited(q.vocabulary, gateways)
 
 
 @lru_cache(maxsize=1024)
@@ -73,19 +79,19 @@ def _bases(vocabulary: Vocabulary, basis: GrantBasis, tests: tuple[str, ...], da
     listed = {
         "basis": [vocabulary.art6[code].label for code in vocabulary.art6 if code in basis.art6],
         "gateway": [vocabulary.gateways[code].source for code in vocabulary.gateways if code in gateways]
-        or [_awaited(vocabulary, basis.gateways)],
+        or [_awaited(vocabulary, basis.gateways, " once in force")],
         "condition": [vocabulary.conditions[code].label for code in vocabulary.conditions if code in basis.conditions],
     }
     return "; ".join(_either(words) for test, words in listed.items() if test in tests)
 
 
-def _awaited(vocabulary: Vocabulary, gateways: frozenset[str]) -> str:
-    """Statutes that are enacted and not yet in force: "Children Act 2004 s.16LA once in force (from 1 Apr 2027)"."""
+def _awaited(vocabulary: Vocabulary, gateways: frozenset[str], once: str = "") -> str:
+    """Statutes that are enacted and not yet in force: "Children Act 2004 s.16LA (from 1 Apr 2027)"."""
     said = []
     for code, term in vocabulary.gateways.items():
         if code in gateways:
             since = f"from {term.commences.day} {term.commences:%b %Y}" if term.commences else "its day is not set yet"
-            said.append(f"{term.source.partition(',')[0]} once in force ({since})")
+            said.append(f"{term.source.partition(',')[0]}{once} ({since})")
     return _either(said)
 
 
