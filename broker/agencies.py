@@ -29,7 +29,6 @@ from broker.family_view import Contact, Feed, FeedState
 from broker.keys import unb64url
 from broker.store import Reading, Store, Transaction
 from broker.store.agencies import AgencyFlowRow, AgencyKeyRow, AgencyRow
-from broker.store.documents import AgreementRow
 from broker.tokens import ClientKey
 from broker.trail import EntryRef, Trail, Who, record_change
 
@@ -166,19 +165,22 @@ def enrol(store: Store, trail: Trail, enrolment: Enrolment, *, partnership: str,
 
 
 def _not_contradicting(tx: Transaction, row: AgencyRow, *, at: datetime) -> None:
-    """Raise WrongState where an agreement that has not ended opens what is closed to public authorities."""
+    """Raise WrongState where an agreement that is or may come in force opens what is closed to public authorities.
+
+    One that has ended, that all have left for a newer version, or that the agency itself has left, holds up nothing.
+    """
     if not is_public(row):
         return
-    for one in tx.all(AgreementRow, status="active", order=("ref",)):
-        document = register.document_of(tx, one)
-        if not isinstance(document, Agreement) or document.period.end <= at:
+    for one in register.documents(tx, at=at):
+        if one.status != "active" or one.state.ended or not isinstance(one.document, Agreement):
             continue
-        party = document.parties.get(row.id)
-        if party is not None and not party.public_authority:
-            raise WrongState(
-                f"{row.id} as {row.party_type} is a public authority, and {one.ref}, in force, says it is none:"
-                " suspend that first, or enrol it under its true type"
-            )
+        party = one.document.parties.get(row.id)
+        if party is None or party.public_authority or one.state.parties[row.id].state in ("withdrawn", "superseded"):
+            continue
+        raise WrongState(
+            f"{row.id} as {row.party_type} is a public authority, and {one.ref}, in force, says it is none:"
+            " suspend that first, or enrol it under its true type"
+        )
 
 
 def set_state(

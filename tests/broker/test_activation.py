@@ -18,6 +18,7 @@ from agreements.bundle import pack, unpack
 from agreements.signing import Act, PartyKey
 from agreements.vocabulary import VOCABULARY
 from broker import activation, expiry, register
+from broker.agencies import Enrolment, enrol
 from broker.errors import BadAgreement, BadSignature, NotAllowed, WrongState
 from broker.keys import Keys
 from broker.store import Store
@@ -27,7 +28,7 @@ from broker.store.log import EventRow
 from broker.store.searches import SearchRow
 from broker.trail import Trail
 from tests.broker.platform import AnAgency
-from tests.broker.test_register import COUNCIL, ICB, MASH, UMBRELLA, WHO, enrolled
+from tests.broker.test_register import COUNCIL, DETAILS, ICB, MASH, UMBRELLA, WHO, enrolled
 
 POLICE, HUBS = "northshire-police", "northshire-family-hubs"
 AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -62,7 +63,14 @@ class Hub:
     def __init__(self, store: Store, trail: Trail) -> None:
         self.store, self.trail = store, trail
         types = {COUNCIL: "local_authority", ICB: "nhs", POLICE: "police", HUBS: "charity"}
-        self.keys = {party: enrolled(store, trail, AnAgency(party), party_type=kind) for party, kind in types.items()}
+        self.agencies = {party: AnAgency(party) for party in types}
+        self.keys = {
+            party: enrolled(store, trail, self.agencies[party], party_type=kind) for party, kind in types.items()
+        }
+
+    def becomes(self, party: str, kind: str, *, at: datetime = AT) -> None:
+        enrolment = Enrolment.parse(self.agencies[party].public(), {**DETAILS, "party_type": kind})
+        enrol(self.store, self.trail, enrolment, partnership="northshire", who=WHO, at=at)
 
     def document(self, source: bytes) -> Any:
         return read(source, umbrellas=[umbrella] if isinstance(umbrella := read(UMBRELLA), Agreement) else [])
@@ -144,6 +152,21 @@ def test_whether_a_party_is_a_public_authority_is_the_registers_to_say(
         activation.activate(store, trail, ref, who=OFFICER, at=AT)
     assert [gap.code for gap in refused.value.gaps] == ["BASIS_INVALID_FOR_PARTY"]
     assert hub.snapshot().agreements == ()
+
+
+@pytest.mark.parametrize("how", ["replaced", "left"])
+def test_a_version_that_can_come_into_force_no_more_holds_up_no_change_of_a_partys_type(hub: Hub, how: str) -> None:
+    alone = b"\n".join(line for line in MASH.split(b"\n") if not line.startswith(b"under"))
+    as_charity = alone.replace(b"public_authority = true", b"public_authority = false", 1)
+    hub.becomes(COUNCIL, "charity")
+    hub.put_in_force(as_charity, COUNCIL, ICB)
+    with pytest.raises(WrongState, match=r"northshire-mash@3\.0\.0, in force, says it is none"):
+        hub.becomes(COUNCIL, "local_authority")
+    if how == "replaced":
+        activation.suspend(hub.store, hub.trail, hub.put_in_force(newer(as_charity), COUNCIL, ICB), who=OFFICER, at=AT)
+    else:
+        hub.event(as_charity, COUNCIL, "withdraw")
+    hub.becomes(COUNCIL, "local_authority", at=AT + timedelta(seconds=1))
 
 
 def without(*parts: bytes) -> Callable[[bytes], bytes]:
