@@ -103,6 +103,36 @@ def test_what_is_remembered_of_a_question_turns_with_the_day() -> None:
     assert "NO_BASIS" in told[0] and "NO_BASIS" not in told[1]
 
 
+WAITING: dict[str, dict[str, Any]] = {
+    "gateway": {
+        "edit": [{"document": "northshire-mash", "path": "grants.1.basis.gateway", "value": [S16LA]}],
+        "request": {"gateways": [S16LA]},
+    },
+    "le_authority": {
+        "edit": [{"document": "northshire-mash", "path": "grants.2.basis.le_authority", "value": [S16LA]}],
+        "request": {"ask": "police"},
+        "facts": {"source": "northshire-police", "regime": "LE"},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("waiting", WAITING)
+def test_boxes_cedar_and_odrl_turn_with_the_midnight_that_the_day_begins_in_london(waiting: str) -> None:
+    case = WAITING[waiting] | {"commences": DAY.isoformat()}
+    found = table.world(case)
+    lists, begins = found.vocabulary, london_midnight(DAY)
+    exported, authoriser = odrl(found.snapshot), Authoriser(cedar(found.snapshot, lists))
+    for at, opens in ((begins - timedelta(microseconds=1), False), (begins, True)):
+        w = World(documents=found.documents, signatures=tuple(found.snapshot.signatures), events=(),
+                  request=table.request(case), facts=table.facts(case), at=at)  # fmt: skip
+        due = both(w, lists)
+        assert any(due.values()) is opens
+        assert modes_by_boxes(w, lists) == due
+        assert modes_by_cedar(w, authoriser) == due
+        by_odrl = evaluator(exported, lists).modes(question_of(w))
+        assert by_odrl == {name: mode.word for name, mode in due.items()}
+
+
 def test_what_is_signed_and_what_is_looked_over_say_that_a_statute_is_awaited() -> None:
     edit = {"document": "northshire-mash", "path": "grants.1.basis.gateway", "value": [S16LA]}
     for day, words in ((None, "once it is in force: its day is not set yet"), ("2026-06-02", "from 2 June 2026")):
