@@ -7,6 +7,7 @@ have lost their agreement it waits too, and its receipt says which, so that the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -21,12 +22,12 @@ from agreements import Agreement, Snapshot
 from agreements.lifecycle import version_of
 from broker import clock, epochs, register
 from broker.keys import DataKey
+from broker.parsing import PARSER
 from broker.reception import Reception, flow_of_batch
 from broker.store import Reading
 from broker.store.agencies import AgencyFlowRow, AgencyRow
 from broker.store.batches import BatchRow
 from broker.store.items import sealed_items
-from linkage.matching import intake
 from linkage.records import Manifest, Table
 
 LATEST_CLOCK: Final = timedelta(hours=24)  # an extract from further ahead than this waits for a person
@@ -72,7 +73,7 @@ def judge(reception: Reception, row: BatchRow, *, guarded: bool) -> Judged:
             findings = [(str(table), 0, "", "wrong_digest") for table in wrong]
             totals = {(str(table), "", "wrong_digest"): 1 for table in wrong}
             return Judged(state="rejected", code="wrong_digest", findings=findings, totals=totals)
-        judged = _checked(reception, folder, manifest)
+        judged = _checked(reception, folder, manifest, row.id)
         if judged.state != "accepted":
             return judged
         # Releasing sets aside the last alone: the host has to let the agency in, the parties have to sign.
@@ -99,8 +100,8 @@ def _out_of_order(row: BatchRow, manifest: Manifest, flow: AgencyFlowRow) -> Jud
     return None
 
 
-def _checked(reception: Reception, folder: Path, manifest: Manifest) -> Judged:
-    verdict = intake.check(folder, manifest, reception.codes, limits=reception.limits)
+def _checked(reception: Reception, folder: Path, manifest: Manifest, batch: str) -> Judged:
+    verdict = PARSER.check(folder, manifest, reception.codes, limits=reception.limits, batch=batch)
     return Judged(
         state="accepted" if verdict.accepted else "rejected",
         code=None if verdict.accepted else "bad_rows",
@@ -155,9 +156,11 @@ def _uncovered(reception: Reception, folder: Path, cover: _Cover) -> Mapping[str
     """
     if cover.whole:
         return None
-    items = intake.read(folder, "items", reception.profile, limits=reception.limits)
-    brought = items.filter(pc.equal(items["op"], "upsert"))["category"].value_counts().to_pylist()
-    without = {one["values"]: one["counts"] for one in brought if one["values"] not in cover.categories}
+    brought: Counter[str] = Counter()
+    for items in _batches(reception, folder, "items"):
+        counted = items["category"].filter(pc.equal(items["op"], "upsert")).value_counts().to_pylist()
+        brought.update({one["values"]: one["counts"] for one in counted})
+    without = {category: rows for category, rows in brought.items() if category not in cover.categories}
     return without if without or not cover.live else None
 
 
@@ -202,7 +205,7 @@ def _read_items(reception: Reception, row: BatchRow, key: DataKey, folder: Path,
 
 
 def _batches(reception: Reception, folder: Path, table: Table) -> Iterator[pa.RecordBatch]:
-    return intake.read_batches(folder, table, reception.profile, rows=AT_ONCE, limits=reception.limits)
+    return PARSER.read_batches(folder, table, reception.profile, rows=AT_ONCE, limits=reception.limits)
 
 
 def _deleted(rows: pa.RecordBatch, column: str) -> list[str]:

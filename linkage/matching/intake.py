@@ -118,11 +118,15 @@ def _locked(
     """
     place = str(folder.resolve(strict=True)).replace("'", "''")
     found = duckdb.connect(
-        ":memory:", config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "threads": str(limits.threads),  # here, or it would first start one for each processor
+        },
     )
     try:
         for setting in (
-            f"threads = {limits.threads}",
             "temp_directory = ''",
             f"preserve_insertion_order = {str(in_order).lower()}",
             # A footer's statistics are the sender's word; with them DuckDB would skip rows it was told can't match.

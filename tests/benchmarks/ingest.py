@@ -1,8 +1,8 @@
 """A batch of a million rows, handed in to a real `broker serve` over HTTP: sealed, accepted, and what memory it takes.
 
 The rows are 300,000 persons with filled filters and tokens, 200,000 relationships and 500,000 items, which the broker
-seals one by one.  The broker runs as users run it, one process on SQLite; its memory is its resident set and that of
-the processes it has started, looked at every 50 ms from outside.  The peer of ingest is `json.loads` over lines of 831
+seals one by one.  The broker runs as users run it, one process on SQLite; its memory is what it and the processes it has
+started have in memory, looked at every 50 ms from outside.  The peer of ingest is `json.loads` over lines of 831
 bytes, one core, before and after.  Committing is measured on PostgreSQL: the same sealed items in by the broker's own
 transaction, and by a bare COPY of the bytes that PostgreSQL itself gave for them, into a table of the same columns and
 indexes; in turns, on a disk that is synced.
@@ -259,14 +259,14 @@ def _family(pid: int) -> list[int]:
 
 
 def _resident_mb(pid: int) -> float:
-    """The resident sets of a process and of those it has started."""
+    """What a process and those it has started have in memory; what they share counts once."""
     total = 0.0
     for one in _family(pid):
         try:
-            said = Path(f"/proc/{one}/status").read_text()
+            said = Path(f"/proc/{one}/smaps_rollup").read_text()
         except OSError:  # it has just ended
             continue
-        total += sum(int(line.split()[1]) / 1024 for line in said.splitlines() if line.startswith("VmRSS:"))
+        total += sum(int(line.split()[1]) / 1024 for line in said.splitlines() if line.startswith("Pss:"))
     return total
 
 
@@ -291,12 +291,12 @@ def _peak(pid: int) -> Iterator[list[float]]:
 def _json_rows_a_second() -> float:
     line = json.dumps({f"field_{number:02}": "x" * 20 for number in range(23)})
     line = line[:-2] + "x" * (LINE_BYTES - len(line)) + line[-2:]
-    count, began = 0, time.process_time()
-    while time.process_time() - began < 1.0:
+    count, began = 0, time.monotonic()  # on the clock, as ours is: whoever else is at work slows both
+    while time.monotonic() - began < 3.0:
         for _ in range(1_000):
             json.loads(line)
         count += 1_000
-    return count / (time.process_time() - began)
+    return count / (time.monotonic() - began)
 
 
 def _row(claim: str, ours: float, goal: float, unit: str) -> Row:
