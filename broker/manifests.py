@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import date, datetime
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta
+from email.utils import format_datetime
 from typing import Final
 
 import rfc8785
 
+from agreements.agreement import london_midnight
 from broker import epochs
 from broker.errors import (
     AgencyNotActive,
@@ -30,8 +32,11 @@ MiB: Final = 1024 * 1024
 ENCODERS: Final = ("encoder-3",)
 SMALLEST_CHUNK: Final = MiB
 LARGEST_CHUNK: Final = 64 * MiB
-VERSIONS: Final = ({"schema": SCHEMA, "media_type": MANIFEST_MEDIA_TYPE, "sunset": None},)
-"""The forms of a manifest that are taken, newest first; `sunset` is the last day of one that is on its way out."""
+VERSIONS: Final[tuple[Mapping[str, str | None], ...]] = (
+    {"schema": SCHEMA, "media_type": MANIFEST_MEDIA_TYPE, "deprecated": None, "sunset": None},
+)
+"""The forms of a manifest that are taken, newest first.  Of one that is on its way out `deprecated` is the day since
+when it is, and `sunset` the last on which it is taken (ISO 8601, London)."""
 
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
@@ -48,6 +53,25 @@ def parsed(raw: bytes) -> Manifest:
     if raw != canonical:
         raise Malformed("manifest: its bytes are not the canonical form (RFC 8785)")
     return manifest
+
+
+def farewell(raw: bytes) -> dict[str, str]:
+    """What an answer says to a sender whose form of manifest is on its way out: `Deprecation` (RFC 9745) and `Sunset`
+    (RFC 8594); nothing to any other.
+    """
+    days = _last_days(Manifest.parse(raw))
+    if days is None:
+        return {}
+    since, over = (london_midnight(day) for day in days)
+    return {"Deprecation": f"@{int(since.timestamp())}", "Sunset": format_datetime(over, usegmt=True)}
+
+
+def _last_days(manifest: Manifest) -> tuple[date, date] | None:
+    """Since which day a manifest's form is on its way out, and the first on which it is not taken; None if it stays."""
+    form = next(one for one in VERSIONS if one["schema"] == manifest.schema)
+    if form["deprecated"] is None or form["sunset"] is None:
+        return None
+    return date.fromisoformat(form["deprecated"]), date.fromisoformat(form["sunset"]) + timedelta(days=1)
 
 
 def verify(tx: Reading, agency: str, raw: bytes, signature: str | None) -> None:
@@ -72,6 +96,8 @@ def on_our_terms(reception: Reception, tx: Reading, manifest: Manifest, at: date
         raise AgencyNotActive("this agency is not active")
     if tx.one(AgencyFlowRow, agency=manifest.agency, flow=manifest.flow) is None:
         raise UnknownFlow("manifest.flow: this agency has no flow of this name")
+    if (days := _last_days(manifest)) is not None and at >= london_midnight(days[1]):
+        raise UnknownSchema("manifest.schema", known=tuple(one["schema"] or "" for one in VERSIONS[:1]))
     due = epochs.key_due(tx, agency, manifest.key_epoch)
     for place, wrong in (
         ("profile", manifest.profile != reception.profile and f"this partnership uses {reception.profile}"),

@@ -92,6 +92,9 @@ class Undecided:
     reason: str | None
 
 
+SILENT: Final = timedelta(hours=24)  # a client is heard of once a day at least
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """How a flow stands, to its own agency: what was taken last, what is still on its way, and which nights are missed.
@@ -106,6 +109,7 @@ class Standing:
     state: str  # CURRENT, STALE, NOT_CONNECTED, PAUSED
     expected_by: str
     as_of: datetime | None
+    heard_at: datetime | None
     last_sequence: int
     last_manifest_sha256: str
     missing_nights: tuple[int, ...]  # that a batch which is here waits for
@@ -127,6 +131,7 @@ def standing(reception: Reception, agency: str, flow: str, *, at: datetime) -> S
     return Standing(
         flow=flow, key_epoch=owner.key_epoch, next_epoch=prepared.name if prepared else None,
         state=feed_state(row, owner, at), expected_by=row.expected_by, as_of=row.as_of,
+        heard_at=row.heard_at,
         last_sequence=row.last_sequence, last_manifest_sha256=row.last_manifest_sha256,
         missing_nights=tuple(sorted(missing)[:HELD]),
         batches=tuple(
@@ -137,6 +142,19 @@ def standing(reception: Reception, agency: str, flow: str, *, at: datetime) -> S
             for batch in rows
         ),
     )  # fmt: skip
+
+
+def heard(reception: Reception, agency: str, flow: str, *, at: datetime) -> None:
+    """Note that a flow's client is alive, be there anything to send or not.  Raises UnknownFlow.
+
+    How fresh a feed is hangs on its data alone: a client that lives and sends nothing leaves it late.
+    """
+    with reception.store.transaction() as tx:
+        row = tx.locked_one(AgencyFlowRow, agency=agency, flow=flow)
+        if row is None:
+            raise UnknownFlow("this agency has no flow of this name")
+        row.heard_at = at
+        tx.add(row)
 
 
 def to_chase(reception: Reception, *, at: datetime) -> tuple[tuple[str, Standing], ...]:
@@ -225,6 +243,10 @@ def open_batch(
             if len(waiting) >= OPEN_BATCHES:
                 raise TooMany(f"{OPEN_BATCHES} batches are open: commit or delete one first", retry_after=_later())
             _not_too_far_ahead(tx, manifest)
+            sender = tx.locked_one(AgencyFlowRow, agency=agency, flow=flow)
+            if sender is not None:
+                sender.heard_at = at
+                tx.add(sender)
             tx.add(row)
     except Conflict:  # somebody was quicker: perhaps ourselves, on another connection
         with reception.store.reading() as tx:

@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from broker import receipts, submissions
+from broker import manifests, receipts, submissions
 from broker.agencies import FLOW
 from broker.api.forms import Like, OneOf, taken
 from broker.dependencies import AgencyDep, BrokerDep, NowDep
@@ -66,6 +66,7 @@ class FlowStanding(BaseModel):
     state: Literal["CURRENT", "STALE", "NOT_CONNECTED", "PAUSED"]
     expected_by: str
     as_of: datetime | None
+    heard_at: datetime | None
     last_sequence: int
     last_manifest_sha256: str
     missing_nights: list[int]
@@ -137,6 +138,13 @@ def flow_standing(flow: Flow, caller: AgencyDep, reception: ReceptionDep, now: N
     return stands.model_copy(update={"terms": submissions.terms(reception)})
 
 
+@flows.post("/heartbeat", status_code=204)
+def heartbeat(flow: Flow, caller: AgencyDep, reception: ReceptionDep, now: NowDep) -> Response:
+    """The flow's client is alive, be there anything to send or not; due once a day.  It makes no feed fresher."""
+    submissions.heard(reception, caller.organisation, flow, at=now)
+    return Response(status_code=204)
+
+
 @router.post(
     "", status_code=201, responses={201: {"model": OpenedBatch}},
     openapi_extra=taken({MANIFEST_MEDIA_TYPE: {"type": "object", "description": "A manifest's canonical bytes."}}),
@@ -159,6 +167,7 @@ async def open_batch(
         key=idempotency_key, signature=manifest_signature, at=now,
     )  # fmt: skip
     headers = {"Idempotency-Replayed": "true"} if answer.replayed else {}
+    headers |= manifests.farewell(raw)
     return Response(answer.body, answer.status, headers, "application/json")
 
 

@@ -73,11 +73,13 @@ def due(config: Config = None, as_json: AsJson = False) -> None:
         from broker.reception import Reception
 
         reception = Reception.of(broker.settings, broker.store, broker.keys, broker.trail)
-        found = submissions.to_chase(reception, at=clock.now())
+        now = clock.now()
+        found = submissions.to_chase(reception, at=now)
         listed = [
             {
                 "agency": agency, "flow": one.flow, "state": one.state, "expected_by": one.expected_by,
-                "as_of": one.as_of.isoformat() if one.as_of else None, "last_sequence": one.last_sequence,
+                "as_of": one.as_of.isoformat() if one.as_of else None,
+                "heard_at": one.heard_at.isoformat() if one.heard_at else None, "last_sequence": one.last_sequence,
                 "missing_nights": list(one.missing_nights),
                 "quarantined": [batch.batch for batch in one.batches if batch.state == "quarantined"],
             }
@@ -86,6 +88,8 @@ def due(config: Config = None, as_json: AsJson = False) -> None:
         lines = []
         for agency, one in found:
             line = f"{agency}/{one.flow}  {one.state}, due by {one.expected_by}, last of {one.as_of or 'never'}"
+            silent = one.heard_at is None or now - one.heard_at > submissions.SILENT
+            line += f"; its client is {'silent' if silent else 'alive'}, last heard of {one.heard_at or 'never'}"
             if one.missing_nights:
                 line += f"; missing: {', '.join(map(str, one.missing_nights))}"
             held = [batch.batch for batch in one.batches if batch.state == "quarantined"]

@@ -57,3 +57,4 @@ class AgencyFlowRow(Row, table=True):
     last_batch: str | None = Field(default=None)
     last_accepted_at: datetime | None = instant(default=None, nullable=True)
     as_of: datetime | None = instant(default=None, nullable=True)  # `extracted_at` of the last accepted batch
+    heard_at: datetime | None = instant(default=None, nullable=True)  # its client was alive then; says nothing of data

@@ -184,6 +184,7 @@ class Broker:
         self._sleep = sleep
         self._tokens = Tokens(home, self._http, now=now)
         self.journal = Journal(home.folder, now=now)
+        self.sunset = ""  # from when on the broker takes manifests of this client's form no more, as it says it
 
     def open(self, flow: str, payload: bytes, signature: str) -> dict[str, Any]:
         """Open a batch, or find the one that was opened with the same manifest."""
@@ -192,7 +193,9 @@ class Broker:
             "Idempotency-Key": hashlib.sha256(payload).hexdigest(),
             "Manifest-Signature": signature,
         }
-        return _object(self._send("POST", f"/v1/flows/{flow}/batches", content=payload, headers=headers))
+        response = self._send("POST", f"/v1/flows/{flow}/batches", content=payload, headers=headers)
+        self.sunset = response.headers.get("Sunset", "")
+        return _object(response)
 
     def put(self, flow: str, batch: str, table: str, chunk: int, content: bytes) -> None:
         """Send one chunk with its digest (RFC 9530)."""
@@ -204,6 +207,10 @@ class Broker:
     def standing(self, flow: str) -> dict[str, Any]:
         """How a flow stands at the broker: what it took last, what is on its way, its terms."""
         return _object(self._send("GET", f"/v1/flows/{flow}"))
+
+    def heartbeat(self, flow: str) -> None:
+        """Say that this client is alive, be there anything to send or not."""
+        self._send("POST", f"/v1/flows/{flow}/heartbeat")
 
     def withdraw(self, flow: str, batch: str) -> None:
         """Take back a batch that was not committed."""

@@ -146,6 +146,8 @@ class Sandbox:
             raise _Refused(401, "not-signed-in", "a valid credential is due", WWW_Authenticate="Bearer")
         if method == "GET" and (flow := _FLOW.fullmatch(split.path)):
             return self._standing(flow[1])
+        if method == "POST" and split.path.endswith("/heartbeat") and _FLOW.match(split.path):
+            return Answer(204)
         if method == "POST" and split.path.endswith("/batches") and (flow := _FLOW.match(split.path)):
             return self._open(flow[1], sent, body)
         if found := _BATCH.fullmatch(split.path):
@@ -183,7 +185,7 @@ class Sandbox:
         held = [one.manifest.sequence for one in undecided if one.reason == "gap"]
         return Answer(200, _json({
             "flow": flow, "state": "CURRENT" if sequence else "NOT_CONNECTED", "expected_by": "06:00", "as_of": None,
-            "last_sequence": sequence, "last_manifest_sha256": digest,
+            "heard_at": None, "last_sequence": sequence, "last_manifest_sha256": digest,
             "missing_nights": sorted(set(range(sequence + 1, max(held, default=0))) - numbers),
             "batches": [
                 {"batch": one.id, "sequence": one.manifest.sequence, "kind": one.manifest.kind, "state": one.state,
@@ -191,7 +193,9 @@ class Sandbox:
                 for one in sorted(undecided, key=lambda one: one.manifest.sequence)
             ],
             "terms": {
-                "manifests": [{"schema": SCHEMA, "media_type": MANIFEST_MEDIA_TYPE, "sunset": None}],
+                "manifests": [
+                    {"schema": SCHEMA, "media_type": MANIFEST_MEDIA_TYPE, "deprecated": None, "sunset": None}
+                ],
                 "tables": TABLE_MEDIA_TYPE, "profile": self._home.profile, "sandbox": True,
                 "chunk_bytes": [SMALLEST_CHUNK, LARGEST_CHUNK], "open_batches": OPEN_BATCHES,
                 "hours_to_commit": OPEN_FOR // timedelta(hours=1),

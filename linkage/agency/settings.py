@@ -198,6 +198,11 @@ class Home:
         held = _read_json(path).get(self.place(flow), {}) if path.exists() else {}
         return {"sequence": 0, "manifest_sha256": "", **held}
 
+    def flows(self) -> list[str]:
+        """The flows of which a batch was ever sealed."""
+        path = self.folder / "state.json"
+        return sorted(name for name in _read_json(path) if "@" not in name) if path.exists() else []
+
     def remember(self, flow: str, **values: Any) -> None:
         """Add to what is held of a flow, on disk before this returns."""
         path = self.folder / "state.json"

@@ -70,6 +70,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "GET /audit/samples/{sample}": "audit.searched: held there too",
     "GET /audit/searches/{search}": "a page of a search that was recorded", "GET /audit/reports": "a closed list",
     "GET /v1/flows/{flow}": "how one's own feed stands: numbers of its nights",
+    "POST /v1/flows/{flow}/heartbeat": "when a client was last heard of",
     f"POST {BATCHES}": "opens an upload", f"PUT {BATCHES}/{{batch}}/{{table}}/chunks/{{number}}": "part of an upload",
     f"GET {BATCHES}/{{batch}}": "counts of one's own upload",
     f"POST {BATCHES}/{{batch}}/commit": "submission.received: held in tests/broker/test_submissions.py",

@@ -141,6 +141,10 @@ def test_a_batch_in_quarantine_is_listed_and_let_in_by_a_named_person(config: Pa
     assert (waits["batch"], waits["agency"], waits["reason"]) == (batch, COUNCIL, "from_the_future")
     (ring, other) = typed("batches", "due", *at, code=1)
     assert (ring["flow"], ring["quarantined"], other["state"]) == ("education", [batch], "NOT_CONNECTED")
+    assert (ring["heard_at"] is not None, other["heard_at"]) == (True, None)
+    told = CliRunner().invoke(app, ["batches", "due", "--config", str(config)])
+    assert "its client is alive, last heard of 20" in told.output
+    assert "its client is silent, last heard of never" in told.output
     typed("batches", "release", batch, "--by", "no name, please", *at, code=2)
     assert typed("batches", "release", batch, "--by", "op-17", *at) == {"batch": batch, "state": "accepted"}
     typed("batches", "release", batch, "--by", "op-17", *at, code=1)

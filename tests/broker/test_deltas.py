@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from broker import clock as broker_clock
+from broker import manifests
 from broker.linked import clusters_of, family_in
 from broker.store.items import ItemRow
 from broker.store.runs import LinkRunRow, PublishedRow
@@ -70,3 +73,21 @@ def test_after_deltas_a_broker_holds_what_a_full_night_tells_it(area: Area, cloc
     assert {kind for kind, _ in submitted(area, later, delta=False).values()} == {"full"}
     area.link()
     assert held(area) == after_deltas
+
+
+def test_a_home_s_client_says_that_it_lives_and_is_told_when_its_form_of_batch_ends(
+    area: Area, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, soon = area.home(COUNCIL), str(broker_clock.now().date() + timedelta(days=40))
+    caller = client.Broker(home, now=agency_clock.now, http=area.http, sleep=lambda _: None)
+    assert home.flows() == ["early_help", "education", "housing", "social_care"]
+    clock.put(clock.now() + timedelta(days=1))
+    caller.heartbeat("education")
+    assert caller.standing("education")["heard_at"] == broker_clock.now().isoformat().replace("+00:00", "Z")
+    going = ({**manifests.VERSIONS[0], "deprecated": "2026-11-01", "sunset": soon},)
+    monkeypatch.setattr(manifests, "VERSIONS", going)
+    extract = extracts(PAT)[COUNCIL, "education"]
+    mapping = extract.write(area.folder / "extracts" / "again", COUNCIL, "education")
+    made = encode_extract(mapping, home, area.folder / "again", codes=load_codes(), now=broker_clock.now())
+    client.submit(made.folder, home, caller)
+    assert caller.sunset.endswith("GMT")

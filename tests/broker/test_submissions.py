@@ -263,7 +263,8 @@ def test_whoever_has_many_batches_waiting_comes_back_later(council: Caller, desk
 def test_a_flow_says_what_it_has_what_it_waits_for_and_on_what_terms(council: Caller, desk: Reception) -> None:
     fresh = council.call("GET", "/v1/flows/education").json()
     assert (fresh["state"], fresh["last_sequence"], fresh["batches"]) == ("NOT_CONNECTED", 0, [])
-    assert fresh["terms"]["manifests"] == [{"schema": "batch-1", "media_type": MANIFEST_MEDIA_TYPE, "sunset": None}]
+    (form,) = fresh["terms"]["manifests"]
+    assert form == {"schema": "batch-1", "media_type": MANIFEST_MEDIA_TYPE, "deprecated": None, "sunset": None}
     assert fresh["terms"]["codes"]["sha256"] == codes_sha256()
     assert fresh["terms"]["chunk_bytes"] == [MIB, 64 * MIB]
     first = a_night()

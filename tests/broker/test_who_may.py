@@ -60,7 +60,7 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     ),
     **dict.fromkeys(
         (
-            "GET /v1/flows/{flow}", f"POST {BATCHES}", f"PUT {BATCHES}/{{batch}}/{{table}}/chunks/{{number}}",
+            "GET /v1/flows/{flow}", "POST /v1/flows/{flow}/heartbeat", f"POST {BATCHES}", f"PUT {BATCHES}/{{batch}}/{{table}}/chunks/{{number}}",
             f"GET {BATCHES}/{{batch}}", f"DELETE {BATCHES}/{{batch}}", f"POST {BATCHES}/{{batch}}/commit",
             f"GET {BATCHES}/{{batch}}/receipt", f"GET {BATCHES}/{{batch}}/rejections", "GET /v1/in-force",
             "GET /v1/record-questions/{reference}",

@@ -177,6 +177,10 @@ def submit(
         broker = broker_of(known)
         with progress_bar(as_json) as progress:
             sent = client.submit(batch, known, broker, progress=progress)
+        if broker.sunset:
+            typer.echo(
+                f"From {broker.sunset} on the broker takes batches of this form no more: update agency.", err=True
+            )
         if sent.state not in client.DECIDED and wait:
             sent = client.wait(known, broker, sent.batch, seconds=wait)
         _tell(as_json, sent, broker)
@@ -208,6 +212,31 @@ def status(
         say(as_json, [one.summary() for one in settled], "\n".join(lines) or "Every batch has its verdict.")
         if any(one.state in ("rejected", "quarantined") for one in settled):
             raise typer.Exit(FINDING)
+
+
+@app.command()
+def heartbeat(
+    home: HomeFolder,
+    flow: Annotated[list[str] | None, typer.Argument(help="Flows; without any, those that were ever sent.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the broker that this client is alive, be there anything to send or not: once a day, by a timer.
+
+    A night that does not come then shows as the extract's fault and not the connection's. It makes no feed fresher.
+
+    Exit codes: 0 told; 1 refused; 2 the home is wrong, or no flow was ever sent; 3 the broker could not be reached.
+    """
+    with answering(as_json):
+        from linkage.agency.settings import BadHome
+
+        known = home_of(home)
+        flows = flow or known.flows()
+        if not flows:
+            raise BadHome("no flow was sent from this home yet: name the flows")
+        broker = broker_of(known)
+        for name in flows:
+            broker.heartbeat(name)
+        say(as_json, {"flows": list(flows)}, f"The broker has heard of {', '.join(flows)}.")
 
 
 @app.command()
