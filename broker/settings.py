@@ -281,7 +281,7 @@ def read(config: Path | None) -> Settings:
     Raises BadSettings, which names the settings that are wrong and no value.
     """
     if config is not None and not config.is_file():
-        raise BadSettings(f"there is no configuration file {config}")
+        raise BadSettings(f"there is no file {config}: name your broker.toml with --config or BROKER_CONFIG")
 
     class FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=config)

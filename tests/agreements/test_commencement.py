@@ -15,6 +15,7 @@ import pytest
 from agreements import Agreement, Mode, decide, explain_for_asker, reference
 from agreements.agreement import Grant, london_midnight
 from agreements.analysis.lint import lint
+from agreements.document.lint import lint as remarks
 from agreements.export.cedar import cedar
 from agreements.export.odrl import odrl
 from agreements.export.prose import schedule, text
@@ -142,6 +143,16 @@ def test_what_is_signed_and_what_is_looked_over_say_that_a_statute_is_awaited() 
         said = [one.message for one in lint(w.snapshot, w.vocabulary, at=w.at, kinds=["unreachable"])]
         awaited = "it can't apply before Children Act 2004 s.16LA is in force"
         assert said == ([awaited] if day is None else [])
+
+
+@pytest.mark.parametrize(("commences", "paths"), [("2026-04-01", []), ("2026-04-02", ["grants[1].basis.gateway"])])
+def test_a_document_is_remarked_on_whose_statute_is_not_in_force_on_its_first_day(
+    commences: str, paths: list[str]
+) -> None:
+    w = table.world(WAITING["gateway"] | {"commences": commences})
+    mash = next(one for one in w.documents if isinstance(one, Agreement) and one.id == "northshire-mash")
+    said = [one.path for one in remarks(mash, w.vocabulary) if "from the start" in one.message]
+    assert said == paths
 
 
 @pytest.mark.parametrize(

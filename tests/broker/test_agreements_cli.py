@@ -244,6 +244,7 @@ def test_who_signed_is_asked_of_the_register_too(host: Desk) -> None:
     for words in (("check",), ("lint", "--no-gaps"), ("who-can-see",), ("export", "--to", "odrl"), ("diff", host.mash)):
         said = host.typed(*words, host.mash, code=int("lint" in words))  # the register has its umbrella
         assert "is not at hand" not in said and "no such umbrella" not in said
+        assert "it goes on after" not in said  # it ends on the day its umbrella does
     longer = host.file("longer.toml", MASH.replace(b"expires = 2028-03-31", b"expires = 2031-03-31", 1))
     assert "lint: period.expires: it goes on after northshire-tier1@2.1.0 ends, " in host.typed("check", longer)
     report = host.data("check", host.mash, "--umbrella", host.tier1, "--register")

@@ -78,7 +78,7 @@ def test_what_is_unsafe_unknown_or_missing_is_refused_without_quoting_it(tmp_pat
 
 
 def test_a_file_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match="no configuration file"):
+    with pytest.raises(BadSettings, match="with --config or BROKER_CONFIG"):
         read(tmp_path / "none.toml")
 
 
