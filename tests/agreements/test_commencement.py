@@ -16,6 +16,7 @@ from agreements import Agreement, Mode, decide, explain_for_asker, reference
 from agreements.agreement import Grant, london_midnight
 from agreements.analysis.lint import lint
 from agreements.document.lint import lint as remarks
+from agreements.explain.words import words_for
 from agreements.export.cedar import cedar
 from agreements.export.odrl import odrl
 from agreements.export.prose import schedule, text
@@ -143,6 +144,14 @@ def test_what_is_signed_and_what_is_looked_over_say_that_a_statute_is_awaited() 
         said = [one.message for one in lint(w.snapshot, w.vocabulary, at=w.at, kinds=["unreachable"])]
         awaited = "it can't apply before Children Act 2004 s.16LA is in force"
         assert said == ([awaited] if day is None else [])
+
+
+def test_what_a_clause_for_police_items_still_wants_is_the_statute_that_is_awaited() -> None:
+    case = WAITING["le_authority"]
+    w = table.world(case)
+    q = reference.Question(w.snapshot, w.vocabulary, table.request(case), None, "northshire-police", w.at)
+    mash = next(one for one in w.documents if isinstance(one, Agreement) and one.id == "northshire-mash")
+    assert words_for(q, mash.grants[2], "regime") == "Children Act 2004 s.16LA once in force (its day is not set yet)"
 
 
 @pytest.mark.parametrize(("commences", "paths"), [("2026-04-01", []), ("2026-04-02", ["grants[1].basis.gateway"])])
