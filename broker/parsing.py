@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Final, cast, get_args
 
 import pyarrow as pa
@@ -110,10 +111,10 @@ class Parser:
         with os.fdopen(told, "rb") as ending:
             reads, writes = os.pipe()
             try:
-                with os.fdopen(os.memfd_create("question"), "wb") as memory_file:
-                    memory_file.write(json.dumps(asked).encode())
-                    memory_file.flush()
-                    self._send(memory_file.fileno(), writes, tells)
+                with _nameless() as question_file:
+                    question_file.write(json.dumps(asked).encode())
+                    question_file.flush()
+                    self._send(question_file.fileno(), writes, tells)
             finally:
                 os.close(writes)
                 os.close(tells)
@@ -165,6 +166,13 @@ class Parser:
                 self._process.kill()
             self._process.wait()
         self._there = self._process = None
+
+
+def _nameless() -> BinaryIO:
+    """A file that has no name: in memory where the system has such, as Linux does."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("question"), "wb")
+    return cast("BinaryIO", TemporaryFile())
 
 
 PARSER: Final = Parser()

@@ -155,6 +155,8 @@ def _send(answer: int, frame: bytes | pa.Buffer) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
+    if sys.platform != "linux":  # elsewhere a fork whose parent was killed works on to its end
+        return
     if _LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
 
