@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from sqlmodel import Field, col, select
@@ -97,6 +97,9 @@ class LiftRow(Row, table=True):
     event_id: str
 
 
+UNSEEN: Final = timedelta(hours=1)  # so far back an erasure is looked for that was committed after it was dated
+
+
 @dataclass(frozen=True, slots=True)
 class Barred:
     """Which ids were erased when, and since when each may be linked again: both by HMAC, oldest first."""
@@ -127,8 +130,16 @@ class Barred:
         return not any(last <= at <= taken_in for at in self.lifted.get(index, ()))
 
     def since(self, at: datetime) -> frozenset[str]:
-        """What was erased since an instant, lifted or not."""
-        return frozenset(index for index, times in self.erased.items() if times[-1] >= at)
+        """What was erased since an instant, lifted or not; and shortly before it, unless that was lifted.
+
+        An erasure is dated before it is committed: one that a night did not see yet may be dated before its beginning.
+        """
+        return frozenset(
+            index
+            for index, times in self.erased.items()
+            if times[-1] >= at
+            or (times[-1] >= at - UNSEEN and not any(lift >= times[-1] for lift in self.lifted.get(index, ())))
+        )
 
     def lifts(self, until: datetime) -> tuple[str, ...]:
         """The lifts until an instant, each by its own: what was left out before may come in after."""

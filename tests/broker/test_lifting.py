@@ -146,6 +146,16 @@ def test_what_is_taken_in_is_let_in_if_every_erasure_was_lifted_before(
     assert not barred.out(SIBLING, datetime(2030, 1, 1, tzinfo=UTC))
 
 
+def test_an_erasure_that_was_dated_before_a_night_began_and_committed_after_is_seen_by_the_next() -> None:
+    begun = AT
+    for ago, lifted, seen in (
+        (timedelta(0), False, True), (timedelta(0), True, True), (timedelta(minutes=59), False, True),
+        (timedelta(minutes=59), True, False), (timedelta(minutes=61), False, False),
+    ):  # fmt: skip
+        barred = Barred({"i": [begun - ago]}, {"i": [begun]} if lifted else {})
+        assert barred.since(begun) == (frozenset("i") if seen else frozenset()), (ago, lifted)
+
+
 class Meanwhile(Tombstones):
     """While one decides, and has not committed yet, another does too."""
 
