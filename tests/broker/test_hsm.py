@@ -16,9 +16,12 @@ from broker.cli import app
 from broker.errors import KeyUnavailable, Undecipherable
 from broker.hsm import HsmKey, make_in, move_in
 from broker.keys import DataKey, Keys
-from broker.settings import Pkcs11
+from broker.settings import Pkcs11, Settings
+from broker.store.batches import BatchRow
 from broker.wiring import keys_of
 from tests.broker.platform import some_settings
+from tests.builders import a_batch
+from tests.builders_broker import Caller, agreed, reception, serving
 
 PIN, TOKEN = "1234-5678", "broker"
 LIBRARIES = (
@@ -210,3 +213,27 @@ def test_what_a_token_seals_a_key_in_memory_opens_and_the_other_way(module: Path
     kek.make(value)
     assert same.open(kek.seal(b"one", bound_to=b"x"), bound_to=b"x") == b"one"
     assert kek.open(same.seal(b"two", bound_to=b"x"), bound_to=b"x") == b"two"
+
+
+def test_without_its_token_a_broker_takes_nothing_in_and_shows_nothing_and_goes_on_with_it(
+    module: Path, label: str, settings: Settings
+) -> None:
+    kek = key_in(module, label)
+    move_in(settings.data_dir / "keys", kek, {})
+    named = Pkcs11(module=module, token=TOKEN, key=label, pin=SecretStr(PIN))
+    batch = agreed(a_batch())
+    with serving(settings.model_copy(update={"pkcs11": named})) as http:
+        caller, held = Caller(http), http.app.state.broker.keys._kek  # type: ignore[attr-defined]
+        caller.call("GET", "/v1/ledger").raise_for_status()
+        held._token = "somebody pulled it"
+        held._session.close()
+        told = {}
+        for name, refused in (("batch", caller.open(batch)), ("ledger", caller.call("GET", "/v1/ledger"))):
+            assert refused.status_code == 503
+            told[name] = refused.json()["type"].rpartition(":")[2]
+        assert told == {"batch": "key-unavailable", "ledger": "log-unavailable"}  # which has no key to seal with
+        with reception(http).store.reading() as tx:
+            assert tx.all(BatchRow) == []
+        held._token = TOKEN
+        caller.call("GET", "/v1/ledger").raise_for_status()
+        assert caller.open(batch).status_code == 201

@@ -185,8 +185,11 @@ def test_one_pair_is_shown_in_levels_and_words_and_never_in_values(linked: Area,
     assert body["sentence"].startswith("The number is of one child")
     assert body["second_reviewer"] is True
     left, right = sides(linked, review)
+    # not the token, salts and proof: among random letters a short word may stand
+    opening = [one["body"] for one in body["receipt"]["opening"].values() if "body" in one]
+    told = json.dumps([{name: body[name] for name in body.keys() - {"receipt", "csrf"}}, opening])
     for secret in (*left[1:], *right[1:], "Ada", "Ida", "Twinnery", "NS2", *owner(linked).values()):
-        assert secret not in answer.text
+        assert secret not in told
     assert "2018" not in json.dumps({name: body[name] for name in ("fields", "waterfall", "sentence")})
     (event,) = [event for event in events(linked, "review.opened") if event.event_id == body["receipt"]["event_id"]]
     assert event.actor_ref.startswith("reader-")
