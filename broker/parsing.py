@@ -35,8 +35,12 @@ from linkage.records import TABLES, Manifest, Profile, Table, schema_of
 
 log = structlog.get_logger()
 
-ROOM: Final = 384 * 1024 * 1024
-"""What a fork may take beyond what DuckDB is given: the code, its threads, rows on their way."""
+ROOM: Final = 1024 * 1024 * 1024
+"""What a fork may reserve beyond what DuckDB is given: the code, its threads, rows on their way.
+
+Reserved, not filled: a whole night of a million rows was seen to reserve 670 MB and to fill 370, and what a thread
+reserves differs from run to run.  A limit near that refuses, now and then, a batch that is as it should be.
+"""
 FAULTS: Final = 3
 """So often a batch may crash what reads it before it is refused as unreadable."""
 _CRASHES: Final = {-one for one in (
