@@ -378,9 +378,9 @@ def every_error(kind: type[BrokerError] = BrokerError) -> Iterator[type[BrokerEr
 def test_every_error_has_a_row_and_every_row_an_http_status() -> None:
     answered = {kind for kind in every_error() if kind.__module__.startswith("broker.")}
     missing = answered - set(problems.PROBLEMS)
-    # No route runs a night, reads a batch or puts an agreement in force; whom an OpenID provider sends in vain is told by a
-    # page.
-    elsewhere = {"gates", "nightly", "parsing", "activation", "signin.provider"}
+    # No route runs a night, reads a batch, puts an epoch or an agreement in force; whom an OpenID provider sends in vain is
+    # told by a page.
+    elsewhere = {"gates", "nightly", "shadow", "parsing", "activation", "signin.provider"}
     assert {kind.__module__.removeprefix("broker.") for kind in missing} <= elsewhere
     assert all(400 <= problem.status < 600 and problem.title for problem in problems.PROBLEMS.values())
 
