@@ -157,7 +157,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
     ),
     "audit.exported": _written("reports.exporting", "a report left as a file",
                                "report, format, period, rows, sha256, outcome", why="reason"),
-    "audit.report_issued": _written("reports.pack", "the month's pack was made", "period, sha256, outcome",
+    "audit.report_issued": _written("packs", "the month's pack was made", "period, sha256, outcome",
                                     why="reason"),
     "audit.flagged": _written("anomalies sampling", "a rule or a person flagged events, or a sample was drawn",
                               "rule or sample, counts, outcome"),

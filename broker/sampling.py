@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 
@@ -33,13 +33,14 @@ from broker.reports.register import BREAK_GLASS, DISCLOSURES
 from broker.reports.table import About, OpenedEvent, Period, utc
 from broker.shards import log_keys
 from broker.store import Reading, Store
-from broker.store.audit_reviews import SampleRow, first_lines_since, first_signed_since
+from broker.store.audit_reviews import SampleRow, first_lines_since, first_signed_since, oldest_ms, shown_between
 from broker.store.shards import every_shard
 from broker.store.witnesses import checkpoint_at, cosignatures, enrolled_at, newest_cosigned
 from broker.trail import Trail, Who, new_event_id
 
 SENSITIVE: Final = 3  # the tier of categories whose detail is always looked at
 WEEK: Final = timedelta(days=7)
+YEAR: Final = timedelta(days=366)
 NOT_MEASURED: Final[Mapping[str, str]] = {
     "staff_linked": "The broker does not know which children are linked to members of staff: no organisation tells it.",
 }
@@ -64,6 +65,25 @@ class Drawn:
     drawn_by: str
     drawn_at: datetime
     event_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """A week of which no sample was drawn.  `why` it can't be; empty where it can.  `late`: for a week or more."""
+
+    since: datetime
+    until: datetime
+    why: str
+    late: bool
+
+    @property
+    def period(self) -> Period:
+        """What a sample is to be drawn of."""
+        return Period(self.since, self.until)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"since": utc(self.since), "until": utc(self.until), "why": self.why, "late": self.late}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +168,24 @@ def samples(store: Store, caller: Caller) -> tuple[Drawn, ...]:
         return tuple(_listed(row) for row in reading.all(SampleRow, order=["-until", "id"]))
 
 
+def owed(reading: Reading, *, at: datetime) -> tuple[Owed, ...]:
+    """The whole weeks of the last year in which somebody was shown something and that no sample covers; oldest first.
+
+    A week stays owed until it is drawn, however long a host, or witnesses that are gone, put that off.
+    """
+    found, week = [], due_week(at)
+    rows = [row for row in reading.all(SampleRow, order=["since", "id"]) if row.until > at - YEAR]
+    begun = oldest_ms(reading)
+    first = at - YEAR if begun is None else max(at - YEAR, datetime.fromtimestamp(begun / 1000, UTC))
+    while week.until > first:
+        shown = shown_between(reading, week.since, week.until, types=(*DISCLOSURES, *BREAK_GLASS))
+        if shown and not _covered(week, rows):
+            why, late = _waits_for(reading, week, at=at), at >= week.until + WEEK
+            found.append(Owed(since=week.since, until=week.until, why=why, late=late))
+        week = due_week(week.since)
+    return tuple(reversed(found))
+
+
 def redraw(store: Store, trail: Trail, caller: Caller, *, sample: str, reason: str, at: datetime) -> Redraw:
     """A sample with its candidates, to draw it again; the look is recorded first.
 
@@ -172,6 +210,24 @@ def due_week(at: datetime) -> Period:
     today = at.astimezone(reviewing.LONDON).date()
     monday = today - timedelta(days=today.weekday())
     return Period.of_days(monday - WEEK, monday - timedelta(days=1))
+
+
+def _covered(week: Period, rows: Sequence[SampleRow]) -> bool:
+    """Whether samples, by their begin, leave nothing of a week out."""
+    reached = week.since
+    for row in rows:
+        if row.since <= reached:
+            reached = max(reached, row.until)
+    return reached >= week.until
+
+
+def _waits_for(reading: Reading, period: Period, *, at: datetime) -> str:
+    """Why the sample of a period can't be drawn; empty where it can."""
+    try:
+        _seed(reading, period.until, at=at)
+    except WrongState as wrong:
+        return str(wrong)
+    return ""
 
 
 # --- Seed and candidates ---------------------------------------------------------------------------------------------
@@ -203,8 +259,10 @@ def _seed(reading: Reading, ended: datetime, *, at: datetime) -> Seed:
         first is None
         or (newest_cosigned(reading, first.log_id, ids, by=witnesses.quorum_of(left or len(ids))) or 0) < first.size
     ):
+        gone = len(ids) - left
+        removed = f"; {gone} of the {len(ids)} who witnessed then were removed since, and sign no more" if gone else ""
         raise WrongState(
-            "no quorum of witnesses has cosigned a checkpoint since the period's end: the sample waits for it"
+            f"no quorum of witnesses has cosigned a checkpoint since the period's end: the sample waits for it{removed}"
         )
     row = checkpoint_at(reading, first.log_id, first.size)
     if row is None:

@@ -50,7 +50,7 @@ from broker.store.sequence import (
     write,
 )
 from broker.store.shards import ShardRow, current_shard, every_shard
-from broker.store.witnesses import enrolled
+from broker.store.witnesses import checkpoint_at, cosigned_sizes, enrolled
 from broker.trail import Trail, Who, new_event_id
 
 log = structlog.get_logger()
@@ -194,7 +194,8 @@ def begin_anew(
 
     `compromised`: its key is no longer to be trusted.  `witnessed`: the newest checkpoint that agencies hold; without
     it, the newest that a quorum cosigned in these tables, and failing that what the signer signed last.  The entry
-    calls it witnessed only if a quorum of today's witnesses signed it.  Raises WrongState for a note that is not the
+    calls it witnessed only if a quorum of today's witnesses signed it, or, where all were removed, of those who
+    witnessed when it was made.  Raises WrongState for a note that is not the
     newest such, or that nobody can vouch for: of a compromised key any without a quorum; else one beyond what the
     signer signed, or of another tree than is held.
     """
@@ -477,7 +478,7 @@ def _to_cite(
     at: datetime,
 ) -> tuple[SignedCheckpoint | None, bool]:  # fmt: skip
     """The checkpoint at which a shard is frozen, as `begin_anew` says, and whether a quorum signed it."""
-    held = _witnessed(reading, shard.log_id, at)
+    held = _witnessed(reading, shard.log_id, at) if enrolled(reading) else _witnessed_before(reading, shard)
     if held is not None and not _vouched(reading, shard, held):
         held = None  # its lines do not verify: somebody wrote them into the table
     if given is None:
@@ -500,15 +501,29 @@ def _to_cite(
     return given, False
 
 
+def _witnessed_before(reading: Reading, shard: ShardRow) -> SignedCheckpoint | None:
+    """The newest checkpoint that a quorum of its day's witnesses cosigned, of a log that has none any more."""
+    for size in cosigned_sizes(reading, shard.log_id):
+        note = witnesses.as_cosigned(reading, shard.log_id, size)
+        if note is not None and _vouched(reading, shard, note):
+            return note
+    return None
+
+
 def _vouched(reading: Reading, shard: ShardRow, note: SignedCheckpoint) -> bool:
-    """Whether a quorum of today's witnesses signed a note."""
+    """Whether a quorum of today's witnesses signed a note; where all were removed, of those of the checkpoint's day."""
+    then = None
     if not enrolled(reading):
-        return False
+        row = checkpoint_at(reading, shard.log_id, note.checkpoint.size)
+        if row is None:
+            return False
+        then = row.at
+    policy = witnesses.policy_of(reading, [_parsed(key["vkey"]) for key in shard.keys], then=then)
     try:
-        witnesses.policy_of(reading, [_parsed(key["vkey"]) for key in shard.keys]).accept(note)
+        policy.accept(note)
     except (NoteInvalid, QuorumMissing):
         return False
-    return True
+    return policy.quorum is not None
 
 
 def _same_tree(reading: Reading, note: SignedCheckpoint, signed: SignedLog | None) -> bool:

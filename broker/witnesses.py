@@ -248,6 +248,12 @@ def served(reading: Reading, log_id: str, which: Which, *, at: datetime) -> Sign
     return None if row is None else _with_lines(reading, row, ids)
 
 
+def as_cosigned(reading: Reading, log_id: str, size: int) -> SignedCheckpoint | None:
+    """The checkpoint of a size with the lines of those who witnessed when it was made; None if there is none."""
+    row = checkpoint_at(reading, log_id, size)
+    return None if row is None else _with_lines(reading, row, [one.id for one in enrolled_at(reading, row.at)])
+
+
 def with_witnesses(reading: Reading, receipt: LogReceipt) -> LogReceipt:
     """The same receipt under a checkpoint that a quorum cosigned, if one covers it; else as it was."""
     proof = receipt.proof

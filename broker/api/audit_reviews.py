@@ -22,8 +22,8 @@ from broker.api.forms import OneOf
 from broker.api.searches import Body
 from broker.dependencies import ActingOfficerDep, BrokerDep, NowDep, OfficerDep
 from broker.errors import Malformed
+from broker.packs import pack
 from broker.reports.looking import REASONS, check_reader
-from broker.reports.pack import pack
 from broker.reports.register import DISCLOSURES
 from broker.reports.table import Period
 
@@ -247,11 +247,15 @@ def change(
 
 
 @router.get("/samples")
-def samples(caller: OfficerDep, broker: BrokerDep) -> dict[str, Any]:
-    """Every sample, newest first, with the checkpoint it was drawn by; and what can't be drawn in any case."""
+def samples(caller: OfficerDep, broker: BrokerDep, now: NowDep) -> dict[str, Any]:
+    """Every sample, newest first, with the checkpoint it was drawn by; the weeks of which none was drawn, and why; and
+    what can't be drawn in any case."""
     found = sampling.samples(broker.store, caller)
+    with broker.store.reading() as reading:
+        owed = sampling.owed(reading, at=now)
     return {
         "samples": [_DRAWN.dump_python(one, mode="json") for one in found],
+        "owed": [one.to_json() for one in owed],
         "not_measured": dict(sampling.NOT_MEASURED),
         "csrf": caller.csrf,
     }

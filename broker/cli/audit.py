@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from broker.cli.shared import (
+    FINDING,
     USAGE,
     AsJson,
     Config,
@@ -171,12 +172,21 @@ def sample(
 
 @app.command()
 def samples(by: By, config: Config = None, as_json: AsJson = False) -> None:
-    """List the samples that were drawn."""
+    """List the samples that were drawn, and the weeks of which none was though something was disclosed.
+
+    Exit codes: 0 each is drawn, or is not due for a week yet; 1 one has been put off for longer.
+    """
     with answering(as_json), open_broker(config) as broker:
-        from broker import sampling
+        from broker import clock, sampling
 
         listed = sampling.samples(broker.store, officer_of(broker, by, as_json))
-        say(as_json, [asdict(one) for one in listed], "\n".join(map(_drawn, listed)) or "No sample was drawn.")
+        with broker.store.reading() as reading:
+            owed = sampling.owed(reading, at=clock.now())
+        told = {"samples": [asdict(one) for one in listed], "owed": [one.to_json() for one in owed]}
+        lines = [*map(_drawn, listed)] or ["No sample was drawn."]
+        say(as_json, told, "\n".join([*lines, *(_owed(one.to_json()) for one in owed)]))
+        if any(one.late for one in owed):
+            raise typer.Exit(FINDING)
 
 
 @app.command()
@@ -298,7 +308,7 @@ def pack(
     and its witnesses stand. Its SHA-256 is in the log before the file has its name."""
     with answering(as_json), open_broker(config) as broker:
         from broker import clock
-        from broker.reports.pack import pack as make
+        from broker.packs import pack as make
 
         caller = officer_of(broker, by, as_json)
         with new_file(out, as_json) as file:
@@ -309,8 +319,8 @@ def pack(
 
 
 def watch(broker: Broker) -> dict[str, Any]:
-    """The nightly part: rules over what they have not seen, then last week's sample once a witnessed checkpoint fixes
-    it; what was done, as plain data."""
+    """The nightly part: rules over what they have not seen, then the samples of last week and of each week that is owed
+    one, once a witnessed checkpoint fixes it; what was done, as plain data."""
     from broker import anomalies, clock, reviewing, sampling
     from broker.errors import WrongState
 
@@ -318,12 +328,19 @@ def watch(broker: Broker) -> dict[str, Any]:
     done: dict[str, Any] = asdict(anomalies.run(broker.store, broker.trail, who=who, at=at))
     with broker.store.transaction() as tx:
         done["queued"] = reviewing.admit(tx, at=at)
-    week = sampling.due_week(at)
-    try:
-        drawn = sampling.take(broker.store, broker.trail, week, who=who, at=at)
-        done["sample"] = {"state": "drawn", "drawn": drawn.answer.drawn, "witnessed": drawn.answer.witnessed}
-    except WrongState as waits:
-        done["sample"] = {"state": "not drawn", "why": str(waits)}
+    with broker.store.reading() as reading:
+        owed = sampling.owed(reading, at=at)
+    last = sampling.due_week(at)
+    for week in dict.fromkeys([*(one.period for one in owed), last]):
+        try:
+            drawn = sampling.take(broker.store, broker.trail, week, who=who, at=at)
+            told = {"state": "drawn", "drawn": drawn.answer.drawn, "witnessed": drawn.answer.witnessed}
+        except WrongState as waits:
+            told = {"state": "not drawn", "why": str(waits)}
+        if week == last:
+            done["sample"] = told
+    with broker.store.reading() as reading:
+        done["owed"] = [one.to_json() for one in sampling.owed(reading, at=at)]
     return done
 
 
@@ -343,7 +360,8 @@ def _watched(done: Mapping[str, Any]) -> str:
     return (
         f"Looked at {done['events']} events, until {done['until']:%Y-%m-%d %H:%M} UTC. Flagged: {found}.\n"
         f"{done['queued']} more wait for a review. Last week's sample: {drawn}.\n"
-        f"Not measured here, and why: `broker audit rules` ({', '.join(done['not_measured'])})."
+        + "".join(f"{_owed(one)}\n" for one in done["owed"])
+        + f"Not measured here, and why: `broker audit rules` ({', '.join(done['not_measured'])})."
     )
 
 
@@ -362,6 +380,11 @@ def _case(one: Case) -> str:
         f"{one.event.event_id}  {one.kind}  {one.state}{late}  due {one.due_at:%Y-%m-%d}  {one.event.type}  "
         f"{one.event.organisation} {one.event.role}  {', '.join(one.rules)}{taken}{decided}"
     )
+
+
+def _owed(one: Mapping[str, Any]) -> str:
+    late = "OWED FOR A WEEK OR MORE" if one["late"] else "Owed"
+    return f"{late}: the sample of {one['since']} to {one['until']}: {one['why'] or 'it can be drawn'}"
 
 
 def _drawn(one: Drawn) -> str:

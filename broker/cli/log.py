@@ -175,8 +175,9 @@ def rotate(
 
     --compromised freezes the shard at the last checkpoint that witnesses signed (--checkpoint, or the newest in the
     database) and opens a new one, under a new origin and key, that cites it. Receipts of later entries of the frozen
-    shard are to be doubted. Hand out the new policy at once. Exit code 1: too few witnesses signed that checkpoint, or
-    they have signed a newer one.
+    shard are to be doubted. Hand out the new policy at once. Where all witnesses were removed, those count who
+    witnessed when a checkpoint was made. Exit code 1: too few witnesses signed that checkpoint, or they have signed a
+    newer one.
     """
     who = staff_id(by, as_json)
     if finish and (compromised or checkpoint):

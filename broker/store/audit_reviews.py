@@ -314,6 +314,16 @@ def oldest_ms(reading: Reading) -> int | None:
     return int(found) if found is not None else None
 
 
+def shown_between(reading: Reading, since: datetime, until: datetime, *, types: Sequence[str]) -> bool:
+    """Whether there is an event of these types in a period; a search that listed nobody is none."""
+    first, last = (int(at.timestamp() * 1000) for at in (since, until))
+    query = select(EventRow.event_id).where(
+        col(EventRow.type).in_(types), col(EventRow.t_ms) >= first, col(EventRow.t_ms) < last,
+        ~col(EventRow.outcome).startswith("0_"),
+    )  # fmt: skip
+    return reading.session.exec(query.limit(1)).first() is not None
+
+
 # --- Samples ---------------------------------------------------------------------------------------------------------
 
 

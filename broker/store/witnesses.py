@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Index
@@ -85,6 +85,13 @@ def newest_cosigned(reading: Reading, log_id: str, witnesses: Collection[str], *
         .limit(1)
     )
     return reading.session.exec(query).first()
+
+
+def cosigned_sizes(reading: Reading, log_id: str) -> Iterator[int]:
+    """The sizes that any witness has cosigned, whatever became of it since; the largest first."""
+    size = col(CosignatureRow.size)
+    query = select(size).where(col(CosignatureRow.log_id) == log_id).distinct().order_by(size.desc())
+    return iter(reading.session.exec(query).all())
 
 
 def cosignatures(reading: Reading, log_id: str, size: int, witnesses: Collection[str]) -> list[CosignatureRow]:

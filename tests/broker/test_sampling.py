@@ -18,18 +18,23 @@ from audit.checkpoint import SignedCheckpoint
 from audit.cli import auditor
 from audit.policy import Policy
 from audit.sampling import Candidate, draw, seed_of
+from audit.tiles import bundles_of, tiles_of
 from broker import clock as wall
 from broker import reviewing, sampling, signin, witnesses
 from broker.cli import app as command
+from broker.cli.audit import watch
 from broker.errors import Malformed, NotAllowed, NotFound, WrongState
-from broker.reports.pack import pack
+from broker.packs import pack
 from broker.reports.table import Period
 from broker.settings import DemoPerson
 from broker.shards import begin_anew, log_keys
 from tests.broker.test_reviewing import ONE, logged, officer, types
-from tests.broker.test_witnesses import Site
+from tests.broker.test_witnesses import SHARD, Site
+from tests.builders_area import the_time
+from tests.builders_log import put
 
 HOUR: Final = timedelta(hours=1)
+DAY: Final = timedelta(days=1)
 
 
 @pytest.fixture
@@ -170,6 +175,53 @@ def test_a_line_in_a_compromised_shard_draws_nothing_and_the_draw_says_which_sha
     assert what["logs_left_out"] == [old]
 
 
+def test_a_host_that_removes_every_witness_draws_nothing_and_the_week_stays_owed_in_sight_of_all(
+    site: Site, tmp_path: Path
+) -> None:
+    site.enrols(2)
+    shown(site, 4)
+    store, trail, now = site.broker.store, site.broker.trail, wall.now()
+    note = site.cosigned(0, 1)
+    site.hands_in(note).raise_for_status()
+    policy = tmp_path / "policy"  # as partners hold it
+    policy.write_bytes(site.http.get("/audit/policy").raise_for_status().content)
+    for key in site.keys[:2]:
+        witnesses.remove(store, trail, key.name, who=ONE.who(), at=now + 10 * DAY)
+    site.grow()
+    with the_time(now + 10 * DAY):
+        later = wall.now()
+        week = sampling.due_week(now + 7 * DAY)
+        with pytest.raises(WrongState, match="2 of the 2 who witnessed then were removed since"):
+            sampling.take(store, trail, week, who=ONE.who(), at=later)
+        with store.reading() as reading:
+            (owed,) = sampling.owed(reading, at=later)
+        assert (owed.period, "were removed since" in owed.why) == (week, True)
+        told = watch(site.broker)  # the nightly part
+        assert (told["sample"]["state"], told["owed"]) == ("not drawn", [owed.to_json()])
+        with store.reading() as reading:  # weeks later too, and as long as it is not drawn
+            assert [one.period for one in sampling.owed(reading, at=later + 28 * DAY)] == [week]
+        assert site.hands_in(note).status_code == 401  # whoever is removed is told so
+    folder, state = tmp_path / "log", tmp_path / "state"
+    size = site.fetch().checkpoint.size
+    for name in ("checkpoint", *(tile.path for tile in (*tiles_of(size), *bundles_of(size)))):
+        put(folder / name, site.http.get(f"{SHARD}/{name}").raise_for_status().content)
+    arguments = ["consistency", "--log", folder, "--policy", policy, "--state", state]
+    assert CliRunner().invoke(auditor, [*map(str, arguments)]).exit_code == 5
+
+
+def test_a_week_that_waited_for_its_witnesses_is_drawn_when_they_are_back(site: Site) -> None:
+    site.enrols(2)
+    shown(site, 4)
+    now = wall.now()
+    with the_time(now + 30 * DAY):
+        assert [one["why"] != "" for one in watch(site.broker)["owed"]] == [True]
+        site.grow()
+        site.hands_in(site.cosigned(0, 1, at=wall.now())).raise_for_status()
+        assert watch(site.broker)["owed"] == []
+    (drawn,) = sampling.samples(site.broker.store, ONE)
+    assert (drawn.since <= now < drawn.until, drawn.candidates) == (True, 4)
+
+
 def test_whoever_has_the_candidates_and_a_policy_draws_the_same(site: Site) -> None:
     site.enrols(2)
     shown(site, 60)
@@ -273,7 +325,7 @@ def test_rules_flags_reviews_samples_and_the_pack_by_command(site: Site, tmp_pat
     drawn = run("sample", *ours, "--from", day, "--to", day)
     assert (drawn["candidates"], drawn["drawn"], drawn["witnessed"]) == (3, 3, False)
     assert "was drawn" in run("sample", *ours, "--from", day, "--to", day, code=1)
-    assert [one["sample"] for one in run("samples", *ours)] == [drawn["sample"]]
+    assert [one["sample"] for one in run("samples", *ours)["samples"]] == [drawn["sample"]]
     out = tmp_path / "sample.json"
     run("redraw", drawn["sample"], *ours, *why, "--out", str(out))
     with site.broker.store.reading() as reading:

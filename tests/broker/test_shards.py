@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from audit.checkpoint import Checkpoint, SignedCheckpoint, sign
+from audit.checkpoint import Checkpoint, SignedCheckpoint, VerifierKey, sign
 from audit.cli import auditor
 from audit.events import Leaf
 from audit.folder import LogFolder
@@ -319,11 +319,17 @@ def first_of(trail: Trail, origin: str) -> Mapping[str, Any]:
     return entries[0].what
 
 
-def enrolled_witnesses(store: Store, trail: Trail) -> list[WitnessKey]:
+def enrolled_witnesses(store: Store, trail: Trail, *, at: datetime = AT) -> list[WitnessKey]:
     keys = [WitnessKey(f"witness-{n}.example", a_key(100 + n)) for n in range(3)]
     for key in keys:
-        witnesses.enrol(store, trail, str(key.verifier), "northshire-icb", who=WHO, at=AT)
+        witnesses.enrol(store, trail, str(key.verifier), "northshire-icb", who=WHO, at=at)
     return keys
+
+
+def a_log_key(store: Store) -> VerifierKey:
+    with store.reading() as reading:
+        (key,) = shards.log_keys(reading)
+    return key
 
 
 def cosigned(note: SignedCheckpoint, keys: list[WitnessKey]) -> SignedCheckpoint:
@@ -347,6 +353,32 @@ def test_what_one_witness_alone_has_signed_is_not_cited_as_witnessed(store: Stor
         assert (standing.witnessed, new.follows_size) == (None, standing.size)
     else:
         assert (standing.witnessed, new.follows_size) == (note.checkpoint.size, note.checkpoint.size)
+
+
+@pytest.mark.parametrize("compromised", [True, False])
+@pytest.mark.parametrize("given", [True, False], ids=["checkpoint given", "from the tables"])
+def test_after_every_witness_was_removed_what_they_signed_together_is_cited_as_witnessed(
+    store: Store, trail: Trail, compromised: bool, given: bool
+) -> None:
+    at = clock.now()
+    keys = enrolled_witnesses(store, trail, at=at)
+    grown(store, trail)
+    note, logs = cosigned(newest_note(store), keys[:2]), (a_log_key(store),)
+    witnesses.take(store, trail, note.note.encode(), logs, who=WHO, at=AT)
+    grown(store, trail)
+    alone = cosigned(newest_note(store), keys[:1])
+    witnesses.take(store, trail, alone.note.encode(), logs, who=WHO, at=AT)
+    for key in keys:
+        witnesses.remove(store, trail, key.name, who=WHO, at=clock.now())
+    grown(store, trail)
+    last = newest_note(store)
+    if compromised:
+        for bare in (alone, last):
+            with pytest.raises(WrongState, match="too few witnesses"):
+                shards.begin_anew(trail, BASE, compromised=True, witnessed=bare, who=WHO, at=AT)
+    new = shards.begin_anew(trail, BASE, compromised=compromised, witnessed=note if given else None, who=WHO, at=AT)
+    assert (new.follows_size, new.follows_root) == (note.checkpoint.size, note.checkpoint.root)
+    assert first_of(trail, new.log_id)["witnessed"] is True
 
 
 # --- a database put back -----------------------------------------------------------------------------------------------

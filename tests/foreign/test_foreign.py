@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import subprocess
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -107,9 +108,14 @@ def _a_tile_reader(kept: Kept) -> bool:
 
 
 @pytest.fixture(scope="module")
-def kept_logs(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> list[Kept]:
+def long(pytestconfig: pytest.Config) -> bool:
+    return bool(pytestconfig.getoption("--long"))
+
+
+@pytest.fixture(scope="module")
+def kept_logs(tmp_path_factory: pytest.TempPathFactory, long: bool) -> list[Kept]:
     home = tmp_path_factory.mktemp("logs")
-    count = LOGS_IN_THE_LONG_RUN if pytestconfig.getoption("--long") else LOGS
+    count = LOGS_IN_THE_LONG_RUN if long else LOGS
     return [a_log(home / f"log-{seed}", seed) for seed in range(count)]
 
 
@@ -128,13 +134,16 @@ def changed_logs(kept_logs: list[Kept]) -> list[tuple[Tamper, Kept]]:
 
 
 def test_ours_accepts_every_honest_log_and_finds_every_change(
-    kept_logs: list[Kept], changed_logs: list[tuple[Tamper, Kept]]
+    kept_logs: list[Kept], changed_logs: list[tuple[Tamper, Kept]], tally: Callable[[str], None]
 ) -> None:
     assert [kept.folder.name for kept in kept_logs if not ours(kept)] == []
     assert [kept.folder.name for _, kept in changed_logs if ours(kept)] == []
+    tally(f"ours: {len(kept_logs)} logs accepted, {len(changed_logs)} changed ones found")
 
 
-def test_go_agrees_on_every_log(kept_logs: list[Kept], changed_logs: list[tuple[Tamper, Kept]], tmp_path: Path) -> None:
+def test_go_agrees_on_every_log(
+    kept_logs: list[Kept], changed_logs: list[tuple[Tamper, Kept]], tmp_path: Path, tally: Callable[[str], None]
+) -> None:
     verifier = built_with_go()
     (tmp_path / "policy").write_text(POLICY)
     folders = [*kept_logs, *(kept for _, kept in changed_logs)]
@@ -144,10 +153,11 @@ def test_go_agrees_on_every_log(kept_logs: list[Kept], changed_logs: list[tuple[
     assert len(answers) == len(folders)
     assert disagreements(answers[: len(kept_logs)], "ok") == []
     assert disagreements(answers[len(kept_logs) :], "bad") == []
+    tally(f"Go: {len(kept_logs)} logs accepted, {len(changed_logs)} changed ones found")
 
 
 def test_sigstores_javascript_agrees_on_every_proof(
-    kept_logs: list[Kept], changed_logs: list[tuple[Tamper, Kept]]
+    kept_logs: list[Kept], changed_logs: list[tuple[Tamper, Kept]], tally: Callable[[str], None]
 ) -> None:
     modules = built_with_npm()
     spoilt = [kept for tamper, kept in changed_logs if tamper in OF_THE_PROOF]
@@ -155,17 +165,21 @@ def test_sigstores_javascript_agrees_on_every_proof(
     command = ["node", str(HERE / "verify.cjs"), str(modules)]
     answers = subprocess.run(command, input=asked, text=True, capture_output=True, check=True).stdout.splitlines()
     assert answers == ["ok"] * len(kept_logs) + ["bad"] * len(spoilt)
+    tally(f"@sigstore/verify: {len(kept_logs)} proofs accepted, {len(spoilt)} changed ones found")
 
 
 def test_a_python_reader_of_tile_logs_agrees_on_what_it_looks_at(
-    kept_logs: list[Kept], changed_logs: list[tuple[Tamper, Kept]]
+    kept_logs: list[Kept], changed_logs: list[tuple[Tamper, Kept]], tally: Callable[[str], None]
 ) -> None:
     assert [kept.folder.name for kept in kept_logs if not a_tile_reader(kept)] == []
     seen = [kept for tamper, kept in changed_logs if tamper.__name__ not in ONLY_IN_ENTRIES_OR_TILES]
     assert [kept.folder.name for kept in seen if a_tile_reader(kept)] == []
+    tally(f"tlog-scales: {len(kept_logs)} logs accepted, {len(seen)} changed ones found")
 
 
-def test_openssl_agrees_on_signatures(kept_logs: list[Kept], tmp_path: Path) -> None:
+def test_openssl_agrees_on_signatures(
+    kept_logs: list[Kept], tmp_path: Path, long: bool, tally: Callable[[str], None]
+) -> None:
     public = a_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "key").write_bytes(public)
 
@@ -175,12 +189,14 @@ def test_openssl_agrees_on_signatures(kept_logs: list[Kept], tmp_path: Path) -> 
         command = "openssl pkeyutl -verify -pubin -keyform DER -inkey key -rawin -in text -sigfile signature"
         return subprocess.run(command.split(), cwd=tmp_path, capture_output=True, check=False).returncode == 0
 
-    for kept in kept_logs[:20]:
+    some = kept_logs if long else kept_logs[:20]
+    for kept in some:
         signed = SignedCheckpoint.parse(kept.note)
         signature = signed.signatures[0].signature
         assert verifies(signed.checkpoint.text, signature)
         assert not verifies(signed.checkpoint.text.replace(ORIGIN, f"{ORIGIN}0"), signature)
         assert not verifies(signed.checkpoint.text, signature[:-1] + bytes([signature[-1] ^ 1]))
+    tally(f"openssl: {len(some)} signatures accepted, {2 * len(some)} changed ones found")
 
 
 def disagreements(answers: list[str], expected: str) -> list[str]:

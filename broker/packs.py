@@ -16,7 +16,7 @@ from typing import Any, Final
 import rfc8785
 
 from audit.events import Json
-from broker import witnesses
+from broker import sampling, witnesses
 from broker.callers import Caller
 from broker.errors import Malformed
 from broker.reports.catalogue import report
@@ -130,6 +130,7 @@ def _of_reviews(store: Store, period: Period, *, at: datetime) -> dict[str, Any]
                 "overdue": sum(row.due_at < at for row in waiting),
             },
             "samples": samples,
+            "samples_owed": [one.to_json() for one in sampling.owed(reading, at=at) if one.until <= period.until],
         }
 
 
