@@ -35,7 +35,7 @@ from broker.api import (
 )
 from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
-from broker.web import front
+from broker.web import dashboard, front, pairs
 from broker.web import log as log_pages
 from broker.web.pages import STATIC
 from broker.wiring import Broker, wire
@@ -62,6 +62,9 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     subjects.router,
     front.router,
     log_pages.router,
+    dashboard.router,
+    dashboard.operations,
+    pairs.router,
 )
 """Every router.  A new one is added here, and nowhere else."""
 

@@ -11,6 +11,7 @@ from broker import callers, certificates, clock, signin
 from broker.callers import Caller
 from broker.errors import NotSignedIn
 from broker.keys import Keys
+from broker.linked import InService
 from broker.settings import Settings
 from broker.store import Store
 from broker.trail import Trail
@@ -74,6 +75,19 @@ def certificate(request: Request, settings: SettingsDep) -> str | None:
 
 
 CertificateDep = Annotated[str | None, Depends(certificate)]
+
+
+def in_service(broker: Broker) -> InService:
+    """The published run, opened once a broker."""
+    service: InService = broker.parts.setdefault("in_service", InService(broker.store, broker.vault))
+    return service
+
+
+def _service(broker: BrokerDep) -> InService:
+    return in_service(broker)
+
+
+ServiceDep = Annotated[InService, Depends(_service)]
 
 
 async def _body(request: Request) -> bytes:

@@ -6,23 +6,32 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from agreements import VOCABULARY, Basis
 from broker import disclosures, register, searches, thresholds
 from broker.api.forms import OneOf
 from broker.api.leaving import Leaving, PaceDep
-from broker.dependencies import AgencyDep, BrokerDep, KeysDep, NowDep, PersonDep, SettingsDep, StoreDep, TrailDep
+from broker.dependencies import (
+    AgencyDep,
+    KeysDep,
+    NowDep,
+    PersonDep,
+    ServiceDep,
+    SettingsDep,
+    StoreDep,
+    TrailDep,
+    in_service,
+)
 from broker.errors import Malformed
 from broker.family_view import FamilyView, Refusal
-from broker.linked import InService
 from broker.searches import Asked, SearchAnswer
-from broker.wiring import Broker
 from linkage.matching.search import BadRow, EncodedRow
 from linkage.records import FILTERS, IDENTIFIERS, TOKENS
 
 router = APIRouter(prefix="/v1", tags=["ask"])
+__all__ = ["Body", "Code", "Opaque", "SearchBody", "ServiceDep", "in_service", "router"]
 
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Opaque = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -134,19 +143,6 @@ class InForce(BaseModel):
     """The mark of what is in force for the caller's organisation."""
 
     mark: str
-
-
-def _service(broker: BrokerDep) -> InService:
-    return in_service(broker)
-
-
-def in_service(broker: Broker) -> InService:
-    """The published run, opened once a broker."""
-    service: InService = broker.parts.setdefault("in_service", InService(broker.store, broker.vault))
-    return service
-
-
-ServiceDep = Annotated[InService, Depends(_service)]
 
 
 @router.post("/searches", status_code=201, responses={201: {"model": SearchAnswer}})

@@ -8,7 +8,7 @@ and needs a second reviewer where a child is shielded or sealed, or where twins 
 from broker.reviews.asking import ask, question
 from broker.reviews.deciding import confirm, decide, withdraw
 from broker.reviews.doubting import wrong_person
-from broker.reviews.queue import listed, opened, take_in, take_in_published
+from broker.reviews.queue import done, listed, opened, take_in, take_in_published
 from broker.reviews.said import (
     DECISIONS,
     PAGE,
@@ -17,6 +17,7 @@ from broker.reviews.said import (
     STATES,
     Asking,
     Decided,
+    Done,
     Question,
     QueuePage,
     Reported,
@@ -28,7 +29,7 @@ from broker.reviews.said import (
 )
 
 __all__ = [
-    "DECISIONS", "PAGE", "PER_HOUR", "QUEUE_REASONS", "STATES", "Asking", "Decided", "Question", "QueuePage",
-    "Reported", "Review", "State", "Waiting", "Wanted", "ask", "confirm", "decide", "labels", "listed", "opened",
-    "question", "take_in", "take_in_published", "withdraw", "wrong_person",
+    "DECISIONS", "PAGE", "PER_HOUR", "QUEUE_REASONS", "STATES", "Asking", "Decided", "Done", "Question", "QueuePage",
+    "Reported", "Review", "State", "Waiting", "Wanted", "ask", "confirm", "decide", "done", "labels", "listed",
+    "opened", "question", "take_in", "take_in_published", "withdraw", "wrong_person",
 ]  # fmt: skip

@@ -27,12 +27,24 @@ from broker.reviews.pairs import (
     second_due,
     within_budget,
 )
-from broker.reviews.said import DECISION_OF, SECOND_FOR_SAME, Act, FieldSaid, QueuePage, Review, Step, Waiting, Wanted
+from broker.reviews.said import (
+    DECISION_OF,
+    SECOND_FOR_SAME,
+    Act,
+    Done,
+    FieldSaid,
+    QueuePage,
+    Review,
+    Step,
+    Waiting,
+    Wanted,
+)
 from broker.store import Reading, Store
 from broker.store.reviews import (
     OverrideRow,
     ReviewActRow,
     ReviewRow,
+    acts_since,
     close,
     close_unseen,
     insert_reviews,
@@ -48,6 +60,7 @@ from broker.vault import Vault
 from linkage.matching.explain import held_because
 
 LEAVE: Final = ("waiting", "passed_on")  # states that a pair leaves when a run does not find it again
+ACTS: Final = ("decided", "confirmed", "refused")  # of a reviewer, by which a pair is done with
 PAIR: Final = [*(f"{name}_{side}" for side in "lr" for name in ("agency", "flow", "record_ref")), "reason"]
 
 
@@ -122,6 +135,21 @@ def opened(
         ),
     )  # fmt: skip
     return Released(answer, trail.receipt(entry))
+
+
+def done(store: Store, caller: Caller, review: str, *, since: datetime) -> Done:
+    """The caller's own last act about a pair, and how many pairs they did since an instant.  Nothing of the pair.
+
+    Raises NotAllowed, NotFound if they did nothing about it.
+    """
+    may_review(caller)
+    with store.reading() as reading:
+        row = reading.one(ReviewRow, id=review)
+        own = reading.all(ReviewActRow, review=review, person=caller.person, act=ACTS, order=("-id",), limit=1)
+        if row is None or not own:
+            raise NotFound("there is no such review")
+        pairs = sum(acts_since(reading, person=caller.person, act=act, since=since) for act in ACTS)
+    return Done(review=review, act=own[0].act, code=own[0].code, state=row.state, pairs=pairs)
 
 
 def take_in_published(store: Store, keys: Keys, vault: Vault, *, at: datetime) -> int:

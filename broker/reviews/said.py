@@ -123,6 +123,17 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What the caller did last about a pair, how that stands now, and how many pairs they did since an instant."""
+
+    review: str
+    act: str
+    code: str
+    state: str
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
     """One pair, masked."""
 

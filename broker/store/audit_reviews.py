@@ -6,7 +6,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Index, UniqueConstraint, delete, exists, func, insert, literal_column, or_, true
+from sqlalchemy import (
+    BigInteger,
+    Index,
+    UniqueConstraint,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    or_,
+    true,
+)
 from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value
@@ -142,6 +154,29 @@ def queued(
         query = query.where(or_(due > after.due_at, (due == after.due_at) & (event > after.event_id)))
     query = query.order_by(col(CaseRow.due_at), col(CaseRow.event_id)).limit(limit)
     return list(reading.session.exec(query))
+
+
+class Waiting(NamedTuple):
+    """How many cases of one kind are in one state, how many of them are late, and when the first is due."""
+
+    kind: str
+    state: str
+    cases: int
+    late: int
+    first_due: datetime
+
+
+def waiting_cases(reading: Reading, *, states: Sequence[str], not_by: str, at: datetime) -> list[Waiting]:
+    """What waits, counted; nothing of an event in which `not_by` was who acted."""
+    late = func.sum(case((col(CaseRow.due_at) < at, 1), else_=0))
+    query = (
+        _select(CaseRow.kind, CaseRow.state, func.count(), late, func.min(CaseRow.due_at))
+        .join(EventRow, col(EventRow.event_id) == col(CaseRow.event_id))
+        .where(col(CaseRow.state).in_(states), col(EventRow.actor_ref) != not_by)
+        .group_by(col(CaseRow.kind), col(CaseRow.state))
+        .order_by(col(CaseRow.kind), col(CaseRow.state))
+    )
+    return [Waiting(*row) for row in reading.session.connection().execute(query)]
 
 
 def flags_between(

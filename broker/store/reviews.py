@@ -148,6 +148,22 @@ def queue(
     return list(tx.session.exec(query))
 
 
+class Doubted(NamedTuple):
+    """How many pairs wait, and since when the first does."""
+
+    pairs: int
+    since: datetime | None
+
+
+def doubted(tx: Reading, *, states: Sequence[str], reason: str | None = None) -> Doubted:
+    """What waits in these states, counted; of one reason where one is given."""
+    query = sa_select(func.count(), func.min(ReviewRow.since)).where(col(ReviewRow.state).in_(states))
+    if reason is not None:
+        query = query.where(col(ReviewRow.reason) == reason)
+    pairs, since = tx.session.connection().execute(query).one()
+    return Doubted(pairs, since)
+
+
 def acts_since(tx: Reading, *, person: str, act: str, since: datetime) -> int:
     """How often one person has done one thing since an instant."""
     query = (

@@ -14,7 +14,7 @@ from broker.dependencies import BrokerDep, NowDep, OfficerDep
 from broker.errors import NotAllowed, NotFound, NotSignedIn, ProviderUnavailable
 from broker.signin import provider
 from broker.signin.provider import RETURN, Denied, Person, Provider
-from broker.web.pages import ROLE_NAMES, FormDep, OfficerFormDep, PageRoute, check_origin, page
+from broker.web.pages import FormDep, OfficerFormDep, PageRoute, check_origin, home_of, page, role_name
 from broker.wiring import Broker
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -33,12 +33,12 @@ DENIED: Final = {
 
 @router.get("/")
 def front(request: Request, broker: BrokerDep, now: NowDep) -> Response:
-    """Sign in; or on to the log, for whoever is signed in."""
+    """Sign in; or on to where their work begins, for whoever is signed in."""
     try:
-        signin.session_of(broker.store, broker.settings, request.cookies.get(signin.COOKIE, ""), at=now)
+        session = signin.session_of(broker.store, broker.settings, request.cookies.get(signin.COOKIE, ""), at=now)
     except NotSignedIn:
         return _page(request, broker)
-    return RedirectResponse("/log", 303)
+    return RedirectResponse(home_of(session.role), 303)
 
 
 @router.get("/sign-in/start")
@@ -117,7 +117,7 @@ def _signed_in(broker: Broker, person: Person, now: datetime) -> Response:
 def _begun(broker: Broker, cookie: str, session: signin.Session, now: datetime) -> Response:
     who = {"person": session.person, "role": session.role, "method": session.method}
     reports.note_sign_in(broker.store, broker.trail, {"organisation": broker.settings.partnership} | who, at=now)
-    response = RedirectResponse("/log", 303)
+    response = RedirectResponse(home_of(session.role), 303)
     response.set_cookie(signin.COOKIE, cookie, path="/", secure=True, httponly=True, samesite="lax")
     return response
 
@@ -130,7 +130,7 @@ def _note_denied(broker: Broker, denied: Denied, now: datetime) -> None:
 
 def _page(request: Request, broker: Broker, *, fault: str = "", status: int | None = None) -> Response:
     people = [
-        {"value": person.person, "text": person.label, "hint": {"text": ROLE_NAMES[person.role]}}
+        {"value": person.person, "text": person.label, "hint": {"text": role_name(person.role)}}
         for person in signin.demo_people(broker.settings)
     ]
     return page(

@@ -13,9 +13,9 @@ from audit.receipts import LogReceipt
 from broker import reports, witnesses
 from broker.dependencies import BrokerDep, NowDep, OfficerDep
 from broker.reports import REASONS, LogFilter
-from broker.web.pages import OfficerFormDep, PageRoute, page
+from broker.web.pages import OfficerFormDep, PageRoute, only, page
 
-router = APIRouter(prefix="/log", route_class=PageRoute, include_in_schema=False)
+router = APIRouter(prefix="/log", route_class=PageRoute, include_in_schema=False, dependencies=[only("IG_OFFICER")])
 EventId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 
 

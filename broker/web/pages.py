@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from datetime import datetime
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
 from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, PrefixLoader
@@ -21,23 +22,44 @@ from broker.callers import Caller
 from broker.dependencies import BrokerDep, OfficerDep, broker_of
 from broker.errors import (
     BrokerError,
+    Conflict,
     LogUnavailable,
     Malformed,
     NotAllowed,
     NotFound,
     NotSignedIn,
+    TooMany,
     UnsupportedMedia,
+    WrongState,
 )
 
 HERE: Final = Path(__file__).resolve().parent
 STATIC: Final = HERE / "static"
 LONDON: Final = ZoneInfo("Europe/London")
 FIELDS: Final = 100
+LONGEST: Final = 2_000  # characters of a field: more than any of ours takes
 ROLE_NAMES: Final = {
     "IG_OFFICER": "Information governance officer",
     "LINK_REVIEWER": "Link reviewer",
     "OPERATOR": "Operator",
 }
+SERVICES: Final = {
+    "IG_OFFICER": "Information governance",
+    "LINK_REVIEWER": "Link review",
+    "OPERATOR": "Operation",
+    "SERVICE_PLANNER": "Planning statistics",
+}
+"""What the service is called for whoever is signed in."""
+NAVIGATION: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "IG_OFFICER": (
+        ("Dashboard", "/ig"),
+        ("Log", "/log"),
+    ),
+    "LINK_REVIEWER": (("Pairs", "/pairs"),),
+    "OPERATOR": (("Operation", "/operations"),),
+    "SERVICE_PLANNER": (("Statistics", "/statistics"),),
+}
+"""What each role may open, in the order of the navigation; the first is where signing in leads to."""
 HAPPENED: Final = {
     "audit.searched": "Log consulted",
     "auth.login": "Signed in",
@@ -61,9 +83,14 @@ PROBLEMS: Final[dict[type[BrokerError], tuple[int, str]]] = {
     NotFound: (404, "Page not found"),
     Malformed: (400, "We could not read this form"),
     UnsupportedMedia: (415, "We could not read this form"),
+    Conflict: (409, "This is there already, or has changed"),
+    WrongState: (409, "This has changed since you opened it"),
+    TooMany: (429, "You have done this a lot in a short time"),
     LogUnavailable: (503, "We cannot record this, so we cannot show it"),
 }
 """What may go wrong on a page, in a reader's words; anything else is a problem document like everywhere."""
+TOLD: Final = (Conflict, Malformed, TooMany, WrongState)
+"""Of these the reader is also told what the rule is: its message names nobody."""
 
 
 @cache
@@ -80,12 +107,39 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"instant": instant, "clock": clock_time, "plain": plain, "happened": happened}
+    env.filters |= {
+        "instant": instant, "minute": minute, "day": day, "age": age, "clock": clock_time, "plain": plain,
+        "happened": happened, "counted": counted,
+    }  # fmt: skip
     env.globals |= {
-        "roles": {code: capitalised(one.label) for code, one in VOCABULARY.roles.items()} | ROLE_NAMES,
+        "roles": {code: role_name(code) for code in {**VOCABULARY.roles, **ROLE_NAMES}},
         "purposes": {code: one.label for code, one in VOCABULARY.purposes.items()},
+        "categories": {code: one.label for code, one in VOCABULARY.categories.items()},
+        "navigation": NAVIGATION,
+        "services": SERVICES,
     }
     return env
+
+
+def role_name(role: str) -> str:
+    """What a role is called."""
+    return ROLE_NAMES.get(role) or capitalised(VOCABULARY.roles[role].label)
+
+
+def home_of(role: str) -> str:
+    """Where a role's work begins."""
+    return NAVIGATION[role][0][1]
+
+
+def only(*roles: str) -> Any:
+    """A dependency of every route of a router: whoever has none of these roles is refused before anything is looked
+    up.  Raises NotAllowed."""
+
+    def door(caller: OfficerDep) -> None:
+        if caller.role not in roles:
+            raise NotAllowed("this page is another role's")
+
+    return Depends(door)
 
 
 def page(request: Request, template: str, caller: Caller | None, *, status: int = 200, **context: Any) -> HTMLResponse:
@@ -108,6 +162,40 @@ def instant(at: datetime) -> str:
     """An instant as people in London write it, to the second: order matters in a log."""
     local = at.astimezone(LONDON)
     return f"{local.day} {local:%b %Y, %H:%M:%S}"
+
+
+def minute(at: datetime) -> str:
+    """An instant in London to the minute, as "7 Mar 2026, 14:40"."""
+    local = at.astimezone(LONDON)
+    return f"{local.day} {local:%b %Y, %H:%M}"
+
+
+def day(at: date | datetime) -> str:
+    """A day in London, as "7 Mar 2026"."""
+    local = at.astimezone(LONDON) if isinstance(at, datetime) else at
+    return f"{local.day} {local:%b %Y}"
+
+
+def age(span: timedelta) -> str:
+    """How long, in one unit.
+
+    >>> age(timedelta(seconds=59)), age(timedelta(hours=1)), age(timedelta(days=2, hours=23))
+    ('59 seconds', '1 hour', '2 days')
+    """
+    seconds = max(int(span.total_seconds()), 0)
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= size:
+            return counted(seconds // size, unit)
+    return counted(seconds, "second")
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun.
+
+    >>> counted(1, "event"), counted(2, "event"), counted(0, "entry", "entries")
+    ('1 event', '2 events', '0 entries')
+    """
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def clock_time(at: datetime) -> str:
@@ -156,12 +244,21 @@ class PageRoute(APIRoute):
                 return await inner(request)
             except NotSignedIn:
                 return RedirectResponse("/", 303)
+            except RequestValidationError:  # an address of no form of ours is an address of nothing
+                status, title = PROBLEMS[NotFound]
+                return page(request, "problem.html", None, status=status, title=title, reference=_reference(request))
             except tuple(PROBLEMS) as error:
                 status, title = PROBLEMS[type(error)]
-                reference = request.scope.get("request_id", "")
-                return page(request, "problem.html", None, status=status, title=title, reference=reference)
+                said = str(error) if isinstance(error, TOLD) else ""
+                return page(
+                    request, "problem.html", None, status=status, title=title, said=said, reference=_reference(request)
+                )
 
         return handler
+
+
+def _reference(request: Request) -> str:
+    return str(request.scope.get("request_id", ""))
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -171,7 +268,7 @@ async def _form(request: Request) -> dict[str, str]:
         pairs = parse_qsl((await request.body()).decode("ascii"), keep_blank_values=True, max_num_fields=FIELDS)
     except ValueError:
         raise Malformed("the form could not be read") from None
-    return {name: value.strip()[:200] for name, value in pairs}
+    return {name: value.replace("\r\n", "\n").strip()[:LONGEST] for name, value in pairs}
 
 
 FormDep = Annotated[dict[str, str], Depends(_form)]

@@ -84,6 +84,7 @@ def test_a_search_reaches_the_broker_without_a_name_and_an_officer_finds_and_pro
     officer.goto(both.broker_site)
     officer.get_by_label("IG officer").check()
     officer.get_by_role("button", name="Sign in").click()
+    officer.get_by_role("link", name="Log", exact=True).click()
     officer.get_by_label("To check that processing was lawful").check()
     officer.get_by_label("Purpose").select_option("MASH_SCREEN")
     officer.get_by_role("button", name="Search the log").click()

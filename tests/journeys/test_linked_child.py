@@ -123,6 +123,7 @@ def test_the_officer_finds_the_disclosure_and_proves_it_offline_from_the_two_dow
     page.goto(sites.url)
     page.get_by_label("Sample IG Officer").check()
     page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name="Log", exact=True).click()
     page.get_by_label("To check that processing was lawful").check()
     page.get_by_label("Member of staff").fill("p-analyst")
     page.get_by_role("button", name="Search the log").click()

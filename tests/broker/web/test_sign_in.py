@@ -103,7 +103,7 @@ def test_a_person_signs_in_at_a_real_provider_and_reads_the_log(http: TestClient
         returned = urlsplit(consent.headers["location"])
         assert returned.path == provider.RETURN
         done = http.get(f"{returned.path}?{returned.query}")
-        assert (done.status_code, done.headers["location"]) == (303, "/log")
+        assert (done.status_code, done.headers["location"]) == (303, "/ig")
         assert newest(http) == "auth.login"
         assert http.get("/log").status_code == 200
         assert http.get(f"{returned.path}?{returned.query}").status_code == 401  # the code was for once

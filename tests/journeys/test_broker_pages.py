@@ -1,0 +1,135 @@
+"""The broker's own pages in a real browser: at three widths, with and without scripts, and with nothing for axe to find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from fastapi import FastAPI
+from playwright.sync_api import Page
+
+from broker.settings import DemoPerson
+from broker.web.pages import NAVIGATION
+from tests.builders_area import MORNING, Area, the_time
+from tests.builders_families import a_linked_area
+from tests.journeys.conftest import Visitor, served
+
+pytestmark = pytest.mark.browser
+Visit = Callable[..., Visitor]
+Serve = Callable[[FastAPI], str]
+PEOPLE = (
+    DemoPerson(person="ig-1", label="Sample IG Officer", role="IG_OFFICER"),
+    DemoPerson(person="links-1", label="Sample Link Reviewer", role="LINK_REVIEWER"),
+    DemoPerson(person="op-1", label="Sample Operator", role="OPERATOR"),
+)
+
+
+@pytest.fixture(scope="module")
+def area(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Area]:
+    with the_time(MORNING):
+        made = a_linked_area(tmp_path_factory.mktemp("pages") / "northshire")
+        made.settings = made.settings.model_copy(update={"demo_people": PEOPLE})
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def site(area: Area) -> Iterator[str]:
+    with served(area.http.app) as address:  # type: ignore[arg-type]
+        yield address
+
+
+def sign_in(page: Page, site: str, label: str) -> None:
+    page.goto(site)
+    page.get_by_label(label, exact=True).check()
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign out").wait_for()
+
+
+def looked_at(visit: Visitor, *, scripts: bool) -> list[str]:
+    """What is wrong with the page as it stands."""
+    page = visit.page
+    wrong = visit.violations() if scripts else []
+    if visit.scrolls_sideways():
+        wrong.append("wider than its window")
+    if page.locator("h1").count() != 1:
+        wrong.append("not one heading")
+    return wrong
+
+
+def the_way_of_a_link_reviewer(visit: Visitor) -> Iterator[str]:
+    """Every page of link review, each as it is reached."""
+    page = visit.page
+    yield "the queue"
+    page.get_by_role("link", name="Look").first.click()
+    page.get_by_role("heading", name="Same person?", level=1).wait_for()
+    yield "a pair"
+    page.get_by_role("button", name="Record").click()
+    page.get_by_role("heading", name="There is a problem").wait_for()
+    yield "a pair with faults"
+    page.get_by_role("button", name="Ask the agencies").click()
+    page.get_by_role("heading", name="Ask the agencies").wait_for()
+    yield "whom to ring"
+    page.get_by_role("link", name="Back to the pair").click()
+    page.get_by_label("Cannot tell: pass on").check()
+    page.get_by_label("Why", exact=True).select_option("not_enough")
+    page.get_by_label("The agreement levels").check()
+    page.get_by_role("button", name="Record").click()
+    page.get_by_role("heading", name="Decided: Cannot tell: pass on").wait_for()
+    yield "done"
+
+
+def the_places_of_the_navigation(visit: Visitor, role: str) -> Iterator[str]:
+    for _, place in NAVIGATION[role]:
+        visit.page.locator(f'nav a[href="{place}"], .govuk-service-navigation a[href="{place}"]').first.click(
+            force=True
+        )
+        visit.page.wait_for_url(f"**{place}")
+        yield place
+
+
+WAYS: dict[str, Callable[[Visitor], Iterator[str]]] = {
+    "Sample Link Reviewer": the_way_of_a_link_reviewer,
+    "Sample Operator": lambda visit: the_places_of_the_navigation(visit, "OPERATOR"),
+}
+
+
+@pytest.mark.parametrize(("width", "scripts"), [(1280, True), (320, False)])
+def test_no_page_has_a_fault_that_axe_the_console_or_a_narrow_window_finds(
+    site: str, visitor: Visit, width: int, scripts: bool
+) -> None:
+    found: dict[str, list[str]] = {}
+    for label, way in WAYS.items():
+        visit = visitor(width=width, scripts=scripts)
+        sign_in(visit.page, site, label)
+        for where in way(visit):
+            found[where] = looked_at(visit, scripts=scripts)
+    assert {where: wrong for where, wrong in found.items() if wrong} == {}
+
+
+def test_a_link_reviewer_decides_a_pair_by_keyboard_alone(site: str, visitor: Visit) -> None:
+    page = visitor().page
+    sign_in(page, site, "Sample Link Reviewer")
+    page.goto(f"{site}/pairs")
+    press_to(page, "Look")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Same person?", level=1).wait_for()
+    press_to(page, "Same person")
+    page.keyboard.press("ArrowUp")  # round to the last: Cannot tell
+    press_to(page, "Why")
+    page.keyboard.press("End")  # the last reason: an agency looked and can.t tell
+    press_to(page, "The agreement levels")
+    page.keyboard.press("Space")
+    press_to(page, "Record")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Decided: Cannot tell: pass on").wait_for()
+
+
+def press_to(page: Page, name: str) -> None:
+    """Press Tab until what has the focus bears this name."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        at = "document.activeElement.labels?.[0]?.innerText || document.activeElement.innerText || ''"
+        if str(page.evaluate(at)).strip().startswith(name):
+            return
+    raise AssertionError(f"the keyboard does not reach {name}")
