@@ -49,14 +49,18 @@ def a_receipt(snapshot: Snapshot) -> dict[str, Any]:
     return dict(receipt.jws)
 
 
-@pytest.fixture
-def case(tmp_path: Path) -> tuple[Path, Path]:
+def a_case(tmp_path: Path) -> tuple[Path, Path]:
     """A receipt and the bundle it is replayed from, as files."""
     snapshot = Snapshot.of(WORLD.documents, signatures(), (), KEYS)
     receipt, bundle = tmp_path / "receipt.json", tmp_path / "bundle.json"
     receipt.write_text(json.dumps(a_receipt(snapshot)))
     bundle.write_bytes(pack(WORLD.documents, signatures(), (), KEYS.values()))
     return receipt, bundle
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> tuple[Path, Path]:
+    return a_case(tmp_path)
 
 
 @pytest.mark.parametrize("slow", [[], ["--slow"]], ids=["compiled", "literal"])

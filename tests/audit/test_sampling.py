@@ -146,7 +146,7 @@ def test_a_log_without_witnesses_has_a_seed_that_says_so() -> None:
 # --- `auditor sample` -----------------------------------------------------------------------------------------------
 
 
-def a_file(folder: Path, signed: SignedCheckpoint, policy: Policy, **changes: Any) -> Path:
+def a_drawn_sample(folder: Path, signed: SignedCheckpoint, policy: Policy, **changes: Any) -> Path:
     """What the host hands out: candidates, terms, checkpoint, and what it says was drawn."""
     listed = candidates(300, always=4)
     seed = seed_of(signed, policy, ended_s=START_S)
@@ -172,17 +172,17 @@ def auditor_says(path: Path, folder: Path, text: str, *more: object) -> tuple[in
 
 def test_anybody_with_the_list_and_a_policy_draws_the_sample_again(tmp_path: Path) -> None:
     text, log = a_policy(witnesses=3, threshold=2), ALog().add(9)
-    path = a_file(tmp_path, log.signed((0, 1)), THREE)
+    path = a_drawn_sample(tmp_path, log.signed((0, 1)), THREE)
     code, said = auditor_says(path, tmp_path, text, "--log", log.add(4).write(tmp_path / "log"))
     assert (code, "19 of 300" in said or "24 of 300" in said) == (0, True)
-    unwitnessed = a_file(tmp_path, log.signed(), NOBODY)
+    unwitnessed = a_drawn_sample(tmp_path, log.signed(), NOBODY)
     code, said = auditor_says(unwitnessed, tmp_path, a_policy())
     assert (code, "NO WITNESS" in said) == (0, True)
 
 
 def test_a_sample_that_somebody_steered_is_found(tmp_path: Path) -> None:
     text, note = a_policy(witnesses=3, threshold=2), a_note(0, 1)
-    honest = json.loads(a_file(tmp_path, note, THREE).read_text())
+    honest = json.loads(a_drawn_sample(tmp_path, note, THREE).read_text())
     swapped = dict(honest["drawn"])
     out = next(one for one, why in swapped.items() if why == LOT)
     del swapped[out]
@@ -191,12 +191,16 @@ def test_a_sample_that_somebody_steered_is_found(tmp_path: Path) -> None:
     shortened = [one for one in honest["candidates"] if one["event_id"] != out]
     for changes in ({"drawn": swapped}, {"candidates": shortened}, {"percent": 50}, {"note": a_note(1, 2).note},
                     {"percent": "5"}, {"until": "yesterday"}):  # fmt: skip
-        assert auditor_says(a_file(tmp_path, note, THREE, **changes), tmp_path, text)[0] == 1, changes
+        assert auditor_says(a_drawn_sample(tmp_path, note, THREE, **changes), tmp_path, text)[0] == 1, changes
     later = datetime.fromtimestamp(START_S + 60, UTC).isoformat()
-    assert auditor_says(a_file(tmp_path, note, THREE, until=later), tmp_path, text)[0] == 5
+    assert auditor_says(a_drawn_sample(tmp_path, note, THREE, until=later), tmp_path, text)[0] == 5
     assert (
         auditor_says(
-            a_file(tmp_path, note, THREE), tmp_path, text, "--log", ALog(first_salt=7).add(9).write(tmp_path / "log")
+            a_drawn_sample(tmp_path, note, THREE),
+            tmp_path,
+            text,
+            "--log",
+            ALog(first_salt=7).add(9).write(tmp_path / "log"),
         )[0]
         == 1
     )
@@ -224,7 +228,7 @@ def test_whoever_witnessed_finds_that_its_line_was_passed_over(tmp_path: Path) -
         note = a_note(*witnesses, entries=entries, at_s=at)
         seed = seed_of(note, THREE, ended_s=ended)
         drawn = dict(draw(candidates(300, always=4), seed.value).drawn)
-        path = a_file(tmp_path, a_note(0, 1), THREE, until=until, note=note.note, drawn=drawn)
+        path = a_drawn_sample(tmp_path, a_note(0, 1), THREE, until=until, note=note.note, drawn=drawn)
         return auditor_says(path, tmp_path, text, "--log", folder, "--witness", key)
 
     code, said = says(6, 0, 1, at=ended + 1)
@@ -254,7 +258,7 @@ def test_a_line_passed_over_in_the_log_before_is_found_though_the_draw_is_by_the
     note = new.signed((0, 1), at_s=ended + 9)
     drawn = dict(draw(candidates(300, always=4), seed_of(note, both, ended_s=ended).value).drawn)
     week = {"since": "2026-09-13T23:00:00+00:00", "until": "2026-09-20T23:00:00+00:00"}
-    path = a_file(tmp_path, a_note(0, 1), THREE, note=note.note, drawn=drawn, **week)
+    path = a_drawn_sample(tmp_path, a_note(0, 1), THREE, note=note.note, drawn=drawn, **week)
     new.write(tmp_path / "logs" / "2027")
     at = ("--log", tmp_path / "logs", "--witness", key)
     assert auditor_says(path, tmp_path, text, *at)[0] == 3  # its own line can't be looked at without the log it is of

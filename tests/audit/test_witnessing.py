@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from audit.checkpoint import SignedCheckpoint
 from audit.cli import auditor
+from audit.policy import Policy
 from audit.witness import WitnessKey, origin_id
+from tests.agreements.test_bundle import a_case
+from tests.audit.test_sampling import a_drawn_sample
 from tests.builders_log import ORIGIN, START_S, ALog, a_cosignature, a_key, a_policy, a_witness, put
 
 FINE, CHANGED, USAGE, UNREADABLE, STALE, NO_QUORUM = 0, 1, 2, 3, 4, 5
@@ -375,6 +379,8 @@ def test_every_command_of_the_auditor_passes_with_the_network_cut_off_47(desk: D
     put(desk.home / "receipts" / "r.json", log.receipt(40).dumps().encode())
     put(desk.home / "heard" / "icb", ALog().add(20).signed().note.encode())
     trust = ["--log", desk.log, "--policy", desk.policy]
+    policy = Policy.parse(desk.policy.read_bytes())
+    commands = list(get_command(auditor).commands)  # type: ignore[attr-defined]
     cut_off = ["unshare", "--map-root-user", "--net"]
     probe = subprocess.run([*cut_off, "true"], capture_output=True, check=False)
     if probe.returncode:
@@ -385,7 +391,12 @@ def test_every_command_of_the_auditor_passes_with_the_network_cut_off_47(desk: D
         ["fsck", *trust, "--state", desk.state],
         ["receipts", *trust, "--receipts", desk.home / "receipts"],
         ["gossip", *trust, "--heard", desk.home / "heard"],
+        ["sample", a_drawn_sample(desk.home, log.signed([1, 2]), policy), *trust],
+        ["replay", *a_case(desk.home)],
+        ["witness-key", "a.example/witness", "--out", desk.home / "new.key"],
     ):
+        commands.remove(str(arguments[0]))
         command = [*cut_off, sys.executable, "-c", "from audit.cli import main; main()", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"http_proxy": ""})
         assert done.returncode == FINE, done.stderr
+    assert commands == []

@@ -106,12 +106,16 @@ def test_what_is_withheld_is_not_in_the_pack_and_can_not_be_derived_from_it(
     for guess, salt in product(([SIBLING], sorted([CHILD, SIBLING]), []), (bytes(32), b"\xff" * 32)):
         with pytest.raises(InvalidEvent):
             receipt.opening.with_section(Section("subjects", guess, salt))
+    own = trail.opening(row["event_id"], show=("subjects",)).sections["subjects"]  # with the salt it is the same event
+    assert isinstance(own, Section)
+    assert own.body == sorted([CHILD, SIBLING])
+    receipt.opening.with_section(own)
 
 
 def test_an_unsalted_dictionary_finds_no_number_in_a_commitment(store: Store, trail: Trail, keys: Keys) -> None:
     """Ten thousand numbers, the right one among them, against everything a pack or a tile shows."""
     number = "9434765919"
-    looked(store, trail, CHILD, detail={"number": number})
+    event = looked(store, trail, CHILD, detail={"number": number})
     receipt = LogReceipt.loads(
         zipfile.ZipFile(io.BytesIO(issued(store, trail, keys).content)).read("receipts/0001.json")
     )
@@ -123,6 +127,9 @@ def test_an_unsalted_dictionary_finds_no_number_in_a_commitment(store: Store, tr
     for candidate in range(9434760000, 9434770000):
         body = b'{"number":"%d"}' % candidate
         assert shown.isdisjoint(section_commitment("detail", salt, body) for salt in salts)
+    own = trail.opening(event, show=("detail",)).sections["detail"]  # who had the salt would find it at once
+    assert isinstance(own, Section)
+    assert section_commitment("detail", own.salt, b'{"number":"%s"}' % number.encode()) in shown
 
 
 def test_the_officer_rules_section_by_section_and_entry_by_entry(store: Store, trail: Trail, keys: Keys) -> None:

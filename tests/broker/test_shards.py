@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
+from agreements.agreement import LONDON
 from audit.checkpoint import Checkpoint, SignedCheckpoint, VerifierKey, sign
 from audit.cli import auditor
 from audit.events import Leaf
@@ -751,6 +752,19 @@ def test_a_clock_that_was_set_is_noticed_27(set_by: float, told: int | None) -> 
     assert watch.step() == told
     hands.go(1.0)
     assert watch.step() is None
+
+
+def test_leaves_times_know_no_summer_time_27() -> None:
+    hands = Hands()
+    hands.wall = datetime(2026, 10, 25, 0, 59, 58, tzinfo=UTC)  # the last seconds of summer time in London
+    watch = clock.Watch(lambda: hands.wall, lambda: hands.steady)
+    told = []
+    for _ in range(4):
+        told.append((f"{hands.wall.astimezone(LONDON):%H:%M:%S}", clock.milliseconds(hands.wall.astimezone(LONDON))))
+        hands.go(1.0)
+        assert watch.step() is None
+    assert [shown for shown, _ in told] == ["01:59:58", "01:59:59", "01:00:00", "01:00:01"]
+    assert [ms - told[0][1] for _, ms in told] == [0, 1000, 2000, 3000]
 
 
 def test_a_clock_that_was_set_is_in_the_log_and_the_leaves_times_do_not_run_back_27(
