@@ -37,6 +37,7 @@ from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
 from broker.web import dashboard, front, pairs
 from broker.web import log as log_pages
+from broker.web import reviews as review_pages
 from broker.web.pages import STATIC
 from broker.wiring import Broker, wire
 
@@ -65,6 +66,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     dashboard.router,
     dashboard.operations,
     pairs.router,
+    review_pages.router,
 )
 """Every router.  A new one is added here, and nowhere else."""
 

@@ -25,7 +25,12 @@ QUEUES: Final = {
     "wrong_person": "Reports of a wrong person, with link reviewers",
     "erasure": "Erasures that wait for a second person",
 }
-PLACES: Final[Mapping[str, str]] = {}
+PLACES: Final[Mapping[str, str]] = {
+    "break_glass": "/reviews?kind=break_glass",
+    "flag": "/reviews?kind=flag",
+    "sample": "/reviews?kind=sample",
+    "second": "/reviews?state=decided",
+}
 """Where the work of each queue is done by whoever sees this page; the others' is not theirs."""
 STATES: Final = {"STALE": "Out of date", "NOT_CONNECTED": "Not connected", "PAUSED": "Paused", "CURRENT": "Current"}
 

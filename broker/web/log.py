@@ -10,10 +10,12 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from agreements import VOCABULARY
 from audit.events import Op
 from audit.receipts import LogReceipt
-from broker import reports, witnesses
+from broker import anomalies, reports, witnesses
+from broker.callers import Caller
 from broker.dependencies import BrokerDep, NowDep, OfficerDep
-from broker.reports import REASONS, LogFilter
-from broker.web.pages import OfficerFormDep, PageRoute, only, page
+from broker.reports import REASONS, EventPage, LogFilter
+from broker.web.pages import OfficerFormDep, PageRoute, attachment, only, page
+from broker.wiring import Broker
 
 router = APIRouter(prefix="/log", route_class=PageRoute, include_in_schema=False, dependencies=[only("IG_OFFICER")])
 EventId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
@@ -57,7 +59,14 @@ def results(search: EventId, request: Request, caller: OfficerDep, broker: Broke
 def event(event: EventId, request: Request, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
     """One event: what happened, who, why, about whom, to whom; and how to prove it without us."""
     shown = reports.event_page(broker.store, broker.trail, caller, event_id=event, at=now)
-    return page(request, "log_event.html", caller, shown=shown, names=reports.organisations(broker.store))
+    return page(
+        request,
+        "log_event.html",
+        caller,
+        shown=shown,
+        names=reports.organisations(broker.store),
+        flags=anomalies.SEEN_BY_HAND,
+    )
 
 
 @router.post("/{event}/detail")
@@ -66,21 +75,42 @@ def detail(
 ) -> Response:
     """The same with its detail, where what was hidden and why is kept: recorded as that."""
     shown = reports.event_page(broker.store, broker.trail, caller, event_id=event, open_detail=True, at=now)
-    return page(request, "log_event.html", caller, shown=shown, names=reports.organisations(broker.store))
+    return page(
+        request,
+        "log_event.html",
+        caller,
+        shown=shown,
+        names=reports.organisations(broker.store),
+        flags=anomalies.SEEN_BY_HAND,
+    )
+
+
+@router.post("/{event}/flag")
+def flag(event: EventId, form: OfficerFormDep, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
+    """Flag an event by hand: it waits for a reviewer."""
+    anomalies.flag(broker.store, broker.trail, caller, event_id=event, why=form.get("why", ""), at=now)
+    return RedirectResponse("/reviews?kind=flag", 303)
 
 
 @router.get("/{event}/proof")
 def proof(event: EventId, caller: OfficerDep, broker: BrokerDep) -> Response:
     """The event's tlog-proof, as a file: under a witnessed checkpoint, once one covers it."""
     receipt = _witnessed(broker, reports.proof_of(broker.trail, caller, event))
-    return PlainTextResponse(receipt.proof.text, headers=_attachment(f"{event}.tlog-proof"))
+    return PlainTextResponse(receipt.proof.text, headers=attachment(f"{event}.tlog-proof"))
 
 
 @router.get("/{event}/opening")
 def opening(event: EventId, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
     """The event as opened here, `detail` withheld, with its proof: what `auditor inclusion --event` reads."""
     receipt = _witnessed(broker, reports.opening_of(broker.store, broker.trail, caller, event, at=now))
-    return JSONResponse(receipt.to_json(), headers=_attachment(f"opening-{event}.json"))
+    return JSONResponse(receipt.to_json(), headers=attachment(f"opening-{event}.json"))
+
+
+def _event(request: Request, caller: Caller, broker: Broker, shown: EventPage) -> Response:
+    return page(
+        request, "log_event.html", caller, shown=shown, names=reports.organisations(broker.store),
+        flags=anomalies.SEEN_BY_HAND,
+    )  # fmt: skip
 
 
 def _witnessed(broker: BrokerDep, receipt: LogReceipt) -> LogReceipt:
@@ -112,7 +142,3 @@ def _form(
 
 def _options(labels: dict[str, str]) -> list[dict[str, str]]:
     return [{"value": "", "text": "Any"}, *({"value": code, "text": label} for code, label in labels.items())]
-
-
-def _attachment(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="{name}"'}

@@ -54,6 +54,7 @@ NAVIGATION: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "IG_OFFICER": (
         ("Dashboard", "/ig"),
         ("Log", "/log"),
+        ("Reviews", "/reviews"),
     ),
     "LINK_REVIEWER": (("Pairs", "/pairs"),),
     "OPERATOR": (("Operation", "/operations"),),
@@ -282,6 +283,33 @@ def _officer_form(request: Request, form: FormDep, caller: OfficerDep, broker: B
 
 OfficerFormDep = Annotated[dict[str, str], Depends(_officer_form)]
 """The form that was posted from one of this session's own pages.  Raises NotAllowed for any other."""
+
+
+def attachment(name: str) -> dict[str, str]:
+    """The header of a file to keep."""
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def whole_number(text: str) -> int | None:
+    """A number as typed, or None.
+
+    >>> whole_number("40"), whole_number("-1"), whole_number("4.5")
+    (40, None, None)
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
+
+
+def day_typed(form: Mapping[str, str], name: str) -> date | None:
+    """A day from its three boxes, or None.
+
+    >>> day_typed({"d-day": "7", "d-month": "3", "d-year": "2026"}, "d"), day_typed({"d-day": "31"}, "d")
+    (datetime.date(2026, 3, 7), None)
+    """
+    parts = [whole_number(form.get(f"{name}-{part}", "")) for part in ("year", "month", "day")]
+    try:
+        return date(*(part or 0 for part in parts))
+    except ValueError:
+        return None
 
 
 def check_origin(request: Request, base_url: str, token: str, sent: str | None) -> None:

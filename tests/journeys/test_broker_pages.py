@@ -10,8 +10,8 @@ from playwright.sync_api import Page
 
 from broker.settings import DemoPerson
 from broker.web.pages import NAVIGATION
-from tests.builders_area import MORNING, Area, the_time
-from tests.builders_families import a_linked_area
+from tests.builders_area import ANALYST, MORNING, Area, the_time
+from tests.builders_families import ROBIN, a_linked_area
 from tests.journeys.conftest import Visitor, served
 
 pytestmark = pytest.mark.browser
@@ -29,6 +29,8 @@ def area(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Area]:
     with the_time(MORNING):
         made = a_linked_area(tmp_path_factory.mktemp("pages") / "northshire")
         made.settings = made.settings.model_copy(update={"demo_people": PEOPLE})
+        for case in ("W1", "W2", "W3"):
+            made.asker(ANALYST).view(ROBIN.typed(), case=case)
         yield made
         made.close()
 
@@ -44,6 +46,10 @@ def sign_in(page: Page, site: str, label: str) -> None:
     page.get_by_label(label, exact=True).check()
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("button", name="Sign out").wait_for()
+
+
+def wide(page: Page) -> bool:
+    return bool(page.viewport_size and page.viewport_size["width"] > 1000)
 
 
 def looked_at(visit: Visitor, *, scripts: bool) -> list[str]:
@@ -79,6 +85,38 @@ def the_way_of_a_link_reviewer(visit: Visitor) -> Iterator[str]:
     yield "done"
 
 
+def the_way_of_a_review(visit: Visitor) -> Iterator[str]:
+    """From an event of the log to a decision about it, by way of the rules and the samples."""
+    page = visit.page
+    yield "the dashboard"
+    page.goto(page.url.replace("/ig", "/log"))
+    page.get_by_label("To check that processing was lawful").check()
+    page.get_by_role("button", name="Search the log").click()
+    page.get_by_role("link", name="Family view disclosed").nth(0 if wide(page) else 1).click()  # each visit its own
+    page.get_by_role("heading", name="Prove it").wait_for()
+    event = page.url.rpartition("/")[2]
+    yield "an event"
+    page.get_by_label("Why it is worth a look").select_option(label="A pattern that no rule has")
+    page.get_by_role("button", name="Flag it").click()
+    page.locator(f'a[href="/reviews/{event}"]').click()
+    page.get_by_role("button", name="Take it").click()
+    page.get_by_role("button", name="Record decision").click()
+    page.get_by_role("heading", name="There is a problem").wait_for()
+    yield "a case with faults"
+    page.get_by_label("Justified").check()
+    page.get_by_role("button", name="Record decision").click()
+    page.get_by_text("Waiting for a second reviewer. You decided it").wait_for()
+    yield "a case that waits"
+    for name, heading in (("Queue", "Reviews"), ("Rules", "Rules"), ("Samples", "Samples")):
+        page.goto(page.url.split("/reviews")[0] + "/reviews" + ("" if name == "Queue" else f"/{name.lower()}"))
+        page.get_by_role("heading", name=heading, exact=True, level=1).wait_for()
+        yield name
+    page.goto(page.url.replace("samples", "rules/burst"))
+    page.get_by_role("button", name="Change").click()
+    page.get_by_role("heading", name="There is a problem").wait_for()
+    yield "a rule with faults"
+
+
 def the_places_of_the_navigation(visit: Visitor, role: str) -> Iterator[str]:
     for _, place in NAVIGATION[role]:
         visit.page.locator(f'nav a[href="{place}"], .govuk-service-navigation a[href="{place}"]').first.click(
@@ -90,6 +128,7 @@ def the_places_of_the_navigation(visit: Visitor, role: str) -> Iterator[str]:
 
 WAYS: dict[str, Callable[[Visitor], Iterator[str]]] = {
     "Sample Link Reviewer": the_way_of_a_link_reviewer,
+    "Sample IG Officer": the_way_of_a_review,
     "Sample Operator": lambda visit: the_places_of_the_navigation(visit, "OPERATOR"),
 }
 
