@@ -123,11 +123,6 @@ OPS: Final[Mapping[str, Op]] = MappingProxyType({name: op for op, names in _TYPE
 EVENT_TYPES: Final = tuple(sorted(OPS))
 
 
-def fresh_salt() -> bytes:
-    """Thirty-two bytes nobody can guess."""
-    return secrets.token_bytes(SALT_BYTES)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One thing that happened.  `id`, `type`, `op` and the version are put into `what` by us.
@@ -305,9 +300,16 @@ class Sealed:
         return b'{"body":' + self.canonical_bodies[name] + b',"salt":"' + salt + b'"}'
 
 
-def seal(event: Event, *, at_ms: int, salts: Callable[[], bytes] = fresh_salt) -> Sealed:
-    """The event under its commitment, each section with a fresh salt.  `at_ms` is unix milliseconds."""
-    sections = {name: Section(name, body, salts()) for name, body in event.bodies().items()}
+def seal(event: Event, *, at_ms: int, salts: Callable[[int], bytes] = secrets.token_bytes) -> Sealed:
+    """The event under its commitment, each section with a fresh salt.  `at_ms` is unix milliseconds.
+
+    `salts` gives so many bytes that nobody can guess; it is asked once, as each call lets another thread in.
+    """
+    drawn = salts(SALT_BYTES * len(SECTIONS))
+    sections = {
+        name: Section(name, body, drawn[at * SALT_BYTES : (at + 1) * SALT_BYTES])
+        for at, (name, body) in enumerate(event.bodies().items())
+    }
     commitments = {n: section_commitment(n, sections[n].salt, body) for n, body in event.canonical_bodies.items()}
     commitment = event_commitment(commitments)
     return Sealed(event.id, Leaf(at_ms, commitment).at_ms, sections, commitment, event.canonical_bodies)

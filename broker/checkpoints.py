@@ -15,7 +15,7 @@ from broker.places import RecentTiles
 from broker.signing import Signers
 from broker.store import Store
 from broker.store.roles import SEQUENCER
-from broker.store.sequence import Batch, SqlTiles, head_of, keep_checkpoint
+from broker.store.sequence import Batch, SqlTiles, head_of, keep_checkpoint, newest_checkpoint
 from broker.store.shards import every_shard
 
 
@@ -40,9 +40,18 @@ class Checkpoints:
             self._newest, self._tiles = batch.log_id, RecentTiles(self._store, batch.log_id)
         self._tiles.keep(batch.tiles)
         hashes, kept = TileHashes(self._tiles, batch.head.size), self._kept
-        if kept is None or not kept.checkpoint.size == batch.head.size == self._signers.signed(batch.log_id):
+        if (
+            kept is None
+            or not kept.checkpoint.size == batch.head.size == self._signers.signed(batch.log_id)
+            or (not batch.entries and not self._in_the_table(kept))  # which its database may have lost
+        ):
             kept = self._kept = self._signed(batch.log_id, batch.head, hashes)
         return kept, hashes
+
+    def _in_the_table(self, kept: SignedCheckpoint) -> bool:
+        with self._store.reading() as reading:
+            newest = newest_checkpoint(reading, self._newest)
+        return newest is not None and newest.size >= kept.checkpoint.size
 
     def hashes(self, log_id: str, size: int, tiles: Iterable[tuple[Tile, bytes]]) -> TileHashes:
         """The hashes of a log at this size; `tiles` of it were read just now, others are as they are asked for."""

@@ -84,6 +84,12 @@ class DataKey:
         nonce = secrets.token_bytes(NONCE_BYTES)
         return nonce + AESGCM(self._key).encrypt(nonce, plain, bound_to)
 
+    def seal_both(self, one: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        """As `seal`, twice: each is what is sealed, and the place it is bound to.  The nonces are drawn together."""
+        drawn, cipher = secrets.token_bytes(2 * NONCE_BYTES), AESGCM(self._key)
+        first, second = drawn[:NONCE_BYTES], drawn[NONCE_BYTES:]
+        return first + cipher.encrypt(first, *one), second + cipher.encrypt(second, *other)
+
     def open(self, sealed: bytes, *, bound_to: bytes) -> bytes:
         """What was sealed.  Raises Undecipherable if the key, the place or the bytes are others."""
         try:
@@ -256,11 +262,11 @@ class Keys:
 
     def subject_index(self, subject: str) -> str:
         """Under what the log's subject index keeps an id: HMAC-SHA-256 by a key of its own, hex."""
-        return hmac.digest(self._index, subject.encode(), "sha256").hex()
+        return hmac.new(self._index, subject.encode(), "sha256").hexdigest()
 
     def case_index(self, case: str) -> str:
         """The gateway's case token hashed again by a key of the broker's, hex."""
-        return hmac.digest(self._case, case.encode(), "sha256").hex()
+        return hmac.new(self._case, case.encode(), "sha256").hexdigest()
 
     @property
     def receipt_kid(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -57,7 +58,9 @@ def an_event(number: int = 0, **changes: object) -> Event:
 def a_sealed_event(number: int, first_salt: int = 0) -> Sealed:
     """Event `number`, under salts that differ with `first_salt`."""
     given = salts(first_salt + number * 6)
-    return seal(an_event(number), at_ms=START_MS + number * 1000, salts=lambda: next(given))
+    return seal(
+        an_event(number), at_ms=START_MS + number * 1000, salts=lambda size: b"".join(islice(given, size // 32))
+    )
 
 
 class MemoryTiles:

@@ -244,10 +244,7 @@ def open_blob(key: DataKey, event_id: str, name: str, sealed: bytes) -> bytes:
 
 
 def _body(key: DataKey, event_id: str, sections: bytes, detail: bytes) -> tuple[bytes, bytes]:
-    return (
-        key.seal(sections, bound_to=_place(event_id, "sections")),
-        key.seal(detail, bound_to=_place(event_id, "detail")),
-    )
+    return key.seal_both((sections, _place(event_id, "sections")), (detail, _place(event_id, "detail")))
 
 
 def _drop(tx: Transaction, row: type[Row], column: str, values: Collection[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,9 @@ def with_hand_over(log: ALog, old: int = OLD, new: int = NEW) -> ALog:
         id=f"rotation-{old}-{new}", type="key.rotated", who={"organisation": "northshire"},
         what={"origin": ORIGIN, "old": vkey(old), "new": vkey(new)}, why={}, detail={},
     )  # fmt: skip
-    sealed = seal(event, at_ms=START_MS + len(log.leaves) * 1000, salts=lambda: next(given))
+    sealed = seal(
+        event, at_ms=START_MS + len(log.leaves) * 1000, salts=lambda size: b"".join(islice(given, size // 32))
+    )
     grown.leaves.append(sealed.leaf)
     grown.events.append(sealed)
     return grown

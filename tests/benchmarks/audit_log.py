@@ -18,7 +18,7 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audit.checkpoint import Checkpoint, SignedCheckpoint, VerifierKey, sign
-from audit.events import Leaf, canonical, fresh_salt, seal
+from audit.events import Leaf, canonical, seal
 from audit.merkle import Frontier, consistency_proof, inclusion_proof, leaf_hash, verify_consistency, verify_inclusion
 from audit.policy import Policy
 from audit.sequencer import Head, Pending, advance
@@ -116,7 +116,7 @@ def reader_root(tiles: MemoryTiles, size: int) -> bytes:
 
 def _sealing() -> Row:
     events = [an_event(number) for number in range(5_000)]
-    built = _timed(lambda: [seal(an_event(n), at_ms=START_MS, salts=fresh_salt) for n in range(len(events))])
+    built = _timed(lambda: [seal(an_event(n), at_ms=START_MS) for n in range(len(events))])
     bodies = [list(event.bodies().values()) for event in events]
     floor = _timed(lambda: [rfc8785.dumps(_lists(body)) for event in bodies for body in event])
     size = statistics.mean(sum(len(canonical(body)) for body in event) for event in bodies)

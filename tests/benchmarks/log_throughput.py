@@ -1,4 +1,4 @@
-"""The log under load: writers on PostgreSQL at a steady disk, and an audited read beside the same read with no audit.
+"""The log under load: writers on PostgreSQL at a steady disk, and an audited answer beside the same with no audit.
 
 Every fsync is made to take the same time (`steady_disk`), so the figures are of the code.  The writers and the servers
 are processes of their own; the two servers of a pair are asked in turn, five times each, and the median is taken.
@@ -31,7 +31,7 @@ ORIGIN = "broker.example/audit/2026"
 WRITERS, PROCESSES = 16, 2
 SECONDS = sized(15, 2)
 ROUNDS, ROUND_SECONDS = sized(5, 1), sized(4, 1)
-CALLERS = 16
+CALLERS = 40  # as many as FastAPI answers at once from threads: it is the server that is measured, not the wait
 AT = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 
 Row = dict[str, object]
@@ -152,30 +152,26 @@ def _servers_cpu(server: str) -> float:
 
 
 def _audited_reads(microseconds: int, goal: float) -> Iterator[Row]:
-    measured: dict[str, list[float]] = {"audited": [], "bare": [], "constant": []}
+    measured: dict[str, list[float]] = {kind: [] for kind in ("constant", "constant-audited", "read", "read-audited")}
     with postgres(microseconds) as server, a_database(server) as url, tempfile.TemporaryDirectory() as home:
         _installed(url, Path(home))
         with _server(url, home, microseconds) as port:
             for _ in range(ROUNDS):
                 for kind, rates in measured.items():
                     rates.append(_asked(port, kind))
-    rate, bare, constant = (statistics.median(measured[kind]) for kind in ("audited", "bare", "constant"))
-    disk = f"fsync {microseconds / 1000:g} ms" if microseconds else "fsync at once"
-    spread = f"ratios {min(map(_ratio, measured['audited'], measured['bare'])):.2f} to {max(map(_ratio, measured['audited'], measured['bare'])):.2f}"
-    for name, peer, at_least in (
-        ("the same read, bare FastAPI", bare, goal),
-        ("FastAPI that reads nothing", constant, None),
+    disk = f"{CALLERS} callers, PostgreSQL, {f'fsync {microseconds / 1000:g} ms' if microseconds else 'fsync at once'}"
+    for claim, ours, name, peer, at_least in (
+        ("audited endpoint that answers a constant", "constant-audited", "the same, bare FastAPI", "constant", goal),
+        ("audited read", "read-audited", "the same read, bare FastAPI", "read", goal),
+        ("audited read", "read-audited", "bare FastAPI that reads nothing", "constant", None),
     ):
-        ratio = rate / peer
+        ratios = [one / other for one, other in zip(measured[ours], measured[peer], strict=True)]
+        ratio = statistics.median(ratios)
         yield {
-            "claim": f"audited read, {CALLERS} callers, PostgreSQL, {disk} ({spread})", "ours": rate, "peer": peer,
-            "peer_name": name, "ratio": ratio, "goal": at_least, "held": None if at_least is None else ratio >= at_least,
-            "unit": "/s",
+            "claim": f"{claim}, {disk} (ratios {min(ratios):.2f} to {max(ratios):.2f})",
+            "ours": statistics.median(measured[ours]), "peer": statistics.median(measured[peer]), "peer_name": name,
+            "ratio": ratio, "goal": at_least, "held": None if at_least is None else ratio >= at_least, "unit": "/s",
         }  # fmt: skip
-
-
-def _ratio(ours: float, peer: float) -> float:
-    return ours / peer
 
 
 @contextmanager
@@ -199,34 +195,41 @@ def _server(url: str, home: str, microseconds: int) -> Iterator[int]:
 
 
 def _serve(url: str, home: Path, port: int) -> None:
-    """One server with the same read three times: audited, bare, and answering without a look at the database."""
+    """One server with two endpoints, each bare and audited: one answers a constant, one reads the agencies."""
     import uvicorn
     from fastapi import FastAPI
 
-    from broker.store.agencies import AgencyRow
+    from broker.store.statements import Statement
     from broker.trail import new_event_id
     from tests.builders_log import an_event
 
     store, trail = _trail(url, home)
     app = FastAPI(telemetry={"tracing": False, "logs": False})
+    ids = Statement("SELECT id FROM agency ORDER BY id")
 
-    def answer() -> dict[str, object]:
+    def found() -> dict[str, object]:
         with store.reading() as reading:
-            return {"agencies": [row.id for row in reading.all(AgencyRow, order=["id"])]}
+            return {"agencies": reading.run(ids).scalars()}
 
-    @app.get("/bare")
-    def bare() -> dict[str, object]:
-        return answer()
+    def audited(answer: dict[str, object]) -> dict[str, object]:
+        receipt = trail.receipt_for(an_event(0, id=new_event_id()), about=["person-1"])
+        return answer | {"receipt": receipt.to_json()}
 
     @app.get("/constant")
     def constant() -> dict[str, object]:
         return {"agencies": []}
 
-    @app.get("/audited")
-    def audited() -> dict[str, object]:
-        found = answer()
-        receipt = trail.receipt_for(an_event(0, id=new_event_id()), about=["person-1"])
-        return found | {"receipt": receipt.to_json()}
+    @app.get("/constant-audited")
+    def constant_audited() -> dict[str, object]:
+        return audited({"agencies": []})
+
+    @app.get("/read")
+    def read() -> dict[str, object]:
+        return found()
+
+    @app.get("/read-audited")
+    def read_audited() -> dict[str, object]:
+        return audited(found())
 
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 

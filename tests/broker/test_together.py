@@ -283,3 +283,20 @@ def test_a_batch_waits_for_company_only_where_the_last_had_some() -> None:
     began = time.monotonic()
     company.wait(0.05)  # nobody comes
     assert time.monotonic() - began < 0.15
+
+
+def test_after_a_long_batch_those_who_come_back_and_those_who_came_meanwhile_go_together() -> None:
+    company = Company(seconds=0.1)
+    company.come()
+    company.wait(5)
+    company.come()  # while the batch of the first is on its way
+    time.sleep(0.6)
+    company.expect(1)
+    began = time.monotonic()
+    company.wait(5)
+    assert 0.25 < time.monotonic() - began < 1  # half as long as that batch took
+    company.expect(1)
+    company.come()
+    began = time.monotonic()
+    company.wait(5)
+    assert time.monotonic() - began < 0.1  # nobody came meanwhile

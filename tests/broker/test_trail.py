@@ -358,6 +358,21 @@ def test_what_is_signed_is_not_signed_again_unless_the_log_or_the_signer_says_ot
     assert (trail.advance_pending(), len(asked)) == (3, 4)  # the signer has forgotten
 
 
+def test_a_checkpoint_that_a_power_cut_took_from_the_database_is_there_again(store: Store, trail: Trail) -> None:
+    entry = recorded(store, trail)
+    trail.receipt(entry)
+    signed = trail.signed()
+    with store.engine.begin() as connection:
+        on = "" if store.sqlite else " ON audit_checkpoint"
+        connection.execute(text(f"DROP TRIGGER audit_checkpoint_no_delete{on}"))
+        connection.execute(text("DELETE FROM audit_checkpoint WHERE size > 0"))
+    trail.receipt(EntryRef(entry.event_id)).verify(policy_of(store))  # read from the tables
+    again = trail.signed()
+    assert signed is not None
+    assert again is not None
+    assert (again.size, again.note) == (signed.size, signed.note)
+
+
 def test_a_signer_that_comes_back_lets_answers_go_again(store: Store, keys: Keys, tmp_path: Path) -> None:
     trail = Trail(store, keys, opened(store, tmp_path), linger_ms=0)
     recorded(store, trail)
