@@ -35,6 +35,7 @@ from broker.api import (
 )
 from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
+from broker.web import agreements as agreement_pages
 from broker.web import dashboard, front, pairs
 from broker.web import log as log_pages
 from broker.web import reviews as review_pages
@@ -67,6 +68,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     dashboard.operations,
     pairs.router,
     review_pages.router,
+    agreement_pages.router,
 )
 """Every router.  A new one is added here, and nowhere else."""
 

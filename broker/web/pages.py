@@ -55,6 +55,7 @@ NAVIGATION: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("Dashboard", "/ig"),
         ("Log", "/log"),
         ("Reviews", "/reviews"),
+        ("Agreements", "/agreements"),
     ),
     "LINK_REVIEWER": (("Pairs", "/pairs"),),
     "OPERATOR": (("Operation", "/operations"),),

@@ -81,6 +81,14 @@ OTHERS: Final[Mapping[str, str]] = {
     "GET /log": "an empty form", "GET /log/searches/{search}": "what POST /log was recorded for",
     "GET /log/{event}/proof": "hashes",
     "GET /ig": "counts and dates, nobody's data", "GET /operations": "the same",
+    "POST /agreements/what-if": "audit.searched: held in tests/broker/web/test_agreement_pages.py",
+    **dict.fromkeys(
+        (
+            "GET /agreements", "GET /agreements/calendar", "GET /agreements/remarks", "GET /agreements/who-can-see",
+            "GET /agreements/who-can-see.csv", "GET /agreements/diff", "GET /agreements/what-if",
+            "GET /agreements/{ref}", "GET /agreements/{ref}/toml", "GET /agreements/{ref}/print",
+        ), "the register: documents between organisations, nobody's data",
+    ),
     "POST /log/{event}/flag": "audit.flagged: held in tests/broker/web/test_review_pages.py",
     "GET /reviews": "audit.searched: held there too",
     "GET /reviews/{event}": "audit.searched, twice: held there too",

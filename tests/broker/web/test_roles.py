@@ -20,6 +20,7 @@ ROLES: Final = get_args(BrokerRole)
 MAY: Final[Mapping[str, frozenset[str]]] = {
     "/ig": frozenset({"IG_OFFICER"}),
     "/log": frozenset({"IG_OFFICER"}),
+    "/agreements": frozenset({"IG_OFFICER"}),
     "/reviews": frozenset({"IG_OFFICER"}),
     "/pairs": frozenset({"LINK_REVIEWER"}),
     "/operations": frozenset({"OPERATOR"}),
