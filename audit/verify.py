@@ -18,7 +18,9 @@ What the caller MUST do: hand the policy over out of band, and keep the new chec
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -48,7 +50,7 @@ from audit.merkle import (
 from audit.policy import Policy, QuorumMissing
 from audit.rebuilt import Rebuilt
 from audit.receipts import LogReceipt, ReceiptInvalid
-from audit.rotation import HistoryInvalid, follow, parse, retired, signers
+from audit.rotation import HistoryInvalid, Milestone, follow, parse, retired, signers
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, TileHashes, TileReader, decode_bundle
 from audit.witness import FORGOTTEN, Refused, Witness
 
@@ -70,7 +72,17 @@ def inclusion(
     quorum may have signed either checkpoint, since a receipt leaves before witnesses have signed.  Without one, the
     receipt's own checkpoint must have the quorum, or where none is asked for, the log's newest key.  A folder older
     than the receipt is Stale; Broken, if one of `others`, a log that followed it, says that the entry was lost.
+
+    The policy names a log no more whose key was compromised.  What it held before that, the log among `others` vouches
+    for that followed it and cites it; the rest is to be doubted: Unreadable.
     """
+    origin = receipt.proof.signed.checkpoint.origin
+    folders = {_origin(each.note()): each for each in (*others, *((log,) if log is not None else ()))}
+    if not _named(origin, policy):
+        trusted = [_checked(each, policy) for name, each in folders.items() if _named(name, policy)]
+        frozen = _frozen(trusted, folders, policy).get(origin)
+        if frozen is not None:
+            return _vouched_for(receipt, frozen, folders.get(origin), policy)
     _proves_itself(receipt, policy)
     if log is None:
         best = receipt.proof.signed
@@ -80,7 +92,8 @@ def inclusion(
                 "the log has a newer key than the receipt's: only its folder (--log) shows whether it holds"
             )
     else:
-        best = _included(receipt, policy, _checked(log, policy), _losses(_checked(each, policy) for each in others))
+        after = [_checked(each, policy) for each in others if _named(_origin(each.note()), policy)]
+        best = _included(receipt, policy, _checked(log, policy), _losses(after))
     return Seen(best.note, {**_facts(best, policy), "event_id": receipt.event_id, "index": receipt.proof.index})
 
 
@@ -237,23 +250,35 @@ def receipts(
 ) -> dict[str, Finding]:
     """Each receipt against the newest checkpoint of its log, by name; those that hold are not in the answer.
 
-    Broken too: what a log that followed another says was lost of that one.  Raises as `consistency` does if a log
-    itself is not a growth of its state among `states`.
+    Broken too: what a log that followed another says was lost of that one.  Of a log whose key was compromised, and
+    that the policy names no more, as `inclusion` says.  Raises as `consistency` does if a log itself is not a growth of
+    its state among `states`.
     """
     by_origin: dict[str, _Checked] = {}
+    unnamed: dict[str, LogFolder] = {}
     for log in logs:
+        if not _named(_origin(log.note()), policy):
+            unnamed[_origin(log.note())] = log
+            continue
         state = next((one for one in states if log.note().startswith(one.partition("\n")[0] + "\n")), None)
         if len(logs) == 1 and states:
             state = states[0]
         checked = _checked(log, policy, since=state)
         _grown(policy, state, checked.newest, checked.tiles)
         by_origin[checked.newest.checkpoint.origin] = checked
-    losses = _losses(by_origin.values())
+    losses, frozen = _losses(by_origin.values()), _frozen(by_origin.values(), unnamed, policy)
+    for origin, log in unnamed.items():
+        if origin not in frozen:
+            _checked(log, policy)  # nobody vouches for it, and that says so
     wrong: dict[str, Finding] = {}
     for name, receipt in kept.items():
+        origin = receipt.proof.signed.checkpoint.origin
         try:
+            if origin in frozen:
+                _vouched_for(receipt, frozen[origin], unnamed.get(origin), policy)
+                continue
             _proves_itself(receipt, policy)
-            beside = by_origin.get(receipt.proof.signed.checkpoint.origin)
+            beside = by_origin.get(origin)
             if beside is None:
                 _not_lost(receipt, losses)
                 raise Unreadable("the receipt is of another log than the folder")
@@ -279,6 +304,11 @@ def _checked(log: LogFolder, policy: Policy, *, since: str | None = None) -> _Ch
 
 def _proves_itself(receipt: LogReceipt, policy: Policy) -> None:
     _signed(policy, receipt.proof.signed, "the receipt's checkpoint")
+    _whole(receipt)
+
+
+def _whole(receipt: LogReceipt) -> None:
+    """What was opened is what the leaf commits to, in the tree of the receipt's checkpoint, whoever signed that."""
     try:
         receipt.verify_itself()
     except ReceiptInvalid as fault:
@@ -299,21 +329,117 @@ def _losses(logs: Iterable[_Checked]) -> dict[str, _Loss]:
     """By the origin of the log that lost them, as far as the folders' histories, held against their logs, say."""
     found: dict[str, _Loss] = {}
     for checked in logs:
-        origin, size = checked.newest.checkpoint.origin, checked.newest.checkpoint.size
-        told = checked.log.history() if checked.log.has(HISTORY) else ""
-        try:
-            milestones = parse(told, origin) if told else ()
-        except HistoryInvalid:
-            continue  # `fsck` says so
-        for each in milestones:
+        for each in _milestones(checked):
             follows, held = each.what.get("follows"), each.what.get("held")
-            if each.type != "log.discontinuity" or not isinstance(follows, Mapping) or not isinstance(held, int):
-                continue
-            if each.receipt.size <= size:
-                _holds(each.receipt, checked.newest, checked.log, checked.tiles)
+            if each.type == "log.discontinuity" and isinstance(follows, Mapping) and isinstance(held, int):
                 when = datetime.fromtimestamp(each.receipt.proof.leaf.at_ms // 1000, UTC).isoformat()
-                found[str(follows.get("origin"))] = _Loss(held, when, origin, told)
+                by = checked.newest.checkpoint.origin
+                found[str(follows.get("origin"))] = _Loss(held, when, by, checked.log.history())
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """A log that the policy names no more: its beginning, as entry `index` of the log that followed it cites it."""
+
+    size: int
+    root: bytes
+    by: _Checked
+    index: int
+
+
+def _origin(note: str) -> str:
+    return note.partition("\n")[0]
+
+
+def _named(origin: str, policy: Policy) -> bool:
+    return any(key.name == origin for key in policy.logs)
+
+
+def _frozen(trusted: Iterable[_Checked], folders: Mapping[str, LogFolder], policy: Policy) -> dict[str, _Frozen]:
+    """By the origin, the logs that others followed and that the policy names no more: those that a log of the policy
+    cites, and those that such a one cites in its turn, as far as it is vouched for."""
+    found: dict[str, _Frozen] = {}
+    for checked in trusted:
+        for each in _milestones(checked):
+            origin, size, root = _citation(each)
+            if origin and not _named(origin, policy):
+                found[origin] = _Frozen(size, root, checked, each.receipt.proof.index)
+    queue = [*found]
+    for origin in queue:
+        log, frozen = folders.get(origin), found[origin]
+        for each in _told(log, origin) if log is not None else ():
+            before, size, root = _citation(each)
+            if before and before not in found and not _named(before, policy):
+                with suppress(Finding):
+                    _vouched_for(each.receipt, frozen, log, policy)
+                    found[before] = _Frozen(size, root, frozen.by, frozen.index)
+                    queue.append(before)
+    return found
+
+
+def _citation(milestone: Milestone) -> tuple[str, int, bytes]:
+    """Of the log that it followed: origin, size and root; empty if it cites none."""
+    match milestone.what.get("follows"):
+        case {"origin": str(origin), "size": int(size), "root": str(root)}:
+            with suppress(ValueError):
+                return origin, size, base64.b64decode(root)
+    return "", 0, b""
+
+
+def _vouched_for(receipt: LogReceipt, frozen: _Frozen, log: LogFolder | None, policy: Policy) -> Seen:
+    """The event is among what the log that followed vouches for; the frozen log's own signatures count for nothing."""
+    origin, index = receipt.proof.signed.checkpoint.origin, receipt.proof.index
+    by = frozen.by.newest.checkpoint.origin
+    _whole(receipt)
+    if index >= frozen.size:
+        raise Unreadable(
+            f"entry {index} of {origin} is to be doubted: the policy trusts its key no more, and {by} vouches for its "
+            f"first {frozen.size} entries alone"
+        )
+    if log is None:
+        raise Unreadable(f"the policy trusts the key of {origin} no more: fetch its log too, and give both folders")
+    try:
+        held = SignedCheckpoint.parse(log.note()).checkpoint.size
+    except NoteInvalid as fault:
+        raise Broken(f"the folder's checkpoint is no checkpoint: {fault}", {"checkpoint": log.note()}) from None
+    if held < frozen.size:
+        raise Stale(f"the folder of {origin} has {held} leaves, fewer than {frozen.size}: fetch it again")
+    tiles = TileHashes(log, held)
+    with Reading(frozen.by.newest):
+        root, proof = root_at(tiles, frozen.size), inclusion_proof(tiles, index, frozen.size)
+    evidence = _notes(frozen.by.newest, receipt.proof.signed) | {"receipt.json": receipt.dumps()}
+    if root != frozen.root:
+        raise Broken(f"the folder's first {frozen.size} entries of {origin} are not those that {by} cites", evidence)
+    try:
+        verify_inclusion(leaf_hash(receipt.proof.leaf.text), index, frozen.size, proof, root)
+    except ProofInvalid:
+        raise Broken(f"{origin} held another leaf in the receipt's place", evidence) from None
+    witnessed = _witnessed(frozen.by, policy)
+    if witnessed is None or witnessed.checkpoint.size <= frozen.index:
+        _quorum(policy, frozen.by.newest)
+        raise NoQuorum(f"what {by} cites is beyond what a quorum has signed")
+    facts: dict[str, Json] = {
+        "origin": origin, "size": frozen.size, "root": base64.b64encode(root).decode(), "vouched_for_by": by,
+        "cosigned": dict(policy.cosigned(witnessed)), "event_id": receipt.event_id, "index": index,
+    }  # fmt: skip
+    return Seen(frozen.by.newest.note, facts)
+
+
+def _milestones(checked: _Checked) -> Iterator[Milestone]:
+    """What the log says of one that it followed, each entry held against its tiles."""
+    for each in _told(checked.log, checked.newest.checkpoint.origin):
+        if each.receipt.size <= checked.newest.checkpoint.size and "follows" in each.what:
+            _holds(each.receipt, checked.newest, checked.log, checked.tiles)
+            yield each
+
+
+def _told(log: LogFolder, origin: str) -> tuple[Milestone, ...]:
+    """What the log published of itself; nothing, if that proves nothing, as `fsck` says."""
+    try:
+        return parse(log.history(), origin) if log.has(HISTORY) else ()
+    except HistoryInvalid:
+        return ()
 
 
 def _not_lost(receipt: LogReceipt, losses: Mapping[str, _Loss]) -> None:

@@ -221,7 +221,8 @@ def _put(tx: Transaction, event_id: str, kind: str, due_at: datetime, *, at: dat
 def take(store: Store, trail: Trail, caller: Caller, *, event_id: str, to: str = "", at: datetime) -> Case:
     """Take an event to review it, or give it to a colleague.  Whoever gets it must have had no part in it.
 
-    Raises NotAllowed, NotFound, WrongState if somebody else has it or it is decided.
+    What somebody has taken and left until it was overdue, another may take over.  Raises NotAllowed, NotFound,
+    WrongState if somebody else has it or it is decided.
     """
     check_reader(caller)
     whom = to or caller.person
@@ -231,8 +232,8 @@ def take(store: Store, trail: Trail, caller: Caller, *, event_id: str, to: str =
     with store.transaction() as tx:
         admit(tx, at=at)
         row = _in_state(tx, event_id, "open", "taken")
-        if row.state == "taken" and caller.person != row.taken_by:
-            raise WrongState("somebody else has taken this event")
+        if row.state == "taken" and caller.person != row.taken_by and at <= row.due_at:
+            raise WrongState("somebody else has taken this event: once it is overdue, anybody may take it over")
         row.state, row.taken_by, row.taken_at = "taken", whom, at
         tx.add(row)
         tx.flush()

@@ -60,7 +60,8 @@ def inclusion(
     tree and holds your entry. A broker that shows one log to you and another to the rest fails here.
 
     An entry that the log lost, as the log says that followed it (log.discontinuity, in its folder), is a finding: the
-    receipt still proves it, so keep it.
+    receipt still proves it, so keep it. Of a log whose key was compromised, so that the policy names it no more, the
+    log that followed vouches for what came before: give a folder that holds both. Later entries prove nothing (3).
 
     Exit codes: 0 it is in the log; 1 it is not, or not as opened, or was lost, or the log is another; 3 a file could
     not be read, which proves nothing; 4 the folder is older than the receipt; 5 too few witnesses have signed.

@@ -53,7 +53,8 @@ def receipts(
     A file is a receipt, an answer with its receipt, or what `agency submit` keeps of a batch, which has two. A receipt
     of a log that was forked for you alone fails here against a copy of the log that somebody else fetched. An entry
     that the log lost, as the log that followed it says (log.discontinuity, in its folder), is a finding: keep its
-    receipt.
+    receipt. Of a log whose key was compromised, so that the policy names it no more, the log that followed vouches for
+    what came before: give a folder that holds both. Receipts of later entries prove nothing (3).
 
     With --requests, also each request that your agency sent: one that was answered has a receipt, or an answer was
     given of which the log may hold nothing. One that was never answered (the network broke off) is listed: it may be in

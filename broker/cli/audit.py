@@ -357,8 +357,9 @@ def _watched(done: Mapping[str, Any]) -> str:
     found = ", ".join(f"{count} {rule}" for rule, count in done["by_rule"].items()) or "nothing"
     sample = done["sample"]
     drawn = f"{sample['drawn']} drawn" if sample["state"] == "drawn" else f"not drawn: {sample['why']}"
+    until = f", until {done['until']:%Y-%m-%d %H:%M} UTC" if done["until"] else ": no hour of the log is over yet"
     return (
-        f"Looked at {done['events']} events, until {done['until']:%Y-%m-%d %H:%M} UTC. Flagged: {found}.\n"
+        f"Looked at {done['events']} events{until}. Flagged: {found}.\n"
         f"{done['queued']} more wait for a review. Last week's sample: {drawn}.\n"
         + "".join(f"{_owed(one)}\n" for one in done["owed"])
         + f"Not measured here, and why: `broker audit rules` ({', '.join(done['not_measured'])})."

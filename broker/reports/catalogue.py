@@ -53,7 +53,11 @@ REPORTS: Final[Mapping[str, Kind]] = {kind.code: kind for kind in _KINDS}
 def kind_of(code: str) -> Kind:
     """A kind of report.  Raises NotFound."""
     if code not in REPORTS:
-        raise NotFound(f"there is no report of this code; there are {', '.join(REPORTS)}")
+        raise NotFound(
+            "R4 is one subject's ledger, a pack with proofs: `broker subjects report`"
+            if code == "R4"
+            else f"there is no report of this code; there are {', '.join(REPORTS)}; and R4, `broker subjects report`"
+        )
     return REPORTS[code]
 
 

@@ -307,9 +307,11 @@ def _basis(why: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _reviewed(at: datetime, review: ReviewRow | None) -> tuple[str, str, str]:
-    if review is None:
+    """Who decided, what, and how many hours after; nothing of a decision that a second person sent back."""
+    if review is None or review.second == "sent_back":
         return "", "", ""
-    return review.reviewer, review.decision, f"{(review.at - at) / timedelta(hours=1):.1f}"
+    verdict = review.decision if review.second else f"{review.decision}, waits for a second look"
+    return review.reviewer, verdict, f"{(review.at - at) / timedelta(hours=1):.1f}"
 
 
 # --- The extract -----------------------------------------------------------------------------------------------------

@@ -141,15 +141,22 @@ def test_an_answer_without_an_end_is_possibly_disclosed_and_one_nobody_took_is_a
 @ON_SQLITE
 def test_the_register_says_when_each_holder_collected_its_notice(store: Store, trail: Trail) -> None:
     event = logged(store, trail)
+    (row,) = rows_of(reports.report("R1", store, trail, ALL_DAY, at=LATER))
+    assert (row["source_org"], row["notified_at"]) == (ICB, None)  # it has yet to ask for it
     with store.transaction() as tx:
         tx.add(AgencyRow(
             id=ICB, name="ICB", party_type="nhs", sector="health", partnership="northshire", key_epoch="2026-1",
             key_fingerprint="f" * 64, canaries=[], roles=[], contacts={}, enrolled_at=AT, changed_at=AT,
         ))  # fmt: skip
         tx.flush()
-        tx.add(
-            NoticeRow(id="n-1", agency=ICB, event_id=event, kind="view", at=AT, key_wrapped=b"x", collected_at=LATER)
-        )
+        tx.add(NoticeRow(id="n-1", agency=ICB, event_id=event, kind="view", at=AT, key_wrapped=b"x"))
+    (row,) = rows_of(reports.report("R1", store, trail, ALL_DAY, at=LATER))
+    assert row["notified_at"] is None  # it lies there, and nobody has collected it
+    with store.transaction() as tx:
+        notice = tx.one(NoticeRow, id="n-1")
+        assert notice is not None
+        notice.collected_at = LATER
+        tx.add(notice)
     (row,) = rows_of(reports.report("R1", store, trail, ALL_DAY, at=LATER))
     assert (row["source_org"], row["notified_at"]) == (ICB, LATER)
 
@@ -223,10 +230,20 @@ def test_break_glass_says_who_reviewed_it_how_and_how_many_hours_after(store: St
                 id="r-1", event_id=shown, reviewer="ig-2", decision="justified", at=AT + timedelta(hours=4, minutes=35)
             )
         )
-    rows = rows_of(reports.report("R3", store, trail, ALL_DAY, at=LATER))
-    assert [(row["event_id"], row["reviewer"], row["verdict"], row["hours"]) for row in rows] == [
-        (opened, "", "", ""), (shown, "ig-2", "justified", "4.5"),
-    ]  # fmt: skip
+    for second, told in (
+        ("", ("ig-2", "justified, waits for a second look", "4.5")),
+        ("agreed", ("ig-2", "justified", "4.5")),
+        ("sent_back", ("", "", "")),  # it is reviewed anew
+    ):
+        with store.transaction() as tx:
+            review = tx.one(ReviewRow, id="r-1")
+            assert review is not None
+            review.second = second
+            tx.add(review)
+        rows = rows_of(reports.report("R3", store, trail, ALL_DAY, at=LATER))
+        assert [(row["event_id"], row["reviewer"], row["verdict"], row["hours"]) for row in rows] == [
+            (opened, "", "", ""), (shown, *told),
+        ]  # fmt: skip
 
 
 # --- R5, R6, R9, R10 ------------------------------------------------------------------------------------------------

@@ -150,6 +150,15 @@ def test_every_step_is_taken_once_and_in_its_order(store: Store, trail: Trail) -
         reviewing.sign_off(store, trail, THREE, event_id=event, agrees=True, at=AT)
 
 
+def test_what_somebody_took_and_left_until_it_is_overdue_another_takes_over(store: Store, trail: Trail) -> None:
+    event = logged(store, trail)
+    waiting(store, trail)
+    due = reviewing.take(store, trail, ONE, event_id=event, to="ig-who-left", at=AT).due_at
+    with pytest.raises(WrongState, match="once it is overdue"):
+        reviewing.take(store, trail, TWO, event_id=event, at=due)
+    assert reviewing.take(store, trail, TWO, event_id=event, at=due + timedelta(seconds=1)).taken_by == "ig-2"
+
+
 # --- Who may not (attack 37) ----------------------------------------------------------------------------------------
 
 

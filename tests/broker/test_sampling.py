@@ -314,6 +314,8 @@ def test_rules_flags_reviews_samples_and_the_pack_by_command(site: Site, tmp_pat
         assert done.exit_code == code, done.output
         return json.loads(done.stdout) if code == 0 else done.output
 
+    done = CliRunner().invoke(command, ["audit", "run", "--config", str(config)])
+    assert (done.exit_code, "no hour of the log is over yet" in done.output) == (0, True), done.output
     two_days_ago = wall.now() - timedelta(days=2)
     with site.broker.store.engine.begin() as connection:  # the log was opened a week ago
         connection.execute(text("UPDATE audit_head SET last_ms = last_ms - 604800000"))

@@ -48,7 +48,7 @@ BASE = "broker.example/audit"
 WHO = {"organisation": "northshire", "person": "op-1"}
 AT = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
 MIDNIGHT = datetime(2027, 1, 1, tzinfo=UTC)
-FINE, CHANGED, STALE = 0, 1, 4
+FINE, CHANGED, UNREADABLE, STALE, NO_QUORUM = 0, 1, 3, 4, 5
 
 
 def published(store: Store, trail: Trail, folder: Path, origin: str = ORIGIN) -> Path:
@@ -354,6 +354,61 @@ def test_what_one_witness_alone_has_signed_is_not_cited_as_witnessed(store: Stor
         assert (standing.witnessed, new.follows_size) == (None, standing.size)
     else:
         assert (standing.witnessed, new.follows_size) == (note.checkpoint.size, note.checkpoint.size)
+
+
+def test_after_a_compromise_receipts_of_before_hold_by_what_the_new_log_cites_and_later_ones_prove_nothing_13(
+    store: Store, trail: Trail, tmp_path: Path
+) -> None:
+    keys = enrolled_witnesses(store, trail)
+    grown(store, trail)
+    before = trail.receipt(recorded(store, trail))
+    note = cosigned(newest_note(store), keys[:2])
+    later = trail.receipt(recorded(store, trail))
+    new = shards.begin_anew(trail, BASE, compromised=True, witnessed=note, who=WHO, at=AT)
+    after = trail.receipt(recorded(store, trail))
+    logs, policy = tmp_path / "logs", tmp_path / "policy"
+    published(store, trail, logs / "2026", ORIGIN)
+    published(store, trail, logs / "2026-2", new.log_id)
+    put(policy, policy_text(store).encode())
+
+    def says(receipt: LogReceipt, log: Path = logs) -> list[tuple[int, str]]:
+        put(tmp_path / "kept" / "one.json", receipt.dumps().encode())
+        at = ("--log", log, "--policy", policy)
+        return [auditor_says("inclusion", *at, "--event", tmp_path / "kept" / "one.json"),
+                auditor_says("receipts", *at, "--receipts", tmp_path / "kept")]  # fmt: skip
+
+    assert [code for code, _ in says(before) + says(after)] == [FINE] * 4
+    assert f"entry {before.proof.index} of {ORIGIN}, {note.checkpoint.size} entries" in says(before)[0][1]
+    for code, said in says(later):
+        assert (code, "is to be doubted" in said) == (UNREADABLE, True)
+    thiefs = ALog(key=stolen_key(tmp_path)).add(9)
+    for code, said in says(thiefs.receipt(2)):  # whoever has the key gives out receipts of a tree of their own
+        assert (code, "held another leaf" in said) == (CHANGED, True)
+    for code, said in says(before, logs / "2026-2"):
+        assert (code, "fetch its log too" in said) == (UNREADABLE, True)
+    with store.reading() as reading:  # who demands witnesses is told that none has signed what cites it
+        demanding = witnesses.policy_of(reading, shards.log_keys(reading))
+    put(policy, demanding.text.encode())
+    assert [code for code, _ in says(before)] == [NO_QUORUM] * 2
+    put(policy, policy_text(store).encode())
+    tile = next(path for path in (logs / "2026").glob("tile/0/**/*") if path.is_file())
+    tile.write_bytes(bytes([tile.read_bytes()[0] ^ 1]) + tile.read_bytes()[1:])
+    for code, said in says(before):
+        assert (code, "are not those that" in said) == (CHANGED, True)
+
+
+def test_receipts_hold_over_two_compromises(store: Store, trail: Trail, tmp_path: Path) -> None:
+    first = trail.receipt(recorded(store, trail))
+    second = shards.begin_anew(trail, BASE, compromised=True, who=WHO, at=AT).log_id
+    between = trail.receipt(recorded(store, trail))
+    third = shards.begin_anew(trail, BASE, compromised=True, who=WHO, at=AT).log_id
+    put(tmp_path / "policy", policy_text(store).encode())
+    for number, receipt in enumerate((first, between, trail.receipt(recorded(store, trail)))):
+        put(tmp_path / "kept" / f"{number}.json", receipt.dumps().encode())
+    for origin in (ORIGIN, second, third):
+        published(store, trail, tmp_path / "logs" / origin.rpartition("/")[2], origin)
+    at = ("--log", tmp_path / "logs", "--policy", tmp_path / "policy", "--receipts", tmp_path / "kept")
+    assert auditor_says("receipts", *at)[0] == FINE
 
 
 @pytest.mark.parametrize("compromised", [True, False])
