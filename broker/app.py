@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broker import problems
+from broker import metrics, problems
 from broker.api import (
     audit,
     audit_log,
@@ -159,6 +159,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_middleware(Edge, body=settings.max_body_bytes, chunk=settings.max_chunk_bytes)
+    app.state.registry = registry = metrics.registry_of(broker)
+    app.add_middleware(metrics.Counting, requests=metrics.Requests.kept_in(registry))
     return app
 
 

@@ -139,6 +139,12 @@ class Settings(BaseSettings):
     data_dir: Path = Field(description="Folder of spool/, vault/, keys/ and signer/.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8400, ge=1, le=65535, description="Port to listen on.")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port on which Prometheus reads the broker's figures; without it, none does."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address of that port: one that nobody but your monitoring reaches."
+    )
     pkcs11: Pkcs11 | None = Field(
         None, description="The token that holds the key-encryption key; without it, a file or the environment does."
     )

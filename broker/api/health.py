@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,6 +15,7 @@ from broker.api.searches import in_service
 from broker.dependencies import BrokerDep, NowDep
 from broker.errors import BrokerError
 from broker.store import migrate
+from broker.wiring import Broker
 
 ENOUGH_DISK = 256 * 1024 * 1024
 
@@ -42,6 +44,12 @@ def ready(broker: BrokerDep, now: NowDep) -> Response:
     `run` is the link run that searches see, opened; null before the first is published.  `witnesses` is how long the
     quorum is behind (green, amber, red; none where nobody witnesses): told, and never in the way of an answer.
     """
+    found = standing(broker, now)
+    return JSONResponse(found.model_dump(), 200 if found.status == "ready" else 503)
+
+
+def standing(broker: Broker, now: datetime) -> Readiness:
+    """How the parts of a broker stand.  Never raises: what can't be told is not well."""
     checks = {"database": False, "schema": False, "log": False, "disk": False, "view": False}
     run: str | None = None
     quorum: dict[str, Any] | None = None
@@ -58,6 +66,5 @@ def ready(broker: BrokerDep, now: NowDep) -> Response:
         checks["view"] = True
     except (BrokerError, OSError, ValueError):
         pass
-    well = all(checks.values())
-    status = "ready" if well else "not ready"
-    return JSONResponse({"status": status, "checks": checks, "run": run, "witnesses": quorum}, 200 if well else 503)
+    status = "ready" if all(checks.values()) else "not ready"
+    return Readiness(status=status, checks=checks, run=run, witnesses=quorum)

@@ -12,6 +12,8 @@ from broker.cli.keys import make_keys
 from broker.cli.shared import UNKNOWN, USAGE, AsJson, Config, answering, fail, say, settings_of
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from broker.settings import Settings
 
 
@@ -71,9 +73,12 @@ def serve(config: Config = None) -> None:
         settings = settings_of(config)
         configure_logging()
         listening = _listen(settings.host, settings.port)
+        app = create_app(settings)
+        if settings.metrics_port is not None:
+            _tell_figures(app.state.registry, settings.metrics_host, settings.metrics_port)
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(settings), access_log=False, server_header=False, log_level="warning",
+                app, access_log=False, server_header=False, log_level="warning", log_config=None,
                 timeout_graceful_shutdown=5, proxy_headers=False,  # whose peer it is decides whose header is believed
             )
         )  # fmt: skip
@@ -142,6 +147,15 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as wrong:
         fail(f"can't listen on {host} port {port}: {wrong.strerror}", USAGE, False)
     return listening
+
+
+def _tell_figures(registry: CollectorRegistry, host: str, port: int) -> None:
+    from broker import metrics
+
+    try:
+        metrics.listen(registry, host, port)
+    except OSError as wrong:
+        fail(f"can't tell figures on {host} port {port}: {wrong.strerror}", USAGE, False)
 
 
 def _migrate(settings: Settings) -> None:

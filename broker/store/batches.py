@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, UniqueConstraint, text
-from sqlmodel import Field
+from sqlalchemy import Index, UniqueConstraint, func, text
+from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value, octets
+from broker.store.transaction import Reading
 
 
 class BatchRow(Row, table=True):
@@ -82,3 +84,9 @@ class BatchRejectionRow(Row, table=True):
     column: str | None = Field(default=None)
     code: str
     hint: str
+
+
+def batches_by_state(reading: Reading, states: Sequence[str]) -> dict[str, int]:
+    """How many batches are in each of these states; a state in which none is, is left out."""
+    query = select(BatchRow.state, func.count()).where(col(BatchRow.state).in_(states)).group_by(col(BatchRow.state))
+    return dict(reading.session.exec(query).all())
