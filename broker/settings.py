@@ -1,7 +1,8 @@
-"""Every setting of the broker: `broker.toml`, then BROKER_ variables, which win."""
+"""Every setting of the broker: `broker.toml`, then files of secrets, then BROKER_ variables, which win."""
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
@@ -92,10 +93,12 @@ class Budgets(BaseModel):
     person_searches_day: int = Field(default=400, ge=1, description="and in a day.")
     person_views_hour: int = Field(default=80, ge=1, description="Family views that one person opens in an hour,")
     person_views_day: int = Field(default=250, ge=1, description="and in a day.")
-    organisation_searches_hour: int = Field(default=1500, ge=1, description="The same of a whole organisation.")
-    organisation_searches_day: int = Field(default=8000, ge=1, description="")
-    organisation_views_hour: int = Field(default=1000, ge=1, description="")
-    organisation_views_day: int = Field(default=5000, ge=1, description="")
+    organisation_searches_hour: int = Field(
+        default=1500, ge=1, description="Searches of a whole organisation in an hour."
+    )
+    organisation_searches_day: int = Field(default=8000, ge=1, description="Searches of it in a day.")
+    organisation_views_hour: int = Field(default=1000, ge=1, description="Family views that it opens in an hour,")
+    organisation_views_day: int = Field(default=5000, ge=1, description="and in a day.")
 
 
 class Pkcs11(BaseModel):
@@ -283,6 +286,7 @@ class Settings(BaseSettings):
 def read(config: Path | None) -> Settings:
     """Settings from a TOML file and the environment.
 
+    A secret may be a file of its own: `broker_database_url` and so on in the folder that CREDENTIALS_DIRECTORY names.
     Relative paths in `data_dir` and in a SQLite URL count from the folder of the file.
     Raises BadSettings, which names the settings that are wrong and no value.
     """
@@ -293,7 +297,9 @@ def read(config: Path | None) -> Settings:
         model_config = SettingsConfigDict(toml_file=config)
 
     try:
-        found = FromFile()  # type: ignore[call-arg]  # what is due comes from the file and the environment
+        given = os.environ.get("CREDENTIALS_DIRECTORY")  # as systemd hands out what LoadCredential names
+        secrets = {"_secrets_dir": given} if given and Path(given).is_dir() else {}
+        found = FromFile(**secrets)  # type: ignore[arg-type]  # what is due comes from the file and the environment
     except ValidationError as wrong:
         raise BadSettings(
             "; ".join(

@@ -43,8 +43,8 @@ class Timeouts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    seconds: float = Field(default=30, gt=0)
-    attempts: int = Field(default=5, ge=1, le=20)
+    seconds: float = Field(default=30, gt=0, description="How long one call may take.")
+    attempts: int = Field(default=5, ge=1, le=20, description="How often a call is tried before it is given up.")
 
 
 class Tls(BaseModel):
@@ -72,13 +72,19 @@ class AgencySettings(BaseSettings):
         env_prefix="AGENCY_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
-    agency: str = Field(pattern=AGENCY_ID)
-    partnership: str = Field(pattern=AGENCY_ID)
-    key_epoch: str = Field(min_length=1, max_length=32)
-    profile: Profile = "guarded-3"
-    broker: str = "http://127.0.0.1:8400"
-    timeouts: Timeouts = Timeouts()
-    tls: Tls = Tls()
+    agency: str = Field(pattern=AGENCY_ID, description="This agency's id, as agreements write it.")
+    partnership: str = Field(
+        pattern=AGENCY_ID, description="The partnership's id: part of what the linkage key is for."
+    )
+    key_epoch: str = Field(
+        min_length=1, max_length=32, description="The epoch of the linkage key that nights are under."
+    )
+    profile: Profile = Field("guarded-3", description="How people are encoded: the partnership's one profile.")
+    broker: str = Field(
+        "http://127.0.0.1:8400", description="The broker's address, as https:// and no slash at the end."
+    )
+    timeouts: Timeouts = Field(Timeouts(), description="Seconds to wait for the broker, and how often to try again.")
+    tls: Tls = Field(Tls(), description="How the connection to the broker is proved, both ways; files count from here.")
 
     @classmethod
     def settings_customise_sources(

@@ -51,9 +51,9 @@ Role = Literal[
 class DemoPerson(Part):
     """Someone who may sign in to a demonstration by being picked from a list."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    name: str
-    role: Role
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Opaque id, as an identity provider would give.")
+    name: str = Field(description="What the sign-in list shows.")
+    role: Role = Field(description="The role the person acts in.")
 
 
 class Oidc(Part):
@@ -80,8 +80,8 @@ class Oidc(Part):
 class Desk(Part):
     """Whom to ring when the service can't help."""
 
-    name: str
-    phone: str
+    name: str = Field(description="What people call it.")
+    phone: str = Field(description="Its number.")
 
 
 class GatewaySettings(BaseSettings):
@@ -91,21 +91,31 @@ class GatewaySettings(BaseSettings):
         env_prefix="GATEWAY_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
-    environment: Literal["production", "demo"] = "production"
-    host: str = "127.0.0.1"
-    port: int = Field(default=8401, ge=1, le=65535)
-    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
+    environment: Literal["production", "demo"] = Field(
+        "production", description="`demo` allows sign-in by picking oneself from a list."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on; TLS ends at the reverse proxy before it.")
+    port: int = Field(default=8401, ge=1, le=65535, description="Port to listen on.")
+    allowed_hosts: tuple[str, ...] = Field(
+        ("127.0.0.1", "localhost"), description="Names by which people reach the gateway: others are refused."
+    )
     address: str = Field(default="", description="Where people reach the gateway, as https://...; due with oidc.")
-    broker_url: str = ""  # empty: the home's `broker`
-    organisation: str
-    service: str = "Safeguarding gateway"
-    desk: Desk
-    organisations: dict[str, str] = Field(default_factory=dict)
-    oidc: Oidc | None = None
-    people: tuple[DemoPerson, ...] = ()
-    idle_minutes: int = Field(default=15, ge=1, le=60)
-    session_hours: int = Field(default=8, ge=1, le=12)
-    typed_minutes: int = Field(default=60, ge=1, le=60)
+    broker_url: str = Field("", description="The broker's address, where it is not the home's `broker`.")
+    organisation: str = Field(description="What people call this organisation.")
+    service: str = Field("Safeguarding gateway", description="The name of the service, as its pages show it.")
+    desk: Desk = Field(description="Whom to ring when the service can't help.")
+    organisations: dict[str, str] = Field(
+        default_factory=dict, description="What people call the others, by their ids."
+    )
+    oidc: Oidc | None = Field(
+        None, description="The OpenID provider of this organisation, by which its people sign in."
+    )
+    people: tuple[DemoPerson, ...] = Field((), description="Who may sign in to a demo.")
+    idle_minutes: int = Field(default=15, ge=1, le=60, description="A session ends after this long without a request.")
+    session_hours: int = Field(default=8, ge=1, le=12, description="A session ends after this long in any case.")
+    typed_minutes: int = Field(
+        default=60, ge=1, le=60, description="How long what a person typed is kept, sealed, for the pages that follow."
+    )
 
     @classmethod
     def settings_customise_sources(
