@@ -6,12 +6,15 @@ could not tell (the database, a key or the log can't be reached).
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 
 import typer
 
-from broker.cli import (
+gc.set_threshold(100_000)  # to load what follows makes many objects and no garbage: looking for it took a sixth
+
+from broker.cli import (  # noqa: E402
     agencies,
     agreements,
     analysis,
