@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
@@ -13,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from broker.errors import BadSettings
 
 MIB: Final = 1024 * 1024
+_PLACE: Final = re.compile(r"\(at (line \d+, column \d+|end of document)\)")
 BrokerRole = Literal["IG_OFFICER", "LINK_REVIEWER", "OPERATOR", "SERVICE_PLANNER"]
 
 
@@ -283,6 +285,12 @@ class Settings(BaseSettings):
         return f"{self.base_url}/oauth2/token"
 
 
+def place_in_toml(wrong: ValueError) -> str:
+    """Where a TOML file is wrong, to be put behind what is said of it; never what stands there."""
+    found = _PLACE.search(str(wrong))
+    return f": {found[1]}" if found else ""
+
+
 def read(config: Path | None) -> Settings:
     """Settings from a TOML file and the environment.
 
@@ -307,8 +315,8 @@ def read(config: Path | None) -> Settings:
                 for error in wrong.errors()
             )
         ) from None
-    except ValueError:
-        raise BadSettings("the configuration file is not TOML") from None
+    except ValueError as wrong:
+        raise BadSettings(f"{config} is not TOML in UTF-8{place_in_toml(wrong)}") from None
     folder = (config.parent if config is not None else Path()).resolve()
     url = found.database_url.get_secret_value()
     if found.sqlite and not url.startswith("sqlite:////"):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from broker.cli.shared import AsJson, Config, answering, open_broker, operator_of, say
+from broker.cli.shared import AsJson, Config, answering, json_of, open_broker, operator_of, say, toml_of
 
 app = typer.Typer(help="Who takes part.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -27,17 +26,16 @@ def enrol(
     `details` is the host's: name, party_type, sector, roles its gateway may vouch for; [contacts.<ref>] name, phone,
     out_of_hours; [flows.<flow>] expected_by ("06:00", London) and contact.
     """
-    with answering(as_json), open_broker(config) as broker:
-        import tomllib
-
+    with answering(as_json):
         from broker import agencies, clock
 
-        enrolment = agencies.Enrolment.parse(json.loads(public.read_bytes()), tomllib.loads(details.read_text("utf-8")))
-        entry = agencies.enrol(
-            broker.store, broker.trail, enrolment, partnership=broker.settings.partnership, who=operator_of(broker),
-            at=clock.now(),
-        )  # fmt: skip
-        broker.trail.receipt(entry)
+        enrolment = agencies.Enrolment.parse(json_of(public), toml_of(details))
+        with open_broker(config) as broker:
+            entry = agencies.enrol(
+                broker.store, broker.trail, enrolment, partnership=broker.settings.partnership, who=operator_of(broker),
+                at=clock.now(),
+            )  # fmt: skip
+            broker.trail.receipt(entry)
         say(as_json, {"agency": enrolment.agency, "event": entry.event_id}, f"{enrolment.agency} is enrolled.")
 
 

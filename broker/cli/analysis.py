@@ -23,6 +23,7 @@ from broker.cli.shared import (
     open_broker,
     operator_of,
     say,
+    stands_under,
     umbrellas,
 )
 
@@ -246,8 +247,12 @@ def _estate(
     from broker import analysing, register
 
     if files:
-        above = umbrellas(umbrella, config, *map(bytes_of, files))
-        snapshot = analysing.estate_of([_candidate(path, above) for path in files])
+        sources = [*map(bytes_of, files)]
+        among = [source for source in sources if not stands_under(source) and _loads(source)]
+        above = [*umbrellas(umbrella, config, *sources), *among]
+        snapshot = analysing.estate_of(
+            [_candidate(path, above) for _, path in sorted(zip(map(stands_under, sources), files, strict=True))]
+        )  # umbrellas first: what is wrong with one is told of it
         yield snapshot, frozenset(party for agreement in snapshot.agreements for party in agreement.parties)
         return
     with open_broker(config) as broker, broker.store.reading() as reading:
@@ -276,6 +281,17 @@ def _candidate(path: Path, umbrellas: Sequence[bytes]) -> Candidate:
         return analysing.Candidate.of(bytes_of(path), umbrellas)
     except BadAgreement as wrong:
         raise BadAgreement(f"{path.name}: {wrong}") from None
+
+
+def _loads(source: bytes) -> bool:
+    from broker import analysing
+    from broker.errors import BadAgreement
+
+    try:
+        analysing.Candidate.of(source)
+    except BadAgreement:
+        return False
+    return True
 
 
 def _is_file(name: str) -> bool:

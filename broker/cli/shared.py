@@ -55,8 +55,6 @@ def answering(as_json: bool) -> Iterator[None]:
         fail(f"there is no file {wrong.filename}", UNKNOWN, as_json)
     except (PermissionError, IsADirectoryError, NotADirectoryError) as wrong:
         fail(f"{wrong.filename} can't be read or written: {wrong.strerror}", UNKNOWN, as_json)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        fail("a file is not JSON in UTF-8", UNKNOWN, as_json)
 
 
 @contextmanager
@@ -118,6 +116,25 @@ def json_of(path: Path) -> Any:
         raise Unreadable(f"{path} is not JSON in UTF-8") from None
 
 
+def toml_of(path: Path) -> dict[str, Any]:
+    """A file's TOML.  Raises Unreadable, which names it and the place."""
+    import tomllib
+
+    from broker.settings import place_in_toml
+
+    try:
+        return tomllib.loads(bytes_of(path).decode())
+    except ValueError as wrong:
+        raise Unreadable(f"{path} is not TOML in UTF-8{place_in_toml(wrong)}") from None
+    except RecursionError:
+        raise Unreadable(f"{path} is nested too deep") from None
+
+
+def stands_under(document: bytes) -> bool:
+    """Whether a TOML text says that it stands under another."""
+    return _UNDER.search(document) is not None
+
+
 def umbrellas(given: Sequence[Path] | None, config: Path | None, *documents: bytes) -> list[bytes]:
     """The texts of the umbrellas given, else of those in the register, where there is one and a document asks for one.
 
@@ -127,7 +144,7 @@ def umbrellas(given: Sequence[Path] | None, config: Path | None, *documents: byt
         bytes_of(config)  # named, it is there
     if given:
         return [bytes_of(path) for path in given]
-    if config is None or not any(_UNDER.search(one) for one in documents):
+    if config is None or not any(map(stands_under, documents)):
         return []
     from broker.analysing import umbrellas_here
     from broker.store import Store

@@ -252,6 +252,15 @@ def test_who_signed_is_asked_of_the_register_too(host: Desk) -> None:
     assert report["awaited"] == [POLICE]
 
 
+def test_an_umbrella_among_the_files_that_are_looked_at_is_at_hand(desk: Desk) -> None:
+    for words in (("lint", "--no-gaps"), ("who-can-see",)):
+        told = desk.typed(*words, desk.mash, desk.tier1, code=int("lint" in words))
+        assert "northshire-mash@3.0.0" in told
+        assert "is not at hand" not in told
+    broken = desk.file("broken.toml", desk.tier1.read_bytes().replace(b"format = 1", b"format = 9", 1))
+    assert "broken.toml: format" in desk.typed("lint", desk.mash, broken, code=1)
+
+
 def test_what_is_missing_is_listed_with_its_code_and_the_text_stays_as_signed(host: Desk) -> None:
     in_force(host)
     text = MASH.replace(b"approved = 2026-02-11, ", b"").replace(b'version = "3.0.0"', b'version = "3.1.0"', 1)

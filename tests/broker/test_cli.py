@@ -51,6 +51,25 @@ def typed(*arguments: object, code: int = 0) -> Any:
     return json.loads(done.stdout or done.stderr)
 
 
+def test_a_file_that_is_none_is_named_with_the_place(config: Path, tmp_path: Path) -> None:
+    given = {"public.json": b"{", "details.toml": b'name = "Mary Poppins\n', "latin.toml": b"name = 'Zo\xeb'"}
+    for name, content in given.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "empty.json").write_text("{}")
+    for public, details, said in (
+        ("public.json", "details.toml", "public.json is not JSON in UTF-8"),
+        ("empty.json", "details.toml", "details.toml is not TOML in UTF-8: line 1, column "),
+        ("empty.json", "latin.toml", "latin.toml is not TOML in UTF-8"),
+        ("empty.json", "away.toml", "away.toml can't be read: No such file"),
+    ):
+        how = (tmp_path / public, "--details", tmp_path / details, "--config", config)
+        error = typed("agencies", "enrol", *how, code=3)["error"]
+        assert f"{tmp_path}/{said}" in error
+        assert "Mary" not in error
+    error = typed("agencies", "list", "--config", tmp_path / "details.toml", code=2)["error"]
+    assert f"{tmp_path}/details.toml is not TOML in UTF-8: line 1, column " in error
+
+
 def test_a_host_sets_up_enrols_signs_imports_and_suspends(config: Path, tmp_path: Path) -> None:
     at = ("--config", config)
     assert typed("init", *at)["log"] == "127.0.0.1:8400/audit"
