@@ -152,7 +152,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
                                     detail="note"),
     "breakglass.user_suspended": _reserved("somebody may not break the glass for now", _GLASS),
     "audit.searched": _written(
-        "reports.search reports.opening reviewing sampling analysing", "somebody read in the log",
+        "reports.search reports.opening reviewing sampling analysing access", "somebody read in the log",
         "what was searched, or which event and sections were opened", why="reason: one of the four of s.62(4)",
     ),
     "audit.exported": _written("reports.exporting", "a report left as a file",

@@ -138,6 +138,39 @@ def ledger(reading: Reading, keys: Keys, ids: Collection[str]) -> tuple[Access, 
     return tuple(_access(one, known) for one in found)
 
 
+def preview(
+    store: Store,
+    trail: Trail,
+    keys: Keys,
+    area: LinkedArea | None,
+    caller: Caller,
+    *,
+    ids: Collection[str],
+    relation: str,
+    at: datetime,
+) -> tuple[tuple[Access, Mapping[str, str]], ...]:
+    """Every entry about a subject, oldest first, with what is withheld from the start and why; for an officer to rule.
+
+    That it was read is recorded before it is given.  Raises NotAllowed, Malformed, LogUnavailable.
+    """
+    may_act(caller)
+    if relation not in RELATIONS:
+        raise Malformed(f"relation: one of {', '.join(RELATIONS)}")
+    trail.advance_pending()
+    with store.reading() as reading:
+        entries = ledger(reading, keys, ids)
+    shielded = relation == "parent" and _shielded(area, ids)
+    event = Event(
+        id=new_event_id(), type="audit.searched", who=caller.who(), detail={},
+        what={"searched": "subject", "relation": relation, "entries": len(entries)}, why={"reason": "lawfulness"},
+    )  # fmt: skip
+    with store.transaction() as tx:
+        hold_erasures(tx)
+        entry = trail.record(tx, event, about=_not_barred(tx, keys, ids, at), at=at)
+    trail.receipt(entry)
+    return tuple((one, _withheld(one, relation, Rulings(), shielded=shielded)) for one in entries)
+
+
 def report(
     store: Store,
     trail: Trail,
@@ -175,8 +208,7 @@ def report(
     sealed = rfc8785.dumps(withheld)
     with store.transaction() as tx:
         hold_erasures(tx)
-        barred = Barred.of(tx)  # who was erased is not entered anew: no later erasure would be asked for it
-        there = sorted(one for one in ids if not barred.out(keys.subject_index(one), at))
+        there = _not_barred(tx, keys, ids, at)
         named = rfc8785.dumps(there)
         event = Event(
             id=id_, type="subject.report_issued", who=caller.who(),
@@ -189,6 +221,13 @@ def report(
     receipt = trail.receipt(entry)
     pack = Pack(report=id_, sha256=digest, ledger=json.loads(files["ledger.json"]), content=content)
     return Released(pack, receipt)
+
+
+def _not_barred(tx: Reading, keys: Keys, ids: Collection[str], at: datetime) -> list[str]:
+    """Of these ids, those that may be entered: who was erased is not entered anew, as no later erasure would be asked
+    for it."""
+    barred = Barred.of(tx)
+    return sorted(one for one in ids if not barred.out(keys.subject_index(one), at))
 
 
 def _access(one: AboutSubject, ids: frozenset[str]) -> Access:

@@ -36,8 +36,9 @@ from broker.api import (
 from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
 from broker.web import agreements as agreement_pages
-from broker.web import dashboard, front, pairs
+from broker.web import dashboard, front, pairs, rights
 from broker.web import log as log_pages
+from broker.web import reports as report_pages
 from broker.web import reviews as review_pages
 from broker.web.pages import STATIC
 from broker.wiring import Broker, wire
@@ -69,6 +70,9 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     pairs.router,
     review_pages.router,
     agreement_pages.router,
+    rights.router,
+    report_pages.router,
+    report_pages.breaches,
 )
 """Every router.  A new one is added here, and nowhere else."""
 

@@ -22,7 +22,7 @@ from broker.errors import Malformed, NotAllowed, NotFound, WrongState
 from broker.reports.looking import LoggedEvent, bodies, check_reader, check_reason, instant, listed, note
 from broker.reports.register import BREAK_GLASS
 from broker.store import Reading, Store, Transaction
-from broker.store.audit_reviews import CaseRow, flags_between, put_case, queued, top_actors, unqueued
+from broker.store.audit_reviews import CaseRow, flags_between, found_breaches, put_case, queued, top_actors, unqueued
 from broker.store.log import FlagRow, ReviewRow
 from broker.store.log_search import head_of_event
 from broker.trail import EntryRef, Trail, new_event_id
@@ -175,6 +175,20 @@ def flags(
         for row in rows
         if (head := heads[row.event_id]) is not None
     )  # fmt: skip
+
+
+def breaches(
+    store: Store, trail: Trail, caller: Caller, *, since: datetime, reason: str, at: datetime
+) -> tuple[Case, ...]:
+    """Cases that a review found to be a breach since an instant, the newest decision first; none of an event in which
+    the caller acted.  The look is recorded."""
+    check_reader(caller)
+    check_reason(reason)
+    what: dict[str, Json] = {"searched": "reviews", "filter": {"decision": "breach", "since": since.isoformat()}}
+    note(store, trail, caller, "audit.searched", what=what, why={"reason": reason}, at=at)
+    with store.reading() as reading:
+        rows = found_breaches(reading, since=since, not_by=caller.person, limit=LISTED)
+        return tuple(_case(reading, row, at) for row in rows)
 
 
 def busiest(

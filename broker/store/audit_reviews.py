@@ -156,6 +156,22 @@ def queued(
     return list(reading.session.exec(query))
 
 
+def found_breaches(reading: Reading, *, since: datetime, not_by: str, limit: int) -> list[CaseRow]:
+    """Cases whose last review says breach, since an instant, the newest first; none of an event of `not_by`."""
+    query = (
+        select(CaseRow)
+        .join(ReviewRow, col(ReviewRow.id) == col(CaseRow.review))
+        .join(EventRow, col(EventRow.event_id) == col(CaseRow.event_id))
+        .where(
+            col(ReviewRow.decision) == "breach", col(ReviewRow.at) >= since, col(EventRow.actor_ref) != not_by,
+            col(CaseRow.state).in_(("decided", "closed")),
+        )
+        .order_by(col(ReviewRow.at).desc(), col(ReviewRow.id))
+        .limit(limit)
+    )  # fmt: skip
+    return list(reading.session.exec(query))
+
+
 class Waiting(NamedTuple):
     """How many cases of one kind are in one state, how many of them are late, and when the first is due."""
 

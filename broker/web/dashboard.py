@@ -30,6 +30,7 @@ PLACES: Final[Mapping[str, str]] = {
     "flag": "/reviews?kind=flag",
     "sample": "/reviews?kind=sample",
     "second": "/reviews?state=decided",
+    "erasure": "/rights#erasures",
 }
 """Where the work of each queue is done by whoever sees this page; the others' is not theirs."""
 STATES: Final = {"STALE": "Out of date", "NOT_CONNECTED": "Not connected", "PAUSED": "Paused", "CURRENT": "Current"}

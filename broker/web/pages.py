@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import IO, Annotated, Any, Final
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
@@ -36,7 +36,7 @@ from broker.errors import (
 HERE: Final = Path(__file__).resolve().parent
 STATIC: Final = HERE / "static"
 LONDON: Final = ZoneInfo("Europe/London")
-FIELDS: Final = 100
+FIELDS: Final = 4_000  # two for each entry of a subject's ledger
 LONGEST: Final = 2_000  # characters of a field: more than any of ours takes
 ROLE_NAMES: Final = {
     "IG_OFFICER": "Information governance officer",
@@ -55,6 +55,9 @@ NAVIGATION: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("Dashboard", "/ig"),
         ("Log", "/log"),
         ("Reviews", "/reviews"),
+        ("Rights", "/rights"),
+        ("Breaches", "/breaches"),
+        ("Reports", "/reports"),
         ("Agreements", "/agreements"),
     ),
     "LINK_REVIEWER": (("Pairs", "/pairs"),),
@@ -284,6 +287,24 @@ def _officer_form(request: Request, form: FormDep, caller: OfficerDep, broker: B
 
 OfficerFormDep = Annotated[dict[str, str], Depends(_officer_form)]
 """The form that was posted from one of this session's own pages.  Raises NotAllowed for any other."""
+
+
+def sentence(words: str) -> str:
+    """What the rules say of a fault, without the name of the field before it.
+
+    >>> sentence("subject: the log knows nobody by this reference")
+    'The log knows nobody by this reference'
+    """
+    field, colon, rest = words.partition(": ")
+    return capitalised(rest if colon and field.replace("_", "").isalpha() else words)
+
+
+def chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """A file piece by piece, closed once it has left."""
+    with file:
+        file.seek(0)
+        while piece := file.read(1 << 16):
+            yield piece
 
 
 def attachment(name: str) -> dict[str, str]:

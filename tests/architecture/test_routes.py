@@ -81,6 +81,18 @@ OTHERS: Final[Mapping[str, str]] = {
     "GET /log": "an empty form", "GET /log/searches/{search}": "what POST /log was recorded for",
     "GET /log/{event}/proof": "hashes",
     "GET /ig": "counts and dates, nobody's data", "GET /operations": "the same",
+    "GET /reports": "a closed list", "GET /reports/{code}": "an empty form; for R7 the page of breaches",
+    "POST /reports/{code}": "audit.exported: held in tests/broker/web/test_reports_and_rights.py",
+    "GET /breaches": "audit.searched: held there too", "POST /breaches": "audit.exported: held there too",
+    "GET /rights": "holds, erasures and lifts, never of whom",
+    "POST /rights/ledger": "audit.searched: held there too",
+    "POST /rights/pack": "subject.report_issued: held there too",
+    "POST /rights/holds": "legal_hold.set: held there too",
+    "POST /rights/holds/{hold}/release": "legal_hold.lifted: held there too",
+    "POST /rights/erasures": "subject.erasure_proposed: held there too",
+    "POST /rights/erasures/{proposed}/decision": "subject.erased, .erasure_refused: held in tests/broker/test_subjects.py",
+    "POST /rights/lifts": "subject.lift_proposed: held there too",
+    "POST /rights/lifts/{proposed}/decision": "subject.lifted, .lift_refused: held there too",
     "POST /agreements/what-if": "audit.searched: held in tests/broker/web/test_agreement_pages.py",
     **dict.fromkeys(
         (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from broker.settings import DemoPerson
 from broker.web.pages import NAVIGATION
@@ -92,6 +92,7 @@ def the_way_of_a_review(visit: Visitor) -> Iterator[str]:
     yield "the dashboard"
     page.goto(page.url.replace("/ig", "/log"))
     page.get_by_label("To check that processing was lawful").check()
+    page.get_by_label("Kind of operation").select_option("disclosure")
     page.get_by_role("button", name="Search the log").click()
     page.get_by_role("link", name="Family view disclosed").nth(0 if wide(page) else 1).click()  # each visit its own
     page.get_by_role("heading", name="Prove it").wait_for()
@@ -138,6 +139,43 @@ def the_register(visit: Visitor) -> Iterator[str]:
     yield "what if"
 
 
+def rights_and_reports(visit: Visitor) -> Iterator[str]:
+    """Subject access, erasure, breaches and reports."""
+    page = visit.page
+    site = page.url.rpartition("/")[0]
+    page.goto(f"{site}/log")
+    page.get_by_label("To check that processing was lawful").check()
+    page.get_by_label("Kind of operation").select_option("disclosure")
+    page.get_by_role("button", name="Search the log").click()
+    page.get_by_role("link", name="Family view disclosed").first.click()
+    page.get_by_role("heading", name="Prove it").wait_for()
+    subjects = page.locator("h2:has-text('About whom') + div li").all_inner_texts()
+    person = next(one for one in subjects if "/" not in one)
+    page.goto(f"{site}/rights")
+    page.get_by_role("button", name="Show the ledger").click()
+    page.get_by_role("heading", name="There is a problem").wait_for()
+    yield "rights, with faults"
+    page.locator("#subject").fill(person)
+    page.get_by_label("The person themselves").check()
+    page.get_by_role("button", name="Show the ledger").click()
+    page.get_by_role("heading", name="about this subject").wait_for()
+    yield "a ledger"
+    page.get_by_role("button", name="Show it to print").click()
+    page.get_by_role("heading", name="Who looked at this record").wait_for()
+    yield "a ledger to print"
+    page.goto(f"{site}/breaches")
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("heading", name="There is a problem").wait_for()
+    yield "breaches, with faults"
+    page.goto(f"{site}/reports")
+    yield "reports"
+    page.get_by_role("link", name="R1: Disclosure register").click()
+    page.get_by_label("To check that processing was lawful").check()
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_text("do not pass on").wait_for()
+    yield "a report to print"
+
+
 def the_places_of_the_navigation(visit: Visitor, role: str) -> Iterator[str]:
     for _, place in NAVIGATION[role]:
         visit.page.locator(f'nav a[href="{place}"], .govuk-service-navigation a[href="{place}"]').first.click(
@@ -151,6 +189,7 @@ WAYS: list[tuple[str, Callable[[Visitor], Iterator[str]]]] = [
     ("Sample Link Reviewer", the_way_of_a_link_reviewer),
     ("Sample IG Officer", the_way_of_a_review),
     ("Sample IG Officer", the_register),
+    ("Sample IG Officer", rights_and_reports),
     ("Sample Operator", lambda visit: the_places_of_the_navigation(visit, "OPERATOR")),
 ]
 
@@ -177,8 +216,10 @@ def test_a_link_reviewer_decides_a_pair_by_keyboard_alone(site: str, visitor: Vi
     page.get_by_role("heading", name="Same person?", level=1).wait_for()
     press_to(page, "Same person")
     page.keyboard.press("ArrowUp")  # round to the last: Cannot tell
+    expect(page.get_by_label("Cannot tell: pass on")).to_be_checked()
     press_to(page, "Why")
-    page.keyboard.press("End")  # the last reason: an agency looked and can.t tell
+    page.keyboard.press("End")  # the last reason
+    expect(page.get_by_label("Why", exact=True)).to_have_value("agency_cannot_tell")
     press_to(page, "The agreement levels")
     page.keyboard.press("Space")
     press_to(page, "Record")

@@ -20,6 +20,9 @@ ROLES: Final = get_args(BrokerRole)
 MAY: Final[Mapping[str, frozenset[str]]] = {
     "/ig": frozenset({"IG_OFFICER"}),
     "/log": frozenset({"IG_OFFICER"}),
+    "/reports": frozenset({"IG_OFFICER"}),
+    "/breaches": frozenset({"IG_OFFICER"}),
+    "/rights": frozenset({"IG_OFFICER"}),
     "/agreements": frozenset({"IG_OFFICER"}),
     "/reviews": frozenset({"IG_OFFICER"}),
     "/pairs": frozenset({"LINK_REVIEWER"}),
