@@ -12,7 +12,7 @@ ONLY ?=
 WORKERS ?= 3
 PACKAGES := broker linkage agreements audit
 
-.PHONY: help demo test check format bench faults properties spark lock vendor clean
+.PHONY: help demo test check deploy-check format bench faults properties spark lock vendor clean
 
 help: ## List what can be typed here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -30,6 +30,13 @@ check: $(VENV)/test.stamp ## Format, lint, security rules, types, import contrac
 	$(BIN)/bandit -q -c pyproject.toml -r $(PACKAGES) deploy
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+deploy-check: $(VENV)/test.stamp ## Hold everything in deploy/ to its own tool, offline (needs nginx, caddy and systemd)
+	@$(BIN)/python -c 'import kubernetes_validate' 2>/dev/null || { echo "Installing the tools of deploy-check (once) ..."; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --require-hashes -r requirements-deploy.lock; }
+	@$(BIN)/python deploy/check.py
+	@$(BIN)/python deploy/test_tools.py
+	$(BIN)/python -m pytest -q tests/deploy $(ARGS)
 
 format: $(VENV)/test.stamp ## Put the format right
 	$(BIN)/ruff check --fix-only --quiet .
@@ -63,6 +70,12 @@ lock: ## Resolve the lock files anew (maintainers; needs uv)
 	  --custom-compile-command "make lock" --quiet -o requirements-test.lock
 	uv pip compile pyproject.toml --extra spark --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  -c requirements-test.lock --custom-compile-command "make lock" --quiet -o requirements-spark.lock
+	for image in "broker --extra broker --extra pkcs11" "gateway --extra agency"; do set -- $$image; name=$$1; shift; \
+	  uv pip compile pyproject.toml build-backend.in "$$@" --extra auditor --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate -c requirements-test.lock --custom-compile-command "make lock" --quiet \
+	  -o deploy/images/$$name.lock || exit 1; done
+	uv pip compile pyproject.toml --extra deploy-check --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  -c requirements-test.lock --custom-compile-command "make lock" --quiet -o requirements-deploy.lock
 	rm build-backend.in
 
 vendor: ## Fetch and rewrite the pages' vendored assets (maintainers; needs node)

@@ -1,4 +1,4 @@
-"""Put in place what the tests need from the system: Chromium, PostgreSQL, strace, SoftHSM.
+"""Put in place what the tests need from the system: Chromium, PostgreSQL, strace, SoftHSM, nginx.
 
 Installs by apt where that is possible (root, apt present); else prints the one line to run and exits 1 before any
 test, so that no browser, database or fault test is ever left out in silence.
@@ -10,8 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = {"chromium": "chromium", "postgres": "postgresql", "strace": "strace", "softhsm2-util": "softhsm2"}
-LINE = "apt-get install -y --no-install-recommends chromium fonts-liberation2 postgresql strace softhsm2"
+PACKAGES = {
+    "chromium": "chromium", "postgres": "postgresql", "strace": "strace", "softhsm2-util": "softhsm2",
+    "nginx": "nginx-light",
+}  # fmt: skip
+LINE = "apt-get install -y --no-install-recommends chromium fonts-liberation2 postgresql strace softhsm2 nginx-light"
 
 
 def present(tool: str) -> bool:
@@ -20,7 +23,7 @@ def present(tool: str) -> bool:
         return bool(shutil.which("postgres")) or any(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if tool == "chromium":
         return any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
-    return bool(shutil.which(tool))
+    return bool(shutil.which(tool) or shutil.which(tool, path="/usr/sbin"))
 
 
 def main() -> int:
