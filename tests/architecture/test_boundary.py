@@ -68,7 +68,7 @@ def test_no_drawer_without_a_name_is_opened() -> None:
 def test_the_tree_names_no_machine_and_no_registry() -> None:
     place = re.compile(r"(?<![\w.])/(root|home|work|farm)/\w|pypi\.org|pythonhosted|registry\.npmjs|deb\.debian")
     guilty = []
-    for path in tracked("*.py", "*.md", "*.toml", "*.html", "Makefile", "*.json", "*.lock"):
+    for path in tracked("*.py", "*.md", "*.toml", "*.html", "Makefile", "*.json", "*.lock", "deploy"):
         if path == Path(__file__) or ".min." in path.name:
             continue
         if place.search(path.read_text(encoding="utf-8", errors="replace")):

@@ -1,7 +1,6 @@
 """compose, Kubernetes and systemd: hardened everywhere, named by version, and started with commands that there are."""
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,17 +144,3 @@ def test_a_unit_may_do_what_the_program_does_when_it_starts() -> None:
     """`broker` gives up core files by setrlimit, which systemd counts among @resources."""
     for unit in sorted((DEPLOY / "systemd").glob("*.service")):
         assert "@resources" not in unit.read_text()
-
-
-def test_no_file_names_a_package_registry_or_somebody_s_machine() -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "deploy"], cwd=ROOT, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
-    for name in listed.stdout.split():
-        path = ROOT / name
-        if path.is_file() and path.suffix not in (".woff2", ".png"):
-            text = path.read_text(encoding="utf-8", errors="replace")
-            assert not re.search(
-                r"pypi|pythonhosted|registry\.npm|docker\.io|ghcr\.io|quay\.io|/home/\w|/root/|/work/", text
-            ), name
