@@ -64,7 +64,11 @@ def run(
     ] = "",
     discovered: Annotated[
         datetime | None,
-        typer.Option("--discovered", formats=["%Y-%m-%dT%H:%M:%S%z"], help="R7: when the breach was found out."),
+        typer.Option(
+            "--discovered",
+            formats=["%Y-%m-%dT%H:%M:%S%z"],
+            help="R7: when the breach was found out; the 72 hours run from then.",
+        ),
     ] = None,
     config: Config = None,
     as_json: AsJson = False,

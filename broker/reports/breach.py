@@ -24,6 +24,8 @@ R7: Final = (
     "part", "utc", "event_id", "organisation", "person", "role", "subject_token", "source_org", "categories", "purpose",
     "case_ref", "state", "note",
 )  # fmt: skip
+BY_A_HOLDER: Final = ("consider_sharing.shared", "answer.released", "standing_approval.used", "verbal_share.logged")
+"""What a holder shows to another by its own act: the organisation that it was shown to is its recipient."""
 SENT: Final = ("submission.received", "submission.accepted")
 ABOUT_PERSON: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("the wrong link is split or severed", ("link.split", "override.must_not_link", "override.sever")),
@@ -85,8 +87,11 @@ def _ids(source: Source) -> tuple[str, ...]:
 def _shown(source: Source, ids: Sequence[str]) -> Iterator[OpenedEvent]:
     """What was shown of the persons, or to the organisation: not what was looked at and hidden."""
     if not ids:
-        for one in source.events(source.wanted(DISCLOSURES, org=source.about.organisation)):
-            if source.subjects(one):
+        organisation = source.about.organisation
+        asked = tuple(one for one in DISCLOSURES if one not in BY_A_HOLDER)
+        for one in source.events(source.wanted(asked, org=organisation), source.wanted(BY_A_HOLDER)):
+            to = {str(each.get("organisation", "")) for each in one.recipients}
+            if source.subjects(one) and (one.event.type in asked or organisation in to):
                 yield one
         return
     heads: dict[str, Head] = {}
@@ -109,10 +114,14 @@ def _affected(source: Source, shown: Sequence[OpenedEvent], ids: Sequence[str]) 
 
 
 def _clock(source: Source, affected: int, shown: int) -> Iterator[Row]:
-    known = source.about.discovered or source.at
+    known, counts = source.about.discovered, f"{affected} affected, {shown} disclosures"
+    if known is None:
+        note = f"{counts}; the 72 hours run from when it was found out, which this pack was not told"
+        yield _row("clock", None, state="not told", note=note)
+        return
     due = known + NOTIFY_WITHIN
     left = (due - source.at) / timedelta(hours=1)
-    yield _row("clock", known, state="discovered", note=f"{affected} affected, {shown} disclosures")
+    yield _row("clock", known, state="discovered", note=counts)
     yield _row(
         "clock", due, state="overdue" if left < 0 else "running",
         note=f"tell the Commissioner by then; {abs(left):.1f} hours {'over' if left < 0 else 'left'} "

@@ -338,6 +338,14 @@ def test_a_breach_pack_of_a_compromised_key_holds_all_that_was_shown_to_its_orga
 ) -> None:
     seen = logged(store, trail, subjects=[CHILD, SIBLING])
     logged(store, trail, who={"organisation": ICB, "person": "p-7"})
+    shared = logged(  # what a holder showed to it of its own accord, and what it showed to another
+        store, trail, "consider_sharing.shared", who={"organisation": ICB, "person": "p-7"}, subjects=["person-9"],
+        recipients=[{"organisation": COUNCIL}],
+    )  # fmt: skip
+    logged(
+        store, trail, "consider_sharing.shared", who={"organisation": COUNCIL, "person": "p-81"}, subjects=["person-8"],
+        recipients=[{"organisation": ICB}],
+    )  # fmt: skip
     sent = logged(store, trail, "submission.accepted", what={"outcome": "accepted"}, subjects=[], recipients=[])
     revoked = logged(
         store, trail, "key.revoked", who={"organisation": "northshire"}, what={"key": f"{COUNCIL}/client-1"},
@@ -345,8 +353,10 @@ def test_a_breach_pack_of_a_compromised_key_holds_all_that_was_shown_to_its_orga
     )  # fmt: skip
     made = reports.report("R7", store, trail, ALL_DAY, at=AT + timedelta(hours=80), about=About(organisation=COUNCIL))
     rows = rows_of(made)
-    assert {row["subject_token"] for row in rows if row["part"] == "affected"} == {(CHILD,), (SIBLING,)}
-    assert [row["event_id"] for row in rows if row["part"] in ("recipient", "sent")] == [seen, sent]
+    assert {row["subject_token"] for row in rows if row["part"] == "affected"} == {(CHILD,), (SIBLING,), ("person-9",)}
+    assert [row["event_id"] for row in rows if row["part"] in ("recipient", "sent")] == [seen, shared, sent]
+    (clock_,) = [row for row in rows if row["part"] == "clock"]  # no 72 hours begin anew with each pack
+    assert (clock_["utc"], clock_["state"]) == (None, "not told")
     assert [(row["event_id"], row["state"]) for row in rows if row["note"] == "the key is revoked"] == [
         (revoked, "done")
     ]
