@@ -302,7 +302,7 @@ def standing(store: Store, signers: Signers) -> tuple[tuple[ShardStanding, ...],
     with store.reading() as reading:
         for shard in every_shard(reading):
             head, kept = head_of(reading, shard.log_id), newest_checkpoint(reading, shard.log_id)
-            quorum = _witnessed(reading, shard.log_id, clock.now())
+            quorum = _witnessed(reading, shard, clock.now())
             signed, size = _of(told, shard.log_id), head.size if head else 0
             found.append(
                 ShardStanding(
@@ -468,9 +468,18 @@ def _leaf(text: bytes) -> Leaf:
         raise WrongState("the mirror holds an entry that is no leaf of ours") from None
 
 
-def _witnessed(reading: Reading, log_id: str, at: datetime) -> SignedCheckpoint | None:
-    """The newest checkpoint that a quorum of today's witnesses cosigned: one line alone is one witness's word."""
-    return witnesses.served(reading, log_id, "checkpoint.witnessed", at=at)
+def _witnessed(reading: Reading, shard: ShardRow, at: datetime) -> SignedCheckpoint | None:
+    """The newest checkpoint that a quorum of today's witnesses cosigned: one line alone is one witness's word.
+
+    Where none is enrolled any more, that a quorum of those of its own day did.
+    """
+    if enrolled(reading):
+        return witnesses.served(reading, shard.log_id, "checkpoint.witnessed", at=at)
+    for size in cosigned_sizes(reading, shard.log_id):
+        note = witnesses.as_cosigned(reading, shard.log_id, size)
+        if note is not None and _vouched(reading, shard, note):
+            return note
+    return None
 
 
 def _to_cite(
@@ -478,7 +487,7 @@ def _to_cite(
     at: datetime,
 ) -> tuple[SignedCheckpoint | None, bool]:  # fmt: skip
     """The checkpoint at which a shard is frozen, as `begin_anew` says, and whether a quorum signed it."""
-    held = _witnessed(reading, shard.log_id, at) if enrolled(reading) else _witnessed_before(reading, shard)
+    held = _witnessed(reading, shard, at)
     if held is not None and not _vouched(reading, shard, held):
         held = None  # its lines do not verify: somebody wrote them into the table
     if given is None:
@@ -499,15 +508,6 @@ def _to_cite(
     if not _same_tree(reading, given, signed):
         raise WrongState("that checkpoint is of another tree: keep it as evidence, and ask its holder who gave it")
     return given, False
-
-
-def _witnessed_before(reading: Reading, shard: ShardRow) -> SignedCheckpoint | None:
-    """The newest checkpoint that a quorum of its day's witnesses cosigned, of a log that has none any more."""
-    for size in cosigned_sizes(reading, shard.log_id):
-        note = witnesses.as_cosigned(reading, shard.log_id, size)
-        if note is not None and _vouched(reading, shard, note):
-            return note
-    return None
 
 
 def _vouched(reading: Reading, shard: ShardRow, note: SignedCheckpoint) -> bool:

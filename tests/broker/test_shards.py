@@ -427,6 +427,8 @@ def test_after_every_witness_was_removed_what_they_signed_together_is_cited_as_w
     for key in keys:
         witnesses.remove(store, trail, key.name, who=WHO, at=clock.now())
     grown(store, trail)
+    ((standing,), _) = shards.standing(store, trail.signers)
+    assert standing.witnessed == note.checkpoint.size
     last = newest_note(store)
     if compromised:
         for bare in (alone, last):
