@@ -24,6 +24,7 @@ from broker.api import (
     audit_reviews,
     batches,
     considerations,
+    credentials,
     health,
     ledger,
     oauth,
@@ -159,6 +160,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.broker = broker
     problems.install(app)
+    credentials.describe(app, ROUTERS, settings.base_url)
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))

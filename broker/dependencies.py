@@ -102,14 +102,18 @@ def agency(request: Request, broker: BrokerDep, now: NowDep, proved: Certificate
 def person(
     request: Request, broker: BrokerDep, now: NowDep, proved: CertificateDep, body: Annotated[bytes, Depends(_body)]
 ) -> Caller:
-    """A person at an organisation's gateway: its token, and its assertion for this request, whose path is meant as the
-    routes read it: unescaped, and without the query."""
+    """A person at an organisation's gateway: its token, and its assertion for this request.
+
+    The path is meant as the routes read it, unescaped; a query follows it as it was sent, behind its question mark.
+    """
     assertion = _only(request, ASSERTION)
     if assertion is None:
         raise NotSignedIn("no-assertion")
+    query = request.scope["query_string"].decode("latin-1")
     return callers.person_of(
         broker.store, broker.tokens, _bearer(request), assertion,
-        method=request.method, path=request.scope["path"], body=body, at=now, certificate=proved,
+        method=request.method, path=request.scope["path"] + (f"?{query}" if query else ""), body=body, at=now,
+        certificate=proved,
     )  # fmt: skip
 
 

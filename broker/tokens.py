@@ -193,7 +193,10 @@ class Tokens:
     def gateway_assertion(
         self, token: str, key_of: KeyOf, *, method: str, path: str, body: bytes, at: datetime
     ) -> GatewayAssertion:
-        """A gateway's assertion for this very method, path and body, at most 60 s long.  Raises NotSignedIn."""
+        """A gateway's assertion for this very method, path (with its query) and body, at most 60 s long.
+
+        Raises NotSignedIn.
+        """
         key, claims = _verified(token, typ=GATEWAY, key_of=key_of)
         expires = _lifetime(claims, at=at, longest=LONGEST_GATEWAY_ASSERTION_SECONDS)
         _is(claims, "iss", key.owner)

@@ -133,17 +133,17 @@ def test_a_person_is_whom_the_gateway_names_on_this_request(http: TestClient, ag
     assert answer.json()["body"] == {"a": 1}
 
 
-def test_an_assertion_for_another_body_path_role_or_agency_or_a_second_time_is_refused(
+def test_an_assertion_for_another_body_path_query_role_or_agency_or_a_second_time_is_refused(
     http: TestClient, agency: AnAgency, broker: Broker
 ) -> None:
     other = AnAgency("northshire-police").enrolled(broker)
     token, raw = agency.token(http), b'{"a":1}'
     once = agency.vouch("POST", "/probe/person", raw)
 
-    def status(assertion: str, *, bearer: str = token, body: bytes = raw, **more: str) -> int:
-        headers = {"Authorization": f"Bearer {bearer}", "Gateway-Assertion": assertion, **more}
+    def status(assertion: str, *, bearer: str = token, body: bytes = raw, query: str = "") -> int:
+        headers = {"Authorization": f"Bearer {bearer}", "Gateway-Assertion": assertion}
         return http.post(
-            "/probe/person", content=body, headers=headers | {"Content-Type": "application/json"}
+            f"/probe/person{query}", content=body, headers=headers | {"Content-Type": "application/json"}
         ).status_code
 
     assert status(once) == 200
@@ -151,6 +151,10 @@ def test_an_assertion_for_another_body_path_role_or_agency_or_a_second_time_is_r
     assert status(agency.vouch("POST", "/probe/person", raw), body=b'{"a":2}') == 401
     assert status(agency.vouch("POST", "/probe/other", raw)) == 401
     assert status(agency.vouch("GET", "/probe/person", raw)) == 401
+    assert status(agency.vouch("POST", "/probe/person", raw), query="?state=done") == 401
+    assert status(agency.vouch("POST", "/probe/person?state=open", raw), query="?state=done") == 401
+    assert status(agency.vouch("POST", "/probe/person?state=open", raw)) == 401
+    assert status(agency.vouch("POST", "/probe/person?state=open", raw), query="?state=open") == 200
     assert status(agency.vouch("POST", "/probe/person", raw, role="IG_OFFICER")) == 401
     assert status(other.vouch("POST", "/probe/person", raw)) == 401
     assert status(agency.vouch("POST", "/probe/person", raw), bearer=other.token(http)) == 401

@@ -147,7 +147,10 @@ class Callers:
         if who == "agency" or who in GATEWAY_ROLES:
             headers["Authorization"] = f"Bearer {self.token}"
         if who in GATEWAY_ROLES:
-            headers["Gateway-Assertion"] = self.agency.vouch(method, unquote(path.partition("?")[0]), raw, role=who)
+            target = unquote(path.partition("?")[0])
+            if query := self.http.build_request(method, path).url.query.decode():  # as it will be sent
+                target += f"?{query}"
+            headers["Gateway-Assertion"] = self.agency.vouch(method, target, raw, role=who)
         if who in self.officers:
             cookie, session = self.officers[who]
             headers |= {"Cookie": f"{signin.COOKIE}={cookie}", "X-CSRF-Token": session.csrf, "Origin": BASE_URL}
@@ -237,3 +240,25 @@ def test_whoever_is_not_listed_is_denied_on_every_route(callers: Callers) -> Non
     assert wrong == []
     assert untold == set()
     assert seen == MAY.keys()
+
+
+def test_the_document_says_of_every_operation_what_it_asks_of_its_caller(callers: Callers) -> None:
+    document = callers.app.openapi()
+    known, wrong = set(document["components"]["securitySchemes"]), []
+    for path, operations_there in document["paths"].items():
+        for method, operation in operations_there.items():
+            route, ways = f"{method.upper()} {path}", [set(way) for way in operation["security"]]
+            assert all(way <= known for way in ways), route
+            if route not in MAY:
+                wrong += [route] if ways and path in PUBLIC else []
+                continue
+            due = {
+                "machine": "agency" in MAY[route], "gateway": not MAY[route].isdisjoint(GATEWAY_ROLES),
+                "session": not MAY[route].isdisjoint(callers.officers),
+            }  # fmt: skip
+            told = {
+                "machine": {"machine"} in ways, "gateway": any("machine" in way for way in ways),
+                "session": any("session" in way for way in ways),
+            }  # fmt: skip
+            wrong += [route for kind, is_due in due.items() if is_due and not told[kind]] or [] if ways else [route]
+    assert wrong == []
