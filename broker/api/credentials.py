@@ -12,7 +12,7 @@ from broker import dependencies, signin
 
 MACHINE, GATEWAY, SESSION, CSRF = "machine", "gateway", "session", "csrf"
 
-_AT_GATEWAY: Final = {MACHINE: [], GATEWAY: []}
+_AT_GATEWAY: Final[dict[str, list[str]]] = {MACHINE: [], GATEWAY: []}
 _ASKED: Final[Mapping[Any, list[dict[str, list[str]]]]] = {
     dependencies.acting_officer: [{SESSION: [], CSRF: []}],
     dependencies.anyone: [_AT_GATEWAY, {MACHINE: []}, {SESSION: []}],
