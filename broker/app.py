@@ -37,7 +37,7 @@ from broker.api import (
 from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
 from broker.web import agreements as agreement_pages
-from broker.web import dashboard, front, pairs, rights
+from broker.web import dashboard, front, pairs, rights, transparency
 from broker.web import log as log_pages
 from broker.web import reports as report_pages
 from broker.web import reviews as review_pages
@@ -74,6 +74,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     rights.router,
     report_pages.router,
     report_pages.breaches,
+    transparency.router,
 )
 """Every router.  A new one is added here, and nowhere else."""
 
@@ -105,6 +106,8 @@ PUBLIC: Final = frozenset(
         "/sign-in",
         "/sign-in/start",
         "/sign-in/return",
+        "/transparency",
+        "/transparency/children",
     }
 )
 """The routes that need no caller; a test holds every other to one."""

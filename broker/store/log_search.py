@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Select, and_, exists, or_
+from sqlalchemy import Select, and_, exists, func, or_
 from sqlmodel import col, select
 
 from broker.store.event_keys import AT_ONCE
@@ -98,6 +98,13 @@ def by_type(wanted: Wanted) -> tuple[Wanted, ...]:
     if wanted.types is None or len(wanted.types) == 1:
         return (wanted,)
     return tuple(replace(wanted, types=(one,)) for one in wanted.types)
+
+
+def count_of(reading: Reading, types: Sequence[str], first_ms: int, until_ms: int) -> int:
+    """How many events of some types there are in `first_ms` <= t < `until_ms`."""
+    times = (col(EventRow.t_ms) >= first_ms, col(EventRow.t_ms) < until_ms)
+    query = select(func.count()).select_from(EventRow).where(col(EventRow.type).in_(types), *times)
+    return int(reading.session.exec(query).one())
 
 
 def head_of_event(reading: Reading, event_id: str) -> Head | None:

@@ -81,6 +81,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "GET /log": "an empty form", "GET /log/searches/{search}": "what POST /log was recorded for",
     "GET /log/{event}/proof": "hashes",
     "GET /ig": "counts and dates, nobody's data", "GET /operations": "the same",
+    "GET /transparency": "public: agreements in force, and two rounded counts", "GET /transparency/children": "public: words",
     "GET /reports": "a closed list", "GET /reports/{code}": "an empty form; for R7 the page of breaches",
     "POST /reports/{code}": "audit.exported: held in tests/broker/web/test_reports_and_rights.py",
     "GET /breaches": "audit.searched: held there too", "POST /breaches": "audit.exported: held there too",

@@ -124,8 +124,8 @@ def the_register(visit: Visitor) -> Iterator[str]:
     page = visit.page
     site = page.url.rpartition("/")[0]
     for path in (
-        "", "/northshire-mash@3.0.0", "/who-can-see?org=northshire-council&role=MASH_ANALYST", "/calendar", "/remarks",
-        "/diff?before=northshire-early-help@1.1.0&after=northshire-mash@3.0.0",
+        "", "/northshire-mash@3.0.0", "/who-can-see?org=northshire-council&role=MASH_ANALYST&source=northshire-police", "/calendar", "/remarks",
+        "/diff?before=northshire-planning@1.0.0&after=northshire-early-help@1.1.0",
     ):  # fmt: skip
         page.goto(f"{site}/agreements{path}")
         yield f"agreements{path}"
@@ -214,6 +214,7 @@ def test_a_link_reviewer_decides_a_pair_by_keyboard_alone(site: str, visitor: Vi
     press_to(page, "Look")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Same person?", level=1).wait_for()
+    expect(page.locator("h1")).to_be_focused()  # where reading begins after an answer: only then tab on
     press_to(page, "Same person")
     page.keyboard.press("ArrowUp")  # round to the last: Cannot tell
     expect(page.get_by_label("Cannot tell: pass on")).to_be_checked()

@@ -30,7 +30,7 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     "/sign-out": frozenset(ROLES),
 }
 """Which role gets past the door of the pages that begin so."""
-OPEN: Final = ("/", "/sign-in", "/sign-in/start", "/sign-in/return")
+OPEN: Final = ("/", "/sign-in", "/sign-in/start", "/sign-in/return", "/transparency", "/transparency/children")
 
 
 @pytest.fixture(scope="module")
