@@ -41,6 +41,7 @@ from broker.web import dashboard, front, pairs, rights, transparency
 from broker.web import log as log_pages
 from broker.web import reports as report_pages
 from broker.web import reviews as review_pages
+from broker.web import statistics as statistics_pages
 from broker.web.pages import STATIC
 from broker.wiring import Broker, wire
 
@@ -74,6 +75,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     rights.router,
     report_pages.router,
     report_pages.breaches,
+    statistics_pages.router,
     transparency.router,
 )
 """Every router.  A new one is added here, and nowhere else."""

@@ -101,9 +101,14 @@ def _told(agreement: Agreement, names: Mapping[str, str]) -> Told:
             )
             for grant in agreement.grants
         ),
-        kept=tuple(str(text) for text in (body.get("retention") or {}).values()),
-        rights=tuple(str(text) for text in (body.get("rights") or {}).values()),
+        kept=_said(body.get("retention")), rights=_said(body.get("rights")),
     )  # fmt: skip
+
+
+def _said(part: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What a part of a document says, each under its name, in the order of its paragraphs."""
+    found = [(str(text), name.replace("_", " ")) for name, text in (part or {}).items()]
+    return tuple(f"{name[:1].upper()}{name[1:]}: {text}" for text, name in sorted(found))
 
 
 def _last_quarter(at: datetime) -> tuple[int, int, str]:

@@ -59,6 +59,7 @@ NAVIGATION: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("Breaches", "/breaches"),
         ("Reports", "/reports"),
         ("Agreements", "/agreements"),
+        ("Statistics", "/statistics"),
     ),
     "LINK_REVIEWER": (("Pairs", "/pairs"),),
     "OPERATOR": (("Operation", "/operations"),),

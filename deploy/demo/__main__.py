@@ -72,7 +72,13 @@ ORGANISATIONS = (
     ),
 )  # fmt: skip
 REPRESENTATIVE = "AGENCY_REP"  # at each holder: who reads what it is to consider
-OFFICERS = (("ig-officer", "Sample IG Officer", "IG_OFFICER"),)
+OFFICERS = (
+    ("ig-officer", "Sample IG Officer", "IG_OFFICER"),
+    ("ig-second", "Sample Second Officer", "IG_OFFICER"),  # no review is closed, and nobody erased, by one alone
+    ("link-reviewer", "Sample Link Reviewer", "LINK_REVIEWER"),
+    ("link-second", "Sample Second Reviewer", "LINK_REVIEWER"),
+    ("operator", "Sample Operator", "OPERATOR"),
+)
 
 
 class Stopped(Exception):

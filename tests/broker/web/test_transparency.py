@@ -39,7 +39,7 @@ def test_anybody_reads_who_shares_what_with_whom_in_the_words_that_were_signed(a
     page = said(area)
     assert "Northshire MASH: screening, strategy discussions and section 47 enquiries" in page
     assert "Organisations Northshire Council, Northshire Icb, Northshire Police" in page
-    assert "1 Apr 2026 to 31 Mar 2028" in page and "7.1 24 months rolling." in page
+    assert "1 Apr 2026 to 31 Mar 2028" in page and "Broker copy: 7.1 24 months rolling." in page
     assert "https://northshire.example/privacy/mash" in page
     assert "Attendance (education) Status: band of the year to date" in page
     assert "immigration enforcement" in page
