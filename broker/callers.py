@@ -37,6 +37,7 @@ class Caller:
     method: str  # private_key_jwt, gateway-assertion, oidc, demo
     evidence: str = ""  # SHA-256 (hex) of the assertion, kept in the log
     csrf: str = ""  # an officer's synchroniser token
+    ends_at: datetime | None = None  # when an officer's session does
 
     def who(self) -> dict[str, str]:
         """The `who` of an event: the organisation as client and, where a person acts, who, as what and how proved."""
@@ -113,6 +114,7 @@ def officer_of(store: Store, settings: Settings, cookie: str, *, at: datetime) -
     return Caller(
         kind="officer", organisation=session.organisation or settings.partnership, person=session.person,
         role=session.role, session=session.id, method=session.method, csrf=session.csrf,
+        ends_at=session.ends_at,
     )  # fmt: skip
 
 

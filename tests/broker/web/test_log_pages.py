@@ -13,7 +13,7 @@ from audit.checkpoint import SignedCheckpoint
 from audit.policy import Policy
 from audit.receipts import LogReceipt
 from audit.witness import WitnessKey
-from broker import clock, signin, witnesses
+from broker import clock, reports, signin, witnesses
 from broker.settings import DemoPerson
 from broker.store.log import EventRow
 from broker.wiring import Broker
@@ -180,4 +180,39 @@ def test_pages_carry_the_policy_and_its_nonce(client: TestClient) -> None:
 
 def test_no_page_has_a_field_for_a_name(client: TestClient) -> None:
     fields = re.findall(r'<(?:input|select|textarea)[^>]* name="([^"]*)"', signed_in(client).get("/log").text)
-    assert set(fields) == {"csrf", "reason", "organisation", "op", "purpose", "person"}
+    days = {f"{day}-{part}" for day in ("first", "last") for part in ("day", "month", "year")}
+    asked = {"organisation", "op", "purpose", "person", "type", "case", "subject", "break_glass", "flagged"}
+    assert set(fields) == {"csrf", "reason"} | asked | days
+
+
+def test_the_log_is_narrowed_to_days_a_type_a_case_or_a_subject_and_paged(client: TestClient) -> None:
+    signed_in(client)
+    for _ in range(51):
+        broker: Broker = client.app.state.broker  # type: ignore[attr-defined]
+        reports.note_sign_in(
+            broker.store, broker.trail, {"organisation": "northshire", "person": "x-1"}, at=clock.now()
+        )
+    page = client.get(searched(client, type="auth.login"))
+    assert "50 events" in page.text and "Log opened" not in page.text
+    following = re.findall(r'href="(/log/searches/[^"]+\?after=[^"]+)"', page.text)
+    assert "2 events" in client.get(following[0]).text
+    assert "52 events" not in page.text
+    year = str(clock.now().year)
+    before = {"last-day": "1", "last-month": "1", "last-year": str(int(year) - 1)}
+    assert "No event fits." in client.get(searched(client, **before)).text
+    assert "No event fits." in client.get(searched(client, subject="northshire-icb/health/0")).text
+    assert "No event fits." in client.get(searched(client, flagged="yes", break_glass="yes")).text
+
+
+def test_what_is_mistyped_is_told_field_by_field_and_nothing_is_searched(client: TestClient) -> None:
+    signed_in(client)
+    form = {
+        "csrf": csrf_of(client.get("/log").text), "subject": "Robin Sample", "first-day": "31", "first-month": "2",
+        "first-year": "2026",
+    }  # fmt: skip
+    answer = client.post("/log", data=form)
+    assert answer.status_code == 422
+    for said in ("Choose why you are searching the log", "Enter a real date, or none", "and no spaces"):
+        assert said in answer.text
+    assert 'value="31"' in answer.text
+    assert events(client, "audit.searched") == []
