@@ -32,7 +32,9 @@ DAYS: Final = {"first": "2026-11-01", "last": "2026-11-30"}
 HELD_ELSEWHERE: Final = {
     "/v1/reviews/{review}", "/v1/record-questions/", "/v1/statistics/releases/{release}", "/audit/subjects/holds/{hold}",
     "/audit/subjects/erasures/{proposed}", "/audit/subjects/lifts/{lift}", "/audit/reviews/{event_id}", "/audit/samples/{sample}",
-    "/audit/rules/{rule}", "/v1/considerations/{consideration}",
+    "/audit/rules/{rule}", "/v1/considerations/{consideration}", "/reviews/{event}/", "/reviews/rules/{rule}",
+    "/reviews/samples/{sample}", "/pairs/{pair}", "/rights/holds", "/rights/erasures", "/rights/lifts",
+    "/agreements/what-if", "/statistics/{release}",
 }  # fmt: skip
 """Acts on one thing: the same use case, recorded before it is released, as the route that lists it."""
 TELLS_NOBODY: Final = {
@@ -41,12 +43,13 @@ TELLS_NOBODY: Final = {
     "/audit/samples", "/v1/flows/", "/v1/in-force", "/v1/reviews/codes", "/v1/considerations/codes",
     "/v1/statistics/tables", "/audit/subjects/codes", "/audit/subjects/holds", "/audit/subjects/erasures",
     "/audit/subjects/lifts", "/sign-in",
-    "/sign-out", "/log/{event}/proof",
+    "/sign-out", "/log/{event}/proof", "/reviews/rules", "/reviews/samples", "/agreements", "/transparency",
 }  # fmt: skip
 """Hashes, times, codes, one's own uploads: nothing of anybody."""
 RECORDED_BEFORE: Final = {"/audit/searches/{search}", "/log/searches/{search}", "/v1/statistics/releases"}
 """Pages of what was recorded before, and a list of what was released."""
-EXACTLY: Final = {"GET /", "GET /log"}
+EXACTLY: Final = {"GET /", "GET /log", "GET /ig", "GET /operations", "GET /rights", "GET /reports", "GET /statistics"}
+"""Forms, counts and dates."""
 
 
 @dataclass
@@ -118,6 +121,8 @@ class Site:
                 method="demo", at=broker_clock.now(),
             )  # fmt: skip
         known["event"] = known["view"]["receipt"]["event_id"]
+        self.officer("POST", "/audit/flags", {"event": known["event"], "why": "pattern"})()
+        self.officer("GET", "/audit/reviews?purpose=integrity")()  # takes it into the queue
         area.size()
 
     def person(
@@ -179,6 +184,10 @@ class Site:
         ref = area.home(ICB).record_ref("health", ROBIN.id)
         days = "first=2026-11-01&last=2026-11-30"
         subject = {"subject": f"{ICB}/health/{ref}"}
+        month = {f"{name}-{part}": value for name, day in (("first", "1"), ("last", "30"))
+                 for part, value in (("day", day), ("month", "11"), ("year", "2026"))}  # fmt: skip
+        report = {**month, "format": "csv", "reason": "lawfulness"}
+        known_since = {"aware-day": "1", "aware-month": "11", "aware-year": "2026"}
         return {
             "POST /v1/searches": self.person("POST", "/v1/searches", analyst.body(ROBIN.typed(), case="P3")),
             "POST /v1/disclosures": self.person("POST", "/v1/disclosures", disclosure),
@@ -212,6 +221,19 @@ class Site:
             "POST /log": self.officer("POST", "/log", form={"reason": "lawfulness"}),
             "GET /log/{event}": self.officer("GET", f"/log/{event}"),
             "GET /log/{event}/opening": self.officer("GET", f"/log/{event}/opening"),
+            "POST /log/{event}/flag": self.officer("POST", f"/log/{event}/flag", form={"why": "complaint"}),
+            "GET /reviews": self.officer("GET", "/reviews"),
+            "GET /reviews/{event}": self.officer("GET", f"/reviews/{event}"),
+            "GET /pairs": self.officer("GET", "/pairs", role="LINK_REVIEWER"),
+            "POST /reports/{code}": self.officer("POST", "/reports/R1", form=report),
+            "GET /reports/{code}": self.officer("GET", "/reports/R7"),
+            "GET /breaches": self.officer("GET", "/breaches"),
+            "POST /breaches": self.officer("POST", "/breaches", form={**report, **subject, **known_since}),
+            "POST /statistics": self.officer(
+                "POST", "/statistics", role="SERVICE_PLANNER", form={"table": TABLE, "period": PERIOD}
+            ),
+            "POST /rights/ledger": self.officer("POST", "/rights/ledger", form={**subject, "relation": "self"}),
+            "POST /rights/pack": self.officer("POST", "/rights/pack", form={**subject, "relation": "self"}),
             "POST /log/{event}/detail": self.officer("POST", f"/log/{event}/detail", form={"reason": "lawfulness"}),
         }
 
