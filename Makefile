@@ -8,6 +8,8 @@ ARGS ?=
 CHILDREN ?= 20000
 PORT ?= 8400
 ONLY ?=
+SEED ?= $(shell date +%Y%m%d)
+EVERY ?= 1
 # More than the cores: much of a test waits for a process, a disk or a page.
 WORKERS ?= 3
 PACKAGES := broker linkage agreements audit
@@ -45,9 +47,9 @@ format: $(VENV)/test.stamp ## Put the format right
 bench: $(VENV)/test.stamp ## Every benchmark table, as ratios of one run (ONLY=linkage|privacy|audit|agreements|ingest or one; SIZE=small)
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
-faults: $(VENV)/test.stamp ## The long fault harnesses
+faults: $(VENV)/test.stamp ## Every fault F01-F32, its points counted (SEED=n, EVERY=n: every nth point alone)
 	@$(BIN)/python deploy/test_tools.py
-	$(BIN)/python -m pytest tests/faults tests/foreign --long $(ARGS)
+	$(BIN)/python -m tests.faults -n 2 --dist worksteal --seed $(SEED) --every $(EVERY) $(ARGS)
 
 properties: $(VENV)/test.stamp ## The laws of decision, linkage and log, ten times as long
 	HYPOTHESIS_PROFILE=long INCREMENTAL_EXAMPLES=200 $(BIN)/python -m pytest -n 2 --dist worksteal tests/agreements tests/spec \

@@ -100,12 +100,17 @@ class Disk:
             case "write" | "length":
                 self._write(act)
 
-    def left(self, into: Path, *, chance: Random | None = None, share: float = 0.5) -> None:
-        """Write to `into` what a cut now may leave: with `chance` so much of what is pending, without it nothing."""
+    def left(
+        self, into: Path, *, chance: Random | None = None, share: float = 0.5, killed: bool = False
+    ) -> None:  # fmt: skip
+        """Write to `into` what a cut now may leave: with `chance` so much of what is pending, without it nothing.
+
+        `killed`: the process alone has ended, and the machine goes on: everything that it did is there.
+        """
         shutil.rmtree(into, ignore_errors=True)
         into.mkdir(parents=True)
-        names = dict(self.durable)
-        for ops in self.moved.values():
+        names = dict(self.names if killed else self.durable)
+        for ops in () if killed else self.moved.values():
             for kind, name, kept in ops[: chance.randint(0, len(ops)) if chance else 0]:
                 if kind == "added":
                     names[name] = kept
@@ -118,7 +123,7 @@ class Disk:
             if kept is None:
                 place.mkdir()
             else:
-                place.write_bytes(kept.after(chance, share))
+                place.write_bytes(bytes(kept.now) if killed else kept.after(chance, share))
                 place.chmod(0o600)
 
     def assert_is(self, folder: Path) -> None:

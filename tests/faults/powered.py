@@ -1,6 +1,6 @@
 """A broker that does one thing and says what it has acknowledged, to be recorded down to its system calls.
 
-python -m tests.faults.powered init|batch|night FOLDER [BATCH]
+python -m tests.faults.powered init|batch|night|agreement|pause|erasure|retention|migration|flip FOLDER [BATCH]
 """
 
 from __future__ import annotations
@@ -8,17 +8,27 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
-from broker import clock, nightly, validation
-from broker.wiring import wire
+from broker import activation, clock, nightly, rotation, validation
+from broker import erasure as erasing
+from broker import retention as keeping
+from broker.settings import LogRetention
+from broker.store.erasures import ErasureRow
+from broker.store.tombstones import Tombstones
+from broker.wiring import open_installation, wire
 from linkage.records import Manifest
+from tests.broker.test_erasure import officer
 from tests.broker.test_nightly import NIGHT
 from tests.builders import COUNCIL, ICB, Batch, a_signer
-from tests.builders_broker import Caller, an_installation, reception, serving, some_settings
+from tests.builders_broker import WHO, Caller, an_installation, reception, serving, some_settings
+from tests.builders_broker import pause as pause_part
 from tests.faults.power import SAID
 
 FLOWS = {COUNCIL: ("education",), ICB: ("health",)}
+NEWER = "northshire-mash@3.1.0"
+LATER = clock.now() + timedelta(days=366 * 8)
 
 
 def say(what: str, value: object = None) -> None:
@@ -70,5 +80,59 @@ def night(folder: Path) -> None:
     broker.store.close()
 
 
+def agreement(folder: Path) -> None:
+    """A newer version put in force, which takes every party out of the older one."""
+    broker = wire(some_settings(folder))
+    activation.activate(broker.store, broker.trail, NEWER, who=WHO, at=clock.now())
+    say("in_force")
+    broker.store.close()
+
+
+def pause(folder: Path) -> None:
+    """A party suspends its own part in an agreement."""
+    broker = wire(some_settings(folder))
+    pause_part(broker, COUNCIL)
+    say("paused")
+    broker.store.close()
+
+
+def erasure(folder: Path) -> None:
+    """What one officer proposed is approved by another, and the files are written anew."""
+    broker = wire(some_settings(folder))
+    kept = Tombstones(folder)
+    with broker.store.reading() as reading:
+        [row] = reading.all(ErasureRow, state="proposed")
+    erasing.approve(broker.store, broker.trail, broker.keys, kept, officer("ig-2"), erasure=row.id, at=clock.now())
+    say("erased", row.id)
+    assert erasing.purge(broker.store, broker.trail, kept, who=WHO, at=clock.now())
+    say("purged")
+    broker.store.close()
+
+
+def retention(folder: Path) -> None:
+    """What is past its time expires, in a year when that is so."""
+    broker = wire(some_settings(folder))
+    done = keeping.run(broker.store, broker.trail, LogRetention(), dict, who=WHO, at=LATER)
+    say("expired", done.events)
+    broker.store.close()
+
+
+def migration(folder: Path) -> None:
+    """An older schema brought to this version, as `broker migrate` does."""
+    open_installation(some_settings(folder))
+    say("migrated")
+
+
+def flip(folder: Path) -> None:
+    """The next epoch of the linkage key put in service by the second person."""
+    from tests.broker.test_rotation import BEN, NEXT  # loads what no other run needs
+
+    broker = wire(some_settings(folder))
+    rotation.confirm(broker, NEXT.name, who=BEN, at=clock.now())
+    say("flipped")
+    broker.store.close()
+
+
 if __name__ == "__main__":
-    {"init": init, "batch": batch, "night": night}[sys.argv[1]](*map(Path, sys.argv[2:]))
+    runs = (init, batch, night, agreement, pause, erasure, retention, migration, flip)
+    {run.__name__: run for run in runs}[sys.argv[1]](*map(Path, sys.argv[2:]))

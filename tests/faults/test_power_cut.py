@@ -33,6 +33,7 @@ from broker.wiring import Broker, open_installation, wire
 from tests.broker.test_nightly import NAMES, a_night, ref
 from tests.builders import COUNCIL, Batch, a_ref, an_item
 from tests.builders_broker import AGREEMENT, BASE, an_installation, reception, serving, some_settings
+from tests.faults.points import Half, Lost, Points, some
 from tests.faults.power import Act, Disk, recorded
 from tests.faults.powered import FLOWS, keep
 from tests.faults.test_kill import Client, check_log, finish, linked_once, some_nights
@@ -41,6 +42,7 @@ pytestmark = pytest.mark.faults
 ROOT = Path(__file__).parents[2]
 SHORT = 5  # cuts of each in `make test`
 SHARES = (None, 0.5, 0.9)  # of what was pending, how much is left: nothing, half, nearly all
+KILLED = 1.0  # all of it: the process alone was ended
 
 TOY = """
 import os, sqlite3, sys
@@ -69,11 +71,6 @@ os.write(1, b"said kept 1\\n")
 """
 
 
-@pytest.fixture
-def long(pytestconfig: pytest.Config) -> bool:
-    return bool(pytestconfig.getoption("--long"))
-
-
 def cut_everywhere(
     acts: Sequence[Act], disk: Disk, into: Path, *, cuts: Sequence[int], shares: Sequence[float | None] = SHARES
 ) -> Iterator[tuple[str, dict[str, list[Any]]]]:
@@ -83,7 +80,7 @@ def cut_everywhere(
     for at, act in enumerate([*acts, Act("said")]):
         for number, share in enumerate(shares if at in wanted else ()):
             name = f"cut {at} of {len(acts)}, disk {number}"
-            disk.left(into, chance=None if share is None else Random(name), share=share or 0)
+            disk.left(into, chance=None if share is None else Random(name), share=share or 0, killed=share == KILLED)
             yield name, said
         if act.kind != "said":
             disk.do(act)
@@ -185,38 +182,58 @@ def receipts_hold(broker: Broker, receipts: Sequence[dict[str, Any]]) -> None:
         leaves = [leaf_hash(entry.leaf) for entry in tx.all(EntryRow, order=("seq",))]
     for told in receipts:
         told_of = LogReceipt.from_json(told).proof.signed.checkpoint
-        assert len(leaves) >= told_of.size, "a receipt's entry is lost"
+        if len(leaves) < told_of.size:
+            raise Lost("a receipt's entry is lost")
         assert Frontier().extend(leaves[: told_of.size]).root == told_of.root
 
 
 Check = Callable[[Path, dict[str, list[Any]]], None]
 
 
-def survives(what: str, folder: Path, tmp_path: Path, long: bool, check: Check, *more: Path) -> str:
-    """`check` passes on every disk that a cut in this run may leave, on one of each of a few cuts unless `long`; told."""
+def survives(
+    what: str,
+    folder: Path,
+    tmp_path: Path,
+    config: pytest.Config,
+    check: Check,
+    *more: Path,
+    count: Points,
+    shares: Sequence[float | None] = SHARES,
+    short: int = SHORT,
+    kill: str = "F07",
+) -> str:
+    """`check` passes on every disk that a cut in this run may leave, on one of each of a few cuts unless --long; told.
+
+    With `KILLED` among the shares a kill counts as `kill`, as every other cut counts as F08.
+    """
     acts, disk = run_recorded(what, folder, tmp_path, *more)
+    long = bool(config.getoption("--long"))
+    points = some(cuts_of(acts, True), config) if long else cuts_of(acts, False, short=short)
     left, tried = tmp_path / "left", 0
-    points = cuts_of(acts, long)
-    for number, (name, said) in enumerate(cut_everywhere(acts, disk, left, cuts=points)):
-        cut, share = divmod(number, len(SHARES))
-        if not long and share != cut % 2:
+    for number, (name, said) in enumerate(cut_everywhere(acts, disk, left, cuts=points, shares=shares)):
+        cut, share = divmod(number, len(shares))
+        if not long and share != cut % len(shares):
             continue
         try:
-            check(left, said)
+            with count.at(kill if shares[share] == KILLED else "F08"):
+                check(left, said)
         except Exception as wrong:
             wrong.add_note(f"{what}: {name}; had said {[*said]}")
             raise
         tried += 1
-    return f"power cuts, {what}: {len(points)} of {len(cuts_of(acts, True))} points, {tried} disks"
+    return f"cuts, {what}: {len(points)} of {len(cuts_of(acts, True))} points, {tried} disks"
 
 
-def test_a_batch_survives_a_power_cut_at_any_moment(tmp_path: Path, long: bool, tally: Callable[[str], None]) -> None:
+def test_a_batch_survives_a_power_cut_at_any_moment(
+    tmp_path: Path, pytestconfig: pytest.Config, tally: Callable[[str], None], count: Points
+) -> None:
     folder = tmp_path / "broker"
     an_installation(folder, agencies=FLOWS)
     record = ref(COUNCIL, "education", NAMES[0])
     night = a_night(COUNCIL, "education", NAMES[:4], items=[an_item(a_ref(at), record) for at in range(40)])
     check = partial(a_batch_goes_on, night)
-    tally(survives("batch", folder, tmp_path, long, check, keep(night, tmp_path / "batch")))
+    told = survives("batch", folder, tmp_path, pytestconfig, check, keep(night, tmp_path / "batch"), count=count)
+    tally(told)
 
 
 def a_batch_goes_on(night: Batch, folder: Path, said: dict[str, list[Any]]) -> None:
@@ -234,14 +251,17 @@ def a_batch_goes_on(night: Batch, folder: Path, said: dict[str, list[Any]]) -> N
             assert [(row.id, row.state, row.verdict and row.verdict.get("code")) for row in tx.all(BatchRow)] == [
                 (client.id, "accepted", None)
             ]
-            assert len(tx.all(ItemRow)) == night.manifest.tables["items"].rows
+            if len(tx.all(ItemRow)) != night.manifest.tables["items"].rows:
+                raise Half("the batch has other rows than its manifest says")
         check_log(broker)
         receipts_hold(broker, said.get("receipt", ()))
 
 
 @pytest.mark.skipif("not config.getoption('--long')", reason="every cut of an installation: make faults")
-def test_an_installation_survives_a_power_cut_at_any_moment(tmp_path: Path, tally: Callable[[str], None]) -> None:
-    tally(survives("init", tmp_path / "broker", tmp_path, True, an_installation_goes_on))
+def test_an_installation_survives_a_power_cut_at_any_moment(
+    tmp_path: Path, pytestconfig: pytest.Config, tally: Callable[[str], None], count: Points
+) -> None:
+    tally(survives("init", tmp_path / "broker", tmp_path, pytestconfig, an_installation_goes_on, count=count))
 
 
 def an_installation_goes_on(folder: Path, said: dict[str, list[Any]]) -> None:
@@ -260,11 +280,13 @@ def an_installation_goes_on(folder: Path, said: dict[str, list[Any]]) -> None:
 
 
 @pytest.mark.skipif("not config.getoption('--long')", reason="every cut of a night: make faults")
-def test_a_night_survives_a_power_cut_at_any_moment(tmp_path: Path, tally: Callable[[str], None]) -> None:
+def test_a_night_survives_a_power_cut_at_any_moment(
+    tmp_path: Path, pytestconfig: pytest.Config, tally: Callable[[str], None], count: Points
+) -> None:
     folder = tmp_path / "broker"
     an_installation(folder, agencies=FLOWS)
     linked_once(some_settings(folder), some_nights())
-    tally(survives("night", folder, tmp_path, True, a_night_goes_on))
+    tally(survives("night", folder, tmp_path, pytestconfig, a_night_goes_on, count=count))
 
 
 def a_night_goes_on(folder: Path, said: dict[str, list[Any]]) -> None:
@@ -275,6 +297,7 @@ def a_night_goes_on(folder: Path, said: dict[str, list[Any]]) -> None:
         run = tx.one(LinkRunRow, id=pointer.run)
     assert run is not None
     assert pointer.version == 2 or "published" not in said
-    assert clusters_of(broker.vault, run).num_rows == run.counts["records"] == {1: 10, 2: 12}[pointer.version]
+    if not clusters_of(broker.vault, run).num_rows == run.counts["records"] == {1: 10, 2: 12}[pointer.version]:
+        raise Half("the view in service is none that a run made")
     finish(broker, folder, version=pointer.version)
     broker.store.close()
