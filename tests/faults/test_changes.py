@@ -2,8 +2,7 @@
 
 What the real code does to its disk is recorded call by call (`tests.faults.power`).  At each call the disk is rebuilt as it
 is if the process alone is killed there (F07), and as it may be if the power goes (F08); the broker starts on it by itself,
-and the same act again ends where it would have ended.  `make test` tries
-a few of the first; with --long every call of each, four times.
+and the same act again ends where it would have ended.  With --long alone: every call of each, four times.
 """
 
 from __future__ import annotations
@@ -54,9 +53,8 @@ from tests.faults.test_kill import check_log
 from tests.faults.test_power_cut import KILLED, SHARES, Check, survives
 from tests.faults.test_rotation_kills import proposed
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.skipif("not config.getoption('--long')", reason="every cut: make faults")]
 __all__ = ["proposed"]
-SHORT = 2  # cuts of each in `make test`
 Survive = Callable[..., None]
 
 
@@ -72,7 +70,7 @@ def survive(tmp_path: Path, pytestconfig: pytest.Config, tally: Callable[[str], 
     """One run of `tests.faults.powered` from a folder passes its check at every cut; told."""
 
     def run(what: str, folder: Path, check: Check, kill: str = "F07") -> None:
-        told = survives(what, folder, tmp_path, pytestconfig, check, count=count, shares=(KILLED, *SHARES), short=SHORT)
+        told = survives(what, folder, tmp_path, pytestconfig, check, count=count, shares=(KILLED, *SHARES))
         tally(told)
 
     return run
@@ -130,7 +128,6 @@ def counts(broker: Broker) -> bool:
     return states[NEWER] == "active"
 
 
-@pytest.mark.skipif("not config.getoption('--long')", reason="every cut of what is recorded: make faults")
 def test_a_party_s_suspension_ended_anywhere_counts_wholly_or_not_at_all(
     installed: Path, tmp_path: Path, survive: Survive
 ) -> None:
@@ -159,7 +156,6 @@ def paused_or_not(folder: Path, said: dict[str, list[Any]]) -> None:
 # --- Erasure and retention --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif("not config.getoption('--long')", reason="every cut of what is recorded: make faults")
 def test_an_erasure_ended_anywhere_is_done_or_not_and_stays_done_once_it_was_said(
     installed: Path, tmp_path: Path, survive: Survive
 ) -> None:
@@ -209,7 +205,6 @@ def forgotten_or_not(about: list[str], folder: Path, said: dict[str, list[Any]])
     assert CANARY.encode() not in everything
 
 
-@pytest.mark.skipif("not config.getoption('--long')", reason="every cut of what is recorded: make faults")
 def test_a_run_of_retention_ended_anywhere_takes_all_that_is_due_or_nothing(
     installed: Path, tmp_path: Path, survive: Survive
 ) -> None:
@@ -250,7 +245,6 @@ def expired_or_not(due: list[str], folder: Path, said: dict[str, list[Any]]) -> 
 # --- Migration and rotation -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif("not config.getoption('--long')", reason="every cut of what is recorded: make faults")
 def test_a_migration_ended_anywhere_has_one_schema_or_the_other_and_the_same_again_finishes(
     installed: Path, tmp_path: Path, survive: Survive
 ) -> None:
@@ -283,7 +277,6 @@ def one_schema(folder: Path, said: dict[str, list[Any]]) -> None:
     broker.store.close()
 
 
-@pytest.mark.skipif("not config.getoption('--long')", reason="two linked epochs: make faults")
 def test_a_flip_ended_anywhere_leaves_one_epoch_whole(proposed: Path, tmp_path: Path, survive: Survive) -> None:
     folder = tmp_path / "broker"
     a_copy(proposed, folder)

@@ -89,10 +89,10 @@ def cut_everywhere(
             said.setdefault(what, []).append(json.loads(value))
 
 
-def cuts_of(acts: Sequence[Act], long: bool, *, short: int = SHORT) -> list[int]:
+def cuts_of(acts: Sequence[Act], long: bool) -> list[int]:
     """Every cut that leaves another disk than the one before; or a few of them, spread over all."""
     every = [at + 1 for at, act in enumerate(acts) if act.kind != "said"]
-    return every if long else sorted(Random(1).sample(every, short - 1)) + every[-1:]
+    return every if long else sorted(Random(1).sample(every, SHORT - 1)) + every[-1:]
 
 
 # --- The harness itself ---------------------------------------------------------------------------------------------
@@ -199,7 +199,6 @@ def survives(
     *more: Path,
     count: Points,
     shares: Sequence[float | None] = SHARES,
-    short: int = SHORT,
     kill: str = "F07",
 ) -> str:
     """`check` passes on every disk that a cut in this run may leave, on one of each of a few cuts unless --long; told.
@@ -208,7 +207,7 @@ def survives(
     """
     acts, disk = run_recorded(what, folder, tmp_path, *more)
     long = bool(config.getoption("--long"))
-    points = some(cuts_of(acts, True), config) if long else cuts_of(acts, False, short=short)
+    points = some(cuts_of(acts, True), config) if long else cuts_of(acts, False)
     left, tried = tmp_path / "left", 0
     for number, (name, said) in enumerate(cut_everywhere(acts, disk, left, cuts=points, shares=shares)):
         cut, share = divmod(number, len(shares))
