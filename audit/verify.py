@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from audit.checkpoint import NoteInvalid, SignedCheckpoint, VerifierKey
 from audit.events import InvalidEvent, Json, leaf_ms
@@ -53,6 +54,11 @@ from audit.receipts import LogReceipt, ReceiptInvalid
 from audit.rotation import HistoryInvalid, Milestone, follow, parse, retired, signers
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, TileHashes, TileReader, decode_bundle
 from audit.witness import FORGOTTEN, Refused, Witness
+
+
+NEWER_POLICY: Final = (
+    " (has the log turned to another year, or begun anew, since your policy was handed out? Ask whoever gave it to you)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -563,7 +569,8 @@ def _signed(policy: Policy, signed: SignedCheckpoint, what: str) -> None:
     try:
         policy.signed_by_log(signed)
     except NoteInvalid as fault:
-        raise Broken(f"{what} is not signed as the policy says: {fault}", {"checkpoint": signed.note}) from None
+        hint = "" if _named(signed.checkpoint.origin, policy) else NEWER_POLICY
+        raise Broken(f"{what} is not signed as the policy says: {fault}{hint}", {"checkpoint": signed.note}) from None
 
 
 def _handed_over(log: LogFolder, policy: Policy, newest: SignedCheckpoint, since: str | None) -> None:

@@ -370,7 +370,7 @@ def shown_between(reading: Reading, since: datetime, until: datetime, *, types: 
     first, last = (int(at.timestamp() * 1000) for at in (since, until))
     query = select(EventRow.event_id).where(
         col(EventRow.type).in_(types), col(EventRow.t_ms) >= first, col(EventRow.t_ms) < last,
-        ~col(EventRow.outcome).startswith("0_"),
+        ~col(EventRow.outcome).startswith("0_", autoescape=True),
     )  # fmt: skip
     return reading.session.exec(query.limit(1)).first() is not None
 

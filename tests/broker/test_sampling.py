@@ -28,6 +28,8 @@ from broker.packs import pack
 from broker.reports.table import Period
 from broker.settings import DemoPerson
 from broker.shards import begin_anew, log_keys
+from broker.store import Store
+from broker.trail import Trail
 from tests.broker.test_reviewing import ONE, logged, officer, types
 from tests.broker.test_witnesses import SHARD, Site
 from tests.builders_area import the_time
@@ -207,6 +209,15 @@ def test_a_host_that_removes_every_witness_draws_nothing_and_the_week_stays_owed
         put(folder / name, site.http.get(f"{SHARD}/{name}").raise_for_status().content)
     arguments = ["consistency", "--log", folder, "--policy", policy, "--state", state]
     assert CliRunner().invoke(auditor, [*map(str, arguments)]).exit_code == 5
+
+
+@pytest.mark.parametrize(("outcome", "weeks"), [("0_listed", 0), ("10_listed", 1)])
+def test_a_week_in_which_nobody_was_shown_owes_no_sample(store: Store, trail: Trail, outcome: str, weeks: int) -> None:
+    now = wall.now()
+    logged(store, trail, "search.authorised", what={"outcome": outcome}, at=now, flagged=False)
+    trail.advance_pending()
+    with store.reading() as reading:
+        assert len(sampling.owed(reading, at=now + 8 * DAY)) == weeks
 
 
 def test_a_week_that_waited_for_its_witnesses_is_drawn_when_they_are_back(site: Site) -> None:
