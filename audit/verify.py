@@ -55,7 +55,6 @@ from audit.rotation import HistoryInvalid, Milestone, follow, parse, retired, si
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, TileHashes, TileReader, decode_bundle
 from audit.witness import FORGOTTEN, Refused, Witness
 
-
 NEWER_POLICY: Final = (
     " (has the log turned to another year, or begun anew, since your policy was handed out? Ask whoever gave it to you)"
 )
