@@ -31,6 +31,7 @@ from broker.errors import Malformed, NotAllowed, NotFound, WrongState
 from broker.keys import Keys
 from broker.linked import LinkedArea
 from broker.overrides import open_sides
+from broker.settings import GOVERNANCE
 from broker.store import Reading, Store, Transaction
 from broker.store.considerations import ConsiderationRow
 from broker.store.erasing import empty_elsewhere, empty_subject, ids_behind, sequence_all
@@ -51,7 +52,7 @@ log = structlog.get_logger()
 REFERENCE: Final = re.compile(
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Za-z0-9._-]+/[A-Za-z0-9._-]+/[A-Za-z0-9._=-]+"
 )
-OFFICERS: Final = frozenset({"IG_OFFICER"})
+OFFICERS: Final = GOVERNANCE
 PURGED: Final = (
     EventRow, BlobRow, EventKeyRow, SubjectKeyRow, SubjectRow, OutboxRow, ErasureRow, NoticeRow, NoticeRecordRow,
     ReviewRow, OverrideRow, ItemRow, ConsiderationRow, SearchRow, SearchCandidateRow, ViewPersonRow, ThresholdRow,

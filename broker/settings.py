@@ -15,7 +15,9 @@ from broker.errors import BadSettings
 
 MIB: Final = 1024 * 1024
 _PLACE: Final = re.compile(r"\(at (line \d+, column \d+|end of document)\)")
-BrokerRole = Literal["IG_OFFICER", "LINK_REVIEWER", "OPERATOR", "SERVICE_PLANNER"]
+BrokerRole = Literal["IG_OFFICER", "DPO", "CALDICOTT", "LINK_REVIEWER", "OPERATOR", "SERVICE_PLANNER"]
+GOVERNANCE: Final = frozenset({"IG_OFFICER", "DPO", "CALDICOTT"})
+"""Who answers for what is shared: officers, the data protection officer, the Caldicott Guardian.  Any two are two."""
 
 
 class DemoPerson(BaseModel):

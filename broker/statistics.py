@@ -42,12 +42,13 @@ from broker.errors import Conflict, Malformed, NotAllowed, NotFound, TooMany, Wr
 from broker.family_view import Feed, Refusal
 from broker.keys import Keys
 from broker.linked import InService
+from broker.settings import GOVERNANCE
 from broker.store import Reading, Store, Transaction
 from broker.store.releases import ReleaseRow, items_in, open_counted, prepared_since, seal_counted
 from broker.trail import EntryRef, Trail, new_event_id
 
 PLANNER: Final = "SERVICE_PLANNER"
-CHECKERS: Final = frozenset({"IG_OFFICER"})
+CHECKERS: Final = GOVERNANCE
 PURPOSE: Final = "PLAN"
 QUARTERS_BACK: Final = 8
 A_QUARTER: Final = timedelta(days=91)

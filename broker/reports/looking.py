@@ -10,11 +10,12 @@ from typing import Any, Final
 from audit.events import OPS, Event, Json, Section, SectionName
 from broker.callers import Caller
 from broker.errors import Malformed, NotAllowed
+from broker.settings import GOVERNANCE
 from broker.store import Store
 from broker.store.log_search import Head
 from broker.trail import Trail, new_event_id
 
-READERS: Final = frozenset({"IG_OFFICER"})
+READERS: Final = GOVERNANCE
 OPEN_SECTIONS: Final[tuple[SectionName, ...]] = ("who", "what", "why", "subjects", "recipients")
 """What a look opens: never `detail`, which holds what was hidden, and is asked for by itself."""
 

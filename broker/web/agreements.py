@@ -19,13 +19,14 @@ from broker.callers import Caller
 from broker.dependencies import BrokerDep, NowDep, OfficerDep
 from broker.errors import NotFound
 from broker.register import Listed
+from broker.settings import GOVERNANCE
 from broker.store import Reading
 from broker.web.pages import OfficerFormDep, PageRoute, attachment, only, page
 from broker.web.printing import pages
 from broker.wiring import Broker
 
 router = APIRouter(
-    prefix="/agreements", route_class=PageRoute, include_in_schema=False, dependencies=[only("IG_OFFICER")]
+    prefix="/agreements", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)]
 )
 REF: Final = r"[a-z0-9][a-z0-9-]{0,63}@[0-9]{1,6}(\.[0-9]{1,6}){2}"
 Ref = Annotated[str, Path(pattern=f"^{REF}$")]

@@ -10,9 +10,10 @@ from fastapi.responses import Response
 
 from broker import overview, reports
 from broker.dependencies import BrokerDep, NowDep, OfficerDep
+from broker.settings import GOVERNANCE
 from broker.web.pages import PageRoute, only, page
 
-router = APIRouter(prefix="/ig", route_class=PageRoute, include_in_schema=False, dependencies=[only("IG_OFFICER")])
+router = APIRouter(prefix="/ig", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)])
 operations = APIRouter(
     prefix="/operations", route_class=PageRoute, include_in_schema=False, dependencies=[only("OPERATOR")]
 )

@@ -18,10 +18,11 @@ from broker.callers import Caller
 from broker.dependencies import BrokerDep, NowDep, OfficerDep
 from broker.reports import REASONS, EventPage, LogFilter
 from broker.reports.search import REFERENCE
+from broker.settings import GOVERNANCE
 from broker.web.pages import LONDON, OfficerFormDep, PageRoute, attachment, day_typed, happened, only, page
 from broker.wiring import Broker
 
-router = APIRouter(prefix="/log", route_class=PageRoute, include_in_schema=False, dependencies=[only("IG_OFFICER")])
+router = APIRouter(prefix="/log", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)])
 Cursor = Annotated[str, Query(pattern=r"^([A-Za-z0-9_-]{8,64})?$")]
 EventId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 

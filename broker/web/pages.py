@@ -32,6 +32,7 @@ from broker.errors import (
     UnsupportedMedia,
     WrongState,
 )
+from broker.settings import GOVERNANCE
 
 HERE: Final = Path(__file__).resolve().parent
 STATIC: Final = HERE / "static"
@@ -44,23 +45,24 @@ ROLE_NAMES: Final = {
     "OPERATOR": "Operator",
 }
 SERVICES: Final = {
-    "IG_OFFICER": "Information governance",
+    **dict.fromkeys(GOVERNANCE, "Information governance"),
     "LINK_REVIEWER": "Link review",
     "OPERATOR": "Operation",
     "SERVICE_PLANNER": "Planning statistics",
 }
 """What the service is called for whoever is signed in."""
+GOVERNING: Final = (
+    ("Dashboard", "/ig"),
+    ("Log", "/log"),
+    ("Reviews", "/reviews"),
+    ("Rights", "/rights"),
+    ("Breaches", "/breaches"),
+    ("Reports", "/reports"),
+    ("Agreements", "/agreements"),
+    ("Statistics", "/statistics"),
+)
 NAVIGATION: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
-    "IG_OFFICER": (
-        ("Dashboard", "/ig"),
-        ("Log", "/log"),
-        ("Reviews", "/reviews"),
-        ("Rights", "/rights"),
-        ("Breaches", "/breaches"),
-        ("Reports", "/reports"),
-        ("Agreements", "/agreements"),
-        ("Statistics", "/statistics"),
-    ),
+    **dict.fromkeys(GOVERNANCE, GOVERNING),
     "LINK_REVIEWER": (("Pairs", "/pairs"),),
     "OPERATOR": (("Operation", "/operations"),),
     "SERVICE_PLANNER": (("Statistics", "/statistics"),),

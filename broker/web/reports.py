@@ -18,12 +18,13 @@ from broker.dependencies import BrokerDep, NowDep, OfficerDep
 from broker.errors import Malformed, NotFound
 from broker.reports import REASONS, REPORTS, About, Kind, Period
 from broker.reports.breach import NOTIFY_WITHIN
+from broker.settings import GOVERNANCE
 from broker.web.pages import LONDON, OfficerFormDep, PageRoute, attachment, chunks, day_typed, only, page, sentence
 from broker.wiring import Broker
 
-router = APIRouter(prefix="/reports", route_class=PageRoute, include_in_schema=False, dependencies=[only("IG_OFFICER")])
+router = APIRouter(prefix="/reports", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)])
 breaches = APIRouter(
-    prefix="/breaches", route_class=PageRoute, include_in_schema=False, dependencies=[only("IG_OFFICER")]
+    prefix="/breaches", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)]
 )
 Code = Annotated[str, Path(pattern=f"^({'|'.join(REPORTS)})$")]
 

@@ -16,10 +16,11 @@ from broker.callers import Caller
 from broker.dependencies import BrokerDep, NowDep, OfficerDep
 from broker.errors import Malformed, NotAllowed, NotFound, WrongState
 from broker.reports import EventPage, Period
+from broker.settings import GOVERNANCE
 from broker.web.pages import OfficerFormDep, PageRoute, attachment, day_typed, only, page, whole_number
 from broker.wiring import Broker
 
-router = APIRouter(prefix="/reviews", route_class=PageRoute, include_in_schema=False, dependencies=[only("IG_OFFICER")])
+router = APIRouter(prefix="/reviews", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)])
 EventId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 Cursor = Annotated[str, Query(pattern=r"^([A-Za-z0-9_-]{8,64})?$")]
 Sample = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]

@@ -14,11 +14,12 @@ from broker.callers import Caller
 from broker.dependencies import BrokerDep, NowDep, OfficerDep, ServiceDep
 from broker.errors import Malformed
 from broker.linked import InService
+from broker.settings import GOVERNANCE
 from broker.store.tombstones import Tombstones
 from broker.web.pages import OfficerFormDep, PageRoute, attachment, only, page, sentence
 from broker.wiring import Broker
 
-router = APIRouter(prefix="/rights", route_class=PageRoute, include_in_schema=False, dependencies=[only("IG_OFFICER")])
+router = APIRouter(prefix="/rights", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)])
 Id = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 SECTIONS: Final[Mapping[str, str]] = {
     WHOLE: "The whole entry", "who": "Who", "what": "What was shown", "why": "Why", "subjects": "About whom",

@@ -13,13 +13,14 @@ from broker import reports, statistics
 from broker.callers import Caller
 from broker.dependencies import BrokerDep, NowDep, OfficerDep, ServiceDep
 from broker.errors import Conflict, Malformed, NotAllowed, NotFound, TooMany, WrongState
+from broker.settings import GOVERNANCE
 from broker.statistics import QUARTERS_BACK, REJECTED, Answer
 from broker.web.pages import LONDON, OfficerFormDep, PageRoute, attachment, only, page, sentence
 from broker.wiring import Broker
 
 router = APIRouter(
     prefix="/statistics", route_class=PageRoute, include_in_schema=False,
-    dependencies=[only("SERVICE_PLANNER", "IG_OFFICER")],
+    dependencies=[only("SERVICE_PLANNER", *GOVERNANCE)],
 )  # fmt: skip
 ReleaseId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 STATES: Final[Mapping[str, str]] = {

@@ -25,7 +25,7 @@ EVENTS: Final = Path(audit.__path__[0]) / "EVENTS.md"
 
 READ: Final = frozenset(
     {
-        "broker.retention", "broker.web.pages", "broker.reports.breach", "broker.reports.estate", "broker.reports.fhir",
+        "broker.publishing", "broker.retention", "broker.web.pages", "broker.reports.breach", "broker.reports.estate", "broker.reports.fhir",
         "broker.reports.ocsf", "broker.reports.register", "broker.reports.running",
     }
 )  # fmt: skip

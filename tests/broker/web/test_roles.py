@@ -17,15 +17,16 @@ from tests.builders_families import a_linked_area
 from tests.builders_pages import Officer, text_of
 
 ROLES: Final = get_args(BrokerRole)
+IG: Final = frozenset({"IG_OFFICER", "DPO", "CALDICOTT"})
 MAY: Final[Mapping[str, frozenset[str]]] = {
-    "/ig": frozenset({"IG_OFFICER"}),
-    "/log": frozenset({"IG_OFFICER"}),
-    "/statistics": frozenset({"IG_OFFICER", "SERVICE_PLANNER"}),
-    "/reports": frozenset({"IG_OFFICER"}),
-    "/breaches": frozenset({"IG_OFFICER"}),
-    "/rights": frozenset({"IG_OFFICER"}),
-    "/agreements": frozenset({"IG_OFFICER"}),
-    "/reviews": frozenset({"IG_OFFICER"}),
+    "/ig": IG,
+    "/log": IG,
+    "/statistics": IG | {"SERVICE_PLANNER"},
+    "/reports": IG,
+    "/breaches": IG,
+    "/rights": IG,
+    "/agreements": IG,
+    "/reviews": IG,
     "/pairs": frozenset({"LINK_REVIEWER"}),
     "/operations": frozenset({"OPERATOR"}),
     "/sign-out": frozenset(ROLES),
