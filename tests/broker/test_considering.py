@@ -42,7 +42,7 @@ def at_gateway(
     content = b"" if body is None else json.dumps(body).encode()
     headers = {
         "Authorization": f"Bearer {asker.broker._token()}", "Content-Type": "application/json",
-        "Gateway-Assertion": asker.broker.assertion(asker.actor, method, f"/v1{path}", content),
+        "Gateway-Assertion": asker.broker.assertion(asker.actor, method, f"/v1{path}{query}", content),
     }  # fmt: skip
     return area.http.request(method, f"/v1{path}{query}", content=content, headers=headers)
 

@@ -136,7 +136,7 @@ class Site:
             content = b"" if body is None else json.dumps(body).encode()
             headers = {
                 "Authorization": f"Bearer {token}", "Content-Type": "application/json",
-                "Gateway-Assertion": asker.broker.assertion(asker.actor, method, path.partition("?")[0], content),
+                "Gateway-Assertion": asker.broker.assertion(asker.actor, method, path, content),
             }  # fmt: skip
             self.probe.body()
             return self.area.http.request(method, path, content=content, headers=headers)
