@@ -384,7 +384,12 @@ def _frozen(trusted: Iterable[_Checked], folders: Mapping[str, LogFolder], polic
 
 
 def _citation(milestone: Milestone) -> tuple[str, int, bytes]:
-    """Of the log that it followed: origin, size and root; empty if it cites none."""
+    """Of the log that it followed: origin, size and root; empty if it cites none.
+
+    Only a log's first entry does: else a host could have it vouch, at any time, for a past that it made up.
+    """
+    if milestone.receipt.proof.index != 0 or milestone.type not in ("log.opened", "log.discontinuity"):
+        return "", 0, b""
     match milestone.what.get("follows"):
         case {"origin": str(origin), "size": int(size), "root": str(root)}:
             with suppress(ValueError):
@@ -399,11 +404,11 @@ def _vouched_for(receipt: LogReceipt, frozen: _Frozen, log: LogFolder | None, po
     _whole(receipt)
     if index >= frozen.size:
         raise Unreadable(
-            f"entry {index} of {origin} is to be doubted: the policy trusts its key no more, and {by} vouches for its "
+            f"entry {index} of {origin} is to be doubted: the policy does not trust its key, and {by} vouches for its "
             f"first {frozen.size} entries alone"
         )
     if log is None:
-        raise Unreadable(f"the policy trusts the key of {origin} no more: fetch its log too, and give both folders")
+        raise Unreadable(f"the policy does not trust the key of {origin}: fetch its log too, and give both folders")
     try:
         held = SignedCheckpoint.parse(log.note()).checkpoint.size
     except NoteInvalid as fault:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import threading
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 from agreements.agreement import LONDON
 from audit.checkpoint import Checkpoint, SignedCheckpoint, VerifierKey, sign
 from audit.cli import auditor
-from audit.events import Leaf
+from audit.events import Event, Leaf
 from audit.folder import LogFolder
 from audit.merkle import frontier_at
 from audit.policy import Policy
@@ -39,7 +40,7 @@ from broker.store.log import CosignatureRow, EntryRow, EventRow, HeadRow, Outbox
 from broker.store.sequence import SqlTiles, head_of, newest_checkpoint, sequence, write
 from broker.store.shards import ShardRow, every_shard
 from broker.store.witnesses import enrolled
-from broker.trail import EntryRef, Trail
+from broker.trail import EntryRef, Trail, new_event_id
 from tests.broker.test_trail import an_event, recorded
 from tests.builders_log import ALog, MemoryTiles, a_key, put
 from tests.builders_signer import ORIGIN, opened, policy_text, stolen_key
@@ -395,6 +396,29 @@ def test_after_a_compromise_receipts_of_before_hold_by_what_the_new_log_cites_an
     tile.write_bytes(bytes([tile.read_bytes()[0] ^ 1]) + tile.read_bytes()[1:])
     for code, said in says(before):
         assert (code, "are not those that" in said) == (CHANGED, True)
+
+
+@pytest.mark.parametrize("event_type", ["log.opened", "log.discontinuity", "key.rotated"])
+def test_a_log_vouches_for_no_past_that_it_cites_later_than_with_its_first_entry(
+    store: Store, trail: Trail, tmp_path: Path, event_type: str
+) -> None:
+    grown(store, trail)
+    invented = ALog(origin=f"{BASE}/2025").add(9)
+    checkpoint = invented.signed().checkpoint
+    follows = {"origin": checkpoint.origin, "size": 9, "root": base64.b64encode(checkpoint.root).decode()}
+    event = Event(
+        id=new_event_id(), type=event_type, who=WHO, what={"origin": ORIGIN, "follows": follows}, why={}, detail={}
+    )
+    with store.transaction() as tx:
+        trail.record(tx, event)
+    trail.advance_pending()
+    published(store, trail, tmp_path / "logs" / "2026")
+    invented.write(tmp_path / "logs" / "2025")
+    put(tmp_path / "policy", policy_text(store).encode())
+    put(tmp_path / "kept" / "one.json", invented.receipt(2).dumps().encode())
+    at = ("--log", tmp_path / "logs", "--policy", tmp_path / "policy")
+    assert auditor_says("inclusion", *at, "--event", tmp_path / "kept" / "one.json")[0] == CHANGED
+    assert auditor_says("receipts", *at, "--receipts", tmp_path / "kept")[0] == CHANGED
 
 
 def test_receipts_hold_over_two_compromises(store: Store, trail: Trail, tmp_path: Path) -> None:
