@@ -12,10 +12,9 @@ ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "deploy" / "images"
 PACKAGES = ("agreements", "audit", "broker", "linkage")
 BROKER = """
-import pkgutil, importlib, importlib.util, broker, linkage
+import importlib.util, broker, linkage
 assert broker.__file__.startswith(root), broker.__file__
-for module in pkgutil.walk_packages(broker.__path__, "broker."):
-    if ".migrations" not in module.name: importlib.import_module(module.name)
+import broker.app, broker.cli, broker.nightly, linkage.matching.parser
 assert importlib.util.find_spec("linkage.agency") is None
 assert importlib.util.find_spec("linkage.evaluation") is None
 import audit.cli

@@ -31,7 +31,7 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def containers() -> list[dict[str, Any]]:
-    return [container for _, pod in pods() for container in pod["containers"]]
+    return [container for _, pod in pods() for container in (*pod.get("initContainers", ()), *pod["containers"])]
 
 
 def test_every_image_is_named_by_version_or_digest() -> None:
@@ -75,8 +75,29 @@ def test_what_a_container_mounts_is_there() -> None:
     }
     for name, pod in pods():
         there = {volume["name"] for volume in pod["volumes"]} | (claims if name == "broker" else set())
-        for container in pod["containers"]:
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
             assert {mount["name"] for mount in container["volumeMounts"]} <= there, name
+
+
+def test_what_opens_batches_has_room_in_memory_so_that_nothing_decrypted_comes_to_a_disk() -> None:
+    assert {name for name, one in COMPOSE["services"].items() if "shm_size" in one} == {"broker", "nightly"}
+    for name, pod in pods():
+        if name in ("broker", "nightly"):
+            (container,) = [one for one in pod["containers"] if one["name"] == name]
+            (mounted,) = [one["name"] for one in container["volumeMounts"] if one["mountPath"] == "/dev/shm"]
+            (volume,) = [one for one in pod["volumes"] if one["name"] == mounted]
+            assert volume["emptyDir"]["medium"] == "Memory"
+
+
+def test_the_owner_of_the_tables_is_known_where_they_are_made_and_nowhere_else() -> None:
+    knows = {
+        container["name"]
+        for container in containers()
+        if "owner" in {mount["name"] for mount in container["volumeMounts"]}
+    }
+    assert knows == {"prepare"}
+    secrets = {name: one.get("secrets", []) for name, one in COMPOSE["services"].items()}
+    assert {name for name, given in secrets.items() if "owner" in str(given)} == {"database", "manage"}
 
 
 def test_nothing_goes_in_or_out_but_what_a_policy_names() -> None:
