@@ -14,7 +14,7 @@ EVERY ?= 1
 WORKERS ?= 3
 PACKAGES := broker linkage agreements audit
 
-.PHONY: help demo test check deploy-check format bench faults properties spark lock vendor clean
+.PHONY: help demo test check deploy-check written format bench faults properties spark lock vendor clean
 
 help: ## List what can be typed here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -39,6 +39,10 @@ deploy-check: $(VENV)/test.stamp ## Hold everything in deploy/ to its own tool, 
 	@$(BIN)/python deploy/check.py
 	@$(BIN)/python deploy/test_tools.py
 	$(BIN)/python -m pytest -q tests/deploy $(ARGS)
+
+written: $(VENV)/run.stamp ## Write anew what deploy/ has from the code: example configuration, inventory
+	@$(BIN)/python -m deploy.configuration
+	@$(BIN)/python -m deploy.assurance
 
 format: $(VENV)/test.stamp ## Put the format right
 	$(BIN)/ruff check --fix-only --quiet .
