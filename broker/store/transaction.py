@@ -286,7 +286,7 @@ class Store:
                     connection.cursor().execute("CHECKPOINT")
                 return True
             except self.engine.dialect.loaded_dbapi.Error as wrong:
-                raise (StoreFull if _full(wrong) else StoreUnavailable)(type(wrong).__name__) from None
+                raise _told(wrong) from None
             finally:
                 if not self.sqlite:
                     connection.dbapi_connection.autocommit = False
@@ -307,10 +307,9 @@ class Store:
         except (OperationalError, DBAPIError) as wrong:
             if _full(wrong.orig):
                 self.full()
-                raise StoreFull(type(wrong.orig).__name__) from None
             if isinstance(wrong.orig, InsufficientPrivilege):
                 raise StoreUnavailable("this broker's login may not do that: see `broker roles`") from None
-            raise StoreUnavailable(type(wrong.orig).__name__) from None
+            raise _told(wrong.orig) from None
 
     def has_room(self, size: int) -> bool:
         """Whether a PostgreSQL server would take `size` more bytes: tried, and taken back.  Yes for SQLite.
@@ -342,6 +341,13 @@ def _full(error: BaseException | None) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
     failed = isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
     return failed or getattr(error, "sqlstate", None) in POSTGRESQL_DISK_FULL
+
+
+def _told(error: BaseException | None) -> StoreUnavailable:
+    """What a database's error is to whoever runs the broker: a kind, and no statement, value or address."""
+    if _full(error):
+        return StoreFull("the database finds no room on its disk, or the disk fails")
+    return StoreUnavailable(f"the database can't be reached, or does not do what it is asked: {type(error).__name__}")
 
 
 def _engine(url: str, *, standby: bool = False) -> Engine:

@@ -104,7 +104,7 @@ def test_on_a_full_disk_the_log_says_so_and_takes_no_smaller_entry_until_there_i
     trail = Trail(store, keys, opened(store, disk), ballast=ballast)
     kept = trail.receipt(recorded(store, trail))
     filler = fill(disk, but=256 * 1024)
-    with pytest.raises(StoreFull):
+    with pytest.raises(StoreFull, match="finds no room on its disk"):
         recorded(store, trail, **LARGE)
     assert trail.broken() == "StoreFull"
     for _ in range(3):  # a small one would fit: that is what the latch is for

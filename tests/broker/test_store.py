@@ -115,4 +115,5 @@ def test_a_database_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     store = Store(f"postgresql+psycopg://nobody@/nowhere?host={tmp_path}")
     with pytest.raises(StoreUnavailable) as raised, store.transaction():
         pass
+    assert "the database can't be reached" in str(raised.value)
     assert "nobody" not in str(raised.value)
