@@ -1,6 +1,6 @@
 """A broker that does one thing and says what it has acknowledged, to be recorded down to its system calls.
 
-python -m tests.faults.powered init|batch|night|agreement|pause|erasure|retention|migration|flip FOLDER [BATCH]
+python -m tests.faults.powered init|batch|night|agreement|pause|erasure|retention|migration|flip|turn FOLDER [BATCH]
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from broker import activation, clock, nightly, rotation, validation
+from broker import activation, clock, nightly, rotation, shards, validation
 from broker import erasure as erasing
 from broker import retention as keeping
 from broker.settings import LogRetention
@@ -28,6 +28,7 @@ from tests.faults.power import SAID
 
 FLOWS = {COUNCIL: ("education",), ICB: ("health",)}
 NEWER = "northshire-mash@3.1.0"
+NEXT_YEAR = datetime(clock.now().year + 1, 1, 1, 0, 0, 1, tzinfo=UTC)
 LATER = clock.now() + timedelta(days=366 * 8)
 
 
@@ -133,6 +134,14 @@ def flip(folder: Path) -> None:
     broker.store.close()
 
 
+def turn(folder: Path) -> None:
+    """The log's year ends: the old shard is closed and a new one opened under a key of its own."""
+    broker = wire(some_settings(folder))
+    shards.turn(broker.trail, broker.settings.log_base, who=WHO, at=NEXT_YEAR)
+    say("turned")
+    broker.store.close()
+
+
 if __name__ == "__main__":
-    runs = (init, batch, night, agreement, pause, erasure, retention, migration, flip)
+    runs = (init, batch, night, agreement, pause, erasure, retention, migration, flip, turn)
     {run.__name__: run for run in runs}[sys.argv[1]](*map(Path, sys.argv[2:]))

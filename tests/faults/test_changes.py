@@ -7,6 +7,7 @@ and the same act again ends where it would have ended.  With --long alone: every
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,7 +18,9 @@ import pytest
 
 from agreements import sign
 from audit.events import Event
-from broker import activation, clock, documents, erasure, register, retention, rotation
+from audit.merkle import Frontier, leaf_hash
+from audit.receipts import LogReceipt
+from broker import activation, clock, documents, erasure, register, retention, rotation, shards
 from broker.errors import WrongState
 from broker.settings import LogRetention
 from broker.store import Store, migrate
@@ -26,13 +29,15 @@ from broker.store.documents import AgreementStatusRow
 from broker.store.epochs import EpochRow
 from broker.store.erasures import ErasureRow
 from broker.store.event_keys import EventKeyRow, SubjectKeyRow
-from broker.store.log import EventRow
+from broker.store.log import EntryRow, EventRow
+from broker.store.shards import ShardRow
 from broker.store.tombstones import Tombstones
-from broker.trail import new_event_id
+from broker.trail import EntryRef, new_event_id
 from broker.wiring import Broker, open_installation, wire
 from tests.broker.test_erasure import CANARY, CHILD, RECORD, SIBLING, looked, officer
 from tests.broker.test_nightly import in_service
 from tests.broker.test_rotation import BEN, NEXT
+from tests.broker.test_trail import policy_of
 from tests.builders import COUNCIL, EPOCH
 from tests.builders_broker import (
     AGREEMENT,
@@ -48,7 +53,7 @@ from tests.builders_broker import (
     some_settings,
 )  # fmt: skip
 from tests.faults.points import Half, Lost, Points
-from tests.faults.powered import FLOWS, LATER, NEWER
+from tests.faults.powered import FLOWS, LATER, NEWER, NEXT_YEAR
 from tests.faults.test_kill import check_log
 from tests.faults.test_power_cut import KILLED, SHARES, Check, survives
 from tests.faults.test_rotation_kills import proposed
@@ -296,4 +301,37 @@ def one_epoch(folder: Path, said: dict[str, list[Any]]) -> None:
         raise Lost("a flip that was acknowledged is undone")
     assert rotation.confirm(broker, NEXT.name, who=BEN, at=clock.now())["state"] == "in_service"
     check_log(broker)
+    broker.store.close()
+
+
+def test_a_log_s_turn_of_the_year_ended_anywhere_leaves_one_shard_that_goes_on(
+    installed: Path, tmp_path: Path, survive: Survive
+) -> None:
+    folder = tmp_path / "broker"
+    broker = wire(a_copy(installed, folder))
+    receipt = broker.trail.receipt(EntryRef(event_of(broker, CHILD)))
+    event_of(broker, SIBLING)  # and one that waits for the turn to sequence it
+    broker.store.close()
+    survive("turn", folder, partial(one_shard_goes_on, receipt))
+
+
+def one_shard_goes_on(receipt: LogReceipt, folder: Path, said: dict[str, list[Any]]) -> None:
+    broker = wire(some_settings(folder))
+    shards.turn(broker.trail, broker.settings.log_base, who=WHO, at=NEXT_YEAR)
+    with broker.store.reading() as reading:
+        rows = reading.all(ShardRow)
+        old, new = (one for year in (0, 1) for one in rows if one.log_id.endswith(str(NEXT_YEAR.year - 1 + year)))
+        types = [row.type for row in reading.all(EventRow, log_id=(old.log_id, new.log_id), order=("log_id", "seq"))]
+        entries = {of.log_id: reading.all(EntryRow, log_id=of.log_id, order=("seq",)) for of in rows}
+    if len(rows) != 2 or (types.count("log.closed"), types.count("log.opened")) != (1, 2):
+        raise Half(f"a turn of the log is there in part: {len(rows)} shards, {Counter(types)}")
+    for of, held in entries.items():
+        if [one.seq for one in held] != list(range(len(held))):
+            raise Lost(f"{of} has a gap")
+    assert new.follows_size == len(entries[old.log_id])
+    root = Frontier().extend([leaf_hash(one.leaf) for one in entries[old.log_id]]).root
+    assert new.follows_root == root
+    policy = policy_of(broker.store)
+    receipt.verify(policy)
+    broker.trail.receipt(EntryRef(event_of(broker, CHILD))).verify(policy)
     broker.store.close()
