@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from difflib import get_close_matches
@@ -330,6 +330,19 @@ def documents(reading: Reading, *, at: datetime) -> tuple[Listed, ...]:
             )
         )  # fmt: skip
     return tuple(found)
+
+
+def clause_texts(reading: Reading, refs: Iterable[str]) -> dict[str, str]:
+    """The words that were signed of clauses, by reference (agreement@version#clause); of one not here, none."""
+    wanted = set(refs)
+    if not wanted:
+        return {}
+    found: dict[str, str] = {}
+    for document in documents_here(reading):
+        if isinstance(document, Agreement):
+            found |= {f"{document.ref}#{one.id}": one.text for one in document.grants}
+            found |= {f"{document.ref}#{one.id}": one.text for one in document.limits}
+    return {ref: found[ref] for ref in sorted(wanted & found.keys())}
 
 
 def documents_here(reading: Reading) -> list[Document]:

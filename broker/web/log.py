@@ -19,7 +19,17 @@ from broker.dependencies import BrokerDep, NowDep, OfficerDep
 from broker.reports import REASONS, EventPage, LogFilter
 from broker.reports.search import REFERENCE
 from broker.settings import GOVERNANCE
-from broker.web.pages import LONDON, OfficerFormDep, PageRoute, attachment, day_typed, happened, only, page
+from broker.web.pages import (
+    LONDON,
+    OfficerFormDep,
+    PageRoute,
+    attachment,
+    day_typed,
+    happened,
+    only,
+    page,
+    signed_words,
+)
 from broker.wiring import Broker
 
 router = APIRouter(prefix="/log", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)])
@@ -74,6 +84,7 @@ def event(event: EventId, request: Request, caller: OfficerDep, broker: BrokerDe
         shown=shown,
         names=reports.organisations(broker.store),
         flags=anomalies.SEEN_BY_HAND,
+        clauses=signed_words(broker, shown.sections),
     )
 
 
@@ -90,6 +101,7 @@ def detail(
         shown=shown,
         names=reports.organisations(broker.store),
         flags=anomalies.SEEN_BY_HAND,
+        clauses=signed_words(broker, shown.sections),
     )
 
 
@@ -117,7 +129,7 @@ def opening(event: EventId, caller: OfficerDep, broker: BrokerDep, now: NowDep) 
 def _event(request: Request, caller: Caller, broker: Broker, shown: EventPage) -> Response:
     return page(
         request, "log_event.html", caller, shown=shown, names=reports.organisations(broker.store),
-        flags=anomalies.SEEN_BY_HAND,
+        flags=anomalies.SEEN_BY_HAND, clauses=signed_words(broker, shown.sections),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, PrefixLoader
 
 from agreements import VOCABULARY
-from broker import signin
+from broker import register, signin
 from broker.callers import Caller
 from broker.dependencies import BrokerDep, OfficerDep, broker_of
 from broker.errors import (
@@ -33,6 +33,7 @@ from broker.errors import (
     WrongState,
 )
 from broker.settings import GOVERNANCE
+from broker.wiring import Broker
 
 HERE: Final = Path(__file__).resolve().parent
 STATIC: Final = HERE / "static"
@@ -308,6 +309,14 @@ def chunks(file: IO[bytes]) -> Iterator[bytes]:
         file.seek(0)
         while piece := file.read(1 << 16):
             yield piece
+
+
+def signed_words(broker: Broker, sections: Mapping[str, Any]) -> dict[str, str]:
+    """The words of the clauses that an event names, by their references."""
+    why = sections.get("why")
+    named = why.get("clauses") if isinstance(why, Mapping) else None
+    with broker.store.reading() as reading:
+        return register.clause_texts(reading, [str(one) for one in named or ()])
 
 
 def attachment(name: str) -> dict[str, str]:

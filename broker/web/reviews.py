@@ -17,7 +17,7 @@ from broker.dependencies import BrokerDep, NowDep, OfficerDep
 from broker.errors import Malformed, NotAllowed, NotFound, WrongState
 from broker.reports import EventPage, Period
 from broker.settings import GOVERNANCE
-from broker.web.pages import OfficerFormDep, PageRoute, attachment, day_typed, only, page, whole_number
+from broker.web.pages import OfficerFormDep, PageRoute, attachment, day_typed, only, page, signed_words, whole_number
 from broker.wiring import Broker
 
 router = APIRouter(prefix="/reviews", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)])
@@ -226,6 +226,7 @@ def _case(
         shown = None  # it was erased: its columns are what is left
     return page(
         request, "review.html", caller, status=422 if faults else 200, case=found, shown=shown,
+        clauses=signed_words(broker, shown.sections) if shown else {},
         names=reports.organisations(broker.store), words=_rule_words(), kinds=KINDS, states=STATES,
         decisions=DECISIONS, meant=reviewing.DECISIONS, seconds=SECONDS, most=reviewing.MAX_NOTE,
         fault=bool(faults), faults=faults or {}, typed=typed or {},

@@ -20,6 +20,7 @@ Serve = Callable[[FastAPI], str]
 PEOPLE = (
     DemoPerson(person="ig-1", label="Sample IG Officer", role="IG_OFFICER"),
     DemoPerson(person="links-1", label="Sample Link Reviewer", role="LINK_REVIEWER"),
+    DemoPerson(person="plan-1", label="Sample Planner", role="SERVICE_PLANNER", organisation="northshire-council"),
     DemoPerson(person="op-1", label="Sample Operator", role="OPERATOR"),
 )
 
@@ -124,7 +125,7 @@ def the_register(visit: Visitor) -> Iterator[str]:
     page = visit.page
     site = page.url.rpartition("/")[0]
     for path in (
-        "", "/northshire-mash@3.0.0", "/who-can-see?org=northshire-council&role=MASH_ANALYST&source=northshire-police", "/calendar", "/remarks",
+        "", "/northshire-planning@1.0.0", "/who-can-see?org=northshire-council&role=MASH_ANALYST&source=northshire-police", "/calendar", "/remarks",
         "/diff?before=northshire-planning@1.0.0&after=northshire-early-help@1.1.0",
     ):  # fmt: skip
         page.goto(f"{site}/agreements{path}")
@@ -169,7 +170,7 @@ def rights_and_reports(visit: Visitor) -> Iterator[str]:
     yield "breaches, with faults"
     page.goto(f"{site}/reports")
     yield "reports"
-    page.get_by_role("link", name="R1: Disclosure register").click()
+    page.get_by_role("link", name="R2: Refusals").click()
     page.get_by_label("To check that processing was lawful").check()
     page.get_by_role("button", name="Make it").click()
     page.get_by_text("do not pass on").wait_for()
@@ -185,11 +186,24 @@ def the_places_of_the_navigation(visit: Visitor, role: str) -> Iterator[str]:
         yield place
 
 
+def what_is_public(visit: Visitor) -> Iterator[str]:
+    """A planner's first page, and what anybody may read."""
+    page = visit.page
+    yield "statistics"
+    page.get_by_role("link", name="What is shared, and why").click()
+    page.get_by_role("heading", name="What we share about children, and why").wait_for()
+    yield "transparency"
+    page.get_by_role("link", name="A page for children").click()
+    page.get_by_role("heading", name="If you are in danger now").wait_for()
+    yield "for children"
+
+
 WAYS: list[tuple[str, Callable[[Visitor], Iterator[str]]]] = [
     ("Sample Link Reviewer", the_way_of_a_link_reviewer),
     ("Sample IG Officer", the_way_of_a_review),
     ("Sample IG Officer", the_register),
     ("Sample IG Officer", rights_and_reports),
+    ("Sample Planner", what_is_public),
     ("Sample Operator", lambda visit: the_places_of_the_navigation(visit, "OPERATOR")),
 ]
 

@@ -63,8 +63,11 @@ def test_what_is_flagged_waits_with_its_due_day_and_each_look_is_recorded(area: 
     assert written(area, size) == ["audit.searched"]
     size = area.size()
     said = officer.page(case)
-    assert "MASH analyst" in said and "northshire-mash@3.0.0#" in said
-    assert written(area, size) == ["audit.searched", "audit.searched"]  # the case, and the event itself
+    assert "MASH analyst" in said
+    words = "4.1 To screen a contact, every party shows the hub which of its services know the child now"
+    assert words in said and "northshire-mash@3.0.0#screen-current" in said
+    assert words in officer.page(case.replace("reviews", "log"))
+    assert written(area, size) == ["audit.searched"] * 3  # the case, the event on its page, and the event by itself
     assert officer.get("/reviews?kind=risk").status_code == 404
 
 
