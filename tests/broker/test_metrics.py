@@ -19,6 +19,8 @@ from broker.log_lines import LOG_KEYS, configure_logging
 from broker.metrics import BATCH_STATES, LABELS, listen
 from broker.wiring import Broker
 from tests.broker.platform import AnAgency, an_app
+from tests.builders_area import Area
+from tests.builders_families import ROBIN, extracts
 
 ROOT = Path(__file__).parents[2]
 OBSERVABILITY = ROOT / "deploy" / "observability"
@@ -121,13 +123,10 @@ def expressions() -> Iterator[str]:
         yield from (target["expr"] for target in panel["targets"])
 
 
-def test_rules_and_dashboard_ask_for_figures_and_labels_that_there_are(app: FastAPI, http: TestClient) -> None:
-    http.get("/health/live")
-    families = list(text_string_to_metric_families(told(app)))
+def test_rules_and_dashboard_ask_for_figures_and_labels_that_there_are(linked: Area) -> None:
+    linked.http.get("/health/live")
+    families = list(text_string_to_metric_families(told(linked.http.app)))
     there = {sample.name for family in families for sample in family.samples} | {family.name for family in families}
-    there |= {"broker_night_published_timestamp_seconds", "broker_night_seconds"}  # told from the first night on
-    source = (ROOT / "broker" / "metrics.py").read_text()
-    assert all(f'"{name}"' in source for name in ("broker_night_published_timestamp_seconds", "broker_night_seconds"))
     asked = list(expressions())
     named = {name for one in asked for name in re.findall(r"\bbroker_\w+", one)}
     assert named - there == set()
@@ -169,3 +168,21 @@ def test_what_a_library_says_is_told_without_its_words(capsys: pytest.CaptureFix
     assert (line["event"], line["level"], line["fault"]) == ("a library warns", "error", "ValueError")
     assert line["place"].startswith("some.library:test_metrics:")
     assert [one for one in CANARIES if one in json.dumps(line)] == []
+
+
+def test_after_a_night_and_a_view_the_figures_tell_of_both_and_of_nobody(linked: Area) -> None:
+    asker = linked.asker()
+    assert asker.open(asker.search(ROBIN.typed(), case="R1"))["tiles"]
+    text = told(linked.http.app)
+    assert value(text, "broker_http_requests_total", route="/v1/disclosures", code="201") == 1
+    assert value(text, "broker_night_published_timestamp_seconds") > 0
+    assert value(text, "broker_feed_state", agency="northshire-council", flow="education", state="CURRENT") == 1
+    known = {
+        row[name]
+        for extract in extracts().values()
+        for row in extract.people
+        for name in ("given_name", "family_name", "nhs_number", "postcode", "date_of_birth", "local_id")
+    } - {""}
+    assert len(known) > 300
+    assert [one for one in known if re.search(rf"\b{re.escape(one)}\b", text)] == []
+    assert re.findall(r"[0-9a-f]{32,}", text) == []  # no id of a record, person, search or event
