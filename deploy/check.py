@@ -33,7 +33,7 @@ class Check:
 def checks(folder: Path) -> Iterator[Check]:
     """Every check; what a tool wants to find in its place is put into `folder`."""
     yield Check("Dockerfiles", ["hadolint", *sorted(HERE.glob("images/*.Dockerfile"))], PYTHON_TOOLS)
-    compose = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", HERE / "compose/compose.yaml"]
+    compose = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", *sorted(HERE.glob("compose/*.yaml"))]
     yield Check("compose", compose, PYTHON_TOOLS)
     manifests = ["kubernetes-validate", "--strict", *sorted(HERE.glob("kubernetes/*.yaml"))]
     yield Check("Kubernetes manifests", manifests, PYTHON_TOOLS)
