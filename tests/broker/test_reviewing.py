@@ -18,8 +18,9 @@ from broker.errors import Conflict, Malformed, NotAllowed, NotFound, WrongState
 from broker.reviewing import bank_holidays, due
 from broker.settings import DemoPerson
 from broker.store import Store
-from broker.store.audit_reviews import CaseRow
+from broker.store.audit_reviews import CaseRow, waiting_cases
 from broker.store.log import EventRow, FlagRow
+from broker.store.log_search import count_of
 from broker.trail import Trail
 from broker.wiring import Broker
 from tests.broker.platform import an_app
@@ -95,6 +96,24 @@ def test_one_decides_with_a_note_and_another_signs_it_off(store: Store, trail: T
     recorded = trail.opening(found.reviews[0].recorded, show=("what", "detail"))
     assert recorded.body("detail") == {"note": NOTE}
     assert NOTE not in str(recorded.body("what"))
+
+
+def test_what_waits_is_counted_without_ones_own_and_a_breach_is_listed_once_decided(store: Store, trail: Trail) -> None:
+    first, second = logged(store, trail), logged(store, trail, person="ig-2")
+    assert waiting(store, trail) == sorted([first, second])
+    late = due(AT, "flag") + timedelta(seconds=1)
+    with store.reading() as reading:
+        assert [one[:4] for one in waiting_cases(reading, states=("open",), not_by="", at=AT)] == [
+            ("flag", "open", 2, 0)
+        ]
+        (left,) = waiting_cases(reading, states=("open",), not_by="ig-2", at=late)
+        assert count_of(reading, ("disclosure.authorised",), 0, 1 << 50) == 2
+    assert (left.cases, left.late, left.first_due) == (1, 1, due(AT, "flag"))
+    decided(store, trail, first, decision="breach")
+    since = AT - timedelta(days=1)
+    found = reviewing.breaches(store, trail, TWO, since=since, reason="lawfulness", at=AT)
+    assert [one.event.event_id for one in found] == [first]
+    assert reviewing.breaches(store, trail, officer("p-81"), since=since, reason="lawfulness", at=AT) == ()
 
 
 @ON_SQLITE
