@@ -71,10 +71,10 @@ def looked(store: Store, trail: Trail, *persons: str, more: tuple[str, ...] = ()
     return event.id
 
 
-def erased(store: Store, trail: Trail, keys: Keys, kept: Tombstones, *ids: str) -> erasure.Erasure:
+def erased(store: Store, trail: Trail, keys: Keys, kept: Tombstones, *ids: str, at: datetime = AT) -> erasure.Erasure:
     """Proposed by one and approved by another."""
-    one = erasure.propose(store, trail, keys, officer(), ids=ids, authority="subject_request", at=AT).answer
-    return erasure.approve(store, trail, keys, kept, officer("ig-2"), erasure=one.erasure, at=AT).answer
+    one = erasure.propose(store, trail, keys, officer(), ids=ids, authority="subject_request", at=at).answer
+    return erasure.approve(store, trail, keys, kept, officer("ig-2"), erasure=one.erasure, at=at).answer
 
 
 @pytest.fixture

@@ -499,12 +499,12 @@ def test_who_is_erased_while_an_epoch_is_prepared_or_held_comes_back_by_neither_
 ) -> None:
     tombstones = Tombstones(broker.settings.data_dir)
     first, second = key(COUNCIL, "education", "alice"), key(ICB, "health", "chloe")
-    erased(broker.store, broker.trail, broker.keys, tombstones, "/".join(first))
+    erased(broker.store, broker.trail, broker.keys, tombstones, "/".join(first), at=clock.now())
     flip(broker)
     assert person_of(broker).keys() == everyone() - {first}
     with broker.store.reading() as tx:
         were = set(epochs.held_segments(tx).values())
-    erased(broker.store, broker.trail, broker.keys, tombstones, "/".join(second))
+    erased(broker.store, broker.trail, broker.keys, tombstones, "/".join(second), at=clock.now())
     run(broker)
     with broker.store.reading() as tx:
         kept = epochs.held(tx)
