@@ -12,6 +12,7 @@ import resource
 
 import typer
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no command multiplies matrices: its threads only wait, and burn
 gc.set_threshold(100_000)  # to load what follows makes many objects and no garbage: looking for it took a sixth
 
 from broker.cli import (  # noqa: E402

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.audit import watch
-from broker.cli.lean import without_pandas
+from broker.cli.lean import with_memory_kept, without_pandas
 from broker.cli.shared import (
     FINDING,
     STAFF_ID,
@@ -62,6 +62,7 @@ def nightly(config: Config = None, night: Night = None, exception: Exceeding = F
     stays in service either way.
     """
     without_pandas()
+    with_memory_kept()
     with answering(as_json), open_broker(config) as broker:
         from broker import callers, clock, considering, expiry, signin
         from broker import nightly as night_run
@@ -123,6 +124,7 @@ def relink(
     Exit codes: 0 published; 1 the new model or a gate's result is refused, and the last good run stays in service.
     """
     without_pandas()
+    with_memory_kept()
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, models
         from broker import nightly as night_run

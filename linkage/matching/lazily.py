@@ -129,6 +129,14 @@ class Lazy:
             valid = np.concatenate([np.ones(len(one), np.bool_) if there is None else there for one, there in found])
         return np.concatenate([one for one, _ in found]), valid
 
+    def cheapest(self, rows: Ints) -> Flags:
+        """Which of these rows (in order) lie in the piece that is the soonest read of those that have any."""
+        at = np.searchsorted(rows, self._ends)
+        mine = np.zeros(len(rows), np.bool_)
+        _, least = min((piece.rows, n) for n, piece in enumerate(self.pieces) if at[n + 1] > at[n])
+        mine[at[least] : at[least + 1]] = True
+        return mine
+
     def _split(self, rows: Ints) -> list[tuple[Piece, int, Ints]]:
         """By piece, where its rows begin, and which of `rows` (in order) are its."""
         at = np.searchsorted(rows, self._ends)

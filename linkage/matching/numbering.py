@@ -288,23 +288,28 @@ def _told(
 ) -> tuple[tuple[Source, ...], _Recorded, Digests] | None:  # fmt: skip
     """The same, of which those rows alone are read that are not `carried`, and a `sample` of those that are.
 
-    None where that would not do: the sample is not what it is said to have been.
+    Of the sample the names are read, and what else is said where that is soonest read.  None where that would not do:
+    the sample is not what it is said to have been.
     """
     is_new = carried < 0
     read = is_new.copy()
     read[sample] = True
     rows = np.flatnonzero(read)
-    some = rows_at(persons, rows, (*KEY, *content_columns(profile)))
+    some = rows_at(persons, rows, KEY)
     codes, mine = _sources(some["agency"], some["flow"])
     first, second = _digests_of(some["record_ref"], codes, mine)
-    said = row_digests(connection, some, content_columns(profile))
-    fresh = is_new[rows]
-    at = carried[rows[~fresh]]
-    of = before.rec[at]
-    names = (before.name[0][of] == first[~fresh]) & (before.name[1][of] == second[~fresh])
-    if not (names & (before.digest[at] == said[~fresh])).all():
+    old = ~is_new[rows]
+    of = before.rec[carried[rows[old]]]
+    if not ((before.name[0][of] == first[old]) & (before.name[1][of] == second[old])).all():
         return None
-    new, codes, first, second, said = rows[fresh], codes[fresh], first[fresh], second[fresh], said[fresh]
+    content = sample[persons.cheapest(sample)] if isinstance(persons, Lazy) else sample
+    read[sample], read[content] = False, True
+    whole_rows = np.flatnonzero(read)
+    said = row_digests(connection, rows_at(persons, whole_rows, content_columns(profile)), content_columns(profile))
+    fresh = is_new[whole_rows]
+    if not (before.digest[carried[whole_rows[~fresh]]] == said[~fresh]).all():
+        return None
+    new, codes, first, second, said = whole_rows[fresh], codes[~old], first[~old], second[~old], said[fresh]
     was = np.append(before.rec, np.int32(-1))[carried]
     was[new] = looked_up(before.name[0], first)
     alive = np.zeros(len(before.source), np.bool_)
