@@ -31,7 +31,7 @@ from linkage.matching.arrays import (
 )
 from linkage.matching.digests import Digests, mixed, row_digests
 from linkage.matching.lazily import Lazy
-from linkage.matching.texts import KEYED, coded, rows_at, spelled, texts_at, texts_of, whole
+from linkage.matching.texts import KEYED, coded, rows_at, spelled, texts_of
 from linkage.records import FILTERS, IDENTIFIERS, TOKENS, Profile, filter_columns
 
 if TYPE_CHECKING:
@@ -160,11 +160,7 @@ class Numbered:
         """The three columns that name these records, or all."""
         sources = self.source if recs is None else self.source[recs]
         places = self.first if recs is None else self.first[recs]
-        if isinstance(self.persons, Lazy) and len(places) < self.records:
-            rows, back = np.unique(places, return_inverse=True)
-            refs = texts_at(whole(self.persons.rows_at(rows, ["record_ref"])["record_ref"]), back)
-        else:
-            refs = texts_of(self.persons["record_ref"], places)
+        refs = texts_of(self.persons["record_ref"], places)
         parts = {name: spelled([source[n] for source in self.sources], sources) for n, name in enumerate(KEY[:2])}
         return {**parts, "record_ref": refs}
 
@@ -295,9 +291,10 @@ def _told(
     read = is_new.copy()
     read[sample] = True
     rows = np.flatnonzero(read)
-    some = rows_at(persons, rows, KEY)
+    some = rows_at(persons, rows, KEY[:2])
     codes, mine = _sources(some["agency"], some["flow"])
-    first, second = _digests_of(some["record_ref"], codes, mine)
+    refs = texts_of(persons["record_ref"], rows)  # the whole column is kept: names are asked for again
+    first, second = _digests_of(pa.chunked_array([refs]), codes, mine)
     old = ~is_new[rows]
     of = before.rec[carried[rows[old]]]
     if not ((before.name[0][of] == first[old]) & (before.name[1][of] == second[old])).all():
