@@ -198,6 +198,8 @@ THREATS: Final = (
     _of(20, "logs, figures, addresses or files tell of somebody", "log lines of listed keys; no address with a value; reasons struck "
         "at the gateway; faults told without their words",
         "broker/log_lines.py broker/metrics.py linkage/agency/gateway/typed.py",
+        "broker/test_canaries.py::test_nothing_planted_is_found_in_anything_of_a_broker_on_sqlite",
+        "broker/test_canaries.py::test_nothing_planted_is_found_in_anything_of_a_broker_on_postgresql",
         f"{_A}::test_what_is_typed_at_the_gateway_is_found_nowhere_at_the_broker",
         "journeys/test_demo.py::test_no_name_number_address_or_key_reaches_the_brokers_disk",
         "linkage/agency/gateway/test_note.py::test_a_name_typed_in_a_search_and_in_a_reason_reaches_no_broker_45",
