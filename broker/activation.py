@@ -42,7 +42,8 @@ def activate(store: Store, trail: Trail, ref: str, *, who: Who, at: datetime) ->
     A party that has not signed yet stops its own flows only: a clause is live between two that both have.  Parties that
     have signed it take no part in its older versions from its first day.
     Raises NotFound; NotAssured if a paper, a sign-off or a legal row is missing; BadAgreement if nobody has signed it,
-    or it has ended; WrongState if its umbrella is not in force; NotAllowed for a person who asks under agreements.
+    or it or its umbrella has ended or waits for an overdue review; WrongState if its umbrella is not in force;
+    NotAllowed for a person who asks under agreements.
     """
     with store.transaction() as tx:
         row = register.document_to_change(tx, ref)
@@ -60,8 +61,7 @@ def activate(store: Store, trail: Trail, ref: str, *, who: Who, at: datetime) ->
         register.add_status(tx, ref, "active", "activated", register.person_of(who), at)
         tx.flush()
         entry = record_change(tx, trail, "agreement.activated", who, at, agreement=ref, digest=row.digest)
-        if row.kind == "agreement":
-            register.settle_versions(tx, trail, row.id, who=who, at=at)
+        register.settle_versions(tx, trail, row, who=who, at=at)
         return entry
 
 
@@ -133,8 +133,7 @@ def _ready(reading: Reading, row: AgreementRow, document: Document, *, at: datet
     standings = register.standings_of(reading, row, at=at)
     if all(standing.since is None for standing in standings.values()):
         raise BadAgreement(f"{row.ref} is signed by nobody yet: it takes its source and its recipient, at least")
-    if at >= document.period.end:
-        raise BadAgreement(f"DSA_EXPIRED: period.expires: {row.ref} has ended; sign a new version")
+    _not_over(row.ref, document, at)
     if not isinstance(document, Agreement):
         return
     if found := (*contradicted(reading, document), *gaps(document, VOCABULARY, on=london_day(at))):
@@ -143,6 +142,19 @@ def _ready(reading: Reading, row: AgreementRow, document: Document, *, at: datet
         umbrella = reading.one(AgreementRow, ref=document.under.ref)
         if umbrella is None or umbrella.status != "active":
             raise WrongState(f"{row.ref} stands under {document.under.ref}, which is not in force: activate that first")
+        _not_over(row.ref, register.document_of(reading, umbrella), at)
+
+
+def _not_over(ref: str, layer: Document, at: datetime) -> None:
+    """Raise BadAgreement if a document, or the umbrella it stands under, has ended or waits for its review: put in
+    force it would show nothing, and take the place of an older version that does."""
+    whose = f"{ref} stands under {layer.ref}, which" if layer.ref != ref else ref
+    if at >= layer.period.end:
+        raise BadAgreement(f"DSA_EXPIRED: period.expires: {whose} has ended; sign a new version")
+    if isinstance(layer, Agreement) and layer.if_review_overdue == "suspend" and layer.review and at >= layer.review:
+        raise BadAgreement(
+            f"DSA_SUSPENDED: period.review_by: {whose} shows nothing while its review is overdue; sign a new version"
+        )
 
 
 def is_public(row: AgencyRow) -> bool:

@@ -15,7 +15,7 @@ import rfc8785
 
 from agreements import VOCABULARY, Agreement, Snapshot
 from agreements.agreement import Document, Period
-from agreements.analysis import Difference, alone, diff, succession, with_candidate
+from agreements.analysis import Difference, alone, diff, succession, supposed, with_candidate
 from agreements.analysis.boxes import EVER
 from agreements.analysis.lint import Remark, lint
 from agreements.analysis.parting import Parting, partings
@@ -25,7 +25,7 @@ from agreements.receipts import PastDecision, past_decisions, source_of
 from audit.events import Event, Json
 from broker import clock, register
 from broker.documents import read_alone, umbrellas_of
-from broker.errors import NotFound
+from broker.errors import Malformed, NotFound
 from broker.store import Reading, Store
 from broker.store.agencies import AgencyFlowRow, AgencyRow
 from broker.store.documents import AgreementRow
@@ -41,6 +41,11 @@ class Candidate:
     document: Document
     umbrella: Agreement | None = None
 
+    @property
+    def gives(self) -> bool:
+        """Whether it shows anything by itself: an umbrella and a restriction hold back what others show."""
+        return isinstance(self.document, Agreement) and bool(self.document.grants)
+
     @classmethod
     def of(cls, source: bytes, umbrellas: Sequence[bytes] = ()) -> Candidate:
         """Read from TOML; what it stands under must be among `umbrellas`.  Raises BadAgreement."""
@@ -50,13 +55,28 @@ class Candidate:
         return cls(document=document, umbrella=above[0] if above else None)
 
 
-def between(one: Candidate, other: Candidate) -> Difference:
-    """What changes from one document to another: by themselves, as if each were signed by all its parties.
+def between(one: Candidate, other: Candidate) -> Difference | None:
+    """What changes from one document to another, by themselves, as if each were signed by all its parties; None where
+    both are umbrellas or restrictions, which show nothing by themselves.
 
     Two versions of one document follow each other: the second replaces the first from its own first day.
+    Raises Malformed for an agreement and a restriction.
     """
+    if type(one.document) is not type(other.document):
+        raise Malformed("one is an agreement, the other a restriction: give each alone, for what it changes here")
+    if not (one.gives or other.gives):
+        return None
     before, after = succession(one.document, other.document, umbrellas=(one.umbrella, other.umbrella))
     return diff(before, after, VOCABULARY)
+
+
+def compared(reading: Reading, one: Candidate, other: Candidate, *, at: datetime) -> Difference:
+    """As `between`; but two that show nothing by themselves among all that is in force here, from `at` on."""
+    if (found := between(one, other)) is not None:
+        return found
+    current = register.snapshot(reading)
+    before, after = (with_candidate(current, each.document, at=at, umbrella=each.umbrella) for each in (one, other))
+    return diff(before, after, VOCABULARY, period=Period(at, EVER.end))
 
 
 def against_register(reading: Reading, candidate: Candidate, *, at: datetime) -> Difference:
@@ -67,6 +87,11 @@ def against_register(reading: Reading, candidate: Candidate, *, at: datetime) ->
     current = register.snapshot(reading)
     after = with_candidate(current, candidate.document, at=at, umbrella=candidate.umbrella)
     return diff(current, after, VOCABULARY, period=Period(at, EVER.end))
+
+
+def taken_for_granted(reading: Reading, candidate: Candidate) -> tuple[str, ...]:
+    """What a preview of a document takes as done that putting it in force here does not do, in words."""
+    return supposed(register.snapshot(reading), candidate.document)
 
 
 def estate_of(candidates: Sequence[Candidate]) -> Snapshot:

@@ -176,8 +176,8 @@ def add_signatures(
                 tx.add(row)
                 add_status(tx, ref, "active", "signed-by-owner", person_of(who), at)
                 record_change(tx, trail, "restriction.added", who, at, restriction=ref, digest=row.digest)
-            elif row.kind == "agreement":
-                settle_versions(tx, trail, row.id, who=who, at=at)
+            else:
+                settle_versions(tx, trail, row, who=who, at=at)
         return tuple(parties)
 
 
@@ -412,27 +412,46 @@ def add_status(tx: Transaction, ref: str, status: str, reason: str, by: str, at:
     tx.add(AgreementStatusRow(agreement=ref, status=status, reason=reason, by=by, at=at))
 
 
-def settle_versions(tx: Transaction, trail: Trail, agreement: str, *, who: Who, at: datetime) -> None:
-    """A party that has signed a newer version in force takes no part in the older ones from the newer's first day.
+def settle_versions(tx: Transaction, trail: Trail, row: AgreementRow, *, who: Who, at: datetime) -> None:
+    """A party that shares under a newer version in force takes no part in the older ones from the newer's first day.
 
-    `agreement` is the id that the versions share.  Umbrellas stay as they are: agreements stand under the very version
-    that they were signed with.  What is replaced stays replaced, whatever becomes of the newer: else to stop one
-    agreement would put another in force.
+    `row` is what was signed or put in force: one of the versions, or the umbrella that some stand under.  Who has not
+    signed the newer version's umbrella as well could share under neither, and stays.  Umbrellas stay as they are:
+    agreements stand under the very version that they were signed with.  What is replaced stays replaced, whatever
+    becomes of the newer: else to stop one agreement would put another in force.
     """
+    if row.kind == "agreement":
+        _settle(tx, trail, row.id, who=who, at=at)
+    elif row.kind == "umbrella" and row.status == "active":
+        for agreement in sorted({one.id for one in tx.all(AgreementRow, under=row.ref, status="active")}):
+            tx.locked(AgreementRow, id=agreement, order=("ref",))
+            _settle(tx, trail, agreement, who=who, at=at)
+
+
+def _settle(tx: Transaction, trail: Trail, agreement: str, *, who: Who, at: datetime) -> None:
     rows = [row for row in tx.all(AgreementRow, id=agreement, kind="agreement") if row.status != "draft"]
     parts = {row.ref: standings_of(tx, row, at=at) for row in rows}
     for newer in (row for row in rows if row.status == "active"):
-        start = document_of(tx, newer).period.start
+        layers = [newer, *(tx.all(AgreementRow, ref=newer.under) if newer.under else ())]
+        if any(one.status != "active" for one in layers):
+            continue
+        start = max(at, *(document_of(tx, one).period.start for one in layers))
+        above = [standings_of(tx, one, at=at) for one in layers[1:]]
+        sharing = [
+            party
+            for party, standing in sorted(parts[newer.ref].items())
+            if standing.takes_part and all(party in one and one[party].takes_part for one in above)
+        ]
         for older in (row for row in rows if version_of(row.ref) < version_of(newer.ref)):
             replaced = {row.by for row in tx.all(AgreementStatusRow, agreement=older.ref, reason=NEWER_VERSION)}
-            for party, standing in sorted(parts[newer.ref].items()):
+            for party in sharing:
                 before = parts[older.ref].get(party)
-                if standing.takes_part and before is not None and before.takes_part and party not in replaced:
-                    _replaced(tx, trail, older, party, max(at, start), at)
+                if before is not None and before.takes_part and party not in replaced:
+                    _replaced(tx, trail, older, party, start, at)
                     tx.flush()
                     record_change(
                         tx, trail, "agreement.superseded", who, at, agreement=older.ref, party=party,
-                        newer=newer.ref, effective=max(at, start).isoformat(),
+                        newer=newer.ref, effective=start.isoformat(),
                     )  # fmt: skip
 
 

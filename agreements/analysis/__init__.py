@@ -4,7 +4,7 @@ Everything follows from one set algebra (`boxes`), so nothing here is a guess.
 """
 
 from agreements.analysis.boxes import Estate, Space, witness
-from agreements.analysis.candidate import alone, as_if_always, succession, with_candidate
+from agreements.analysis.candidate import alone, as_if_always, succession, supposed, with_candidate
 from agreements.analysis.difference import Change, Difference, diff
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "as_if_always",
     "diff",
     "succession",
+    "supposed",
     "with_candidate",
     "witness",
 ]

@@ -13,6 +13,7 @@ from typing import Final
 
 from agreements.agreement import Agreement, Document, DocumentRef, Restriction
 from agreements.analysis.boxes import EVER
+from agreements.analysis.wording import listed
 from agreements.signing import Signature, StatusEvent
 from agreements.snapshot import Snapshot
 
@@ -22,18 +23,24 @@ _KID: Final = "candidate"  # nobody's key: these signatures are supposed, never 
 def with_candidate(
     snapshot: Snapshot, candidate: Document, *, at: datetime, umbrella: Agreement | None = None
 ) -> Snapshot:
-    """The estate once `candidate` is in force: from its first day, but not before `at`.
+    """The estate once `candidate` is in force: from its first day and its umbrella's, but not before `at`.
 
-    Whatever version of it is there gives way then; a draft of the same version was never there.  `umbrella`: the one
-    that the candidate stands under, if the estate lacks it.
+    Then whoever shares under it leaves what versions of it are there, as at a host; who is no party to it, or has not
+    signed its umbrella, stays in those.  A draft of the same version was never there.  `umbrella`: the one that the
+    candidate stands under, if the estate lacks it.
     """
-    begins = max(candidate.period.start, at)
     others = [one for one in _documents(snapshot) if one.ref != candidate.ref]
+    above = umbrella or (snapshot.umbrella(candidate) if isinstance(candidate, Agreement) else None)
+    sharing = set(_parties(candidate))
+    if above is not None and above.digest in snapshot.by_digest:
+        sharing &= {party for party, digest in snapshot.signed_at if digest == above.digest}
+    begins = max(at, *(one.period.start for one in (candidate, above) if one is not None))
     events = [
         StatusEvent(party, one.digest, "supersede", begins, _KID)
         for one in others
         if _same(one, candidate)
         for party in _parties(one)
+        if party in sharing
     ]
     return _of(snapshot, others, candidate, umbrella, events)
 
@@ -45,6 +52,22 @@ def as_if_always(snapshot: Snapshot, candidate: Document, *, umbrella: Agreement
         always = replace(always, review=None)
     others = [one for one in _documents(snapshot) if not _same(one, candidate)]
     return _of(snapshot, others, always, umbrella and replace(umbrella, period=EVER, review=None), ())
+
+
+def supposed(snapshot: Snapshot, candidate: Document) -> tuple[str, ...]:
+    """What `with_candidate` and `as_if_always` take as done that a host does not do by putting a document in force."""
+    others = [one for one in _documents(snapshot) if _same(one, candidate) and one.ref != candidate.ref]
+    if isinstance(candidate, Restriction):
+        return tuple(f"As if {candidate.owner} had withdrawn {one.ref}: until then both hold back." for one in others)
+    found = []
+    for older in others:
+        under = sorted(one.ref for one in snapshot.agreements if one.under and one.under.digest == older.digest)
+        if under:
+            found.append(
+                f"As if {listed(under)}, under {older.ref}, were signed anew under {candidate.ref}: until then nothing "
+                "changes."
+            )
+    return tuple(found)
 
 
 def alone(document: Document, *, umbrella: Agreement | None = None) -> Snapshot:

@@ -10,10 +10,22 @@ from itertools import islice
 from typing import Final, Literal
 
 from agreements.agreement import Agreement, Duration, Grant, GrantRef, Period, london_day
-from agreements.analysis.boxes import EVER, Axis, Box, Estate, Given, Pair, Space, ones, without, without_given
+from agreements.analysis.boxes import (
+    EVER,
+    Axis,
+    Box,
+    Estate,
+    Given,
+    Pair,
+    Space,
+    live_periods,
+    ones,
+    without,
+    without_given,
+)
 from agreements.analysis.sight import unconditional
 from agreements.analysis.wording import listed
-from agreements.lifecycle import last_day, warnings
+from agreements.lifecycle import last_day, version_of, warnings
 from agreements.snapshot import Snapshot
 from agreements.vocabulary import RECORD, Mode, Vocabulary
 
@@ -52,15 +64,16 @@ def lint(
 
     `feeds`: by source, the categories that have ever arrived; `staff`: by organisation, the roles anybody has there;
     `flows`: by source, the sectors that it has a flow for, sources that nobody knows left out.  Without them nothing is
-    said of clauses that nobody feeds or uses.
+    said of clauses that nobody feeds or uses.  Nothing is said of versions in whose place a newer one stands.
     """
+    snapshot = snapshot.only(_unreplaced(snapshot, at))
     space = Space.of(vocabulary, snapshot)
     estate = Estate(space, snapshot, period=Period(at, EVER.end))
     wanted = set(kinds)
     found: list[Remark] = []
     if "unreachable" in wanted:
         found += _unreachable(estate, at, feeds, staff)
-        found += _flowless(snapshot, flows or {})
+        found += _flowless(snapshot, at, flows or {})
     if "shadowed" in wanted:
         found += (_shadowed(ref, by) for ref, by in shadowed(estate).items())
     if "ceiling-dead" in wanted:
@@ -74,6 +87,38 @@ def lint(
     if "calendar" in wanted:
         found += _calendar(snapshot, at)
     return tuple(found)
+
+
+def _unreplaced(snapshot: Snapshot, at: datetime) -> set[str]:
+    """The digests of all documents but agreements, and umbrellas of such alone, whose place a newer version has."""
+    newest = _newest(one for one in snapshot.agreements if one.period.end > at)
+    left = {event.digest for event in snapshot.events if event.do == "supersede"}
+
+    def over(one: Agreement) -> bool:
+        if not _older(one, newest) or one.period.end <= at:
+            return _older(one, newest)
+        pairs = {pair for grant in one.grants for pair in pairs_of(grant)}
+        return one.digest in left and all(
+            live.end <= at for pair in pairs for live in live_periods(snapshot, one, pair)
+        )
+
+    kept = [one for one in snapshot.agreements if not (one.grants and over(one))]
+    pinned = {one.under.digest for one in kept if one.under}
+    return {one.digest for one in snapshot.restrictions} | {
+        one.digest for one in kept if one.grants or one.digest in pinned or not _older(one, newest)
+    }
+
+
+def _newest(agreements: Iterable[Agreement]) -> Mapping[str, tuple[int, ...]]:
+    """The newest version of each id."""
+    found: dict[str, tuple[int, ...]] = {}
+    for one in agreements:
+        found[one.id] = max(version_of(one.ref), found.get(one.id, ()))
+    return found
+
+
+def _older(one: Agreement, newest: Mapping[str, tuple[int, ...]]) -> bool:
+    return version_of(one.ref) < newest.get(one.id, ())
 
 
 def clauses(snapshot: Snapshot) -> Iterator[tuple[Agreement, Grant, GrantRef]]:
@@ -138,9 +183,11 @@ def _unreachable(
                     yield _remark("unreachable", ref, message, "name the roles that are there", severity=severity)
 
 
-def _flowless(snapshot: Snapshot, flows: Mapping[str, AbstractSet[str]]) -> Iterator[Remark]:
-    """Sectors that a source is to disclose, and for which no flow of its own is enrolled."""
+def _flowless(snapshot: Snapshot, at: datetime, flows: Mapping[str, AbstractSet[str]]) -> Iterator[Remark]:
+    """Sectors that a source is to disclose from now on, and for which no flow of its own is enrolled."""
     for agreement in snapshot.agreements:
+        if agreement.period.end <= at:
+            continue
         for party in sorted(agreement.parties.keys() & flows.keys()):
             given = {
                 name.partition(".")[0] for grant in agreement.grants if party in grant.sources for name in grant.modes
@@ -180,7 +227,7 @@ def _stop(estate: Estate, agreement: Agreement, pairs: Iterable[Pair], at: datet
         one = snapshot.standing(agreement, *pair, when)
         ref = one.umbrella or agreement.ref
         if agreement.period.end <= at:
-            causes.add((f"it ended on {last_day(agreement).isoformat()}", "", "withdraw it", "warning"))
+            causes.add((f"it ended on {last_day(agreement).isoformat()}", "", "agree on a new version", "warning"))
         elif one.code == "DSA_UNSIGNED" and one.party:
             causes.add((one.party, f"not signed {ref}", "have it signed", "warning"))
         elif one.code == "DSA_SUSPENDED" and one.party:
@@ -481,6 +528,13 @@ def _gaps(estate: Estate, at: datetime) -> Iterator[Remark]:
 
 
 def _calendar(snapshot: Snapshot, at: datetime) -> Iterator[Remark]:
+    newest = _newest(one for one in snapshot.agreements if at in one.period)
+    for agreement in snapshot.agreements:
+        above = snapshot.umbrella(agreement)
+        if agreement.period.end > at and above is not None and _older(above, newest):
+            message = f"it stands under {above.ref}, of which a newer version is in force"
+            fix = "sign a new version under that one"
+            yield _remark("calendar", agreement.ref, message, fix, severity="note")
     for one in warnings((*snapshot.agreements, *snapshot.restrictions), at):
         what = {"expiry": "it ends", "review": "its review is due", "review_overdue": "its review is overdue since"}
         stops = "; sharing then stops by itself" if one.stops else ""

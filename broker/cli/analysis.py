@@ -29,6 +29,7 @@ from broker.cli.shared import (
 
 if TYPE_CHECKING:
     from agreements import Snapshot
+    from agreements.analysis import Difference
     from agreements.analysis.lint import Remark
     from broker.analysing import Candidate
 
@@ -58,7 +59,8 @@ def diff_documents(
 
     Two files need no database; each counts as signed by all its parties, and of two versions the second replaces the
     first from its own first day.  With A alone: what would change here if A were signed by all and put in force now.
-    With --config, umbrellas of the register need not be given.
+    Umbrellas and restrictions show nothing by themselves: two of those are held against each other among all that is
+    in force, with --config.  With it, umbrellas of the register need not be given.
 
     Exit codes: 0 nothing changes; 1 something does, or a document does not load; 2 wrong usage; 3 a file or the
     database can't be read.
@@ -66,23 +68,30 @@ def diff_documents(
     with answering(as_json), _readable(as_json):
         from broker import analysing, clock
 
+        names = [before] if after is None else [before, after]
         above = [bytes_of(path) for path in umbrella or ()]
-        if after is not None and _is_file(before) and _is_file(after):
-            above = umbrellas(umbrella, config, *(bytes_of(Path(one)) for one in (before, after)))
-            found = analysing.between(*(_candidate(Path(one), above) for one in (before, after)))
-        else:
+        found: Difference | None = None
+        if len(names) == 2 and all(map(_is_file, names)):
+            above = umbrellas(umbrella, config, *(bytes_of(Path(one)) for one in names))
+            found = analysing.between(*(_candidate(Path(one), above) for one in names))
+            if found is None and config is None:
+                fail("umbrellas and restrictions show nothing by themselves: give --config as well", USAGE, as_json)
+        premises: tuple[str, ...] = ()
+        if found is None:
             with open_broker(config) as broker, broker.store.reading() as reading:
-
-                def candidate(name: str) -> Candidate:
-                    if _is_file(name):
-                        return _candidate(Path(name), above or analysing.umbrellas_here(reading))
-                    return analysing.candidate_of(reading, name)
-
-                if after is None:
-                    found = analysing.against_register(reading, candidate(before), at=clock.now())
+                drafts = [
+                    _candidate(Path(name), above or analysing.umbrellas_here(reading))
+                    if _is_file(name)
+                    else analysing.candidate_of(reading, name)
+                    for name in names
+                ]
+                at = clock.now()
+                if len(drafts) == 1:
+                    found = analysing.against_register(reading, drafts[0], at=at)
+                    premises = analysing.taken_for_granted(reading, drafts[0])
                 else:
-                    found = analysing.between(candidate(before), candidate(after))
-        say(as_json, found.to_json(), "\n".join(found.lines()) or "Nothing changes.")
+                    found = analysing.compared(reading, *drafts, at=at)
+        say(as_json, found.to_json(), "\n".join([*premises, *(found.lines() or ["Nothing changes."])]))
         if found:
             raise typer.Exit(FINDING)
 
@@ -152,15 +161,16 @@ def what_if(
                 draft = _candidate(Path(candidate), above or analysing.umbrellas_here(reading))
             else:
                 draft = analysing.candidate_of(reading, candidate)
+            premises = analysing.taken_for_granted(reading, draft)
         changes = analysing.replay_past(
             broker.store, broker.trail, draft, after=london_midnight(since.date()) if since else None,
             who=operator_of(broker), at=clock.now(),
         )  # fmt: skip
-        lines = [f"{len(changes.changed)} of {changes.looked_at} past decisions would be otherwise."]
+        lines = [*premises, f"{len(changes.changed)} of {changes.looked_at} past decisions would be otherwise."]
         for group in changes.groups():
             named = ", ".join(group.ids[:3]) + (" and more" if len(group.ids) > 3 else "")
             lines.append(f"  {group.line}: {named}")
-        say(as_json, changes.to_json(), "\n".join(lines))
+        say(as_json, changes.to_json() | {"supposed": list(premises)}, "\n".join(lines))
         if changes.changed:
             raise typer.Exit(FINDING)
 

@@ -127,18 +127,20 @@ def difference(
 ) -> Response:
     """What changes from one version to another, in sentences; without a first, from all that is in force today."""
     lines: list[str] | None = None
+    premises: tuple[str, ...] = ()
     with broker.store.reading() as reading:
         refs = _refs(reading, now)
         if after:
             one = analysing.candidate_of(reading, after)
             if before:
-                lines = analysing.between(analysing.candidate_of(reading, before), one).lines()
+                lines = analysing.compared(reading, analysing.candidate_of(reading, before), one, at=now).lines()
             else:
+                premises = analysing.taken_for_granted(reading, one)
                 lines = analysing.against_register(reading, one, at=now).lines()
     names = reports.organisations(broker.store)
     told = None if lines is None else _grouped([spelled(line, names) for line in lines])
     return page(
-        request, "agreements_diff.html", caller, lines=told, before=before,
+        request, "agreements_diff.html", caller, lines=told, premises=premises, before=before,
         after=after, refs=[{"value": ref, "text": text} for ref, text in refs.items()],
     )  # fmt: skip
 

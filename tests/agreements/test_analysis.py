@@ -24,7 +24,7 @@ from agreements import (
     StatusEvent,
     decide,
 )
-from agreements.agreement import Document, Duration, Grant, GrantBasis, Limit, Period
+from agreements.agreement import Document, DocumentRef, Duration, Grant, GrantBasis, Limit, Period
 from agreements.analysis import (
     Difference,
     Estate,
@@ -393,6 +393,12 @@ def test_a_candidate_takes_the_place_of_its_older_version_from_its_first_day(scr
     assert modes(as_if_always(before, new), request, facts, AT) == {"health.not_brought": Mode.STATUS}
 
 
+def test_who_is_no_party_to_a_candidate_stays_in_the_older_version(screening: Agreement) -> None:
+    others = {party: one for party, one in screening.parties.items() if party not in ("health", "police")}
+    new = replace(amended(screening), parties=others, grants=())
+    assert not diff(alone(screening), with_candidate(alone(screening), new, at=AT), VOCABULARY)
+
+
 def test_agreements_follow_a_candidate_umbrella() -> None:
     snapshot = estates.estate(agreements=20, agencies=12)
     umbrella = next(one for one in snapshot.agreements if not one.grants)
@@ -578,6 +584,8 @@ def test_a_clause_that_can_never_apply_is_unreachable(screening: Agreement) -> N
     assert remarks(alone(screening), "unreachable") == ()
     (ended,) = remarks(alone(screening), "unreachable", datetime(2029, 1, 1, tzinfo=UTC))
     assert ended.ref == "mash@1.0.0" and "ended on 2028-03-31" in ended.message
+    no_flow: dict[str, frozenset[str]] = {"health": frozenset()}
+    assert remarks(alone(screening), "unreachable", datetime(2029, 1, 1, tzinfo=UTC), flows=no_flow) == (ended,)
     (unsigned,) = remarks(Snapshot.of([screening]), "unreachable")
     assert unsigned.message == "none of its clauses can apply: health has not signed mash@1.0.0"
     assert unsigned.fix == "have it signed"
@@ -595,6 +603,31 @@ def test_a_clause_that_can_never_apply_is_unreachable(screening: Agreement) -> N
     assert partly.message == "nobody at police is MASH_ANALYST; it serves DSL alone"
     fine = {"feeds": {"health": {"health.not_brought"}}, "staff": {"police": {"MASH_ANALYST"}}}
     assert remarks(alone(screening), "unreachable", **fine) == ()
+
+
+def test_of_a_version_in_whose_place_a_newer_one_stands_nothing_is_said(screening: Agreement) -> None:
+    wide = amended(screening, purposes=frozenset({"SAFEGUARDING"}))
+    begins, end = wide.period.start, wide.period.end
+    after = Period(end, end + timedelta(days=300))
+    following = replace(wide, version="1.2.0", canonical=b"following", period=after)
+    replaced = with_candidate(alone(screening), wide, at=AT)
+    for at, refs in ((begins - timedelta(days=1), {screening.ref, wide.ref}), (begins, {wide.ref})):
+        assert {one.ref.partition("#")[0] for one in lint(replaced, VOCABULARY, at=at)} >= refs
+    assert screening.ref not in {one.ref.partition("#")[0] for one in lint(replaced, VOCABULARY, at=begins)}
+    both = with_candidate(alone(wide), following, at=AT)
+    for at, refs in ((end - timedelta(days=1), {wide.ref, following.ref}), (end, {following.ref})):
+        assert {one.ref.partition("#")[0] for one in lint(both, VOCABULARY, at=at, kinds=("over-broad",))} == refs
+
+
+def test_an_agreement_under_an_umbrella_that_was_renewed_is_told_of(screening: Agreement) -> None:
+    first = replace(screening, id="tier1", grants=(), canonical=b"tier1")
+    under = replace(screening, under=DocumentRef(first.ref, first.digest))
+    renewed = replace(first, version="2.0.0", canonical=b"tier1 renewed")
+    documents = (under, first, renewed)
+    signed = [Signature(party, one.digest, "x/1", EARLY) for one in documents for party in one.parties]
+    (told,) = remarks(Snapshot.of(documents, signed), "calendar")
+    assert (told.ref, told.severity) == (under.ref, "note")
+    assert told.message == "it stands under tier1@1.0.0, of which a newer version is in force"
 
 
 def test_a_party_that_has_suspended_or_not_signed_is_named_and_no_ceiling_is_blamed(screening: Agreement) -> None:

@@ -12,12 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agreements import Basis, Mode, Request, Snapshot, read, sign, sign_event, verify
-from agreements.agreement import Agreement
+from agreements.agreement import Agreement, Period
+from agreements.analysis import diff
+from agreements.analysis.boxes import EVER
 from agreements.assurance import Gap, gaps
 from agreements.bundle import pack, unpack
 from agreements.signing import Act, PartyKey
 from agreements.vocabulary import VOCABULARY
-from broker import activation, expiry, register
+from broker import activation, analysing, expiry, register
 from broker.agencies import Enrolment, enrol
 from broker.errors import BadAgreement, BadSignature, NotAllowed, WrongState
 from broker.keys import Keys
@@ -47,6 +49,11 @@ subject = {record_ref = "r_7Q2M4XK9TD"}
 categories = ["health.not_brought"]
 at_most = "status"
 """
+NEXT_UMBRELLA = UMBRELLA.replace(b'version = "2.1.0"', b'version = "3.0.0"', 1).replace(
+    b"effective = 2026-04-01, expires = 2028-03-31, review_by = 2027-03-31",
+    b"effective = 2026-11-20, expires = 2030-03-31, review_by = 2029-03-31",
+)
+UNDER_THE_NEXT = MASH.replace(b"northshire-tier1@2.1.0", b"northshire-tier1@3.0.0", 1)
 
 
 def newer(source: bytes = MASH, version: bytes = b"3.1.0", **changed: bytes) -> bytes:
@@ -73,7 +80,8 @@ class Hub:
         enrol(self.store, self.trail, enrolment, partnership="northshire", who=WHO, at=at)
 
     def document(self, source: bytes) -> Any:
-        return read(source, umbrellas=[umbrella] if isinstance(umbrella := read(UMBRELLA), Agreement) else [])
+        umbrellas = [read(text) for text in (UMBRELLA, NEXT_UMBRELLA)]
+        return read(source, umbrellas=[one for one in umbrellas if isinstance(one, Agreement)])
 
     def take_in(self, source: bytes, *parties: str, at: datetime = AT) -> str:
         ref = register.import_document(self.store, self.trail, source, who=WHO, at=at)
@@ -404,6 +412,64 @@ def test_that_a_version_was_replaced_is_signed_by_the_host_and_replays_offline(h
 
     with pytest.raises(BundleRefused):
         unpack(packed, trusted=[*registered, forged])
+
+
+def test_who_has_not_signed_the_newer_versions_umbrella_stays_in_the_older_until_it_has(hub: Hub) -> None:
+    old = hub.put_in_force(MASH, COUNCIL, ICB, POLICE)
+    hub.put_in_force(NEXT_UMBRELLA, COUNCIL, ICB)
+    new = hub.put_in_force(newer(UNDER_THE_NEXT), COUNCIL, ICB, POLICE)
+    before, first = datetime(2026, 11, 19, 12, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC)
+    assert hub.live(old, COUNCIL, ICB, before)  # the newer one's umbrella begins a day later
+    assert not hub.live(old, COUNCIL, ICB, first)
+    assert hub.live(new, COUNCIL, ICB, first)
+    assert hub.listed(old, first).state.parties[POLICE].state == "signed"
+    joins = first + timedelta(days=3)
+    hub.take_in(NEXT_UMBRELLA, POLICE, at=joins)
+    assert hub.live(new, POLICE, ICB, joins)
+    assert hub.listed(old, joins).state.name == "superseded"
+
+
+@pytest.mark.parametrize("what", ["fewer purposes", "another umbrella", "a rule"])
+def test_what_is_foretold_of_a_document_is_what_comes_when_all_have_signed_it(hub: Hub, what: str) -> None:
+    hub.put_in_force(MASH, COUNCIL, ICB, POLICE)
+    if what == "another umbrella":
+        hub.put_in_force(NEXT_UMBRELLA, COUNCIL, ICB)
+    source, signing = {
+        "fewer purposes": (
+            newer(effective=b"effective = 2026-12-01").replace(b'"CHILD_PROTECTION"', b'"S47"'),
+            (COUNCIL, ICB, POLICE),
+        ),
+        "another umbrella": (newer(UNDER_THE_NEXT), (COUNCIL, ICB, POLICE)),
+        "a rule": (RULE, (ICB,)),
+    }[what]
+    before, ref = hub.snapshot(), hub.take_in(source)
+    with hub.store.reading() as reading:
+        foretold = analysing.against_register(reading, analysing.candidate_of(reading, ref), at=AT)
+    hub.take_in(source, *signing)
+    if what != "a rule":
+        activation.activate(hub.store, hub.trail, ref, who=OFFICER, at=AT)
+    came = diff(before, hub.snapshot(), VOCABULARY, period=Period(AT, EVER.end))
+    assert came.lines() == foretold.lines() != []
+
+
+@pytest.mark.parametrize("how", ["over", "unreviewed"])
+def test_a_version_that_could_show_nothing_takes_no_other_ones_place(hub: Hub, how: str) -> None:
+    at = datetime(2028, 4, 3, 9, tzinfo=UTC)
+    hub.put_in_force(NEXT_UMBRELLA, COUNCIL, ICB, at=at)
+    running = b"effective = 2028-04-01, expires = 2030-03-31, review_by = 2029-03-31"
+    for_good = UNDER_THE_NEXT.replace(b"effective = 2026-04-01, expires = 2028-03-31, review_by = 2027-03-31", running)
+    old = hub.put_in_force(newer(for_good, b"4.0.0"), COUNCIL, ICB, at=at)
+    if how == "over":  # it stands under the umbrella that has ended
+        empty, code = newer(for_good.replace(b"northshire-tier1@3.0.0", b"northshire-tier1@2.1.0"), b"5.0.0"), "EXPIRED"
+    else:
+        late = for_good.replace(b"review_by = 2029-03-31", b"review_by = 2028-04-02")
+        empty, code = (
+            newer(late.replace(b'if_review_overdue = "warn"', b'if_review_overdue = "suspend"'), b"5.0.0"),
+            "SUSPENDED",
+        )
+    with pytest.raises(BadAgreement, match=f"DSA_{code}: .*; sign a new version"):
+        hub.put_in_force(empty, COUNCIL, ICB, at=at)
+    assert hub.live(old, COUNCIL, ICB, at + timedelta(seconds=1))
 
 
 # --- A party's own acts ------------------------------------------------------------------------------------------------

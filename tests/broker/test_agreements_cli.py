@@ -290,6 +290,27 @@ def test_a_party_that_a_newer_version_leaves_behind_is_named_by_whatever_cuts_it
     assert left["no_longer_to"] == left["no_longer_from"] == [ICB]  # the council left it before
 
 
+def test_what_shows_nothing_by_itself_is_held_against_another_among_all_that_is_in_force(host: Desk) -> None:
+    rule = host.file("r12.toml", RULE)
+    stricter = host.file("r13.toml", RULE.replace(b'"1.0.0"', b'"1.1.0"', 1).replace(b'"status"', b'"existence"', 1))
+    in_force(host)
+    said = host.typed("diff", rule, stricter, code=1)
+    assert "health.not_brought at status (still existence)" in said and "[northshire-icb-r12@1.1.0]" in said
+    assert "give each alone" in host.typed("diff", host.mash, rule, code=2)
+    both = host.sign(ICB, rule) + host.sign(ICB, stricter)
+    host.typed("import", rule, stricter, *both)
+    premise = f"As if {ICB} had withdrawn northshire-icb-r12@1.1.0: until then both hold back.\n"
+    assert host.typed("diff", rule, code=1).startswith(premise)
+    renewed = host.file("renewed.toml", UMBRELLA.replace(b'version = "2.1.0"', b'version = "2.2.0"', 1))
+    premise = (
+        f"As if {REF}, under {TIER1}, were signed anew under northshire-tier1@2.2.0: until then nothing changes.\n"
+    )
+    assert host.typed("diff", renewed) == premise + "Nothing changes.\n"
+    assert host.data("what-if", renewed)["supposed"] == [premise.strip()]
+    (host.folder / "broker.toml").unlink()
+    assert "give --config as well" in host.typed("diff", rule, stricter, code=2)
+
+
 def test_a_refused_file_is_named_among_many(host: Desk) -> None:
     broken = host.file("broken.toml", b"format = 1\n")
     assert f"{broken}: kind:" in host.typed("import", host.tier1, broken, code=1)
