@@ -36,8 +36,8 @@ from broker.api import (
 )
 from broker.errors import BrokerError, TooLarge, UnsupportedMedia
 from broker.settings import Settings
+from broker.web import about, dashboard, front, pairs, reference, rights, transparency
 from broker.web import agreements as agreement_pages
-from broker.web import dashboard, front, pairs, rights, transparency
 from broker.web import log as log_pages
 from broker.web import reports as report_pages
 from broker.web import reviews as review_pages
@@ -77,6 +77,8 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     report_pages.breaches,
     statistics_pages.router,
     transparency.router,
+    about.router,
+    reference.router,
 )
 """Every router.  A new one is added here, and nowhere else."""
 
@@ -110,6 +112,14 @@ PUBLIC: Final = frozenset(
         "/sign-in/return",
         "/transparency",
         "/transparency/children",
+        "/help",
+        "/privacy",
+        "/accessibility",
+        "/cookies",
+        "/api-reference",
+        "/api-reference/agencies",
+        "/api-reference/openapi.json",
+        "/api-reference/{group}",
     }
 )
 """The routes that need no caller; a test holds every other to one."""
@@ -164,6 +174,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "logs": False},  # its spans and logs would carry paths, queries and exceptions
     )
     app.state.broker = broker
+    app.state.problems = problems.every()
     problems.install(app)
     credentials.describe(app, ROUTERS, settings.base_url)
     for router in ROUTERS:

@@ -128,6 +128,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
 
 
+def every() -> list[Problem]:
+    """Each kind of problem once, by status: for the API's reference."""
+    return sorted({(one.status, one.slug): one for one in PROBLEMS.values()}.values(), key=lambda one: one.status)
+
+
 def problem_of(error: errors.BrokerError) -> Problem:
     """The row of an error, or of its nearest ancestor."""
     return next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)

@@ -19,7 +19,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, P
 from agreements import VOCABULARY
 from broker import register, signin
 from broker.callers import Caller
-from broker.dependencies import BrokerDep, OfficerDep, broker_of
+from broker.dependencies import BrokerDep, NowDep, OfficerDep, broker_of, officer
 from broker.errors import (
     BrokerError,
     Conflict,
@@ -149,6 +149,17 @@ def only(*roles: str) -> Any:
             raise NotAllowed("this page is another role's")
 
     return Depends(door)
+
+
+def _reader(request: Request, broker: BrokerDep, now: NowDep) -> Caller | None:
+    try:
+        return officer(request, broker, now)
+    except NotSignedIn:
+        return None
+
+
+ReaderDep = Annotated[Caller | None, Depends(_reader)]
+"""Who reads a public page, if they are signed in: their own navigation then stays where it was."""
 
 
 def page(request: Request, template: str, caller: Caller | None, *, status: int = 200, **context: Any) -> HTMLResponse:

@@ -11,20 +11,20 @@ from fastapi.responses import Response
 
 from broker import publishing
 from broker.dependencies import BrokerDep, NowDep
-from broker.web.pages import PageRoute, page
+from broker.web.pages import PageRoute, ReaderDep, page
 
 router = APIRouter(prefix="/transparency", route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("")
-def transparency(request: Request, broker: BrokerDep, now: NowDep) -> Response:
+def transparency(request: Request, reader: ReaderDep, broker: BrokerDep, now: NowDep) -> Response:
     """What the partnership shares, in the words that were signed."""
     with broker.store.reading() as reading:
         shown = publishing.published(reading, broker.parts, at=now)
-    return page(request, "transparency.html", None, shown=shown)
+    return page(request, "transparency.html", reader, shown=shown)
 
 
 @router.get("/children")
-def children(request: Request) -> Response:
+def children(request: Request, reader: ReaderDep) -> Response:
     """The same for a child to read."""
-    return page(request, "transparency_children.html", None)
+    return page(request, "transparency_children.html", reader)

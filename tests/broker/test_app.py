@@ -404,7 +404,7 @@ def test_every_route_but_the_public_ones_needs_a_caller() -> None:
     assert {route.path for route in routes if not asks(route)} <= PUBLIC
 
 
-def test_production_shows_no_map_of_itself(tmp_path: Path) -> None:
+def test_production_has_none_of_the_framework_s_own_pages(tmp_path: Path) -> None:
     made = an_app(tmp_path, environment="production", signer="inline", demo_people=())
     with TestClient(made) as http:
         for path in ("/docs", "/redoc", "/openapi.json"):

@@ -44,6 +44,7 @@ TELLS_NOBODY: Final = {
     "/v1/statistics/tables", "/audit/subjects/codes", "/audit/subjects/holds", "/audit/subjects/erasures",
     "/audit/subjects/lifts", "/sign-in",
     "/sign-out", "/log/{event}/proof", "/reviews/rules", "/reviews/samples", "/agreements", "/transparency",
+    "/help", "/privacy", "/accessibility", "/cookies", "/api-reference",
 }  # fmt: skip
 """Hashes, times, codes, one's own uploads: nothing of anybody."""
 RECORDED_BEFORE: Final = {"/audit/searches/{search}", "/log/searches/{search}", "/v1/statistics/releases"}

@@ -196,6 +196,20 @@ def what_is_public(visit: Visitor) -> Iterator[str]:
     page.get_by_role("link", name="A page for children").click()
     page.get_by_role("heading", name="If you are in danger now").wait_for()
     yield "for children"
+    for name, heading in (
+        ("Help", "Help"), ("Privacy notice", "Privacy notice"), ("Accessibility", "Accessibility"), ("Cookies", "Cookies"),
+        ("API reference", "API reference"),
+    ):  # fmt: skip
+        page.locator(".govuk-footer").get_by_role("link", name=name, exact=True).click()
+        page.get_by_role("heading", name=heading, level=1).wait_for()
+        yield name
+    page.get_by_role("link", name="Log", exact=True).click()
+    page.get_by_role("heading", name="GET /audit/events", exact=True).wait_for()
+    yield "a part of the API"
+    page.get_by_role("link", name="All of the API").click()
+    page.get_by_role("link", name="guide for agencies").click()
+    page.get_by_role("heading", name="Guide for agencies").wait_for()
+    yield "the guide"
 
 
 WAYS: list[tuple[str, Callable[[Visitor], Iterator[str]]]] = [

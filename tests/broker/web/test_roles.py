@@ -32,7 +32,11 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     "/sign-out": frozenset(ROLES),
 }
 """Which role gets past the door of the pages that begin so."""
-OPEN: Final = ("/", "/sign-in", "/sign-in/start", "/sign-in/return", "/transparency", "/transparency/children")
+OPEN: Final = (
+    "/", "/sign-in", "/sign-in/start", "/sign-in/return", "/transparency", "/transparency/children", "/help", "/privacy",
+    "/accessibility", "/cookies", "/api-reference", "/api-reference/agencies", "/api-reference/openapi.json",
+    "/api-reference/{group}",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
