@@ -60,18 +60,26 @@ ORGANISATIONS = (
         (
             ("p-analyst", "Sample Analyst", "MASH_ANALYST"),
             ("p-decision-maker", "Sample Decision-maker", "MASH_DECISION_MAKER"),
+            ("p-representative", "Sample Representative", "AGENCY_REP"),
+            ("p-steward", "Sample Data Steward", "DATA_STEWARD"),
         ),
     ),
     Organisation(
         "northshire-icb", "Northshire Health", "nhs", "health", 2, (("health", ""),),
-        (("p-health", "Sample Health Analyst", "MASH_ANALYST"),),
+        (
+            ("p-health", "Sample Health Analyst", "MASH_ANALYST"),
+            ("p-health-representative", "Sample Health Representative", "AGENCY_REP"),
+        ),
     ),
     Organisation(
         "northshire-police", "Northshire Police", "police", "police", 3, (("police", ""),),
-        (("p-police", "Sample Police Analyst", "MASH_ANALYST"),),
+        (
+            ("p-police", "Sample Police Analyst", "MASH_ANALYST"),
+            ("p-police-representative", "Sample Police Representative", "AGENCY_REP"),
+        ),
     ),
 )  # fmt: skip
-REPRESENTATIVE = "AGENCY_REP"  # at each holder: who reads what it is to consider
+REPRESENTATIVE = "AGENCY_REP"  # at each holder: who reads what it is to consider, and who has seen its data
 OFFICERS = (
     ("ig-officer", "Sample IG Officer", "IG_OFFICER"),
     ("ig-second", "Sample Second Officer", "IG_OFFICER"),  # no review is closed, and nobody erased, by one alone
@@ -196,7 +204,7 @@ class Demo:
 
     def enrolment(self, organisation: Organisation) -> str:
         contacts = self.contacts(organisation)
-        roles = sorted({REPRESENTATIVE, *(role for _, _, role in organisation.people)})
+        roles = sorted({role for _, _, role in organisation.people})
         lines = [
             f"name = {json.dumps(organisation.name)}", f"party_type = {json.dumps(organisation.party_type)}",
             f"sector = {json.dumps(organisation.sector)}", f"roles = {json.dumps(roles)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,3 +147,83 @@ def test_the_officer_finds_the_disclosure_and_proves_it_offline_from_the_two_dow
     checked = [tool("auditor"), "inclusion", "--log", str(log), "--policy", str(policy), "--event", str(files[0])]
     assert "is entry" in sites.run(*checked)
     assert "is entry" in sites.run(*checked, "--proof", str(files[1]))
+
+
+def test_a_wrong_person_is_reported_in_four_clicks_and_the_view_closes(sites: Demo, visitor: Visit) -> None:
+    visit = visitor()
+    page = visit.page
+    sign_in(page, sites, "Sample Analyst")
+    search(page, showcase(sites, "open_case"), case="SAMPLE-0600")
+    view = page.url
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_role("link", name="Tell us this is the wrong person").click()
+    assert visit.violations() == []
+    assert not visit.scrolls_sideways()
+    page.get_by_role("button", name="Report and close this view").click()
+    page.get_by_role("heading", name="There is a problem").wait_for()
+    assert visit.violations() == []
+    page.get_by_label("The whole child").check()
+    page.get_by_label("I know the child, and this is another").check()
+    page.get_by_role("button", name="Report and close this view").click()
+    page.get_by_role("heading", name="Reported at").wait_for()
+    page.get_by_text("A reviewer looks at it. Do not use what you saw.").wait_for()
+    assert visit.violations() == []
+    page.goto(view)
+    page.get_by_role("heading", name="Page not found").wait_for()
+
+    reviewer = visitor().page
+    reviewer.goto(sites.url)
+    reviewer.get_by_label("Sample Link Reviewer").check()
+    reviewer.get_by_role("button", name="Sign in").click()
+    reviewer.goto(f"{sites.url}/pairs?reason=wrong_person")
+    assert reviewer.get_by_role("row").filter(has_text="omebody who knows the child says").count() == 1
+
+
+def test_a_holder_s_representative_decides_what_waits_and_sees_who_saw_their_data(
+    sites: Demo, visitor: Visit, tmp_path: Path
+) -> None:
+    visit = visitor(width=390, height=844)
+    page = visit.page
+    page.goto(f"http://127.0.0.1:{sites.port + 1}/")
+    page.get_by_label("Sample Representative").check()
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Inbox").wait_for()
+    assert visit.violations() == []
+    assert not visit.scrolls_sideways()
+    first = page.locator("tbody th a").first
+    case = first.inner_text()
+    first.click()
+    page.get_by_text("They have not been told.").wait_for()
+    page.get_by_text("It would have let you share, but for:").wait_for()
+    assert visit.violations() == []
+    page.get_by_role("button", name="Record the decision").click()
+    page.get_by_role("heading", name="There is a problem").wait_for()
+    page.get_by_label("We do not share it").check()
+    page.get_by_label("Not relevant to what was asked").check()
+    assert visit.violations() == []
+    page.get_by_role("button", name="Record the decision").click()
+    page.get_by_text("Recorded: your organisation does not share this, and why.").wait_for()
+    page.get_by_role("link", name="Not shared").click()
+    page.get_by_role("link", name=case).first.click()
+    page.get_by_text("Not relevant to what was asked.").wait_for()
+    assert page.get_by_role("button", name="Record the decision").count() == 0  # once and for good
+
+    page.goto(f"http://127.0.0.1:{sites.port + 1}/our-data")
+    page.get_by_role("heading", name="Who has seen our information").wait_for()
+    assert visit.violations() == []
+    assert not visit.scrolls_sideways()
+    assert page.get_by_text("Up to date").count() >= 1
+    with page.expect_download() as coming:
+        page.get_by_role("link", name="Download all of it as CSV").click()
+    seen = list(csv.DictReader(Path(coming.value.path()).read_text().splitlines()))
+    mine = next(row["local_id"] for row in seen if row["local_id"])
+    page.get_by_label("One child, by our own case number").fill("no such number")
+    page.get_by_role("button", name="Who has seen this record").click()
+    page.get_by_text("No record of ours has this case number").first.wait_for()
+    assert visit.violations() == []
+    page.get_by_label("One child, by our own case number").fill(mine)
+    page.get_by_role("button", name="Who has seen this record").click()
+    page.get_by_role("heading", name=mine).wait_for()
+    assert mine not in page.url
+    assert page.locator("tbody tr").count() >= 1
+    assert visit.violations() == []

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
-from linkage.agency.gateway import family, provider, search, threshold
+from linkage.agency.gateway import family, inbox, ours, provider, search, threshold, wrong
 from linkage.agency.gateway.broker_client import BrokerClient, BrokerRefused, BrokerUnavailable
 from linkage.agency.gateway.encoder import SearchEncoder
 from linkage.agency.gateway.forms import BadForm, FormDep
@@ -31,6 +31,7 @@ from linkage.agency.gateway.sessions import (
     Sessions,
     check_form,
     check_origin,
+    home_of,
     set_cookie,
 )
 from linkage.agency.gateway.settings import GatewaySettings
@@ -130,6 +131,9 @@ def create_gateway(
     app.include_router(search.router)
     app.include_router(family.router)
     app.include_router(threshold.router)
+    app.include_router(wrong.router)
+    app.include_router(inbox.router)
+    app.include_router(ours.router)
     app.mount("/static", StaticFiles(directory=STATIC))
     for error, handler in _HANDLERS:
         app.add_exception_handler(error, handler)
@@ -142,7 +146,7 @@ def front(request: Request, gateway: GatewayDep) -> Response:
     """Sign in; or on to the work, for whoever is signed in."""
     session = gateway.sessions.find(request)
     if session is not None and not session.lapsed:
-        return RedirectResponse("/work", 303)
+        return RedirectResponse(home_of(session.person.role), 303)
     return _sign_in_page(request, gateway, ended=session is not None)
 
 
@@ -150,10 +154,10 @@ def sign_in(request: Request, form: FormDep, gateway: GatewayDep) -> Response:
     """Start a session for one of the demonstration's people; there is none but in a demonstration."""
     check_origin(request)
     try:
-        token = gateway.sessions.start(form.text("person"))
+        token, role = gateway.sessions.start(form.text("person"))
     except KeyError:
         return _sign_in_page(request, gateway, fault="Choose who you are")
-    response = RedirectResponse("/work", 303)
+    response = RedirectResponse(home_of(role), 303)
     set_cookie(response, token)
     return response
 
@@ -189,7 +193,7 @@ async def come_back(request: Request, gateway: GatewayDep) -> Response:
         response = _sign_in_page(request, gateway, fault=UNREACHABLE, status=503)
     else:
         token = await run_in_threadpool(gateway.sessions.vouched, person.person, person.role)
-        response = RedirectResponse("/work", 303)
+        response = RedirectResponse(home_of(person.role), 303)
         set_cookie(response, token)
     response.delete_cookie(provider.COOKIE, path="/", secure=True, httponly=True, samesite="lax")
     return response
@@ -260,7 +264,11 @@ def _to_sign_in(request: Request, error: Exception) -> Response:
 
 
 def _not_permitted(request: Request, error: Exception) -> Response:
-    return _problem(request, 403, "Your role cannot see this", "An analyst or a decision-maker can.")
+    return _problem(
+        request, 403, "Your role cannot see this",
+        "Analysts and decision-makers search. What the organisation holds is for its representative, data steward and "
+        "safeguarding lead.",
+    )  # fmt: skip
 
 
 def _not_here(request: Request, error: Exception) -> Response:

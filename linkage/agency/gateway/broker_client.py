@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx2
 from joserfc import jwt
@@ -50,7 +50,7 @@ class BrokerRefused(Exception):
 
 
 class BrokerClient:
-    """Searches, disclosures and thresholds, each with the person's assertion.  `token` gives a valid machine token.
+    """All that people ask, each with the person's assertion.  `token` gives a valid machine token.
 
     With a `journal`, each is in it before it is sent, and its receipt is kept.
     """
@@ -91,9 +91,25 @@ class BrokerClient:
         """Record a threshold, or be told why not.  Raises BrokerUnavailable or BrokerRefused."""
         return self._post("/v1/thresholds", body, actor)
 
-    def considerations(self, actor: Actor) -> dict[str, Any]:
-        """What this organisation is to consider and has not decided.  Raises BrokerUnavailable or BrokerRefused."""
-        return self._ask("GET", "/v1/considerations", b"", actor)
+    def wrong_person(self, body: dict[str, Any], actor: Actor) -> dict[str, Any]:
+        """Say that a view mixes two people up.  Raises BrokerUnavailable or BrokerRefused."""
+        return self._post("/v1/wrong-person", body, actor)
+
+    def considerations(self, actor: Actor, *, state: str = "open", cursor: str | None = None) -> dict[str, Any]:
+        """What this organisation is to consider, or has decided, a page.  Raises BrokerUnavailable or BrokerRefused."""
+        return self._ask("GET", _asking("/v1/considerations", state=state, cursor=cursor), b"", actor)
+
+    def ledger(self, actor: Actor, *, which: str = "all", cursor: str | None = None) -> dict[str, Any]:
+        """A page of who was shown what of this organisation's records.  Raises BrokerUnavailable or BrokerRefused."""
+        return self._ask("GET", _asking("/v1/ledger", which=which, cursor=cursor), b"", actor)
+
+    def accesses(self, record_ref: str, actor: Actor) -> dict[str, Any]:
+        """Who was shown one of its records last.  Raises BrokerUnavailable or BrokerRefused."""
+        return self._post("/v1/ledger/accesses", {"record_ref": record_ref}, actor)
+
+    def standing(self, flow: str) -> dict[str, Any]:
+        """How a flow of this organisation's own stands.  Raises BrokerUnavailable or BrokerRefused."""
+        return self._call("GET", f"/v1/flows/{flow}", None, {})
 
     def consider(self, consideration: str, decision: str, reason: str | None, actor: Actor) -> dict[str, Any]:
         """Say that one was `disclosed`, or `declined` and why.  Raises BrokerUnavailable or BrokerRefused."""
@@ -170,6 +186,10 @@ class BrokerClient:
         }
         header = {"alg": "ES256", "typ": "gateway-assertion+jwt", "kid": self._kid}
         return jwt.encode(header, claims, self._key, algorithms=["ES256"])
+
+
+def _asking(path: str, **asked: str | None) -> str:
+    return f"{path}?{urlencode({name: value for name, value in asked.items() if value is not None})}"
 
 
 def _read(kind: type[A], answer: dict[str, Any]) -> A:

@@ -45,7 +45,7 @@ class Gap:
 @router.get("/views/{view}")
 def show(view: str, request: Request, session: SearcherDep, gateway: GatewayDep) -> Response:
     """The page of the service.  Where an agreement or a restriction has changed meanwhile it is decided again."""
-    box = _view_box(gateway, session, view)
+    box = view_box(gateway, session, view)
     if outdated(gateway, box):
         return disclose_again(gateway, session, box.content)
     shown = FamilyView.model_validate(box.content["view"])
@@ -55,7 +55,7 @@ def show(view: str, request: Request, session: SearcherDep, gateway: GatewayDep)
 @router.get("/views/{view}/receipt")
 def receipt(view: str, session: SearcherDep, gateway: GatewayDep) -> Response:
     """The receipt of this view, for `auditor`: it proves that the disclosure was in the log before it was shown."""
-    box = _view_box(gateway, session, view)
+    box = view_box(gateway, session, view)
     return as_file(box.content["view"]["receipt"], f"receipt-{box.id}")
 
 
@@ -63,7 +63,7 @@ def receipt(view: str, session: SearcherDep, gateway: GatewayDep) -> Response:
 def export(view: str, request: Request, form: FormDep, session: SearcherDep, gateway: GatewayDep) -> Response:
     """The view for a case system, with the name as typed: a disclosure of its own, decided and recorded again."""
     check_form(request, session, form)
-    box = _view_box(gateway, session, view)
+    box = view_box(gateway, session, view)
     _, raw = gateway.broker.disclose(box.content["search"], box.content["candidate"], actor(session))
     typed = Typed.from_json(box.content["typed"])
     return as_file({"case_reference": typed.case_reference, "name_as_typed": typed.child.name} | raw, f"view-{box.id}")
@@ -73,7 +73,7 @@ def export(view: str, request: Request, form: FormDep, session: SearcherDep, gat
 def again(view: str, request: Request, form: FormDep, session: SearcherDep, gateway: GatewayDep) -> Response:
     """Back to the form, filled in as it was: to see what is current."""
     check_form(request, session, form)
-    keep_draft(gateway, session, Typed.from_json(_view_box(gateway, session, view).content["typed"]))
+    keep_draft(gateway, session, Typed.from_json(view_box(gateway, session, view).content["typed"]))
     return RedirectResponse("/searches/new", 303)
 
 
@@ -132,7 +132,7 @@ def _split(events: list[Event | Gap]) -> tuple[list[Event | Gap], list[Event | G
     return events, []
 
 
-def _view_box(gateway: Gateway, session: Session, view: str) -> Box:
+def view_box(gateway: Gateway, session: Session, view: str) -> Box:
     box = gateway.store.get("view", session.person.id, view, now=gateway.now())
     if box is None:
         raise NotHere

@@ -47,6 +47,7 @@ def environment() -> Environment:
         "telephone": words.telephone,
         "sector": words.sector,
         "plain": words.plain,
+        "kind_of": words.kind_of,
         "lower_first": words.lower_first,
     }
     env.globals |= {"words": words, "choices": choices}

@@ -19,6 +19,8 @@ from linkage.agency.gateway.forms import Form
 from linkage.agency.gateway.settings import GatewaySettings
 from linkage.agency.gateway.store import GatewayStore
 
+SEARCHERS = ("MASH_ANALYST", "MASH_DECISION_MAKER")
+HOLDERS = ("AGENCY_REP", "DATA_STEWARD", "DSL")
 COOKIE = "__Host-gateway"
 """Its own name: cookies don't know ports, so a broker on the same machine would otherwise share it."""
 
@@ -62,7 +64,12 @@ class Session:
     @property
     def may_search(self) -> bool:
         """Whether this role asks on behalf of a contact."""
-        return self.person.role in ("MASH_ANALYST", "MASH_DECISION_MAKER")
+        return self.person.role in SEARCHERS
+
+    @property
+    def holds(self) -> bool:
+        """Whether this role answers for what the organisation holds: to the broker's ledger and considerations."""
+        return self.person.role in HOLDERS
 
     @property
     def decides(self) -> bool:
@@ -78,10 +85,10 @@ class Sessions:
     settings: GatewaySettings
     now: Callable[[], datetime]
 
-    def start(self, person_id: str) -> str:
-        """Sign a listed person in; the cookie's token.  Raises KeyError if nobody of that id is listed."""
+    def start(self, person_id: str) -> tuple[str, str]:
+        """Sign a listed person in; the cookie's token, and the role.  Raises KeyError if nobody has that id."""
         person = {one.id: one for one in self.settings.people}[person_id]
-        return self.store.start_session(person.id, person.role, now=self.now())
+        return self.store.start_session(person.id, person.role, now=self.now()), person.role
 
     def vouched(self, person: str, role: str) -> str:
         """Sign in whom the organisation's provider vouches for; the cookie's token."""
@@ -125,6 +132,15 @@ class Sessions:
         return listed | set(self.settings.oidc.roles.values() if self.settings.oidc else ())
 
 
+def home_of(role: str) -> str:
+    """The page that a role begins at.
+
+    >>> home_of("MASH_ANALYST"), home_of("DATA_STEWARD"), home_of("SOCIAL_WORKER")
+    ('/work', '/inbox', '/about/help')
+    """
+    return "/work" if role in SEARCHERS else "/inbox" if role in HOLDERS else "/about/help"
+
+
 def set_cookie(response: Response, token: str) -> None:
     """Give the browser its session."""
     response.set_cookie(COOKIE, token, path="/", secure=True, httponly=True, samesite="lax")
@@ -162,7 +178,15 @@ def _searcher(session: Annotated[Session, Depends(_signed_in)]) -> Session:
     return session
 
 
+def _holder(session: Annotated[Session, Depends(_signed_in)]) -> Session:
+    if not session.holds:
+        raise RoleNotPermitted
+    return session
+
+
 SessionDep = Annotated[Session, Depends(_signed_in)]
 """Whoever is signed in.  Raises NotSignedIn."""
 SearcherDep = Annotated[Session, Depends(_searcher)]
 """Whoever is signed in and may search.  Raises NotSignedIn or RoleNotPermitted."""
+HolderDep = Annotated[Session, Depends(_holder)]
+"""Whoever is signed in and answers for the organisation's own data.  Raises NotSignedIn or RoleNotPermitted."""

@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _LEAVING = b"leaving"
-Kind = Literal["draft", "search", "view", "contact"]
+Kind = Literal["draft", "search", "view", "contact", "report", "record"]
 
 _TABLES = """
 create table if not exists sessions (
@@ -122,10 +122,12 @@ class GatewayStore:
             ).fetchall()
         return [self._open(kind, owner, row) for row in rows]
 
-    def drop(self, kind: Kind, owner: str) -> None:
-        """Forget every box of one kind and owner."""
+    def drop(self, kind: Kind, owner: str, box_id: str | None = None) -> None:
+        """Forget every box of one kind and owner, or the one of this id."""
         with self._lock:
-            self._connection.execute("delete from boxes where owner = ? and kind = ?", (owner, kind))
+            self._connection.execute(
+                "delete from boxes where owner = ? and kind = ? and id = coalesce(?, id)", (owner, kind, box_id)
+            )
 
     # ---- sessions
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from types import MappingProxyType
@@ -91,6 +91,40 @@ GROUNDS: Final = MappingProxyType(
         "significant_harm_suspected": "There is reasonable cause to suspect significant harm",
         "significant_harm_likely": "Significant harm is likely",
         "police_protection": "The child is under police protection",
+    }
+)
+WRONG: Final = MappingProxyType(
+    {
+        "whole_child": "The whole child",
+        "organisation_record": "One organisation’s record",
+        "family_member": "A family member",
+    }
+)
+WRONG_HOW: Final = MappingProxyType(
+    {
+        "knows_the_child": "I know the child, and this is another",
+        "family_says_so": "The child or the family says so",
+        "dates_impossible": "The dates can’t be of one child",
+        "own_record_checked": "We looked at our own record",
+    }
+)
+DECLINED: Final = MappingProxyType(
+    {
+        "detriment": "Sharing would harm the child more than not sharing",
+        "not_relevant": "Not relevant to what was asked",
+        "legal": "A legal bar",
+        "other": "Other, and we have recorded it ourselves",
+    }
+)
+MODES: Final = MappingProxyType(
+    {"existence": "that there is a record", "status": "status", "summary": "summary", "detail": "detail"}
+)
+ENDED: Final = MappingProxyType(
+    {
+        "completed": "Shown",
+        "not_sent": "Not sent",
+        "broken_off": "Broke off: a part may have arrived",
+        "unknown": "Possibly shown",
     }
 )
 FIELDS: Final = MappingProxyType(
@@ -185,6 +219,24 @@ FAMILY_CONFLICTS: Final = MappingProxyType(
     }
 )
 """How organisations disagree on a relationship; which of them is right is for people to find out."""
+
+
+def fault_links(faults: Mapping[str, str]) -> list[dict[str, str]]:
+    """What is wrong with a form, each with a link to its field, as GOV.UK's error summary takes it.
+
+    >>> fault_links({"how": "Choose how you know"})
+    [{'text': 'Choose how you know', 'href': '#how'}]
+    """
+    return [{"text": message, "href": f"#{field}"} for field, message in faults.items()]
+
+
+def kind_of(category: str) -> str:
+    """A kind of information in words.
+
+    >>> kind_of("police.custody"), kind_of("fire.visit")
+    ('Custody and outcome', 'Fire visit')
+    """
+    return KINDS.get(category, plain(category))
 
 
 def sector(flow: str) -> str:

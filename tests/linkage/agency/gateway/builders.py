@@ -28,6 +28,7 @@ NOW = datetime(2026, 11, 21, 10, 27, tzinfo=UTC)
 ANALYST = DemoPerson(id="p-analyst", name="Sample Analyst", role="MASH_ANALYST")
 MANAGER = DemoPerson(id="p-manager", name="Sample Manager", role="MASH_DECISION_MAKER")
 STEWARD = DemoPerson(id="p-steward", name="Sample Steward", role="DATA_STEWARD")
+SOCIAL_WORKER = DemoPerson(id="p-social-worker", name="Sample Social Worker", role="SOCIAL_WORKER")
 NOBODY_LISTENS = "http://127.0.0.1:9"
 
 
@@ -51,7 +52,7 @@ def some_settings(**changes: Any) -> GatewaySettings:
         "organisation": "Northshire Council",
         "service": "Northshire gateway",
         "desk": Desk(name="the safeguarding desk", phone="01632 960 104"),
-        "people": (ANALYST, MANAGER, STEWARD),
+        "people": (ANALYST, MANAGER, STEWARD, SOCIAL_WORKER),
         "organisations": {
             "northshire-council": "Northshire Council",
             "northshire-police": "Northshire Police",

@@ -11,12 +11,14 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
 from linkage.agency.gateway.sessions import COOKIE
+from linkage.agency.gateway.settings import DemoPerson
 from linkage.agency.gateway.store import GatewayStore
 from tests.linkage.agency.gateway.builders import (
     ANALYST,
     BANNER,
     MANAGER,
     NOW,
+    SOCIAL_WORKER,
     STEWARD,
     Running,
     a_candidate,
@@ -84,10 +86,14 @@ def test_nobody_can_sign_in_where_nobody_is_listed(tmp_path: Path) -> None:
     assert client.post("/sign-in", data={"person": ANALYST.id}).status_code == 422
 
 
-PATHS = ["/work", "/searches/new", "/searches/aa", "/views/aa", "/views/aa/receipt", "/contacts/aa/threshold"]
+PATHS = [
+    "/work", "/searches/new", "/searches/aa", "/views/aa", "/views/aa/receipt", "/contacts/aa/threshold",
+    "/views/aa/wrong-person", "/wrong-person/aa",
+]  # fmt: skip
+HOLDERS_PATHS = ["/inbox", "/inbox/aa", "/our-data", "/our-data/accesses.csv", "/our-data/records/aa"]
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [*PATHS, *HOLDERS_PATHS])
 def test_a_page_needs_a_session(running: Running, path: str) -> None:
     answer = running.client().get(path)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -100,9 +106,28 @@ def test_a_role_that_does_not_search_opens_no_page_of_a_searcher(running: Runnin
     assert "Your role cannot see this" in answer.text
 
 
+@pytest.mark.parametrize("path", HOLDERS_PATHS)
+@pytest.mark.parametrize("person", [ANALYST, MANAGER])
+def test_what_the_organisation_holds_is_not_for_those_who_search(
+    running: Running, path: str, person: DemoPerson
+) -> None:
+    answer = running.client(person).get(path)
+    assert answer.status_code == 403
+    assert "Your role cannot see this" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("person", "home"), [(ANALYST, "/work"), (MANAGER, "/work"), (STEWARD, "/inbox"), (SOCIAL_WORKER, "/about/help")]
+)
+def test_each_role_begins_at_its_own_page(running: Running, person: DemoPerson, home: str) -> None:
+    client = running.client(person)
+    answer = client.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (303, home)
+
+
 def test_every_route_but_the_public_ones_was_tried_above(running: Running) -> None:
     reads = {route.path for route in running.app.routes if isinstance(route, APIRoute) and "GET" in route.methods}
-    tried = {path.replace("/aa", "/{}") for path in PATHS}
+    tried = {path.replace("/aa", "/{}") for path in (*PATHS, *HOLDERS_PATHS)}
     assert {re.sub(r"\{\w+\}", "{}", path) for path in reads} - tried == {
         "/",
         "/about/{}",
