@@ -52,16 +52,18 @@ WHY: Final = in_query(
 FHIR_JSON: Final = "application/fhir+json"
 PAGE: Final = 20  # AuditEvents are long
 CHUNK: Final = 1 << 16
+MOST_DATES: Final = 2  # of one question
+LONGEST_TOKEN: Final = 200  # characters
 ITI_81: Final = [
     in_query("purpose", {"type": "string", "enum": [*REASONS]}, "Why the log is consulted; due on a first page."),
     in_query(
-        "date", {"type": "array", "maxItems": 2, "items": {"type": "string", "pattern": fhir.DATE}},
+        "date", {"type": "array", "maxItems": MOST_DATES, "items": {"type": "string", "pattern": fhir.DATE}},
         "A day in London or an instant, after eq, ge, gt, le or lt.",
     ),
     in_query("type", {"type": "string", "pattern": fhir.token_of(fhir.DCM, fhir.all_dicom_types())}, "A DICOM type."),
     in_query("subtype", {"type": "string", "pattern": fhir.token_of(f"{fhir.OURS}:event", OPS)}, "An event's type."),
     in_query("outcome", {"type": "string", "enum": ["0", "4", "8"]}, "0 done, 4 refused, 8 failed."),
-    in_query("agent.identifier", {"type": "string", "maxLength": 200}, "An organisation that is enrolled."),
+    in_query("agent.identifier", {"type": "string", "maxLength": LONGEST_TOKEN}, "An organisation that is enrolled."),
 ]  # fmt: skip
 
 _FOUND: Final = TypeAdapter(FoundEvent)
@@ -294,6 +296,8 @@ def _iti_81(broker: BrokerDep, request: Request) -> LogFilter:
 
 def _token(text: str, system: str) -> str:
     """The code of a FHIR token, with our system or without one.  Raises Malformed."""
+    if len(text) > LONGEST_TOKEN:
+        raise Malformed(f"a parameter has at most {LONGEST_TOKEN} characters")
     before, bar, code = text.rpartition("|")
     if bar and before not in ("", system):
         raise Malformed(f"{system} is the one system that is known here")
@@ -304,6 +308,8 @@ def _dates(given: list[str]) -> tuple[datetime | None, datetime | None]:
     """The instants between which the `date` parameters lie; a day is a day in London."""
     since: datetime | None = None
     until: datetime | None = None
+    if len(given) > MOST_DATES:
+        raise Malformed("date: once, or twice for when a time begins and ends")
     for text in given:
         prefix, rest = (text[:2], text[2:]) if text[:2].isalpha() else ("eq", text)
         begins, ends = _span(rest)

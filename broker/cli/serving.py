@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,9 +12,13 @@ from broker.cli.keys import make_keys
 from broker.cli.shared import UNKNOWN, USAGE, AsJson, Config, answering, fail, say, settings_of
 
 if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
     from prometheus_client import CollectorRegistry
 
     from broker.settings import Settings
+
+LONGEST_HEAD: Final = 64 * 1024  # bytes of a request's line and headers: two tokens, a certificate, and room
 
 
 def init(config: Config = None, as_json: AsJson = False) -> None:
@@ -76,14 +80,20 @@ def serve(config: Config = None) -> None:
         app = create_app(settings)
         if settings.metrics_port is not None:
             _tell_figures(app.state.registry, settings.metrics_host, settings.metrics_port)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app, access_log=False, server_header=False, log_level="warning", log_config=None,
-                timeout_graceful_shutdown=5, proxy_headers=False,  # whose peer it is decides whose header is believed
-            )
-        )  # fmt: skip
+        server = uvicorn.Server(how_to_serve(app))
         print(f"broker: {settings.base_url} ({settings.environment})", flush=True)
         server.run(sockets=[listening])
+
+
+def how_to_serve(app: FastAPI) -> uvicorn.Config:
+    """The server of HTTP: it writes no line that names an address, no header of its own, and reads no long head."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app, access_log=False, server_header=False, log_level="warning", log_config=None,
+        http="h11", h11_max_incomplete_event_size=LONGEST_HEAD,  # the other parser it may find has no limit
+        timeout_graceful_shutdown=5, proxy_headers=False,  # whose peer it is decides whose header is believed
+    )  # fmt: skip
 
 
 def signer(
