@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,7 @@ from broker import errors
 from broker.tokens import BadKey
 
 MEDIA_TYPE: Final = "application/problem+json"
+BACK_IN: Final = 5  # seconds, and up to as much again by chance, so that all who met a fault don't come back in step
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def of_error(error: errors.BrokerError, *, request_id: str) -> Response:
     if isinstance(error, errors.TooMany):
         headers["Retry-After"] = str(error.retry_after)
     elif problem.status == 503:
-        headers["Retry-After"] = "5"
+        headers["Retry-After"] = str(BACK_IN + secrets.randbelow(BACK_IN + 1))
     elif problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     detail = str(error) if problem.plain else None
