@@ -2,7 +2,7 @@
 an event."""
 
 from broker.reports.catalogue import REPORTS, Kind, report
-from broker.reports.exporting import Exported, export
+from broker.reports.exporting import Exported, export, export_found, exported_found, found_file
 from broker.reports.formats import FORMATS
 from broker.reports.looking import OPEN_SECTIONS, READERS, REASONS, LoggedEvent, check_reader
 from broker.reports.opening import EventPage, event_page, note_denied, note_sign_in, note_sign_out, opening_of, proof_of
@@ -12,6 +12,6 @@ from broker.reports.table import About, Cell, OpenedEvent, Period, Report, Row
 __all__ = [
     "FORMATS", "LISTED", "OPEN_SECTIONS", "READERS", "REASONS", "REPORTS", "About", "Cell", "EventPage", "Exported",
     "FoundEvent", "Kind", "LogFilter", "LogSearch", "LoggedEvent", "OpenedEvent", "Period", "Report", "Row",
-    "check_reader", "event_page", "export", "found", "note_denied", "note_sign_in", "note_sign_out", "opened",
-    "opening_of", "organisations", "proof_of", "report", "search_log",
+    "check_reader", "event_page", "export", "export_found", "exported_found", "found", "found_file", "note_denied",
+    "note_sign_in", "note_sign_out", "opened", "opening_of", "organisations", "proof_of", "report", "search_log",
 ]  # fmt: skip

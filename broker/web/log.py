@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -16,7 +16,8 @@ from audit.taxonomy import KINDS
 from broker import anomalies, reports, witnesses
 from broker.callers import Caller
 from broker.dependencies import BrokerDep, NowDep, OfficerDep
-from broker.reports import REASONS, EventPage, LogFilter
+from broker.errors import Malformed
+from broker.reports import REASONS, EventPage, LogFilter, LoggedEvent
 from broker.reports.search import REFERENCE
 from broker.settings import GOVERNANCE
 from broker.web.pages import (
@@ -28,12 +29,20 @@ from broker.web.pages import (
     happened,
     only,
     page,
+    sentence,
     signed_words,
 )
 from broker.wiring import Broker
 
 router = APIRouter(prefix="/log", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)])
 Cursor = Annotated[str, Query(pattern=r"^([A-Za-z0-9_-]{8,64})?$")]
+COLUMNS: Final = {
+    "time": "Time", "what": "What happened", "organisation": "Organisation", "role": "Role", "purpose": "Purpose",
+    "outcome": "Outcome",
+}  # fmt: skip
+"""Of a list of events, by the code of its order."""
+Sort = Annotated[str, Query(pattern=rf"^(-?({'|'.join(COLUMNS)}))?$")]
+FORMATS: Final = {"csv": "CSV, for a spreadsheet", "json": "JSON"}
 EventId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 
 
@@ -58,34 +67,59 @@ def search(request: Request, form: OfficerFormDep, caller: OfficerDep, broker: B
 
 @router.get("/searches/{search}")
 def results(
-    search: EventId, request: Request, caller: OfficerDep, broker: BrokerDep, now: NowDep, after: Cursor = ""
+    search: EventId,
+    request: Request,
+    caller: OfficerDep,
+    broker: BrokerDep,
+    now: NowDep,
+    after: Cursor = "",
+    sort: Sort = "",
 ) -> Response:
-    """The newest events that fit, a page at a time."""
-    found = reports.found(broker.store, broker.trail, caller, search=search, after=after, at=now)
-    return page(
-        request,
-        "log_results.html",
-        caller,
-        found=found,
-        reasons=REASONS,
-        names=reports.organisations(broker.store),
-        limit=reports.LISTED,
-    )
+    """The newest events that fit, a page at a time; within it in the order that is asked for."""
+    return _results(request, caller, broker, now, search=search, after=after, sort=sort)
+
+
+@router.post("/searches/{search}/exports")
+def export(
+    search: EventId, request: Request, form: OfficerFormDep, caller: OfficerDep, broker: BrokerDep, now: NowDep
+) -> Response:
+    """Record what fits as a file, with its rows and SHA-256; then go to where it can be fetched."""
+    faults = {}
+    if form.get("reason") not in REASONS:
+        faults["reason"] = "Choose why you take this from the log"
+    if form.get("format") not in FORMATS:
+        faults["format"] = "Choose in which form"
+    if not faults:
+        try:
+            made = reports.export_found(
+                broker.store, broker.trail, caller, search=search, fmt=form["format"], reason=form["reason"], at=now
+            )
+        except Malformed as wrong:
+            faults["format"] = sentence(str(wrong))
+        else:
+            return RedirectResponse(f"/log/exports/{made.event_id}", 303)
+    return _results(request, caller, broker, now, search=search, faults=faults, typed=form)
+
+
+@router.get("/exports/{event}")
+def exported(event: EventId, request: Request, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
+    """A file that was recorded: how many rows it has, its SHA-256, and where to fetch it."""
+    made, search = reports.exported_found(broker.store, broker.trail, caller, event=event, at=now)
+    return page(request, "log_export.html", caller, made=made, search=search, formats=FORMATS)
+
+
+@router.get("/exports/{event}/file")
+def file(event: EventId, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
+    """The file itself."""
+    made, content = reports.found_file(broker.store, broker.trail, caller, event=event, at=now)
+    return Response(content, media_type=made.media_type, headers=attachment(made.filename))
 
 
 @router.get("/{event}")
 def event(event: EventId, request: Request, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
     """One event: what happened, who, why, about whom, to whom; and how to prove it without us."""
     shown = reports.event_page(broker.store, broker.trail, caller, event_id=event, at=now)
-    return page(
-        request,
-        "log_event.html",
-        caller,
-        shown=shown,
-        names=reports.organisations(broker.store),
-        flags=anomalies.SEEN_BY_HAND,
-        clauses=signed_words(broker, shown.sections),
-    )
+    return _event(request, caller, broker, shown)
 
 
 @router.post("/{event}/detail")
@@ -94,15 +128,7 @@ def detail(
 ) -> Response:
     """The same with its detail, where what was hidden and why is kept: recorded as that."""
     shown = reports.event_page(broker.store, broker.trail, caller, event_id=event, open_detail=True, at=now)
-    return page(
-        request,
-        "log_event.html",
-        caller,
-        shown=shown,
-        names=reports.organisations(broker.store),
-        flags=anomalies.SEEN_BY_HAND,
-        clauses=signed_words(broker, shown.sections),
-    )
+    return _event(request, caller, broker, shown)
 
 
 @router.post("/{event}/flag")
@@ -124,6 +150,42 @@ def opening(event: EventId, caller: OfficerDep, broker: BrokerDep, now: NowDep) 
     """The event as opened here, `detail` withheld, with its proof: what `auditor inclusion --event` reads."""
     receipt = _witnessed(broker, reports.opening_of(broker.store, broker.trail, caller, event, at=now))
     return JSONResponse(receipt.to_json(), headers=attachment(f"opening-{event}.json"))
+
+
+def _results(
+    request: Request,
+    caller: Caller,
+    broker: Broker,
+    now: datetime,
+    *,
+    search: str,
+    after: str = "",
+    sort: str = "",
+    faults: Mapping[str, str] | None = None,
+    typed: Mapping[str, str] | None = None,
+) -> Response:
+    found = reports.found(broker.store, broker.trail, caller, search=search, after=after, at=now)
+    names = reports.organisations(broker.store)
+    return page(
+        request, "log_results.html", caller, status=422 if faults else 200, found=found, names=names, after=after,
+        events=_in_order(found.events, sort, names), sort=sort, reasons=REASONS, limit=reports.LISTED, formats=FORMATS,
+        heads=COLUMNS, fault=bool(faults), faults=faults or {}, typed=typed or {},
+    )  # fmt: skip
+
+
+def _in_order(events: Sequence[LoggedEvent], sort: str, names: Mapping[str, str]) -> list[LoggedEvent]:
+    """The events of a page by a column, as it reads; those that are equal stay as they were."""
+    column = sort.removeprefix("-")
+    told: Mapping[str, Callable[[LoggedEvent], Any]] = {
+        "": lambda one: 0,
+        "time": lambda one: one.at,
+        "what": lambda one: happened(one.type),
+        "organisation": lambda one: names.get(one.organisation, one.organisation),
+        "role": lambda one: one.role,
+        "purpose": lambda one: one.purpose,
+        "outcome": lambda one: one.outcome,
+    }
+    return sorted(events, key=told[column], reverse=sort.startswith("-"))
 
 
 def _event(request: Request, caller: Caller, broker: Broker, shown: EventPage) -> Response:

@@ -80,6 +80,8 @@ OTHERS: Final[Mapping[str, str]] = {
     "GET /sign-in/return": "auth.login, auth.denied: held in tests/broker/web/test_sign_in.py",
     "GET /log": "an empty form", "GET /log/searches/{search}": "what POST /log was recorded for",
     "GET /log/{event}/proof": "hashes",
+    "POST /log/searches/{search}/exports": "audit.exported: held in tests/broker/web/test_log_pages.py",
+    "GET /log/exports/{event}": "what was recorded of one's own file", "GET /log/exports/{event}/file": "the file that was recorded",
     "GET /ig": "counts and dates, nobody's data", "GET /operations": "the same",
     "GET /transparency": "public: agreements in force, and two rounded counts", "GET /transparency/children": "public: words",
     **dict.fromkeys(("GET /help", "GET /privacy", "GET /accessibility", "GET /cookies"), "public: words"),

@@ -47,7 +47,12 @@ TELLS_NOBODY: Final = {
     "/help", "/privacy", "/accessibility", "/cookies", "/api-reference",
 }  # fmt: skip
 """Hashes, times, codes, one's own uploads: nothing of anybody."""
-RECORDED_BEFORE: Final = {"/audit/searches/{search}", "/log/searches/{search}", "/v1/statistics/releases"}
+RECORDED_BEFORE: Final = {
+    "/audit/searches/{search}",
+    "/log/searches/{search}",
+    "/log/exports/{event}",
+    "/v1/statistics/releases",
+}
 """Pages of what was recorded before, and a list of what was released."""
 EXACTLY: Final = {"GET /", "GET /log", "GET /ig", "GET /operations", "GET /rights", "GET /reports", "GET /statistics"}
 """Forms, counts and dates."""
@@ -121,6 +126,8 @@ class Site:
                 broker.store, broker.settings, person=f"p-{role.lower()}", role=role, organisation=organisation,
                 method="demo", at=broker_clock.now(),
             )  # fmt: skip
+        looked = self.officer("POST", "/log", form={"reason": "lawfulness"})()
+        known["log search"] = looked.headers["location"].rpartition("/")[2]
         known["event"] = known["view"]["receipt"]["event_id"]
         self.officer("POST", "/audit/flags", {"event": known["event"], "why": "pattern"})()
         self.officer("GET", "/audit/reviews?purpose=integrity")()  # takes it into the queue
@@ -220,6 +227,9 @@ class Site:
                 "POST", "/audit/subjects/reports", {**subject, "relation": "self"}
             ),
             "POST /log": self.officer("POST", "/log", form={"reason": "lawfulness"}),
+            "POST /log/searches/{search}/exports": self.officer(
+                "POST", f"/log/searches/{known['log search']}/exports", form={"reason": "lawfulness", "format": "csv"}
+            ),
             "GET /log/{event}": self.officer("GET", f"/log/{event}"),
             "GET /log/{event}/opening": self.officer("GET", f"/log/{event}/opening"),
             "POST /log/{event}/flag": self.officer("POST", f"/log/{event}/flag", form={"why": "complaint"}),

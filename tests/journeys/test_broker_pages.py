@@ -95,6 +95,19 @@ def the_way_of_a_review(visit: Visitor) -> Iterator[str]:
     page.get_by_label("To check that processing was lawful").check()
     page.get_by_label("Kind of operation").select_option("disclosure")
     page.get_by_role("button", name="Search the log").click()
+    page.get_by_role("link", name="Role").click()
+    page.locator("th[aria-sort]").wait_for()
+    yield "events, sorted"
+    page.get_by_text("Export what fits").click()
+    page.get_by_role("button", name="Export").click()
+    page.get_by_role("heading", name="There is a problem").wait_for()
+    yield "events, with faults"
+    page.get_by_label("Why do you take this").select_option("lawfulness")
+    page.get_by_label("JSON").check()
+    page.get_by_role("button", name="Export").click()
+    page.get_by_role("button", name="Download").wait_for()
+    yield "an export"
+    page.get_by_role("link", name="Back to the events").click()
     page.get_by_role("link", name="Family view disclosed").nth(0 if wide(page) else 1).click()  # each visit its own
     page.get_by_role("heading", name="Prove it").wait_for()
     event = page.url.rpartition("/")[2]

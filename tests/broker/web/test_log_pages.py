@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -22,13 +25,14 @@ from tests.builders_log import a_key
 
 SITE = "https://testserver"
 IG = DemoPerson(person="ig-1", label="IG officer", role="IG_OFFICER")
+COLLEAGUE = DemoPerson(person="ig-2", label="Another IG officer", role="IG_OFFICER")
 LINKS = DemoPerson(person="links-1", label="Link reviewer", role="LINK_REVIEWER")
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> TestClient:
     """A browser that has not signed in."""
-    app = an_app(tmp_path, base_url=SITE, demo_people=(IG, LINKS))
+    app = an_app(tmp_path, base_url=SITE, demo_people=(IG, COLLEAGUE, LINKS))
     client = TestClient(app, base_url=SITE, follow_redirects=False)
     client.headers |= {"Origin": "null", "Sec-Fetch-Site": "same-origin"}
     return client
@@ -202,6 +206,84 @@ def test_the_log_is_narrowed_to_days_a_type_a_case_or_a_subject_and_paged(client
     assert "No event fits." in client.get(searched(client, **before)).text
     assert "No event fits." in client.get(searched(client, subject="northshire-icb/health/0")).text
     assert "No event fits." in client.get(searched(client, flagged="yes", break_glass="yes")).text
+
+
+def exported(client: TestClient, results: str, **fields: str) -> str:
+    """Where the file of a search leads."""
+    form = {"csrf": csrf_of(client.get(results).text), "reason": "integrity", "format": "csv"} | fields
+    answer = client.post(f"{results}/exports", data=form)
+    assert answer.status_code == 303, answer.text
+    return str(answer.headers["location"])
+
+
+def some_sign_ins(client: TestClient, people: int) -> None:
+    broker: Broker = client.app.state.broker  # type: ignore[attr-defined]
+    for number in range(people):
+        who = {"organisation": "northshire", "person": f"=x-{number}", "role": "IG_OFFICER"}
+        reports.note_sign_in(broker.store, broker.trail, who, at=clock.now())
+
+
+def test_what_a_search_found_is_a_file_with_every_page_of_it_whose_digest_was_recorded_first(
+    client: TestClient,
+) -> None:
+    some_sign_ins(signed_in(client), 60)
+    place = exported(client, searched(client, type="auth.login"))
+    (event,) = events(client, "audit.exported")
+    assert place == f"/log/exports/{event.event_id}"
+    file = client.get(f"{place}/file")
+    assert file.headers["content-disposition"] == f'attachment; filename="log-{event.event_id}.csv"'
+    digest = sha256(file.content).hexdigest()
+    page = client.get(place).text
+    assert "61 events in a file" in page and digest in page
+    recorded = client.get(f"/log/{event.event_id}").text
+    assert digest in recorded and "integrity" in recorded
+    assert client.get(f"{place}/file").content == file.content
+
+
+def test_no_cell_of_the_file_is_taken_for_a_formula_and_json_has_the_same_rows(client: TestClient) -> None:
+    some_sign_ins(signed_in(client), 3)
+    results = searched(client, type="auth.login")
+    rows = list(csv.DictReader(io.StringIO(client.get(f"{exported(client, results)}/file").text)))
+    assert [row["actor"] for row in rows] == ["'=x-2", "'=x-1", "'=x-0", "ig-1"]
+    file = client.get(f"{exported(client, results, format='json')}/file").json()
+    assert file["columns"] == list(rows[0])
+    assert [row[file["columns"].index("event_id")] for row in file["rows"]] == [row["event_id"] for row in rows]
+
+
+def test_a_file_is_its_own_persons_asks_a_reason_and_does_not_leave_once_it_would_be_another(
+    client: TestClient,
+) -> None:
+    results = searched(signed_in(client), type="auth.login")
+    for missing in ({"reason": ""}, {"format": ""}, {"format": "xlsx"}):
+        form = {"csrf": csrf_of(client.get(results).text), "reason": "integrity", "format": "csv"} | missing
+        refused = client.post(f"{results}/exports", data=form)
+        assert refused.status_code == 422 and "There is a problem" in refused.text
+    assert events(client, "audit.exported") == []
+    place = exported(client, results)
+    (login,) = events(client, "auth.login")
+    assert client.get(f"/log/exports/{login.event_id}").status_code == 404
+    other = TestClient(client.app, base_url=SITE, follow_redirects=False, headers=client.headers)
+    signed_in(other, COLLEAGUE)
+    assert {other.get(path).status_code for path in (place, f"{place}/file", results)} == {404}
+    flag = {"csrf": csrf_of(other.get("/log").text), "why": "complaint"}
+    assert other.post(f"/log/{login.event_id}/flag", data=flag).status_code == 303
+    changed = client.get(f"{place}/file")
+    assert changed.status_code == 409 and "export it again" in changed.text
+
+
+def test_a_page_of_events_is_sorted_by_any_of_its_columns_without_a_script(client: TestClient) -> None:
+    results = searched(signed_in(client), type="")
+
+    def told(sort: str) -> list[str]:
+        return re.findall(r'href="/log/[A-Za-z0-9_-]{8,64}">([^<]+)<', client.get(f"{results}?sort={sort}").text)
+
+    newest = told("")
+    assert told("what") == sorted(newest) != sorted(newest, reverse=True) == told("-what")
+    assert told("time") == newest[::-1] and told("-time") == newest
+    page = client.get(f"{results}?sort=what").text
+    assert page.count("aria-sort") == 1 and 'aria-sort="ascending"' in page
+    assert f'href="{results}?sort=-what"' in page and f'href="{results}?sort=role"' in page
+    assert client.get(f"{results}?sort=person").status_code == 404
 
 
 def test_what_is_mistyped_is_told_field_by_field_and_nothing_is_searched(client: TestClient) -> None:
