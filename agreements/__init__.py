@@ -20,7 +20,6 @@ from agreements.signing import (
     join,
     sign,
     sign_event,
-    status,
     verify,
     verify_event,
 )
@@ -80,7 +79,6 @@ __all__ = [
     "replay",
     "sign",
     "sign_event",
-    "status",
     "verify",
     "verify_event",
 ]

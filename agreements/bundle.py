@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agreements.agreement import Agreement, Document
+from agreements.canonical import jcs
 from agreements.document import DocumentRefused, from_canonical
 from agreements.receipts import replay
 from agreements.signing import BadSignature, PartyKey, UnknownKey, verify_event, verify_jws
@@ -74,11 +74,11 @@ def pack(
         "kind": "replay-bundle",
         "vocabulary": shipped(),
         "documents": sorted(document.canonical.decode() for document in documents),
-        "signatures": sorted((dict(one) for one in signatures), key=rfc8785.dumps),
-        "events": sorted((dict(one) for one in events), key=rfc8785.dumps),
-        "keys": sorted((_key(key) for key in keys), key=rfc8785.dumps),
+        "signatures": sorted((dict(one) for one in signatures), key=jcs),
+        "events": sorted((dict(one) for one in events), key=jcs),
+        "keys": sorted((_key(key) for key in keys), key=jcs),
     }
-    return rfc8785.dumps(body)
+    return jcs(body)
 
 
 def unpack(raw: bytes, *, trusted: Iterable[PartyKey] | None = None) -> Bundle:

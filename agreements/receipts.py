@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agreements import decision as engine
 from agreements import reference
 from agreements.agreement import Agreement, Document, Duty
+from agreements.canonical import jcs
 from agreements.request import Basis, BreakGlass, Facts, Held, Link, Request, Threshold
 from agreements.signing import PartyKey, open_payload, sign_payload
 from agreements.snapshot import Snapshot
@@ -108,10 +108,10 @@ def make_receipt(
         "source": source,
         "at": _stamp(at),
         "request": _request(request),
-        "records": sorted((_record(one) for one in decisions), key=rfc8785.dumps),
+        "records": sorted((_record(one) for one in decisions), key=jcs),
         "salt": salt.hex(),
     }
-    payload = rfc8785.dumps(body)
+    payload = jcs(body)
     jws = sign_payload(payload, typ=RECEIPT_TYPE, kid=kid, key=key, at=at.replace(microsecond=0))
     return DecisionReceipt(jws, AskerCopy(_copy(body, payload)))
 
@@ -245,7 +245,7 @@ def _copy(body: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
         "source": body["source"],
         "at": body["at"],
         "request": body["request"],
-        "records": sorted(shown, key=rfc8785.dumps),
+        "records": sorted(shown, key=jcs),
         "commitment": hashlib.sha256(payload).hexdigest(),
     }
 
@@ -324,7 +324,7 @@ def _facts(facts: Facts) -> dict[str, Any]:
                     {"recorded_on": held.recorded_on.isoformat() if held.recorded_on else None, "regime": held.regime}
                     for held in several
                 ),
-                key=rfc8785.dumps,
+                key=jcs,
             )
             for category, several in facts.held.items()
         },

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
 
-import rfc8785
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from agreements.agreement import Agreement, Document
+from agreements.canonical import jcs
 
 Act = Literal["suspend", "resume", "withdraw", "supersede"]
 ACTS: Final[tuple[Act, ...]] = get_args(Act)
@@ -121,7 +121,7 @@ def sign_event(document: Document, do: Act, *, kid: str, key: Ed25519PrivateKey,
         raise BadSignature(f"an event is one of {', '.join(ACTS)}")
     party = kid.rpartition("/")[0]
     body = {"at": _stamp(at), "digest": document.digest, "do": do, "party": party}
-    return sign_payload(rfc8785.dumps(body), typ=EVENT_TYPE, kid=kid, key=key, at=at)
+    return sign_payload(jcs(body), typ=EVENT_TYPE, kid=kid, key=key, at=at)
 
 
 def sign_replacement(
@@ -133,7 +133,7 @@ def sign_replacement(
     force.  It can only hold back.
     """
     body = {"at": _stamp(effective), "digest": document.digest, "do": "supersede", "party": party}
-    return sign_payload(rfc8785.dumps(body), typ=EVENT_TYPE, kid=kid, key=key, at=at)
+    return sign_payload(jcs(body), typ=EVENT_TYPE, kid=kid, key=key, at=at)
 
 
 def verify_event(jws: Mapping[str, Any], keys: Mapping[str, PartyKey]) -> StatusEvent:
@@ -164,23 +164,9 @@ def _stated(payload: bytes, kid: str) -> StatusEvent:
     return StatusEvent(str(body["party"]), str(body["digest"]), body["do"], _instant(body["at"], "the event"), kid)
 
 
-def status(
-    document: Document, signatures: Iterable[Signature], events: Iterable[StatusEvent], at: datetime
-) -> dict[str, str]:
-    """For each party: "unsigned", "signed", "suspended", "withdrawn" or "superseded" at an instant."""
-    parties = document.parties if isinstance(document, Agreement) else (document.owner,)
-    signed = {one.party for one in signatures if one.digest == document.digest and one.signed_at <= at}
-    states = {party: "signed" if party in signed else "unsigned" for party in parties}
-    words = {"suspend": "suspended", "resume": "signed", "withdraw": "withdrawn", "supersede": "superseded"}
-    for event in sorted(events, key=lambda event: (event.at, event.do)):
-        if event.digest == document.digest and event.at <= at and states.get(event.party) in ("signed", "suspended"):
-            states[event.party] = words[event.do]
-    return states
-
-
 def sign_payload(payload: bytes, *, typ: str, kid: str, key: Ed25519PrivateKey, at: datetime) -> dict[str, Any]:
     """A JWS with one signature over any bytes; `typ` keeps one kind of document from posing as another."""
-    protected = _encode(rfc8785.dumps({"alg": "Ed25519", "kid": kid, "signed_at": _stamp(at), "typ": typ}))
+    protected = _encode(jcs({"alg": "Ed25519", "kid": kid, "signed_at": _stamp(at), "typ": typ}))
     text = _encode(payload)
     signature = key.sign(f"{protected}.{text}".encode("ascii"))
     return {"payload": text, "signatures": [{"protected": protected, "signature": _encode(signature)}]}
@@ -245,7 +231,7 @@ def _instant(text: object, what: str) -> datetime:
 def _json(raw: bytes, what: str) -> dict[str, Any]:
     try:
         body = json.loads(raw)
-        canonical = rfc8785.dumps(body)
+        canonical = jcs(body)
     except (ValueError, RecursionError):
         raise BadSignature(f"{what} is not JSON that has a canonical form") from None
     if not isinstance(body, dict) or canonical != raw:

@@ -7,8 +7,6 @@ from datetime import date, datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
-import rfc8785
-
 from agreements.agreement import (
     Agreement,
     BreakGlassTerms,
@@ -23,6 +21,7 @@ from agreements.agreement import (
     Period,
     Restriction,
 )
+from agreements.canonical import jcs
 from agreements.document.parsing import LARGEST, refused
 from agreements.document.text import AgreementText, GrantText, RestrictionText, disclosed
 from agreements.vocabulary import Mode, Vocabulary
@@ -135,7 +134,7 @@ def _canonical(body: Mapping[str, Any], lists: Vocabulary, umbrella: Agreement |
     pinned = dict(body) | {"vocabulary": {"ref": lists.id, "sha256": lists.digest}}
     if umbrella is not None:
         pinned["under"] = {"ref": umbrella.ref, "sha256": umbrella.digest}
-    canonical = rfc8785.dumps(_plain(pinned))
+    canonical = jcs(_plain(pinned))
     if len(canonical) > LARGEST:
         raise refused("document", "its canonical form is larger than 256 kB", "split it, or shorten its texts")
     return canonical

@@ -192,6 +192,8 @@ def unclean(value: object, path: str = "", *, keys: AbstractSet[str] | None = No
     elif value is None:
         yield Finding(path or "document", "there is nothing there", "write what is due, or take the key out")
     elif isinstance(value, str):
+        if value.isascii() and value.isprintable():
+            return
         if unicodedata.normalize("NFC", value) != value:
             yield Finding(path, "a text is not in Unicode form NFC", "save it normalised")
         if _IGNORED.search(value) or any(unicodedata.category(letter) in _UNSEEN for letter in value):

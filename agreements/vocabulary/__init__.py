@@ -19,7 +19,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-import rfc8785
+from agreements.canonical import jcs
 
 RECORD: Final = "record"
 """Not a category: "every category of the record" in a limit, the bare hit "holds a record" in a grant of existence."""
@@ -287,7 +287,7 @@ def of_lists(lists: Mapping[str, Any]) -> Vocabulary:
     """
     vocabulary = Vocabulary(
         id=lists["id"],
-        digest=hashlib.sha256(rfc8785.dumps(lists)).hexdigest(),
+        digest=hashlib.sha256(jcs(lists)).hexdigest(),
         categories=_keyed(_category(name, body) for name, body in lists["categories"].items()),
         purposes=_keyed(_purpose(code, body) for code, body in lists["purposes"].items()),
         prohibited=_terms(lists["prohibited"]),

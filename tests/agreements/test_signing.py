@@ -11,7 +11,10 @@ from random import Random
 from typing import Any
 
 import pytest
+import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 from joserfc import jws as joserfc_jws
 from joserfc.jwk import OKPKey
 
@@ -28,10 +31,11 @@ from agreements import (
     read,
     sign,
     sign_event,
-    status,
     verify,
     verify_event,
 )
+from agreements.canonical import jcs
+from agreements.lifecycle import standings
 from agreements.signing import stated_event, verify_jws
 from tests.agreements.worlds import SCALE
 from tests.spec import table
@@ -48,6 +52,32 @@ SIGNED = sign(MASH, kid="northshire-icb/1", key=PRIVATE["northshire-icb"], at=AT
 
 def everyone(document: Any) -> dict[str, Any]:
     return join(sign(document, kid=f"{party}/1", key=PRIVATE[party], at=AT) for party in PARTIES)
+
+
+ANY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(max_codepoint=127))
+    | st.text(st.characters()),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(max_codepoint=127)) | st.text(st.characters()), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+
+
+@given(ANY_JSON)
+def test_the_canonical_form_is_that_of_the_rfc_8785_library_however_it_is_made(value: object) -> None:
+    try:
+        expected = rfc8785.dumps(value)  # type: ignore[arg-type]
+    except ValueError:
+        with pytest.raises(ValueError, match=r"\S"):
+            jcs(value)
+    else:
+        assert jcs(value) == expected
 
 
 def test_each_party_signs_the_exact_digest_and_one_jws_holds_them_all() -> None:
@@ -155,7 +185,7 @@ def test_only_the_party_itself_can_pause_its_part() -> None:
         verify(MASH, paused, KEYS)  # nor the reverse
 
 
-def test_status_follows_from_signatures_and_events() -> None:
+def test_where_a_party_stands_follows_from_signatures_and_events() -> None:
     signatures = verify(MASH, everyone(MASH), KEYS)[:2]
     hours = [AT + timedelta(hours=hour) for hour in (1, 2, 3)]
     events = [
@@ -163,10 +193,10 @@ def test_status_follows_from_signatures_and_events() -> None:
         for do, at in zip(("suspend", "resume", "withdraw"), hours, strict=True)
     ]
     signed = {one.party for one in signatures}
-    states = [status(MASH, signatures, events, at)["northshire-icb"] for at in (AT, *hours)]
+    states = [standings(MASH, signatures, events, at)["northshire-icb"].state for at in (AT, *hours)]
     assert states == ["signed", "suspended", "signed", "withdrawn"]
     (unsigned,) = set(PARTIES) - signed
-    assert status(MASH, signatures, events, hours[2])[unsigned] == "unsigned"
+    assert standings(MASH, signatures, events, hours[2])[unsigned].state == "unsigned"
 
 
 def test_a_snapshot_takes_the_signed_json_itself_and_decides_on_it() -> None:
