@@ -97,22 +97,32 @@ def snapshot_for(reading: Reading, person: str) -> tuple[Snapshot, tuple[str, ..
     What stands under an umbrella that the person has approved does not count either.
     """
     every = register.snapshot(reading)
-    own = approved_by(reading, person)
-    barred = {one.ref for one in every.agreements if one.ref in own or (one.under and one.under.ref in own)}
+    barred = barred_from(reading, person, every)
     if not barred:
         return every, ()
     counting = {one.digest for one in every.agreements if one.ref not in barred}
-    return every.only(counting | {one.digest for one in every.restrictions}), tuple(sorted(barred))
+    return every.only(counting | {one.digest for one in every.restrictions}), barred
 
 
-def barring(reading: Reading, barred: Collection[str], request: Request, *, at: datetime) -> tuple[str, ...]:
-    """Of the agreements that the asker put in force those that would give some of what is asked, were it not so.
+def barred_from(reading: Reading, person: str, among: Snapshot) -> tuple[str, ...]:
+    """The agreements that do not count for a person, who has put them, or the umbrella they stand under, in force."""
+    own = approved_by(reading, person)
+    return tuple(
+        sorted({one.ref for one in among.agreements if one.ref in own or (one.under and one.under.ref in own)})
+    )
+
+
+def barring(
+    reading: Reading, barred: Collection[str], request: Request, *, at: datetime, among: Snapshot | None = None
+) -> tuple[str, ...]:
+    """Of the agreements that the asker put in force those that would give some of what is asked, were it not so;
+    `among` others than are in force today.
 
     One that has ended, or under which nobody discloses to the asker's organisation, takes nothing from anybody.
     """
     if not barred:
         return ()
-    every = register.snapshot(reading)
+    every = among or register.snapshot(reading)
     aggregate = Mode.AGGREGATE in request.asked.values()
     return tuple(
         agreement.ref

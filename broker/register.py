@@ -35,7 +35,6 @@ from agreements.lifecycle import (
 )
 from agreements.signing import BadSignature as SignatureRefused
 from agreements.signing import StatusEvent, sign_replacement, stated_event, verify_event
-from broker.documents import umbrellas_of
 from broker.errors import (
     BadAgreement,
     BadSignature,
@@ -60,17 +59,11 @@ def snapshot(reading: Reading) -> Snapshot:
     """What is signed and in force at this host: every active document, with its parties' signatures and events.
 
     Compiled once for one state of the register; every signature is verified again on compiling, and one that no longer
-    holds counts as not given.  A document whose umbrella is not in force is not either.
-    Raises UnsafeRegister if a restriction's own signature no longer holds: to leave it out would show more, not less.
+    holds counts as not given, as does an agreement that loads no more.  A document whose umbrella is not in force is
+    not either.
+    Raises UnsafeRegister if a restriction, or its own signature, no longer holds: to leave it out would show more.
     """
-    active = reading.all(AgreementRow, status="active", order=("ref",))
-    there = {row.ref for row in active}
-    rows = [row for row in active if row.under is None or row.under in there]
-    refs = tuple(row.ref for row in rows)
-    signatures = reading.all(AgreementSignatureRow, agreement=refs, order=("agreement", "party"))
-    statuses = reading.all(AgreementStatusRow, agreement=refs, order=("number",))
-    events = [row for row in statuses if row.jws]
-    registered = party_keys(reading)
+    rows, signatures, events, registered = _signed(reading, "active")
     known = (
         tuple((row.ref, row.digest) for row in rows),
         tuple((row.agreement, row.party, row.jws) for row in signatures),
@@ -83,6 +76,11 @@ def snapshot(reading: Reading) -> Snapshot:
             _compiled.clear()
             _compiled[known] = made
         return _compiled[known]
+
+
+def ever_in_force(reading: Reading) -> Snapshot:
+    """As `snapshot`, with what the host has suspended since: for what was decided before that."""
+    return _compile(*_signed(reading, ("active", "suspended")))
 
 
 def mark_in_force(reading: Reading, organisation: str, *, at: datetime, vocabulary: Vocabulary = VOCABULARY) -> str:
@@ -297,13 +295,15 @@ class Listed:
 
 
 def documents(reading: Reading, *, at: datetime) -> tuple[Listed, ...]:
-    """Every document of the register, the newest version of each first."""
-    rows = {row.ref: row for row in reading.all(AgreementRow)}
-    read_once = {document.ref: document for document in _documents(list(rows.values()))}
+    """Every document of the register, the newest version of each first; `unread` has those that do not load."""
+    every = reading.all(AgreementRow)
+    read_once, _ = _documents(every)
+    rows = {row.ref: row for row in every if row.ref in read_once}
     registered = party_keys(reading)
     signatures = [
         signature
         for row in reading.all(AgreementSignatureRow, order=("agreement", "party"))
+        if row.agreement in rows
         for signature in _holding(read_once[row.agreement], row, registered)
     ]
     statuses = reading.all(AgreementStatusRow, order=("number",))
@@ -346,8 +346,16 @@ def clause_texts(reading: Reading, refs: Iterable[str]) -> dict[str, str]:
 
 
 def documents_here(reading: Reading) -> list[Document]:
-    """Every document of the register, in force or not."""
-    return _documents(reading.all(AgreementRow))
+    """Every document of the register that loads, in force or not."""
+    return list(_documents(reading.all(AgreementRow))[0].values())
+
+
+def unread(reading: Reading) -> dict[str, str]:
+    """The documents that were taken in under an older version of the language and load no more, each with why.
+
+    An agreement among them shows nothing any more.
+    """
+    return _documents(reading.all(AgreementRow))[1]
 
 
 def host_status(row: AgreementRow) -> HostStatus:
@@ -377,8 +385,11 @@ def document_to_change(tx: Transaction, ref: str) -> AgreementRow:
 
 
 def document_of(reading: Reading, row: AgreementRow) -> Document:
-    """The document of a row.  Raises BadAgreement."""
-    return _read(reading, row.document)
+    """The document of a row.  Raises BadAgreement, which names it, if it loads no more."""
+    try:
+        return _read(reading, row.document)
+    except BadAgreement as wrong:
+        raise BadAgreement(f"{row.ref} does not load any more: {wrong}") from None
 
 
 def standings_of(reading: Reading, row: AgreementRow, *, at: datetime) -> Mapping[str, PartyStanding]:
@@ -429,7 +440,9 @@ def settle_versions(tx: Transaction, trail: Trail, row: AgreementRow, *, who: Wh
 
 
 def _settle(tx: Transaction, trail: Trail, agreement: str, *, who: Who, at: datetime) -> None:
-    rows = [row for row in tx.all(AgreementRow, id=agreement, kind="agreement") if row.status != "draft"]
+    every = [row for row in tx.all(AgreementRow, id=agreement, kind="agreement") if row.status != "draft"]
+    loading, _ = _documents([*tx.all(AgreementRow, kind="umbrella"), *every])
+    rows = [row for row in every if row.ref in loading]  # what loads no more shows nothing, and takes nobody's place
     parts = {row.ref: standings_of(tx, row, at=at) for row in rows}
     for newer in (row for row in rows if row.status == "active"):
         layers = [newer, *(tx.all(AgreementRow, ref=newer.under) if newer.under else ())]
@@ -469,6 +482,22 @@ def _replaced(
     )
 
 
+_Signed = tuple[
+    Sequence[AgreementRow], Sequence[AgreementSignatureRow], Sequence[AgreementStatusRow], Mapping[str, PartyKey]
+]
+
+
+def _signed(reading: Reading, status: str | tuple[str, ...]) -> _Signed:
+    """The documents of a status whose umbrella is of it too, their signatures and events, and everybody's keys."""
+    found = reading.all(AgreementRow, status=status, order=("ref",))
+    there = {row.ref for row in found}
+    rows = [row for row in found if row.under is None or row.under in there]
+    refs = tuple(row.ref for row in rows)
+    signatures = reading.all(AgreementSignatureRow, agreement=refs, order=("agreement", "party"))
+    events = [row for row in reading.all(AgreementStatusRow, agreement=refs, order=("number",)) if row.jws]
+    return rows, signatures, events, party_keys(reading)
+
+
 _compiled: dict[object, Snapshot] = {}
 _compiling = threading.Lock()
 
@@ -479,7 +508,12 @@ def _compile(
     events: Sequence[AgreementStatusRow],
     registered: Mapping[str, PartyKey],
 ) -> Snapshot:
-    documents = {document.ref: document for document in _documents(rows)}
+    documents, refused = _documents(rows)
+    for ref, why in refused.items():
+        if any(row.ref == ref and row.kind == "restriction" for row in rows):
+            raise UnsafeRegister(f"restriction {ref} does not load any more: {why}")
+        _log.error("agreement does not load any more", agreement=ref, why=why)
+    signatures = [row for row in signatures if row.agreement in documents]
     holding = [
         signature for row in signatures for signature in _holding(documents[row.agreement], row, registered, log=True)
     ]
@@ -511,19 +545,27 @@ def _event(row: AgreementStatusRow, registered: Mapping[str, PartyKey]) -> Statu
 
 
 def _read(reading: Reading, source: bytes) -> Document:
-    umbrellas = umbrellas_of([row.document for row in reading.all(AgreementRow, kind="umbrella")])
+    umbrellas, _ = _documents(reading.all(AgreementRow, kind="umbrella"))
     try:
-        return read(source, umbrellas=umbrellas)
+        return read(source, umbrellas=[one for one in umbrellas.values() if isinstance(one, Agreement)])
     except DocumentRefused as refused:
         raise BadAgreement(str(refused)) from None
 
 
-def _documents(rows: Sequence[AgreementRow]) -> list[Document]:
-    umbrellas = umbrellas_of([row.document for row in rows if row.kind == "umbrella"])
-    try:
-        return [read(row.document, umbrellas=umbrellas) for row in rows]
-    except DocumentRefused as refused:
-        raise BadAgreement(str(refused)) from None
+def _documents(rows: Sequence[AgreementRow]) -> tuple[dict[str, Document], dict[str, str]]:
+    """The documents that load, and why each of the others does not."""
+    found: dict[str, Document] = {}
+    refused: dict[str, str] = {}
+    umbrellas: list[Agreement] = []
+    for row in sorted(rows, key=lambda row: row.kind != "umbrella"):
+        try:
+            document = found[row.ref] = read(row.document, umbrellas=umbrellas)
+        except DocumentRefused as wrong:
+            refused[row.ref] = str(wrong)
+            continue
+        if row.kind == "umbrella" and isinstance(document, Agreement):
+            umbrellas.append(document)
+    return found, refused
 
 
 def _grants(document: Document) -> bool:

@@ -311,10 +311,11 @@ def _request(caller: Caller, catalogue: Catalogue, table: Table) -> Request:
 def _own_refusals(reading: Reading, caller: Caller, catalogue: Catalogue, row: ReleaseRow) -> tuple[Refusal, ...]:
     """Why a planner who put in force what a release was counted under does not read it: a colleague does."""
     table = catalogue.tables.get(row.asked)
-    _, barred = activation.snapshot_for(reading, caller.person)
-    if table is None or not barred:
+    if table is None or not activation.approved_by(reading, caller.person):
         return ()
-    own = activation.barring(reading, barred, _request(caller, catalogue, table), at=row.prepared_at)
+    then = register.ever_in_force(reading)  # to suspend what one has put in force lets one read no more
+    barred = activation.barred_from(reading, caller.person, then)
+    own = activation.barring(reading, barred, _request(caller, catalogue, table), at=row.prepared_at, among=then)
     return (refused("APPROVED_BY_ASKER", agreements=" and ".join(own)),) if own else ()
 
 

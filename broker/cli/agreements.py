@@ -333,18 +333,22 @@ def list_documents(
 ) -> None:
     """List agreements: in which state each is and why, where each party stands, and what falls due within 90 days.
 
-    Restrictions are listed by `broker restrictions list`.
+    Restrictions are listed by `broker restrictions list`.  A document that was taken in under an older version of the
+    language, and that loads no more, is named with what is wrong, whatever it is.
     """
     with answering(as_json), open_broker(config) as broker:
         from broker import clock, register
 
         with broker.store.reading() as reading:
             rows = [row for row in register.documents(reading, at=clock.now()) if row.kind != "restriction"]
+            unread = register.unread(reading)
         shown = [row for row in rows if every or not row.state.ended]
         hidden = len(rows) - len(shown)
         words = "\n".join(told.listed(row) for row in shown) or "No agreement is in the register."
         words += f"\n{hidden} that ended: --all lists them too." if hidden else ""
-        say(as_json, [told.as_data(row) for row in shown], words)
+        words += "".join(f"\n{told.unread(ref, why)}" for ref, why in unread.items())
+        unreadable = [{"ref": ref, "state": "unreadable", "why": why} for ref, why in unread.items()]
+        say(as_json, [told.as_data(row) for row in shown] + unreadable, words)
 
 
 @app.command("calendar")

@@ -205,6 +205,11 @@ def listed(row: Listed) -> str:
     return "\n".join(lines)
 
 
+def unread(ref: str, why: str) -> str:
+    """A document of the register that loads no more."""
+    return f"{ref}  does not load any more, and shows nothing: {why}; sign a new version."
+
+
 def as_data(row: Listed) -> dict[str, Any]:
     """The same as data."""
     return {

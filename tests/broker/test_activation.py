@@ -21,11 +21,11 @@ from agreements.signing import Act, PartyKey
 from agreements.vocabulary import VOCABULARY
 from broker import activation, analysing, expiry, register
 from broker.agencies import Enrolment, enrol
-from broker.errors import BadAgreement, BadSignature, NotAllowed, WrongState
+from broker.errors import BadAgreement, BadSignature, NotAllowed, UnsafeRegister, WrongState
 from broker.keys import Keys
 from broker.store import Store
 from broker.store.agencies import AgencyRow
-from broker.store.documents import AgreementStatusRow
+from broker.store.documents import AgreementRow, AgreementStatusRow
 from broker.store.log import EventRow
 from broker.store.searches import SearchRow
 from broker.trail import Trail
@@ -470,6 +470,40 @@ def test_a_version_that_could_show_nothing_takes_no_other_ones_place(hub: Hub, h
     with pytest.raises(BadAgreement, match=f"DSA_{code}: .*; sign a new version"):
         hub.put_in_force(empty, COUNCIL, ICB, at=at)
     assert hub.live(old, COUNCIL, ICB, at + timedelta(seconds=1))
+
+
+# --- After the language has become stricter ---------------------------------------------------------------------------
+
+
+def spoil(hub: Hub, ref: str) -> None:
+    """A text that loaded when it was taken in, and loads no more."""
+    with hub.store.transaction() as tx:
+        row = tx.one(AgreementRow, ref=ref)
+        assert row is not None
+        row.document = row.document.replace(b"format = 1", b"format = 0", 1)
+        tx.add(row)
+
+
+@pytest.mark.parametrize("status", ["draft", "active"])
+def test_a_document_that_loads_no_more_shows_nothing_and_holds_up_no_other(hub: Hub, status: str) -> None:
+    old = hub.take_in(MASH, COUNCIL, ICB) if status == "draft" else hub.put_in_force(MASH, COUNCIL, ICB)
+    spoil(hub, old)
+    assert {one.ref for one in hub.snapshot().agreements} == {"northshire-tier1@2.1.0"}
+    hub.becomes(COUNCIL, "local_authority")
+    with hub.store.reading() as reading:
+        assert register.unread(reading) == {old: "format: it is another; write 1"}
+        assert [one.ref for one in register.documents(reading, at=AT)] == ["northshire-tier1@2.1.0"]
+    new = hub.put_in_force(newer(), COUNCIL, ICB)
+    assert hub.live(new, COUNCIL, ICB, AT)
+    assert expiry.tell(hub.store, hub.trail, who=WHO, at=AT) == []
+    with pytest.raises(BadAgreement, match=rf"{old} does not load any more: format: "):
+        hub.event(MASH, ICB, "withdraw")
+
+
+def test_a_restriction_that_loads_no_more_stops_all_disclosure_and_is_named(hub: Hub) -> None:
+    spoil(hub, hub.take_in(RULE, ICB))
+    with pytest.raises(UnsafeRegister, match=r"restriction northshire-icb-r12@1\.0\.0 does not load any more: format"):
+        hub.snapshot()
 
 
 # --- A party's own acts ------------------------------------------------------------------------------------------------

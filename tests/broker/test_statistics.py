@@ -357,6 +357,8 @@ def test_who_put_the_agreement_in_force_does_not_read_figures_that_others_had_ap
     assert own.get(f"/releases/{release}/csv").status_code == 409
     assert events(area)[-3:] == ["statistics.refused"] * 3
     assert planner.ask()["figures"] is not None, "a colleague reads them"
+    activation.suspend(area.broker.store, area.broker.trail, ref, who=OPERATOR, at=broker_clock.now())
+    assert own.get(f"/releases/{release}").json()["figures"] is None, "nor once the agreement is suspended"
 
 
 def test_who_has_had_a_table_prepared_under_an_agreement_does_not_put_it_in_force(area: Area, planner: Staff) -> None:
