@@ -1,8 +1,9 @@
 """Strangers' Parquet, read in a process of its own (`linkage.matching.parser`): its bombs and crashes end there.
 
 What comes back is JSON for a verdict and Arrow's messages for rows, both looked at as a stranger's: a fork that was
-taken over while it read could lie about its batch, but has no key and nobody's connection.  There is one such process a
-broker, started when first asked and again after it died; it forks for each question.
+taken over while it read could lie about its batch, but has no key and nobody's connection, and where the kernel has
+Landlock no file but that batch's (`linkage.matching.fence`; where it has not, a line in the log says so).  There is one
+such process a broker, started when first asked and again after it died; it forks for each question.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import structlog
 
 import linkage
 from broker.errors import BrokerError
+from linkage.matching import fence
 from linkage.matching.findings import Code, Finding, Limits, Verdict
 from linkage.matching.parser import FRAME_BYTES, LENGTH
 from linkage.matching.rules import Codes
@@ -149,6 +151,8 @@ class Parser:
             return self._there
         self._end()
         self._owner = os.getpid()
+        if not fence.level():
+            log.warning("batches are read without a fence", reason="landlock")
         self._there, theirs = socket.socketpair()
         with theirs:
             # It dies as its socket closes, not by PR_SET_PDEATHSIG: that comes when the thread that started it ends.

@@ -2,8 +2,9 @@
 
 Whoever asks (`broker.parsing`) starts it with a socket and nothing else: no environment, no other descriptor, so
 neither key nor connection.  A message on the socket brings three descriptors: the question (JSON, in memory), where the
-answer goes, and where it is told how the fork ended.  A fork has a limit of memory and of processor time, writes no
-file, is nice to others, leaves no core, and dies with this process, which ends when its socket does.
+answer goes, and where it is told how the fork ended.  A fork has a limit of memory and of processor time, reads the
+batch's folder, its own code and no other file where the kernel has Landlock (`fence`), writes none, is nice to others,
+leaves no core, and dies with this process, which ends when its socket does.
 
 An answer is frames, each a length and so many bytes, and a length of nothing at its end: of a check one frame of JSON,
 of rows Arrow's messages, one a record batch.
@@ -30,7 +31,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute  # here: so that no fork has to
 
-from linkage.matching import intake
+from linkage.matching import fence, intake
 from linkage.matching.findings import Limits, Verdict
 from linkage.records import Manifest
 
@@ -115,6 +116,7 @@ def _answer(asked: Mapping[str, Any], answer: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
     folder, limits = Path(asked["folder"]), Limits(**asked["limits"])
+    fence.around(folder)
     if asked["do"] == "check":
         verdict = intake.check(folder, Manifest.parse(asked["manifest"].encode()), asked["codes"], limits=limits)
         _send(answer, json.dumps(_plain(verdict)).encode())
@@ -162,5 +164,6 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    importlib.import_module("pandas")  # DuckDB looks for it, so that every fork would load it
+    for looked_for in ("pandas", "pyarrow.pandas_compat"):  # by DuckDB and Arrow, so that every fork would load it
+        importlib.import_module(looked_for)
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -22,12 +23,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
 from agreements.vocabulary import codes_for_agencies
 from broker import parsing, validation
 from broker.parsing import FAULTS, PARSER, Parser, ParserDied
 from broker.reception import Reception
 from broker.store.batches import BatchRow
+from linkage.matching import fence
 from linkage.matching.findings import DEFAULTS, Finding, Limits, Verdict
 from linkage.matching.parser import FRAME_BYTES, LENGTH
 from linkage.matching.rules import Codes
@@ -219,6 +222,58 @@ def test_what_reads_has_no_environment_no_file_no_core_and_a_limit_of_memory(
 
 def limits_of(pid: int) -> dict[str, str]:
     return {line[:26].strip(): line[26:].split()[0] for line in Path(f"/proc/{pid}/limits").read_text().splitlines()}
+
+
+TAKEN_OVER = """
+import socket, sys
+from pathlib import Path
+from linkage.matching import fence, intake, parser
+from linkage.matching.findings import Finding, Verdict
+def check(folder, *_, **__):
+    reached = []
+    for path in (folder.parent / "key", Path("/etc/passwd")):
+        try:
+            path.read_bytes()
+            reached.append(path)
+        except PermissionError:
+            pass
+    assert (folder / "items.parquet").read_bytes()
+    none = dict.fromkeys(("persons", "relationships", "items"), 0)
+    found = Finding("items", 0, "", "unreadable")
+    totals = {("items", "", "unreadable"): len(reached)}
+    return Verdict(counts=none, deletes=none, findings=(found,) if reached else (), totals=totals if reached else {})
+intake.check = check
+if sys.argv[2] == "free":
+    fence.level = lambda: 0
+parser.serve(socket.socket(fileno=int(sys.argv[1])))
+"""
+"""What reads batches, had somebody taken it over by one: how many files it reached is its verdict."""
+
+
+@pytest.mark.skipif(not fence.level(), reason="this kernel has no Landlock, or has it switched off")
+@pytest.mark.parametrize(("how", "reached"), [("fenced", 0), ("free", 2)])
+def test_a_reader_that_was_taken_over_reaches_no_file_but_its_batch(folder: Path, how: str, reached: int) -> None:
+    batch = folder / "batch"
+    batch.mkdir()
+    (folder / "items.parquet").rename(batch / "items.parquet")
+    (folder / "key").write_text("key")
+    with closing(Parser()) as parser:
+        parser._there, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-c", TAKEN_OVER, str(theirs.fileno()), how]
+            parser._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),))
+        parser._owner = os.getpid()
+        verdict = parser.check(batch, a_batch().manifest, CODES, limits=DEFAULTS, batch="b")
+    assert sum(verdict.totals.values()) == reached
+
+
+def test_where_there_is_no_fence_a_line_says_so_and_batches_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fence, "level", lambda: 0)
+    with closing(Parser()) as parser, capture_logs() as lines:
+        assert parser.check(folder, a_batch().manifest, CODES, limits=DEFAULTS, batch="b").accepted
+    assert [line["reason"] for line in lines if line["event"] == "batches are read without a fence"] == ["landlock"]
 
 
 def test_what_reads_ends_with_the_broker_even_while_it_reads(folder: Path) -> None:
