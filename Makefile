@@ -48,7 +48,7 @@ format: $(VENV)/test.stamp ## Put the format right
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/test.stamp ## Every benchmark table, as ratios of one run (ONLY=linkage|privacy|audit|agreements|ingest or one; SIZE=small)
+bench: $(VENV)/test.stamp ## Every benchmark table, as ratios of one run (ONLY=linkage|privacy|audit|agreements|ingest|journeys or one; SIZE=small)
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 faults: $(VENV)/test.stamp ## Every fault F01-F32, its points counted (SEED=n, EVERY=n: every nth point alone)
