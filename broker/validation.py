@@ -24,7 +24,7 @@ from broker.reception import Reception, close, flow_of_batch, record
 from broker.store import Reading, Transaction
 from broker.store.batches import BatchRejectionRow, BatchRow
 from broker.store.erasures import Barred, hold_erasures
-from broker.store.items import delete_items, insert_items
+from broker.store.items import delete_items, in_bulk, insert_items
 
 log = structlog.get_logger()
 
@@ -165,8 +165,13 @@ def _take_in(keys: Keys, tx: Transaction, row: BatchRow, judged: Judged, *, at: 
     """
     hold_erasures(tx)
     epochs.check_open(tx, row)
+    items: Iterable[pa.RecordBatch] = judged.items
+    if barred := Barred.of(tx):
+        items = (_without(some, keys, barred, row, at) for some in judged.items)
     if row.kind == "full":
-        delete_items(tx, row.agency, row.flow)
+        with in_bulk(tx, sum(some.num_rows for some in judged.items)):
+            delete_items(tx, row.agency, row.flow)
+            insert_items(tx, items, agency=row.agency, flow=row.flow, batch=row.id)
         for earlier in tx.all(BatchRow, agency=row.agency, flow=row.flow, shadow="", state="accepted"):
             if earlier.id != row.id:
                 earlier.state = "superseded"
@@ -175,10 +180,7 @@ def _take_in(keys: Keys, tx: Transaction, row: BatchRow, judged: Judged, *, at: 
         changed = [*judged.gone_items, *(ref for some in judged.items for ref in some["item_ref"].to_pylist())]
         delete_items(tx, row.agency, row.flow, item_refs=changed)
         delete_items(tx, row.agency, row.flow, record_refs=judged.gone_records)
-    items: Iterable[pa.RecordBatch] = judged.items
-    if barred := Barred.of(tx):
-        items = (_without(some, keys, barred, row, at) for some in judged.items)
-    insert_items(tx, items, agency=row.agency, flow=row.flow, batch=row.id)
+        insert_items(tx, items, agency=row.agency, flow=row.flow, batch=row.id)
     flow = flow_of_batch(tx, row)
     flow.last_sequence, flow.last_manifest_sha256, flow.last_batch = row.sequence, row.manifest_sha256, row.id
     flow.last_accepted_at, flow.as_of = at, row.extracted_at

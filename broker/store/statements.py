@@ -155,19 +155,27 @@ def copied(connection: Connection, table: str, same: Mapping[str, str], rows: It
 
 
 def _filled(driver: sqlite3.Connection, table: str, same: Mapping[str, str], rows: Iterable[pa.RecordBatch]) -> None:
-    import pyarrow as pa
 
     # a value that each row is given anew costs SQLite more than one in the statement, which it quotes itself
     quoted = [driver.execute("SELECT quote(?)", (value,)).fetchone()[0] for value in same.values()]
     for some in rows:
-        values = ", ".join((*quoted, *("?" for _ in some.schema)))
-        into = f"INSERT INTO {table} ({', '.join((*same, *some.schema.names))}) VALUES ({values})"  # noqa: S608
-        for start in range(0, some.num_rows, _FILLED_AT_ONCE):
-            columns = [
-                (column.cast(pa.string()) if pa.types.is_date(column.type) else column).to_pylist()
-                for column in some.slice(start, _FILLED_AT_ONCE).columns
-            ]
-            driver.executemany(into, zip(*columns, strict=True))
+        # Python's driver looks for an adapter for each None and each bytes, and finds none: so neither is handed to it
+        said = some.select([name for name in some.schema.names if some[name].null_count < some.num_rows])
+        values = ", ".join((*quoted, *("?" for _ in said.schema)))
+        into = f"INSERT INTO {table} ({', '.join((*same, *said.schema.names))}) VALUES ({values})"  # noqa: S608
+        for start in range(0, said.num_rows, _FILLED_AT_ONCE):
+            driver.executemany(into, zip(*map(_plain, said.slice(start, _FILLED_AT_ONCE).columns), strict=True))
+
+
+def _plain(column: pa.Array) -> Sequence[Any]:
+    import pyarrow as pa
+
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.string())
+    values: list[Any] = column.to_pylist()
+    return (
+        [None if value is None else bytearray(value) for value in values] if pa.types.is_binary(column.type) else values
+    )
 
 
 def _copied(

@@ -38,7 +38,7 @@ from linkage.agency.standardise import Rules, Standardised, share_on_1_january, 
 from linkage.records import SCHEMA, TABLES, Manifest, Profile, TableEntry, persons_schema
 
 CHUNK_SIZE: Final = 8 << 20
-ROW_GROUP: Final = 1 << 16
+ROW_GROUP: Final = 1 << 14
 VALID_FOR: Final = timedelta(days=7)
 MOST_DATELESS: Final = 0.2  # of persons whose date of birth is none: beyond, the format must be wrong
 FILES: Final = ("manifest.json", "manifest.jws", *(f"{table}.parquet" for table in TABLES))

@@ -3,7 +3,8 @@
 The rows are 300,000 persons with filled filters and tokens, 200,000 relationships and 500,000 items, which the broker
 seals one by one.  The broker runs as users run it, one process on SQLite; its memory is what it and the processes it has
 started have in memory, looked at every 50 ms from outside.  The peer of ingest is `json.loads` over lines of 831
-bytes, one core, before and after.  Committing is measured on PostgreSQL: the same sealed items in by the broker's own
+bytes, before and after; both are counted in seconds of a processor, the broker's with those of all it has started, so
+that it is rows a core, whoever else is at work.  Committing is measured on PostgreSQL: the same sealed items in by the broker's own
 transaction, and by a bare COPY of the bytes that PostgreSQL itself gave for them, into a table of the same columns and
 indexes; in turns, on a disk that is synced.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -78,11 +80,12 @@ def rows() -> Iterator[Row]:
                 caller.on(batch, id_, "receipt?kind=received").raise_for_status()
                 sealed = time.monotonic() - began
                 receiving = max(peak) - idle
+                spent = _processor_seconds(pid)
                 state = "sealed"
                 while state in ("sealed", "validating"):
-                    time.sleep(0.1)
+                    time.sleep(1)  # each question takes of the processor what is counted here
                     state = str(caller.on(batch, id_).json()["state"])
-                accepted = time.monotonic() - began
+                accepted, spent = time.monotonic() - began, _processor_seconds(pid) - spent
             if state != "accepted":
                 raise RuntimeError(caller.on(batch, id_, "rejections").text[:2000])
     after = _json_rows_a_second()
@@ -91,10 +94,10 @@ def rows() -> Iterator[Row]:
     yield _row(f"{count:,} rows, {size / 2**20:.0f} MiB, received and in the log", sealed, SEALED_SECONDS, "s")
     yield _row(f"{count:,} rows checked and taken in, from the first request", accepted, ACCEPTED_SECONDS, "s")
     yield _row("memory of the broker above idle meanwhile", max(peak) - idle, MEMORY_MB, "MB")
-    ours = count / (accepted - sealed)
+    ours = count / spent
     yield {
-        "claim": "rows a second, checked and taken in", "ours": ours, "peer": peer, "unit": "rows/s",
-        "peer_name": f"json.loads, {LINE_BYTES} bytes a row, one core", "ratio": ours / peer, "goal": INGEST_RATIO,
+        "claim": "rows a second of a core, checked and taken in", "ours": ours, "peer": peer, "unit": "rows/s",
+        "peer_name": f"json.loads, {LINE_BYTES} bytes a row", "ratio": ours / peer, "goal": INGEST_RATIO,
         "held": ours / peer >= INGEST_RATIO,
     }  # fmt: skip
     yield {
@@ -270,6 +273,18 @@ def _resident_mb(pid: int) -> float:
     return total
 
 
+def _processor_seconds(pid: int) -> float:
+    """What a process, those it has started and those of them that have ended have had of the processors."""
+    ticks = 0
+    for one in _family(pid):
+        try:
+            said = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended, and its parent has its time
+            continue
+        ticks += sum(int(time_) for time_ in said[11:15])  # user and system: its own, and of its children that ended
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def _peak(pid: int) -> Iterator[list[float]]:
     """Looks at the resident set until left; all that was seen."""
@@ -291,12 +306,12 @@ def _peak(pid: int) -> Iterator[list[float]]:
 def _json_rows_a_second() -> float:
     line = json.dumps({f"field_{number:02}": "x" * 20 for number in range(23)})
     line = line[:-2] + "x" * (LINE_BYTES - len(line)) + line[-2:]
-    count, began = 0, time.monotonic()  # on the clock, as ours is: whoever else is at work slows both
-    while time.monotonic() - began < 3.0:
+    count, began = 0, time.process_time()
+    while time.process_time() - began < 3.0:
         for _ in range(1_000):
             json.loads(line)
         count += 1_000
-    return count / (time.monotonic() - began)
+    return count / (time.process_time() - began)
 
 
 def _row(claim: str, ours: float, goal: float, unit: str) -> Row:

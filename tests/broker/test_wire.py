@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from broker.errors import Conflict, StoreUnavailable
 from broker.store import Store
 from broker.store.agencies import AgencyRow
-from broker.store.items import ItemRow, insert_items, kept_schema
+from broker.store.items import MANY, ItemRow, in_bulk, insert_items, kept_schema
 from broker.store.log import FlagRow, OutboxRow, ReviewRow
 from broker.store.sessions import SpentTokenRow
 from broker.store.statements import Statement
@@ -183,3 +184,18 @@ def test_items_read_back_as_they_went_in_many_at_once(store: Store) -> None:
             *zip(refs, days, days[::-1], [None] * 4, columns[-1], strict=True)
         ]
         tx.run(Statement("DELETE FROM item"))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_when_many_items_went_in_or_did_not_every_index_is_as_it_was(store: Store, fails: bool) -> None:
+    def indexes() -> list[str]:
+        return sorted(map(str, inspect(store.engine).get_indexes("item")))
+
+    before = indexes()
+    with suppress(RuntimeError), store.transaction() as tx, in_bulk(tx, MANY):
+        if fails:
+            raise RuntimeError
+    assert indexes() == before != []
+    with store.transaction() as tx, in_bulk(tx, MANY):
+        aside = tx.sqlite and "ix_item_record" not in str(inspect(tx.connection).get_indexes("item"))
+        assert aside == store.sqlite
