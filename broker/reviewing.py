@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
+from functools import cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -343,37 +344,16 @@ def next_working_day(day: date) -> date:
     return day
 
 
+@cache
 def bank_holidays(year: int) -> frozenset[date]:
-    """The bank holidays of England and Wales as they usually fall, substitute days too.
+    """The bank holidays of England and Wales that fall on a weekday, substitute days and days proclaimed once too.
 
-    A day that is proclaimed for one year alone is not among them: a review is then due a day sooner, never later.
-    Source: Banking and Financial Dealings Act 1971, schedule 1; gov.uk/bank-holidays.
+    A day that is proclaimed after this version is not among them: a review is then due a day sooner, never later.
+    Source: Banking and Financial Dealings Act 1971, schedule 1; gov.uk/bank-holidays; as `holidays` has them.
     """
-    easter = _easter(year)
-    first_may, last_may, last_august = date(year, 5, 1), date(year, 5, 31), date(year, 8, 31)
-    found = {
-        easter - timedelta(days=2),
-        easter + timedelta(days=1),
-        first_may + timedelta(days=-first_may.weekday() % 7),
-        last_may - timedelta(days=last_may.weekday()),
-        last_august - timedelta(days=last_august.weekday()),
-    }
-    for month, number in ((1, 1), (12, 25), (12, 26)):
-        day = date(year, month, number)
-        while day.weekday() >= SATURDAY or day in found:
-            day += timedelta(days=1)
-        found.add(day)
-    return frozenset(found)
+    from holidays import country_holidays
 
-
-def _easter(year: int) -> date:
-    """Easter Sunday in the Gregorian calendar (anonymous algorithm, Meeus 1991, chapter 8)."""
-    a, b, c = year % 19, year // 100, year % 100
-    h = (19 * a + b - b // 4 - (b - (b + 8) // 25 + 1) // 3 + 15) % 30
-    rest = (32 + 2 * (b % 4) + 2 * (c // 4) - h - c % 4) % 7
-    m = (a + 11 * h + 22 * rest) // 451
-    month, day = divmod(h + rest - 7 * m + 114, 31)
-    return date(year, month, day + 1)
+    return frozenset(day for day in country_holidays("GB", subdiv="ENG", years=year) if day.weekday() < SATURDAY)
 
 
 # --- Who may ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.journeys.conftest import Visitor
 from tests.linkage.agency.gateway.builders import (
+    NOW,
     Running,
     a_candidate,
     a_contact,
@@ -41,7 +42,7 @@ def sign_in(page: Page, site: str, name: str = "Sample Analyst") -> None:
 
 
 def every_page(running: Running) -> list[str]:
-    contact = a_contact(running, asked=True)
+    contact = a_contact(running, asked=True, urgency="red", received_at=NOW.isoformat())
     return [
         "/work",
         "/searches/new",
@@ -49,7 +50,11 @@ def every_page(running: Running) -> list[str]:
         f"/searches/{a_kept_search(running, a_search_answer(), contact=contact)}",
         f"/views/{a_kept_view(running, a_view(), contact=contact)}",
         f"/views/{a_kept_view(running, a_view(tiles=[], family=[], chronology=[], withheld=[], first_call={'kind': 'none'}))}",
+        f"/views/{a_kept_view(running, a_view(), contact=contact)}?basis=opinion",
+        f"/views/{a_kept_view(running, a_view(), contact=contact)}/paper",
+        f"/views/{a_kept_view(running, a_view(), contact=contact)}/wrong-person",
         f"/contacts/{contact}/threshold",
+        f"/contacts/{contact}/clock",
         "/about/help",
     ]
 

@@ -227,3 +227,20 @@ def test_a_holder_s_representative_decides_what_waits_and_sees_who_saw_their_dat
     assert mine not in page.url
     assert page.locator("tbody tr").count() >= 1
     assert visit.violations() == []
+
+
+def test_a_print_is_a_disclosure_of_its_own_and_the_paper_bears_its_receipt(sites: Demo, visitor: Visit) -> None:
+    visit = visitor()
+    page = visit.page
+    sign_in(page, sites, "Sample Analyst")
+    search(page, showcase(sites, "open_case"), case="SAMPLE-0700")
+    seen = page.locator("#recorded ~ p .service-once").first.inner_text()
+    page.get_by_role("button", name="Print").click()
+    page.get_by_role("button", name="Print this page").wait_for()
+    printed = page.locator("#recorded ~ p .service-once").first.inner_text()
+    assert re.fullmatch("[0-9a-f]{32}", printed)
+    assert printed != seen
+    page.emulate_media(media="print")
+    assert printed in page.locator(".service-watermark").inner_text()
+    page.emulate_media(media="screen")
+    assert visit.violations() == []

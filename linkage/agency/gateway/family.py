@@ -26,12 +26,39 @@ from linkage.agency.gateway.search import (
 from linkage.agency.gateway.sessions import SearcherDep, Session, check_form
 from linkage.agency.gateway.store import Box
 from linkage.agency.gateway.typed import Typed
-from linkage.agency.gateway.words import PURPOSES
+from linkage.agency.gateway.words import PURPOSES, kind_of
 
 router = APIRouter()
 
 EVENTS_AT_FIRST = 20
 GAP_MONTHS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which events of the chronology to show: codes and years alone, as they go into an address."""
+
+    organisation: str = ""
+    category: str = ""
+    basis: str = ""  # fact or opinion
+    since: str = ""  # a year
+    until: str = ""
+
+    def __bool__(self) -> bool:
+        return self != Wanted()
+
+    def has(self, event: Event) -> bool:
+        """Whether an event is one of them."""
+        return (
+            self.organisation in ("", event.organisation)
+            and self.category in ("", event.category)
+            and self.basis in ("", "opinion" if event.opinion else "fact")
+            and (not self.since.isdecimal() or event.on.year >= int(self.since[:4]))
+            and (not self.until.isdecimal() or event.on.year <= int(self.until[:4]))
+        )
+
+
+ALL = Wanted()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +70,40 @@ class Gap:
 
 
 @router.get("/views/{view}")
-def show(view: str, request: Request, session: SearcherDep, gateway: GatewayDep) -> Response:
+def show(
+    view: str,
+    request: Request,
+    session: SearcherDep,
+    gateway: GatewayDep,
+    organisation: str = "",
+    category: str = "",
+    basis: str = "",
+    since: str = "",
+    until: str = "",
+) -> Response:
     """The page of the service.  Where an agreement or a restriction has changed meanwhile it is decided again."""
     box = view_box(gateway, session, view)
     if outdated(gateway, box):
         return disclose_again(gateway, session, box.content)
     shown = FamilyView.model_validate(box.content["view"])
-    return gateway.page(request, "view.html", session, **context(gateway, box, shown))
+    wanted = Wanted(organisation=organisation, category=category, basis=basis, since=since, until=until)
+    return gateway.page(request, "view.html", session, **context(gateway, box, shown, wanted))
+
+
+@router.post("/views/{view}/print")
+def print_anew(view: str, request: Request, form: FormDep, session: SearcherDep, gateway: GatewayDep) -> Response:
+    """The view on paper: a disclosure of its own, decided and recorded again, whose receipt the paper bears."""
+    check_form(request, session, form)
+    box = view_box(gateway, session, view)
+    return disclose_again(gateway, session, box.content, then="/paper")
+
+
+@router.get("/views/{view}/paper")
+def paper(view: str, request: Request, session: SearcherDep, gateway: GatewayDep) -> Response:
+    """The view as it is printed: all of it, and nothing to click but the browser's own print."""
+    box = view_box(gateway, session, view)
+    shown = FamilyView.model_validate(box.content["view"])
+    return gateway.page(request, "view.html", session, **context(gateway, box, shown), printing=True)
 
 
 @router.get("/views/{view}/receipt")
@@ -77,11 +131,11 @@ def again(view: str, request: Request, form: FormDep, session: SearcherDep, gate
     return RedirectResponse("/searches/new", 303)
 
 
-def context(gateway: Gateway, box: Box, view: FamilyView) -> dict[str, Any]:
+def context(gateway: Gateway, box: Box, view: FamilyView, wanted: Wanted = ALL) -> dict[str, Any]:
     """What the page says, beyond the view itself."""
     typed = Typed.from_json(box.content["typed"])
-    events = with_gaps(sorted(view.chronology, key=lambda event: (event.on, event.category), reverse=True))
-    first, later = _split(events)
+    some = sorted(filter(wanted.has, view.chronology), key=lambda event: (event.on, event.category), reverse=True)
+    first, later = _split(list(some) if wanted else with_gaps(some))
     return {
         "box": box,
         "organisation": gateway.names((*view.tiles, *view.others)),
@@ -92,9 +146,31 @@ def context(gateway: Gateway, box: Box, view: FamilyView) -> dict[str, Any]:
         "threshold": threshold_in_words(view.threshold),
         "drawing": network.draw(view.person, view.family, this_year=gateway.now().year),
         "drawing_limit": network.LIMIT,
+        "wanted": wanted,
+        "some_events": len(some),
+        "offered": _offered(gateway, view),
         "first_events": first,
         "later_events": later,
         "withheld": reasons(view.withheld),
+    }
+
+
+def _offered(gateway: Gateway, view: FamilyView) -> dict[str, list[dict[str, str]]]:
+    """What the chronology can be narrowed to: only what occurs in it."""
+    name = gateway.names((*view.tiles, *view.others))
+    years = [str(year) for year in sorted({event.on.year for event in view.chronology}, reverse=True)]
+    return {
+        "organisation": sorted(
+            ({"value": one, "text": name(one)} for one in {event.organisation for event in view.chronology}),
+            key=lambda one: one["text"],
+        ),
+        "category": sorted(
+            ({"value": one, "text": kind_of(one)} for one in {event.category for event in view.chronology}),
+            key=lambda one: one["text"],
+        ),
+        "basis": [{"value": "fact", "text": "Facts"}, {"value": "opinion", "text": "Opinions"}],
+        "since": [{"value": year, "text": year} for year in years],
+        "until": [{"value": year, "text": year} for year in years],
     }
 
 

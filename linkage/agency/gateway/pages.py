@@ -13,13 +13,13 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, PrefixLoader
 
-from linkage.agency.gateway import words
+from linkage.agency.gateway import clocks, words
 from linkage.agency.gateway.answers import Feed
 from linkage.agency.gateway.broker_client import BrokerClient
 from linkage.agency.gateway.encoder import SearchEncoder
 from linkage.agency.gateway.sessions import Session, Sessions
 from linkage.agency.gateway.settings import GatewaySettings
-from linkage.agency.gateway.store import GatewayStore
+from linkage.agency.gateway.store import Box, GatewayStore
 
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
@@ -76,12 +76,16 @@ class Gateway:
         known = {feed.organisation: feed.name for feed in feeds if feed.name} | self.settings.organisations
         return lambda agency: known.get(agency, words.plain(agency)) if agency else ""
 
+    def clock(self, contact: Box) -> clocks.Clock | None:
+        """The clock of a contact now, where somebody has set it."""
+        return clocks.of(contact.content, self.settings.clocks, now=self.now())
+
     def page(
         self, request: Request, template: str, session: Session | None, *, status: int = 200, **context: Any
     ) -> HTMLResponse:
         """A page, with everything that all of them carry."""
         html = self.pages.get_template(template).render(
-            {"organisation": self.names()} | context,
+            {"organisation": self.names(), "clock_of": self.clock} | context,
             cspNonce=request.state.nonce,
             assetPath="/static",
             settings=self.settings,

@@ -44,12 +44,14 @@ def work(request: Request, session: SearcherDep, gateway: GatewayDep) -> Respons
     """What needs me now: decisions, open contacts, and what I have looked at in the last hour."""
     now = gateway.now()
     contacts = gateway.store.latest("contact", ORGANISATION, now=now)
+    running = [(clock, contact) for contact in contacts if (clock := gateway.clock(contact)) is not None]
     views = gateway.store.latest("view", session.person.id, now=now)
     return gateway.page(
         request,
         "work.html",
         session,
-        contacts=contacts,
+        contacts=[contact for contact in contacts if gateway.clock(contact) is None],
+        due=[contact for _, contact in sorted(running, key=lambda one: one[0].due)],
         waiting=[contact for contact in contacts if contact.content.get("asked") and session.decides],
         views=[(view.id, view.expires_at, view.content) for view in views],
         purposes=PURPOSES,
@@ -182,8 +184,11 @@ def disclose(gateway: Gateway, session: Session, search: Box, candidate: Candida
     return disclose_again(gateway, session, asked | {name: content.get(name, "") for name in ("typed", "contact")})
 
 
-def disclose_again(gateway: Gateway, session: Session, kept: Mapping[str, Any]) -> Response:
-    """The same by what is `kept` with a view: search, candidate, what was typed, and the contact it belongs to."""
+def disclose_again(gateway: Gateway, session: Session, kept: Mapping[str, Any], *, then: str = "") -> Response:
+    """The same by what is `kept` with a view: search, candidate, what was typed, and the contact it belongs to.
+
+    `then`: which page of the new view to go to.
+    """
     asked = {name: kept[name] for name in ("search", "candidate")}
     in_force = gateway.broker.in_force()  # before: what changes meanwhile is then noticed
     view, raw = gateway.broker.disclose(asked["search"], asked["candidate"], actor(session))
@@ -200,7 +205,7 @@ def disclose_again(gateway: Gateway, session: Session, kept: Mapping[str, Any]) 
     if box is not None:
         known = {"opened": box.content["opened"] | {session.person.id: asked}, "birth_year": view.person.birth_year}
         gateway.store.replace("contact", ORGANISATION, box.id, box.content | known, now=now)
-    return RedirectResponse(f"/views/{view_id}", 303)
+    return RedirectResponse(f"/views/{view_id}{then}", 303)
 
 
 def outdated(gateway: Gateway, box: Box) -> bool:

@@ -13,6 +13,8 @@ address = "https://gateway.northshire.example"          # with [gateway.oidc]: w
 people = [{id = "p-sample-analyst", name = "Sample Analyst", role = "MASH_ANALYST"}]    # demo sign-in only
 [gateway.organisations]                 # how the others are called
 northshire-police = "Northshire Police"
+[gateway.clocks]                        # how soon a contact is due
+amber_days = 1
 [gateway.oidc]                          # how people sign in but in a demo; the secret as GATEWAY_OIDC__CLIENT_SECRET
 issuer = "https://login.northshire.example"
 client_id = "safeguarding-gateway"
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import ipaddress
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,6 +87,15 @@ class Desk(Part):
     phone: str = Field(description="Its number.")
 
 
+class Clocks(Part):
+    """How soon a contact is due, by how urgent a person has said that it is."""
+
+    red_hours: int = Field(default=4, ge=1, le=72, description="Red: hours, nights and holidays too.")
+    amber_days: int = Field(default=1, ge=1, le=20, description="Amber: working days after the day it came.")
+    green_days: int = Field(default=3, ge=1, le=40, description="Green: working days after the day it came.")
+    closures: tuple[date, ...] = Field(default=(), description="The partnership's own days off, beside bank holidays.")
+
+
 class GatewaySettings(BaseSettings):
     """Every setting of one agency's gateway."""
 
@@ -110,6 +122,7 @@ class GatewaySettings(BaseSettings):
     oidc: Oidc | None = Field(
         None, description="The OpenID provider of this organisation, by which its people sign in."
     )
+    clocks: Clocks = Field(default=Clocks(), description="How soon contacts are due.")
     people: tuple[DemoPerson, ...] = Field((), description="Who may sign in to a demo.")
     idle_minutes: int = Field(default=15, ge=1, le=60, description="A session ends after this long without a request.")
     session_hours: int = Field(default=8, ge=1, le=12, description="A session ends after this long in any case.")

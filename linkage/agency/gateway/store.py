@@ -97,11 +97,14 @@ class GatewayStore:
         self._write(box_id, kind, owner, content, made_at=now, expires_at=now + lasts)
         return box_id
 
-    def replace(self, kind: Kind, owner: str, box_id: str, content: dict[str, Any], *, now: datetime) -> None:
-        """Put other content in a box that is there; it expires when it would have."""
+    def replace(
+        self, kind: Kind, owner: str, box_id: str, content: dict[str, Any], *, now: datetime,
+        until: datetime | None = None,
+    ) -> None:  # fmt: skip
+        """Put other content in a box that is there; it expires when it would have, or then."""
         box = self.get(kind, owner, box_id, now=now)
         if box is not None:
-            self._write(box_id, kind, owner, content, made_at=box.made_at, expires_at=box.expires_at)
+            self._write(box_id, kind, owner, content, made_at=box.made_at, expires_at=until or box.expires_at)
 
     def get(self, kind: Kind, owner: str, box_id: str, *, now: datetime) -> Box | None:
         """The box of this kind, owner and id, unless it has expired or was never there: the two are alike."""

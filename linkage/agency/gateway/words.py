@@ -267,6 +267,15 @@ def lower_first(words: str) -> str:
     return words if words[1:2].isupper() else words[:1].lower() + words[1:]
 
 
+def counted(count: int, unit: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "hour"), counted(3, "working day")
+    ('1 hour', '3 working days')
+    """
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
 def listed(words: Sequence[str], last: str = "and") -> str:
     """Words in a row.
 

@@ -133,6 +133,32 @@ def test_the_clause_that_allows_each_kind_is_there_to_read(running: Running) -> 
     assert "(northshire-mash@3.0.0, screen-index)" in page
 
 
+@pytest.mark.parametrize(
+    ("narrowed", "left"),
+    [
+        ("category=education.attendance", ["Absent for a fifth"]),
+        ("basis=opinion", ["Referral from a school"]),
+        ("since=2026&until=2026&basis=fact", ["Child protection plan started", "Section 47 enquiry"]),
+        ("organisation=northshire-police", []),
+        ("since=9999999999999999999999", []),
+        ("basis=%3Cscript%3E", []),
+    ],
+)
+def test_a_chronology_can_be_narrowed_and_says_how_much_of_it_is_left(
+    running: Running, narrowed: str, left: list[str]
+) -> None:
+    view = a_kept_view(running, a_view())
+    page = running.client(ANALYST).get(f"/views/{view}?{narrowed}").text
+    shown = page.split('id="chronology"')[1].split('id="not-shown"')[0]
+    every = ["Child protection plan started", "Section 47 enquiry", "Referral from a school", "Absent for a fifth"]
+    events = shown.split("Shows")[1].lower()
+    assert [words for words in every if words.lower() in events] == left
+    assert f"Shows {len(left)} of 4 events" in shown
+    assert "Nothing shown from" not in shown  # a gap of a part is none
+    assert ("None of the events is like that" in shown) == (not left)
+    assert "<script>" not in page
+
+
 def test_a_chronology_runs_newest_first_marks_opinion_and_shows_gaps(running: Running) -> None:
     page = shown(running, a_view())
     assert page.index("12 Jun 2026: Child protection plan started") < page.index("30 May 2026: ")
