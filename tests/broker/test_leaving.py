@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.types import Message
 
+from broker.api import leaving
 from broker.api.leaving import Leaving, Pace
 from broker.deciding import Released
 
@@ -26,6 +29,7 @@ class Caller:
         self.goes_at = goes_at
         self.breaks_at = breaks_at
         self.took: list[Message] = []
+        self.arrives: Callable[[], Any] = lambda: None
 
     async def receive(self) -> Message:
         if not self.gone and self.goes_at != len(self.took):
@@ -36,6 +40,7 @@ class Caller:
         if self.breaks_at == len(self.took):
             raise OSError("broken pipe")
         self.took.append(message)
+        self.arrives()
 
 
 def sent(caller: Caller, pace: Pace | None = None, *, shown: Any = 1) -> list[str]:
@@ -85,9 +90,40 @@ def test_a_long_answer_leaves_whole() -> None:
     assert [message.get("more_body", False) for message in caller.took[1:]] == [True, True, True, False]
 
 
-@pytest.mark.parametrize("work", [0.0, 0.02, 0.06])
-def test_how_long_deciding_took_does_not_show(work: float) -> None:
-    came = time.monotonic()
-    time.sleep(work)
-    sent(Caller(), Pace(came, 0.1))
-    assert 0.1 <= time.monotonic() - came < 0.2
+class Time:
+    """A clock that only work and waiting move."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("work", [0.0, 1e-6, 0.02, 0.06, 0.0999])
+def test_how_long_deciding_took_does_not_show(work: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, caller = Time(), Caller()
+    monkeypatch.setattr(leaving.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(leaving.anyio, "sleep", clock.sleep)
+    arrived: list[float] = []
+    caller.arrives = lambda: arrived.append(clock.now - 1000)
+    pace = Pace(clock.now, 0.1)
+    clock.now += work
+    assert sent(caller, pace) == ["completed"]
+    assert arrived == pytest.approx([0.1, 0.1])
+
+
+@given(work=st.floats(0, 30), step=st.floats(0.001, 2))
+def test_an_answer_leaves_at_a_whole_step_after_its_question_however_long_it_took(work: float, step: float) -> None:
+    clock = Time()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaving.time, "monotonic", clock.monotonic)
+        pace = Pace(clock.now, step)
+        clock.now += work
+        left = pace.left()
+    assert 0 < left <= step
+    steps = (work + left) / step
+    assert steps == pytest.approx(round(steps), abs=1e-6 / step)

@@ -33,6 +33,7 @@ _A: Final = "broker/test_asking.py"
 _APP: Final = "broker/test_app.py"
 _S: Final = "broker/test_submissions.py"
 _T: Final = "broker/test_threats.py"
+_O: Final = "broker/test_denial_oracle.py"
 _Q: Final = "broker/test_silence.py"
 _L: Final = "broker/test_ledger.py"
 _G: Final = "linkage/agency/gateway/test_app.py"
@@ -87,7 +88,14 @@ THREATS: Final = (
         f"{_Q}::test_nobody_is_found_by_a_hidden_record_alone_nor_more_surely_for_it",
         f"{_A}::test_refusals_are_the_same_sentences_for_every_child", _OTHERS,
         "broker/test_leaving.py::test_how_long_deciding_took_does_not_show",
-        f"{_A}::test_a_search_of_somebody_else_an_invented_and_an_expired_one_are_alike_not_there"),
+        "broker/test_leaving.py::test_an_answer_leaves_at_a_whole_step_after_its_question_however_long_it_took",
+        f"{_O}::test_a_spoken_refusal_is_the_same_for_a_child_who_is_known_hidden_or_nobody",
+        f"{_O}::test_too_much_asked_is_told_the_same_for_a_child_who_is_known_hidden_or_nobody",
+        f"{_O}::test_to_the_last_byte_and_header_an_answer_is_as_long_for_hidden_as_for_nobody",
+        f"{_O}::test_the_time_after_which_an_answer_leaves_does_not_tell_hidden_from_nobody",
+        f"{_A}::test_a_search_of_somebody_else_an_invented_and_an_expired_one_are_alike_not_there",
+        absent="what is done before the pace takes longer for hidden than for nobody: a broker so busy that answers take "
+        "more than a step of it may tell, to whoever asks very often"),
     _of(6, "a thief of a token", "ten minutes, one audience, revocation with the next call, a certificate where the host asks "
         "for them; nothing is taken in without the agency's signature, nothing shown without the gateway's",
         "broker/tokens.py broker/certificates.py broker/callers.py broker/manifests.py",
