@@ -33,9 +33,12 @@ from httpx2 import Response
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from broker import certificates, manifests, parsing, searches, signing, submissions, tokens
+from broker import certificates, manifests, parsing, reports, searches, signing, submissions, tokens
+from broker import clock as broker_clock
+from broker.callers import Caller as OfCaller
 from broker.cli import serving as serving_cli
 from broker.errors import Malformed
+from broker.reports import exporting
 from broker.settings import Budgets, LogRetention, Settings
 from broker.web import pages
 from linkage.matching.findings import DEFAULTS, Limits
@@ -43,7 +46,7 @@ from linkage.matching.parser import LENGTH
 from linkage.records import schema_of
 from tests.broker import test_client_certificates as certificate_tests
 from tests.broker import test_tokens as tokens_tests
-from tests.broker.platform import an_app
+from tests.broker.platform import AnAgency, an_app
 from tests.broker.test_who_may import GIVEN, MAY, Callers, callers, made_of, operations
 from tests.builders import COUNCIL, a_batch, a_person, a_ref
 from tests.builders_area import ANALYST, MORNING, the_time
@@ -553,6 +556,31 @@ def of_a_listing(bench: Bench) -> tuple[bool, bool]:
     return told[0], told[1]
 
 
+def of_a_file_of_a_search(bench: Bench) -> tuple[bool, bool]:
+    """What a search of the log found is one file where it is as much as a file holds, and none where it is one more."""
+    app = an_app(bench.folder)
+    broker, at = app.state.broker, broker_clock.now()
+    officer = OfCaller(kind="officer", organisation="northshire", person="ig-1", role="IG_OFFICER", method="demo")
+    AnAgency().enrolled(broker)
+    own = reports.search_log(
+        broker.store, broker.trail, officer, reason="lawfulness", wanted=reports.LogFilter(), at=at
+    )
+    found = len(reports.found(broker.store, broker.trail, officer, search=own, at=at).found)
+    assert found > 1
+
+    def made() -> Any:
+        return exporting.export_found(
+            broker.store, broker.trail, officer, search=own, fmt="csv", reason="lawfulness", at=at
+        )
+
+    told = []
+    for limit in (found, found - 1):
+        bench.patch.setattr(exporting, "MOST", limit)
+        told.append(not refuses(made, Malformed))
+    broker.store.close()
+    return told[0], told[1]
+
+
 def of_a_chunk(bench: Bench) -> tuple[bool, bool]:
     """A chunk may be larger than any other body: nobody is asked who they are before that is looked at."""
     app = an_app(bench.folder, max_body_bytes=1000, max_chunk_bytes=2000)
@@ -611,6 +639,7 @@ PROBES: Final[Mapping[str, Probe]] = {
     "broker/parsing.py FRAME_BYTES": of_a_frame,
     "broker/certificates.py LONGEST": of_a_certificate,
     "broker/web/pages.py FIELDS": of_a_form,
+    "broker/reports/exporting.py MOST": of_a_file_of_a_search,
     "Limits rows": of_rows,
     "Limits row_bytes": of_row_bytes,
     "Limits alternatives": of_intake(
@@ -656,7 +685,7 @@ SHOWN: Final[Mapping[str, str]] = {
 CUT: Final = frozenset(
     {
         "broker/considering.py PAGE", "broker/ledger.py PAGE", "broker/overrides.py LISTED", "broker/reviewing.py LISTED",
-        "broker/web/pages.py LONGEST", "broker/signing.py MAX_CONNECTIONS", "broker/cli/lean.py M_MMAP_MAX",
+        "broker/web/pages.py LONGEST", "broker/signing.py MAX_CONNECTIONS", "broker/cli/lean.py M_MMAP_MAX", "broker/web/reference.py LONGEST", "broker/web/reference.py LISTED",
     }
 )  # fmt: skip
 """Numbers of the kind that refuse nothing: what is over is on the next page, cut, or waits."""
