@@ -12,14 +12,17 @@ from typing import Any
 
 import pytest
 
-from agreements import Agreement, Mode, decide, explain_for_asker, reference
-from agreements.agreement import Grant, london_midnight
+from agreements import Agreement, Mode, Signature, Snapshot, decide, explain_for_asker, reference
+from agreements.agreement import Document, Grant, london_midnight
+from agreements.analysis import as_if_always, diff
 from agreements.analysis.lint import lint
+from agreements.analysis.whatif import what_if
 from agreements.document.lint import lint as remarks
 from agreements.explain.words import words_for
 from agreements.export.cedar import cedar
 from agreements.export.odrl import odrl
 from agreements.export.prose import schedule, text
+from agreements.receipts import PastDecision
 from agreements.vocabulary import Vocabulary, of_lists, shipped
 from tests.agreements.cedar_oracle import Authoriser
 from tests.agreements.cedar_oracle import modes as modes_by_cedar
@@ -133,6 +136,49 @@ def test_boxes_cedar_and_odrl_turn_with_the_midnight_that_the_day_begins_in_lond
         assert modes_by_cedar(w, authoriser) == due
         by_odrl = evaluator(exported, lists).modes(question_of(w))
         assert by_odrl == {name: mode.word for name, mode in due.items()}
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_a_preview_changes_its_answer_with_the_midnight_that_the_day_begins(*, more: bool) -> None:
+    """A clause that rested on section 47 is to rest on section 16LA, or the reverse: till the day the two differ."""
+    case: dict[str, Any] = {"commences": DAY.isoformat(), "request": {"gateways": [S16LA, "ca1989-s47"]}}
+    (old, new), lists = _mash_on(case, S16LA, "ca1989-s47") if more else _mash_on(case, "ca1989-s47", S16LA)
+    estate = table.world(case)
+    before = Snapshot.of(
+        [*(one for one in estate.documents if one.id != old.id), old], _signed([*estate.documents, old])
+    )
+    after = as_if_always(before, new)
+    request, facts, begins = table.request(case), table.facts(case), london_midnight(DAY)
+    past = []
+    for name, at in (("the day before", begins - timedelta(microseconds=1)), ("the day", begins)):
+        found = decide(before, lists, request, facts, at)
+        past.append((name, PastDecision(request=request, facts=facts, at=at, modes=found.modes, witnesses={})))
+        assert diff(before, after, lists).touches(request, facts, at) is (name == "the day before")
+    changes = what_if(past, before, new, lists)
+    assert (changes.looked_at, [one.id for one in changes.changed]) == (2, ["the day before"])
+    (one,) = changes.changed
+    assert all((one.would[name] > one.was[name]) is more for name in one.was)
+
+
+def _mash_on(case: dict[str, Any], *gateways: str) -> tuple[list[Agreement], Vocabulary]:
+    """The hub's agreement in two versions, whose clause on health rests on one statute each; and the lists."""
+    found = []
+    for number, gateway in enumerate(gateways):
+        edit = {"document": "northshire-mash", "path": "grants.1.basis.gateway", "value": [gateway]}
+        w = table.world(case | {"edit": [edit]})
+        mash = next(one for one in w.documents if isinstance(one, Agreement) and one.id == "northshire-mash")
+        found.append(replace(mash, version=f"9.0.{number}"))
+    return found, w.vocabulary
+
+
+def _signed(documents: list[Document]) -> list[Signature]:
+    early = london_midnight(date(2026, 3, 1))
+    return [
+        Signature(party, one.digest, f"{party}/1", early)
+        for one in documents
+        if isinstance(one, Agreement)
+        for party in one.parties
+    ]
 
 
 def test_what_is_signed_and_what_is_looked_over_say_that_a_statute_is_awaited() -> None:
