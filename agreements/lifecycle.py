@@ -52,13 +52,15 @@ class State:
     """A document at an instant.  `why` says by whom or what it is in this state, `since` from when, where that is told.
 
     `why` is empty for what needs no reason; else the host's own act, the period, the parties' events, the review that
-    is overdue, or the umbrella.
+    is overdue, or the umbrella.  `outside`: the parties that take part in it, but not in its umbrella, so that nothing
+    goes from or to them.
     """
 
     name: StateName
     why: Why = ""
     since: datetime | None = None
     parties: Mapping[str, PartyStanding]
+    outside: tuple[str, ...] = ()
 
     @property
     def awaited(self) -> tuple[str, ...]:
@@ -140,7 +142,10 @@ def state(
             yield "suspended", "parties", max(filter(None, paused), default=None)
 
     name, why, since = next(obstacles(), ("active", "", None))
-    return State(name=name, why=why, since=since, parties=parties)
+    outside = sorted(
+        party for party, one in parties.items() if one.takes_part and not _each(party, parties, above, "takes_part")
+    )
+    return State(name=name, why=why, since=since, parties=parties, outside=tuple(outside))
 
 
 def standings(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from difflib import get_close_matches
@@ -356,6 +356,21 @@ def unread(reading: Reading) -> dict[str, str]:
     An agreement among them shows nothing any more.
     """
     return _documents(reading.all(AgreementRow))[1]
+
+
+def holding_as_well(reading: Reading, refs: Collection[str], *, at: datetime) -> tuple[Listed, ...]:
+    """Other versions, in force, of these restrictions: a new one takes the place of none, as both may be meant."""
+    ids = {ref.partition("@")[0] for ref in refs}
+    return tuple(
+        one
+        for one in documents(reading, at=at)
+        if one.kind == "restriction" and one.document.id in ids and one.ref not in refs and one.state.name == "active"
+    )
+
+
+def in_force_under(reading: Reading, umbrella: str) -> tuple[str, ...]:
+    """The agreements that the host has put in force under an umbrella: they stop and go on with it."""
+    return tuple(row.ref for row in reading.all(AgreementRow, under=umbrella, status="active", order=("ref",)))
 
 
 def host_status(row: AgreementRow) -> HostStatus:

@@ -108,7 +108,7 @@ def check_document(
 def sign_documents(
     documents: Files,
     key: Key,
-    out: Annotated[Path, typer.Option(help="The folder where <id>.<party>.json goes, one a document.")],
+    out: Annotated[Path, typer.Option(help="The folder where <id>@<version>.<party>.json goes, one a document.")],
     party: Party = None,
     kid: Kid = None,
     umbrella: Umbrellas = None,
@@ -131,7 +131,7 @@ def sign_documents(
             fail(str(refused), FINDING, as_json)
         done = []
         for document, jws in signed:
-            path = _written(out / f"{document.id}.{name.rpartition('/')[0]}.json", jws)
+            path = _written(out / f"{document.ref}.{name.rpartition('/')[0]}.json", jws)
             done.append({"document": document.ref, "sha256": document.digest, "kid": name, "out": str(path)})
         say(as_json, done, "\n".join(f"{one['kid']} signs {one['document']}: {one['out']}" for one in done))
 
@@ -141,7 +141,7 @@ def sign_events(
     act: Annotated[told.Act, typer.Argument(help="What the party does.")],
     documents: Files,
     key: Key,
-    out: Annotated[Path, typer.Option(help="The folder where <id>.<party>.<act>.json goes, one a document.")],
+    out: Annotated[Path, typer.Option(help="The folder where <id>@<version>.<party>.<act>.json goes, one a document.")],
     party: Party = None,
     kid: Kid = None,
     umbrella: Umbrellas = None,
@@ -173,7 +173,7 @@ def sign_events(
                 jws = sign_event(document, act.value, kid=name, key=private, at=at)
             except BadSignature as refused:
                 fail(str(refused), FINDING, as_json)
-            path = _written(out / f"{document.id}.{whose}.{act.value}.json", jws)
+            path = _written(out / f"{document.ref}.{whose}.{act.value}.json", jws)
             done.append({"document": document.ref, "event": act.value, "kid": name, "out": str(path)})
         say(as_json, done, "\n".join(f"{one['kid']} signs {one['event']} of {one['document']}: {one['out']}"
                                      for one in done))  # fmt: skip
@@ -218,8 +218,10 @@ def import_documents(
         broker.trail.advance_pending()
         with broker.store.reading() as reading:
             cut = analysing.cut_off(reading, before, signed, at=at)
+            others = register.holding_as_well(reading, signed, at=at)
         words = [f"{ref}: signed by {', '.join(p) or 'nobody yet'}" for ref, p in signed.items()]
         words += [told.activated(_listed(broker, ref))[1] for ref in refs if activate]
+        words += map(told.holds_as_well, others)
         say(as_json, {"signed": signed, "cut_off": [told.parted_as_data(one) for one in cut]},
             "\n".join([*words, *map(told.parted, cut)]))  # fmt: skip
 
@@ -282,13 +284,16 @@ def suspend_document(
         _party_act(ref, party, event, told.Act.SUSPEND, config, as_json)
         return
     with answering(as_json), open_broker(config) as broker:
-        from broker import activation, clock
+        from broker import activation, clock, register
 
         who = operator_of(broker, staff_id(by, as_json))
         entry = activation.suspend(broker.store, broker.trail, ref, who=who, at=clock.now())
         broker.trail.receipt(entry)
-        say(as_json, {"agreement": ref, "event": entry.event_id},
-            f"{ref} is suspended at this host; `broker agreements activate` puts it back.")  # fmt: skip
+        with broker.store.reading() as reading:
+            under = register.in_force_under(reading, ref)
+        with_it = f", and with it {' and '.join(under)}" if under else ""
+        say(as_json, {"agreement": ref, "event": entry.event_id, "with_it": list(under)},
+            f"{ref} is suspended at this host{with_it}; `broker agreements activate` puts it back.")  # fmt: skip
 
 
 @app.command("resume")

@@ -45,10 +45,13 @@ def import_restrictions(
                     register.add_signatures(broker.store, broker.trail, ref, jws, who=who, at=at)
                 )
         broker.trail.advance_pending()
-        say(as_json, signed, "\n".join(
+        with broker.store.reading() as reading:
+            others = register.holding_as_well(reading, signed, at=clock.now())
+        words = [
             f"{ref}: {'signed by ' + ', '.join(parties) if parties else 'not signed yet: it holds nothing back'}"
             for ref, parties in signed.items()
-        ))  # fmt: skip
+        ]
+        say(as_json, signed, "\n".join([*words, *map(told.holds_as_well, others)]))
 
 
 @app.command("list")

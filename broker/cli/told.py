@@ -48,6 +48,7 @@ _NOW: Final = {
     "superseded": "has left for a newer version",
     "unsigned": "has not signed",
 }
+_OUTSIDE: Final = "no part is taken in its umbrella"
 _IN_FORCE: Final = ("active", "agreed")
 _WHY: Final = {
     "": "",
@@ -145,7 +146,8 @@ def activated(row: Listed) -> tuple[bool, str]:
     begins = f" from {spoken(row.effective)}" if row.state.name == "agreed" else ""
     unsigned = [party for party, one in sorted(row.state.parties.items()) if one.state == "unsigned"]
     waits = f" Nothing goes to or from {' and '.join(unsigned)} under it, until signed." if unsigned else ""
-    return True, f"{row.ref} is in force{begins}.{waits}"
+    out = f" Nothing goes to or from {' and '.join(row.state.outside)} either: {_OUTSIDE} {row.under}."
+    return True, f"{row.ref} is in force{begins}.{waits}{out if row.state.outside else ''}"
 
 
 def parted(one: Parting) -> str:
@@ -199,10 +201,17 @@ def listed(row: Listed) -> str:
         since = f" since {spoken(london_day(standing.since))}" if standing.since and standing.state != "signed" else ""
         by_state[standing.state].append(party + since)
     lines += [f"    {_STANDS[name]}: {', '.join(parties)}" for name, parties in by_state.items() if parties]
+    if state.outside:
+        lines.append(f"    {_OUTSIDE} {row.under}: {', '.join(state.outside)}")
     if row.approved_by:
         lines.append(f"    put in force by {row.approved_by}")
     lines += [f"    {one.words}" for one in row.due]
     return "\n".join(lines)
+
+
+def holds_as_well(row: Listed) -> str:
+    """Another version of a restriction that was taken in."""
+    return f"{row.ref} holds back as well, until {row.owner} withdraws it."
 
 
 def unread(ref: str, why: str) -> str:
@@ -221,7 +230,7 @@ def as_data(row: Listed) -> dict[str, Any]:
         "parties": {
             party: {"state": one.state, "since": _iso(one.since)} for party, one in sorted(row.state.parties.items())
         },
-        "due": [due_as_data(one) for one in row.due],
+        "outside_umbrella": list(row.state.outside), "due": [due_as_data(one) for one in row.due],
     }  # fmt: skip
 
 

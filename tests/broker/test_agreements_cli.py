@@ -297,8 +297,9 @@ def test_what_shows_nothing_by_itself_is_held_against_another_among_all_that_is_
     said = host.typed("diff", rule, stricter, code=1)
     assert "health.not_brought at status (still existence)" in said and "[northshire-icb-r12@1.1.0]" in said
     assert "give each alone" in host.typed("diff", host.mash, rule, code=2)
-    both = host.sign(ICB, rule) + host.sign(ICB, stricter)
-    host.typed("import", rule, stricter, *both)
+    host.typed("import", rule, *host.sign(ICB, rule))
+    as_well = f"{RULE_REF} holds back as well, until {ICB} withdraws it.\n"
+    assert host.typed("import", stricter, *host.sign(ICB, stricter)).endswith(as_well)
     premise = f"As if {ICB} had withdrawn northshire-icb-r12@1.1.0: until then both hold back.\n"
     assert host.typed("diff", rule, code=1).startswith(premise)
     renewed = host.file("renewed.toml", UMBRELLA.replace(b'version = "2.1.0"', b'version = "2.2.0"', 1))
@@ -309,6 +310,20 @@ def test_what_shows_nothing_by_itself_is_held_against_another_among_all_that_is_
     assert host.data("what-if", renewed)["supposed"] == [premise.strip()]
     (host.folder / "broker.toml").unlink()
     assert "give --config as well" in host.typed("diff", rule, stricter, code=2)
+
+
+def test_what_stops_with_its_umbrella_is_named_and_who_takes_no_part_in_that(host: Desk) -> None:
+    in_force(host)
+    said = host.typed("suspend", TIER1, "--by", "ig-1")
+    assert said == f"{TIER1} is suspended at this host, and with it {REF}; `broker agreements activate` puts it back.\n"
+    host.typed("activate", TIER1, "--by", "ig-1")
+    host.typed("event", host.event("withdraw", COUNCIL, host.tier1))
+    assert f"    no part is taken in its umbrella {TIER1}: {COUNCIL}\n" in host.typed("list", "--all")
+    host.typed("import", host.mash, *host.sign(POLICE, host.mash))
+    host.typed("suspend", REF, "--by", "ig-1")
+    listed = {one["ref"]: one for one in host.data("list", "--all")}
+    assert listed[REF]["outside_umbrella"] == [COUNCIL, POLICE]
+    assert host.typed("activate", REF, "--by", "ig-1", code=1).endswith("it is terminated (by its parties).\n")
 
 
 def test_a_refused_file_is_named_among_many(host: Desk) -> None:
