@@ -229,12 +229,15 @@ def pause_flow(
         return record_change(tx, trail, "agency.changed", who, at, agency=agency_id, flow=flow, paused=paused)
 
 
-def revoke_key(store: Store, trail: Trail, kid: str, *, who: Who, at: datetime) -> EntryRef:
-    """Revoke one key of an agency, for signing and as client.  Raises NotFound if no key of this name is in use."""
+def revoke_key(store: Store, trail: Trail, kid: str, *, agency: str, who: Who, at: datetime) -> EntryRef:
+    """Revoke one key of an agency, whatever it is used for; tokens that its clients hold end with their next request.
+
+    Raises NotFound if the agency has no key of this name in use.
+    """
     with store.transaction() as tx:
-        rows = tx.all(AgencyKeyRow, kid=kid, revoked_at=None)
+        rows = tx.all(AgencyKeyRow, kid=kid, agency=agency, revoked_at=None)
         if not rows:
-            raise NotFound("no key of this name is in use")
+            raise NotFound("this agency has no key of this name in use: `broker agencies list` names those there are")
         for row in rows:
             row.revoked_at = at
             tx.add(row)

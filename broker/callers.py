@@ -8,6 +8,10 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Literal
 
+from sqlalchemy import func
+from sqlmodel import col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
 from broker import signin
 from broker.errors import AgencyNotActive, Conflict, NotSignedIn
 from broker.settings import Settings
@@ -66,11 +70,15 @@ def grant_token(store: Store, tokens: Tokens, assertion: str, *, at: datetime, c
 def agency_of(store: Store, tokens: Tokens, bearer: str, *, at: datetime, certificate: str | None = None) -> Caller:
     """The organisation whose machine token this is, over the certificate that it is bound to.
 
-    Raises NotSignedIn if the token does not hold, AgencyNotActive if the agency has since been suspended.
+    Raises NotSignedIn if the token does not hold, or a key of the agency's clients was revoked since it was issued (any
+    of them: a token does not say by which it was got); AgencyNotActive if the agency has since been suspended.
     """
     token = tokens.access(bearer, at=at, certificate=certificate)
     with store.reading() as reading:
         _active(reading, token.agency)
+        revoked = reading.session.exec(_last_revoked(token.agency)).one()
+    if revoked is not None and token.issued_at <= revoked:
+        raise NotSignedIn("key")
     return Caller(kind="agency", organisation=token.agency, method="private_key_jwt")
 
 
@@ -126,6 +134,11 @@ def forget_spent(tx: Transaction, *, at: datetime) -> int:
 def _client_key(reading: Reading, kid: str) -> ClientKey | None:
     row = reading.one(AgencyKeyRow, kid=kid, use="client", revoked_at=None)
     return ClientKey.of(json.loads(row.public), owner=row.agency) if row is not None else None
+
+
+def _last_revoked(agency: str) -> SelectOfScalar[datetime | None]:
+    of_clients = (col(AgencyKeyRow.agency) == agency, col(AgencyKeyRow.use) == "client")
+    return select(func.max(col(AgencyKeyRow.revoked_at))).where(*of_clients)
 
 
 def _active(reading: Reading, agency: str) -> AgencyRow:

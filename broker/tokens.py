@@ -96,6 +96,7 @@ class AccessToken:
     """A machine token of ours that holds."""
 
     agency: str
+    issued_at: datetime  # to the second
     expires_at: datetime
 
 
@@ -170,7 +171,8 @@ class Tokens:
         agency = _opaque(claims, "sub")
         _is(claims, "client_id", agency)
         self._same_certificate(claims, certificate)
-        return AccessToken(agency=agency, expires_at=expires)
+        issued = datetime.fromtimestamp(_seconds(claims, "iat"), UTC)
+        return AccessToken(agency=agency, issued_at=issued, expires_at=expires)
 
     def _same_certificate(self, claims: Mapping[str, Any], certificate: str | None) -> None:
         if "cnf" not in claims:

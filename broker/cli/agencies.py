@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from broker.cli.shared import AsJson, Config, answering, json_of, open_broker, operator_of, say, toml_of
+from broker.cli.shared import USAGE, AsJson, Config, answering, fail, json_of, open_broker, operator_of, say, toml_of
 
 app = typer.Typer(help="Who takes part.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -43,10 +43,20 @@ def enrol(
 def revoke(
     agency: Annotated[str, typer.Argument(help="The agency's id.")],
     suspend_only: Annotated[bool, typer.Option("--suspend", help="Until `resume`, and keep its keys.")] = False,
+    key: Annotated[str | None, typer.Option("--key", help="Of its keys this one alone, as `list` names it.")] = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Shut an agency out, in force with its next request: for good, with all its keys, or until resumed."""
+    """Shut an agency out, in force with its next request: for good, with all its keys, or until resumed.
+
+    With `--key` the agency stays, and one of its keys counts no more, whatever it was used for; what it signed before
+    stays good.  It is not taken again: enrol the agency's new public.json.
+    """
+    if key is not None:
+        if suspend_only:
+            fail("a key is not suspended: --key revokes it, --suspend is of the agency", USAGE, as_json)
+        _revoke_key(config, agency, key, as_json)
+        return
     _set_state(config, agency, "suspended" if suspend_only else "revoked", as_json)
 
 
@@ -84,18 +94,32 @@ def list_agencies(config: Config = None, as_json: AsJson = False) -> None:
     """List agencies, their state, and how recent each of their feeds is."""
     with answering(as_json), open_broker(config) as broker:
         from broker import agencies, clock
-        from broker.store.agencies import AgencyRow
+        from broker.store.agencies import AgencyKeyRow, AgencyRow
 
         with broker.store.reading() as reading:
             rows = reading.all(AgencyRow, order=("id",))
+            keys = reading.all(AgencyKeyRow, revoked_at=None, order=("kid",))
             feeds = agencies.feeds(reading, at=clock.now())
         flows = {row.id: {feed.flow: feed.state for feed in feeds if feed.organisation == row.id} for row in rows}
-        listed = [{"agency": row.id, "name": row.name, "state": row.state, "flows": flows[row.id]} for row in rows]
+        listed = [{"agency": row.id, "name": row.name, "state": row.state, "flows": flows[row.id],
+                   "keys": sorted({key.kid for key in keys if key.agency == row.id})} for row in rows]  # fmt: skip
         words = "\n".join(
             f"{row.id}  {row.state}  {', '.join(f'{flow} {state}' for flow, state in flows[row.id].items())}"
+            + "".join(f"\n  key {kid}" for kid in sorted({key.kid for key in keys if key.agency == row.id}))
             for row in rows
         )
         say(as_json, listed, words or "No agency is enrolled.")
+
+
+def _revoke_key(config: Path | None, agency: str, kid: str, as_json: bool) -> None:
+    with answering(as_json), open_broker(config) as broker:
+        from broker import agencies, clock
+
+        entry = agencies.revoke_key(
+            broker.store, broker.trail, kid, agency=agency, who=operator_of(broker), at=clock.now()
+        )
+        broker.trail.receipt(entry)
+        say(as_json, {"agency": agency, "key": kid, "event": entry.event_id}, f"{kid} counts no more.")
 
 
 def _pause(config: Path | None, agency: str, flow: str, paused: bool, as_json: bool) -> None:

@@ -62,10 +62,11 @@ class AnAgency:
     id: str = "northshire-icb"
     signing: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     client: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256"))
+    clients: int = 1  # the number in its client key's name
 
     @property
     def kid(self) -> str:
-        return f"{self.id}/client-1"
+        return f"{self.id}/client-{self.clients}"
 
     def public(self) -> dict[str, Any]:
         """Its `public.json`."""

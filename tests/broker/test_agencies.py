@@ -91,11 +91,11 @@ def test_a_revoked_agency_is_out_with_all_its_keys(store: Store, trail: Trail) -
 
 def test_one_key_is_revoked_and_the_others_stay(store: Store, trail: Trail) -> None:
     enrolled(store, trail, AnAgency())
-    agencies.revoke_key(store, trail, f"{ICB}/1", who=WHO, at=AT)
+    agencies.revoke_key(store, trail, f"{ICB}/1", agency=ICB, who=WHO, at=AT)
     with store.reading() as reading:
         assert len(reading.all(AgencyKeyRow, revoked_at=None)) == 2
     with pytest.raises(NotFound):
-        agencies.revoke_key(store, trail, f"{ICB}/1", who=WHO, at=AT)
+        agencies.revoke_key(store, trail, f"{ICB}/1", agency=ICB, who=WHO, at=AT)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -176,6 +178,21 @@ def test_a_suspended_agencys_token_stops_with_the_next_request(
     assert http.get("/probe/agency", headers=headers).status_code == 200
     agencies.set_state(broker.store, broker.trail, agency.id, "revoked", who=OPERATOR, at=clock.now())
     assert http.post("/oauth2/token", data=agency.grant()).status_code == 401
+
+
+def test_a_client_key_that_is_revoked_ends_its_tokens_at_once_and_another_key_gets_new_ones(
+    http: TestClient, agency: AnAgency, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Authorization": f"Bearer {agency.token(http)}"}
+    assert http.get("/probe/agency", headers=headers).status_code == 200
+    agencies.revoke_key(broker.store, broker.trail, agency.kid, agency=agency.id, who=OPERATOR, at=clock.now())
+    assert http.get("/probe/agency", headers=headers).status_code == 401
+    assert http.post("/oauth2/token", data=agency.grant()).status_code == 401
+    newer = replace(agency, clients=2, client=AnAgency().client).enrolled(broker)
+    a_second_on = clock.now() + timedelta(seconds=1)  # a token says no less when it was issued
+    monkeypatch.setattr(clock, "now", lambda: a_second_on)
+    headers = {"Authorization": f"Bearer {newer.token(http)}"}
+    assert http.get("/probe/agency", headers=headers).status_code == 200
 
 
 def test_an_officer_is_known_by_a_session_that_ends(http: TestClient, broker: Broker) -> None:

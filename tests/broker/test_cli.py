@@ -113,6 +113,12 @@ def test_a_host_sets_up_enrols_signs_imports_and_suspends(config: Path, tmp_path
     typed("agreements", "suspend", mash, "--by", "ig-1", *at, code=1)
     typed("agreements", "activate", mash, "--by", "ig-1", *at)
 
+    assert typed("agencies", "list", *at)[0]["keys"] == [f"{agency.id}/1", agency.kid, f"{agency.id}/s-1"]
+    typed("agencies", "revoke", agency.id, "--key", agency.kid, "--suspend", *at, code=2)
+    typed("agencies", "revoke", "northshire-council", "--key", agency.kid, *at, code=1)
+    assert typed("agencies", "revoke", agency.id, "--key", agency.kid, *at)["key"] == agency.kid
+    typed("agencies", "revoke", agency.id, "--key", agency.kid, *at, code=1)
+    assert typed("agencies", "list", *at)[0]["keys"] == [f"{agency.id}/1", f"{agency.id}/s-1"]
     typed("agencies", "revoke", agency.id, "--suspend", *at)
     typed("agencies", "resume", agency.id, *at)
     typed("agencies", "revoke", agency.id, *at)

@@ -161,7 +161,7 @@ def test_a_revoked_signatory_s_old_signature_still_counts_and_the_batch_key_neve
     store: Store, trail: Trail, signatories: dict[str, Ed25519PrivateKey]
 ) -> None:
     refs = in_force(store, trail, signatories)
-    agencies.revoke_key(store, trail, f"{ICB}/signatory-1", who=WHO, at=AT + timedelta(days=1))
+    agencies.revoke_key(store, trail, f"{ICB}/signatory-1", agency=ICB, who=WHO, at=AT + timedelta(days=1))
     with store.reading() as reading:
         assert {signature.party for signature in register.snapshot(reading).signatures} == {COUNCIL, ICB}
     assert live(store) == set(refs)
@@ -196,7 +196,7 @@ def test_the_snapshot_is_compiled_once_for_one_state_of_the_register(
     with store.reading() as reading:
         first = register.snapshot(reading)
         assert register.snapshot(reading) is first
-    agencies.revoke_key(store, trail, f"{ICB}/signatory-1", who=WHO, at=AT + timedelta(days=1))
+    agencies.revoke_key(store, trail, f"{ICB}/signatory-1", agency=ICB, who=WHO, at=AT + timedelta(days=1))
     with store.reading() as reading:
         assert register.snapshot(reading) is not first
 

@@ -396,7 +396,7 @@ def test_a_key_revoked_in_mid_upload_stops_the_commit(council: Caller, desk: Rec
     batch = a_night()
     id_ = council.open(batch).json()["batch"]
     council.fill(batch, id_)
-    agencies.revoke_key(desk.store, desk.trail, f"{COUNCIL}/1", who={"person": "test"}, at=clock.now())
+    agencies.revoke_key(desk.store, desk.trail, f"{COUNCIL}/1", agency=COUNCIL, who={"person": "test"}, at=clock.now())
     answer = council.commit(batch, id_)
     assert (answer.status_code, "revoked" in answer.json()["detail"]) == (401, True)
     assert state_of(desk, id_) == "open"
