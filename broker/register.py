@@ -527,7 +527,7 @@ def _compile(
     for ref, why in refused.items():
         if any(row.ref == ref and row.kind == "restriction" for row in rows):
             raise UnsafeRegister(f"restriction {ref} does not load any more: {why}")
-        _log.error("agreement does not load any more", agreement=ref, why=why)
+        _log.error("agreement does not load any more", agreement=ref)
     signatures = [row for row in signatures if row.agreement in documents]
     holding = [
         signature for row in signatures for signature in _holding(documents[row.agreement], row, registered, log=True)
