@@ -8,15 +8,11 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Literal
 
-from sqlalchemy import func
-from sqlmodel import col, select
-from sqlmodel.sql.expression import SelectOfScalar
-
 from broker import signin
 from broker.errors import AgencyNotActive, Conflict, NotSignedIn
 from broker.settings import Settings
 from broker.store import Reading, Store, Transaction
-from broker.store.agencies import AgencyKeyRow, AgencyRow
+from broker.store.agencies import AgencyKeyRow, AgencyRow, client_key_last_revoked
 from broker.store.sessions import SpentTokenRow
 from broker.tokens import ClientKey, Tokens
 
@@ -76,7 +72,7 @@ def agency_of(store: Store, tokens: Tokens, bearer: str, *, at: datetime, certif
     token = tokens.access(bearer, at=at, certificate=certificate)
     with store.reading() as reading:
         _active(reading, token.agency)
-        revoked = reading.session.exec(_last_revoked(token.agency)).one()
+        revoked = client_key_last_revoked(reading, token.agency)
     if revoked is not None and token.issued_at <= revoked:
         raise NotSignedIn("key")
     return Caller(kind="agency", organisation=token.agency, method="private_key_jwt")
@@ -134,11 +130,6 @@ def forget_spent(tx: Transaction, *, at: datetime) -> int:
 def _client_key(reading: Reading, kid: str) -> ClientKey | None:
     row = reading.one(AgencyKeyRow, kid=kid, use="client", revoked_at=None)
     return ClientKey.of(json.loads(row.public), owner=row.agency) if row is not None else None
-
-
-def _last_revoked(agency: str) -> SelectOfScalar[datetime | None]:
-    of_clients = (col(AgencyKeyRow.agency) == agency, col(AgencyKeyRow.use) == "client")
-    return select(func.max(col(AgencyKeyRow.revoked_at))).where(*of_clients)
 
 
 def _active(reading: Reading, agency: str) -> AgencyRow:

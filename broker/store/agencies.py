@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlmodel import Field
+from sqlalchemy import func
+from sqlmodel import Field, col, select
 
 from broker.store.columns import Row, instant, json_value
+from broker.store.transaction import Reading
 
 
 class AgencyRow(Row, table=True):
@@ -58,3 +60,9 @@ class AgencyFlowRow(Row, table=True):
     last_accepted_at: datetime | None = instant(default=None, nullable=True)
     as_of: datetime | None = instant(default=None, nullable=True)  # `extracted_at` of the last accepted batch
     heard_at: datetime | None = instant(default=None, nullable=True)  # its client was alive then; says nothing of data
+
+
+def client_key_last_revoked(tx: Reading, agency: str) -> datetime | None:
+    """When the last client key that an agency has lost was revoked, if it has lost one."""
+    of_clients = (col(AgencyKeyRow.agency) == agency, col(AgencyKeyRow.use) == "client")
+    return tx.session.exec(select(func.max(col(AgencyKeyRow.revoked_at))).where(*of_clients)).one()
