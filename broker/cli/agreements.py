@@ -28,6 +28,7 @@ from broker.cli.shared import (
     settings_of,
     staff_id,
     umbrellas,
+    write_all,
 )
 
 if TYPE_CHECKING:
@@ -129,10 +130,9 @@ def sign_documents(
             signed = [(document, sign(document, kid=name, key=private, at=at)) for document in loaded]
         except BadSignature as refused:
             fail(str(refused), FINDING, as_json)
-        done = []
-        for document, jws in signed:
-            path = _written(out / f"{document.ref}.{name.rpartition('/')[0]}.json", jws)
-            done.append({"document": document.ref, "sha256": document.digest, "kid": name, "out": str(path)})
+        paths = {document.ref: out / f"{document.ref}.{name.rpartition('/')[0]}.json" for document in loaded}
+        write_all({paths[document.ref]: _json_bytes(jws) for document, jws in signed}, folder=0o777)
+        done = [{"document": one.ref, "sha256": one.digest, "kid": name, "out": str(paths[one.ref])} for one in loaded]
         say(as_json, done, "\n".join(f"{one['kid']} signs {one['document']}: {one['out']}" for one in done))
 
 
@@ -160,7 +160,7 @@ def sign_events(
 
         name, private = _signing(party, kid, key, as_json)
         at, whose = clock.now().replace(microsecond=0), name.rpartition("/")[0]
-        done = []
+        done, files = [], {}
         for document in _loaded(documents, umbrella or ()):
             entitled = document.parties if isinstance(document, Agreement) else {document.owner: None}
             if whose not in entitled:
@@ -173,8 +173,10 @@ def sign_events(
                 jws = sign_event(document, act.value, kid=name, key=private, at=at)
             except BadSignature as refused:
                 fail(str(refused), FINDING, as_json)
-            path = _written(out / f"{document.ref}.{whose}.{act.value}.json", jws)
+            path = out / f"{document.ref}.{whose}.{act.value}.json"
+            files[path] = _json_bytes(jws)
             done.append({"document": document.ref, "event": act.value, "kid": name, "out": str(path)})
+        write_all(files, folder=0o777)
         say(as_json, done, "\n".join(f"{one['kid']} signs {one['event']} of {one['document']}: {one['out']}"
                                      for one in done))  # fmt: skip
 
@@ -449,13 +451,8 @@ def _loaded(paths: Sequence[Path], umbrella: Sequence[Path]) -> list[Document]:
     return loaded
 
 
-def _written(path: Path, jws: dict[str, Any]) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(jws, indent=1) + "\n", "utf-8")
-    except OSError as wrong:
-        raise Unreadable(f"{path} can't be written: {wrong.strerror}") from None
-    return path
+def _json_bytes(jws: dict[str, Any]) -> bytes:
+    return json.dumps(jws, indent=1).encode() + b"\n"
 
 
 def _signers(

@@ -20,6 +20,7 @@ from broker.cli.shared import (
     answering,
     bytes_of,
     fail,
+    is_file,
     open_broker,
     operator_of,
     say,
@@ -71,7 +72,7 @@ def diff_documents(
         names = [before] if after is None else [before, after]
         above = [bytes_of(path) for path in umbrella or ()]
         found: Difference | None = None
-        if len(names) == 2 and all(map(_is_file, names)):
+        if len(names) == 2 and all(map(is_file, names)):
             above = umbrellas(umbrella, config, *(bytes_of(Path(one)) for one in names))
             found = analysing.between(*(_candidate(Path(one), above) for one in names))
             if found is None and config is None:
@@ -81,7 +82,7 @@ def diff_documents(
             with open_broker(config) as broker, broker.store.reading() as reading:
                 drafts = [
                     _candidate(Path(name), above or analysing.umbrellas_here(reading))
-                    if _is_file(name)
+                    if is_file(name)
                     else analysing.candidate_of(reading, name)
                     for name in names
                 ]
@@ -157,7 +158,7 @@ def what_if(
 
         above = [bytes_of(path) for path in umbrella or ()]
         with broker.store.reading() as reading:
-            if _is_file(candidate):
+            if is_file(candidate):
                 draft = _candidate(Path(candidate), above or analysing.umbrellas_here(reading))
             else:
                 draft = analysing.candidate_of(reading, candidate)
@@ -302,10 +303,6 @@ def _loads(source: bytes) -> bool:
     except BadAgreement:
         return False
     return True
-
-
-def _is_file(name: str) -> bool:
-    return "@" not in name or Path(name).exists()
 
 
 def _noon(day: date) -> datetime:

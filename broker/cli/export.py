@@ -16,16 +16,17 @@ from broker.cli.shared import (
     USAGE,
     AsJson,
     Config,
-    Unreadable,
     answering,
     bytes_of,
     fail,
+    is_file,
     json_of,
     open_broker,
     operator_of,
     say,
     staff_id,
     umbrellas,
+    write_all,
 )
 
 if TYPE_CHECKING:
@@ -156,15 +157,9 @@ def write_receipts(
 
         who = operator_of(broker, staff_id(by, as_json))
         found = analysing.receipts_of(broker.store, broker.trail, event, who=who, at=clock.now())
-        written = []
-        for source, receipt in sorted(found.items()):
-            path = out / f"{event}.{source}.json"
-            try:
-                out.mkdir(mode=0o700, parents=True, exist_ok=True)
-                path.write_bytes(receipt)
-            except OSError as wrong:
-                raise Unreadable(f"{path} can't be written: {wrong.strerror}") from None
-            written.append({"source": source, "out": str(path)})
+        paths = {source: out / f"{event}.{source}.json" for source in sorted(found)}
+        write_all({path: found[source] for source, path in paths.items()}, folder=0o700)
+        written = [{"source": source, "out": str(path)} for source, path in paths.items()]
         say(as_json, written, "\n".join(f"written to {one['out']}" for one in written))
 
 
@@ -172,7 +167,7 @@ def _chosen(document: str | None, umbrella: list[Path], config: Path | None, as_
     from broker import exporting
     from broker.errors import NotFound
 
-    if document is not None and "@" not in document:
+    if document is not None and is_file(document):
         source = bytes_of(Path(document))
         with told.about(Path(document)):
             return exporting.of_file(source, umbrellas(umbrella, config, source))
@@ -189,12 +184,7 @@ def _write(texts: Mapping[str, str], out: Path | None, as_json: bool) -> None:
         first = next(iter(texts.values()))
         say(as_json, dict(texts) if len(texts) > 1 else first, first.rstrip("\n"))
         return
-    written = []
-    for ending, text in texts.items():
-        path = out if not ending else out.with_suffix(f".{ending}")
-        try:
-            path.write_text(text, "utf-8")
-        except OSError as wrong:
-            raise Unreadable(f"{path} can't be written: {wrong.strerror}") from None
-        written.append(str(path))
+    paths = {ending: out if not ending else out.with_suffix(f".{ending}") for ending in texts}
+    write_all({path: texts[ending].encode() for ending, path in paths.items()})
+    written = [str(path) for path in paths.values()]
     say(as_json, {"out": written}, "\n".join(f"written to {path}" for path in written))

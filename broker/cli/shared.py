@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
@@ -128,6 +128,37 @@ def toml_of(path: Path) -> dict[str, Any]:
         raise Unreadable(f"{path} is not TOML in UTF-8{place_in_toml(wrong)}") from None
     except RecursionError:
         raise Unreadable(f"{path} is nested too deep") from None
+
+
+def write_all(files: Mapping[Path, bytes], *, folder: int | None = None) -> None:
+    """Write files, each whole and all or none; to what is no file, as a pipe, straight.  `folder`: the mode in which
+    one that is missing is made.
+
+    Raises Unreadable, which names the one that can't be written.
+    """
+    parts: dict[Path, Path] = {}
+    path = Path()
+    try:
+        for path, content in files.items():
+            if folder is not None:
+                path.parent.mkdir(folder, parents=True, exist_ok=True)
+            whole = path.resolve()
+            if whole.exists() and not whole.is_file():
+                path.write_bytes(content)
+                continue
+            parts[whole] = whole.with_name(f".{whole.name}.part")
+            parts[whole].write_bytes(content)
+        for path, part in parts.items():
+            part.replace(path)
+    except OSError as wrong:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        raise Unreadable(f"{path} can't be written: {wrong.strerror}") from None
+
+
+def is_file(name: str) -> bool:
+    """Whether a document that was named is a file, and not one of the register."""
+    return "@" not in name or Path(name).exists()
 
 
 def stands_under(document: bytes) -> bool:

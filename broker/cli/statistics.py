@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broker.cli.shared import FINDING, STAFF_ID, USAGE, AsJson, Config, Unreadable, answering, fail, open_broker, say
+from broker.cli.shared import FINDING, STAFF_ID, USAGE, AsJson, Config, answering, fail, open_broker, say, write_all
 
 if TYPE_CHECKING:
     from broker.callers import Caller
@@ -150,10 +150,7 @@ def _print(answer: Answer, out: Path | None, as_json: bool) -> None:
 
     text = statistics.csv_of(answer) if answer.figures is not None else ""
     if out is not None and text:
-        try:
-            out.write_text(text, encoding="utf-8", newline="")
-        except OSError as wrong:
-            raise Unreadable(f"{out} can't be written: {wrong.strerror}") from None
+        write_all({out: text.encode()})
     words = [_line(answer.release)] if answer.release is not None else []
     words += dict.fromkeys(f"{refusal.sentence} [{refusal.code}]" for refusal in answer.refusals)
     words += [text.replace("\r\n", "\n")] if text and out is None else []

@@ -193,6 +193,24 @@ def test_a_stranger_can_not_sign_and_a_file_that_can_not_be_read_is_named(desk: 
     assert "its mode must be 0600" in desk.typed(*base, "--party", ICB, "--key", desk.key(ICB), code=3)
 
 
+def test_what_is_written_is_written_whole_or_not_at_all(desk: Desk) -> None:
+    out = desk.folder / "signed"
+    sign = ("--umbrella", desk.tier1, "--party", POLICE, "--key", desk.key(POLICE), "--out", out)
+    rule = desk.file("r12.toml", RULE)
+    assert "is no party to northshire-icb-r12@1.0.0" in desk.typed(
+        "sign-event", "withdraw", desk.mash, rule, *sign, code=1
+    )
+    assert not out.exists()
+    (out / f"{REF}.{POLICE}.json").mkdir(parents=True)
+    assert "can't be written: Is a directory" in desk.typed("sign", desk.tier1, desk.mash, *sign, code=3)
+    assert [path.name for path in out.iterdir()] == [f"{REF}.{POLICE}.json"]
+    cedar = desk.folder / "policies.cedar"
+    (desk.folder / "policies.entities.json").mkdir()
+    export = ("export", desk.mash, "--umbrella", desk.tier1, "--to", "cedar", "--out", cedar)
+    assert "policies.entities.json can't be written" in desk.typed(*export, code=3)
+    assert [path.name for path in desk.folder.glob("*policies*")] == ["policies.entities.json"]
+
+
 # --- At the host -------------------------------------------------------------------------------------------------------
 
 
