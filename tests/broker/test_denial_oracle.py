@@ -8,9 +8,10 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import numpy as np
@@ -47,44 +48,35 @@ def twins(base: Area, clock: Clock, tmp_path: Path) -> Iterator[tuple[Area, Area
         area.close()
 
 
-def a_purpose(asker: Asker, child: Any) -> dict[str, Any]:
-    return asker.ask({**asker.body(child.typed(), case="O1"), "purpose": REFUSED})
+KNOWN: Final = (ROBIN, ELI, FAY)  # to three organisations, to one team, and hidden altogether
+REFUSALS: Final[Mapping[str, Callable[[Asker, Any, str], dict[str, Any]]]] = {
+    "a prohibited purpose": lambda asker, child, case: asker.ask(
+        {**asker.body(child.typed(), case=case), "purpose": REFUSED}
+    ),
+    "no purpose": lambda asker, child, case: asker.ask(
+        {**asker.body(child.typed(), case=case), "purpose": "CURIOSITY"}
+    ),
+    "before a threshold": lambda asker, child, case: asker.search(child.typed(), case=case, purpose="S47"),
+    "beyond a budget": lambda asker, child, case: asker.search(child.typed(), case=case),
+}
 
 
-def no_purpose(asker: Asker, child: Any) -> dict[str, Any]:
-    return asker.ask({**asker.body(child.typed(), case="O2"), "purpose": "CURIOSITY"})
-
-
-def a_threshold(asker: Asker, child: Any) -> dict[str, Any]:
-    return asker.search(child.typed(), case="O3", purpose="S47")
-
-
-@pytest.mark.parametrize("ask", [a_purpose, no_purpose, a_threshold])
-@pytest.mark.parametrize("known", [ROBIN, ELI, FAY], ids=["known", "early help", "hidden"])
+@pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_spoken_refusal_is_the_same_for_a_child_who_is_known_hidden_or_nobody(
-    twins: tuple[Area, Area], ask: Callable[[Asker, Any], dict[str, Any]], known: Any
+    twins: tuple[Area, Area], refusal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Response] = []
-    for area, child in zip(twins, (known, NOBODY), strict=True):
+    told: list[list[Response]] = []
+    for area, children in zip(twins, (KNOWN, (NOBODY,) * len(KNOWN)), strict=True):
         analyst = warm(area)
-        answer, response = respond(area, lambda who=analyst, of=child: ask(who, of))  # type: ignore[misc]
-        assert answer["candidates"] == []
-        assert answer["refusals"] or known is FAY or ask is a_threshold
-        told.append(response)
-    assert told[0] == told[1]
-
-
-@pytest.mark.parametrize("known", [ROBIN, FAY], ids=["known", "hidden"])
-def test_too_much_asked_is_told_the_same_for_a_child_who_is_known_hidden_or_nobody(
-    twins: tuple[Area, Area], known: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = []
-    for area, child in zip(twins, (known, NOBODY), strict=True):
-        analyst = warm(area)
-        monkeypatch.setitem(vars(area.settings.budgets), "person_searches_hour", 1)
-        answer, response = respond(area, lambda who=analyst, of=child: who.search(of.typed(), case="O4"))  # type: ignore[misc]
-        assert [one["code"] for one in answer["refusals"]] == ["RATE_LIMIT"]
-        told.append(response._replace(said=re.sub(rb"\d\d:\d\d", b"", response.said)))  # of the first in the hour
+        if refusal == "beyond a budget":
+            monkeypatch.setitem(vars(area.settings.budgets), "person_searches_hour", 1)
+        told.append([])
+        for n, child in enumerate(children):
+            case = f"{refusal} {n}"
+            answer, response = respond(area, lambda who=analyst, of=child, case=case: REFUSALS[refusal](who, of, case))  # type: ignore[misc]
+            assert answer["candidates"] == []
+            assert answer["refusals"] or refusal == "before a threshold"
+            told[-1].append(response._replace(said=re.sub(rb"\d\d:\d\d", b"", response.said)))  # when to come back
     assert told[0] == told[1]
 
 
@@ -149,24 +141,36 @@ def test_the_statistic_is_that_of_chance_for_equals_and_finds_a_step_and_a_shift
     assert abs(apart(drawn.normal(0, 1, 1_500), drawn.normal(0.25, 1, 1_500))) > APART
 
 
+STEP: Final = 0.25  # `pace_ms` as it ships
+
+
 def measured(area: Area, pairs: int, *, slower: float = 0.0) -> tuple[list[float], list[float]]:
     """In how many steps of the pace each answer left, for a hidden child and for nobody, asked in random order.
 
-    An answer that was found to be ready so long after its question leaves at the end of that step: what a caller can see
-    is the step, so that is what is compared, without a caller having to wait for it.
+    An answer that was ready so long after its question leaves at the end of that step: what a caller can see is the step,
+    so that is what is compared, without a caller having to wait for it.
     """
-    step = 0.25  # `pace_ms` as it ships
     analyst = area.asker(ANALYST, person=f"p-{random.randrange(10**9)}")
     asked = [FAY, NOBODY] * pairs
     random.Random(time.monotonic_ns()).shuffle(asked)
     left: dict[str, list[float]] = {FAY.id: [], NOBODY.id: []}
     for n, child in enumerate(asked):
-        body = analyst.body(child.typed(), case=f"O6-{n}")
-        came = time.monotonic()
-        analyst.ask(body)
-        took = time.monotonic() - came + (slower if child is FAY else 0)
-        left[child.id].append(float(took // step))
+        took = timed(analyst, child, f"O6-{n}") + (slower if child is FAY else 0)
+        left[child.id].append(float(took // STEP))
     return left[FAY.id], left[NOBODY.id]
+
+
+def measured_work(area: Area) -> list[float]:
+    """How long answers take here before their pace, in seconds."""
+    analyst = area.asker(ANALYST, person="p-usual")
+    return [timed(analyst, NOBODY, f"O7-{n}") for n in range(9)]
+
+
+def timed(analyst: Asker, child: Any, case: str) -> float:
+    body = analyst.body(child.typed(), case=case)
+    came = time.monotonic()
+    analyst.ask(body)
+    return time.monotonic() - came
 
 
 @pytest.fixture
@@ -183,7 +187,14 @@ def unhurried(base: Area, clock: Clock) -> Iterator[Area]:
 def test_the_time_after_which_an_answer_leaves_does_not_tell_hidden_from_nobody(
     unhurried: Area, tally: Callable[[str], None]
 ) -> None:
-    """Three runs have to find a difference: other work on the machine falls on one side now and then, and not always."""
+    """Three runs have to find a difference: other work on the machine falls on one side now and then, and not always.
+
+    So many pairs as in the long run want a quiet machine: where answers take near a step, more of those about a hidden
+    child need the next one, and the pace hides that no more (SECURITY.md says so).
+    """
+    usual = median(measured_work(unhurried))
+    if LONG and usual > STEP / 3:
+        pytest.skip(f"not quiet: answers take {usual * 1000:.0f} ms here, and a step is {STEP * 1000:.0f}")
     found = []
     for _ in range(RUNS):
         found.append(apart(*measured(unhurried, PAIRS)))
@@ -194,4 +205,4 @@ def test_the_time_after_which_an_answer_leaves_does_not_tell_hidden_from_nobody(
 
 
 def test_a_hidden_child_who_costs_a_step_more_would_be_found(unhurried: Area) -> None:
-    assert abs(apart(*measured(unhurried, 20, slower=10.0))) > APART
+    assert abs(apart(*measured(unhurried, 20, slower=40 * STEP))) > APART

@@ -90,7 +90,6 @@ THREATS: Final = (
         "broker/test_leaving.py::test_how_long_deciding_took_does_not_show",
         "broker/test_leaving.py::test_an_answer_leaves_at_a_whole_step_after_its_question_however_long_it_took",
         f"{_O}::test_a_spoken_refusal_is_the_same_for_a_child_who_is_known_hidden_or_nobody",
-        f"{_O}::test_too_much_asked_is_told_the_same_for_a_child_who_is_known_hidden_or_nobody",
         f"{_O}::test_to_the_last_byte_and_header_an_answer_is_as_long_for_hidden_as_for_nobody",
         f"{_O}::test_the_time_after_which_an_answer_leaves_does_not_tell_hidden_from_nobody",
         f"{_A}::test_a_search_of_somebody_else_an_invented_and_an_expired_one_are_alike_not_there",
