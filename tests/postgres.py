@@ -79,20 +79,7 @@ class Server:
 
     def standby(self) -> "Server":
         """A server that follows this one, running, and for which each commit of this one waits."""
-        other = Server(made=False)
-        copied = [
-            binaries() / "pg_basebackup",
-            "-D",
-            other._where / "data",
-            "-R",
-            "-c",
-            "fast",
-            "-h",
-            self._where,
-            "-U",
-            "postgres",
-        ]
-        subprocess.run(copied, check=True, **other._how)
+        other = self.copied("-R")
         other.start()
         self.tell("ALTER SYSTEM SET synchronous_standby_names = '*'")
         for _ in range(200):
@@ -101,6 +88,40 @@ class Server:
                     return other
             time.sleep(0.05)
         pytest.fail("the standby does not follow", pytrace=False)
+
+    def copied(self, *how: str) -> "Server":
+        """A server with a base backup of this one's data, not running."""
+        other = Server(made=False)
+        command = [binaries() / "pg_basebackup", "-D", other._where / "data", "-c", "fast", "-h", self._where]
+        subprocess.run([*command, "-U", "postgres", *how], check=True, **other._how)
+        return other
+
+    def archive(self) -> Path:
+        """From now on (it is started anew) keep its log in a folder, which is told."""
+        folder = self._where / "archive"
+        folder.mkdir(mode=0o777)
+        folder.chmod(0o777)
+        self.tell("ALTER SYSTEM SET archive_mode = on")
+        self.tell(f"ALTER SYSTEM SET archive_command = 'cp %p {folder}/%f'")
+        self.crash()
+        self.start()
+        return folder
+
+    def recover(self, archive: Path, point: str) -> None:
+        """Start it, a copy, as it was at a restore point: its log is another's archive."""
+        with (self._where / "data" / "postgresql.auto.conf").open("a") as settings:
+            settings.write(
+                f"archive_mode = off\nrestore_command = 'cp {archive}/%f %p'\n"
+                f"recovery_target_name = '{point}'\nrecovery_target_action = 'promote'\n"
+            )
+        (self._where / "data" / "recovery.signal").touch()
+        self.start()
+        for _ in range(200):
+            with psycopg.connect(self.address) as connection:
+                if connection.execute("SELECT NOT pg_is_in_recovery()").fetchone() == (True,):
+                    return
+            time.sleep(0.05)
+        pytest.fail("the server does not end its recovery", pytrace=False)
 
     def promote(self) -> None:
         """From a standby to a server that takes writes, and waits for nobody."""
