@@ -16,6 +16,7 @@ from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from typing import Final, Literal
 
+from agreements import words
 from agreements.agreement import Agreement, Document, Restriction, london_day
 from agreements.signing import Signature, StatusEvent
 
@@ -197,7 +198,7 @@ def warnings(documents: Iterable[Document], at: datetime, *, within: int = max(S
 
 def last_day(document: Document) -> date:
     """The last London day on which a document is in force."""
-    return london_day(document.period.end - timedelta(microseconds=1))
+    return words.last_day(document.period)
 
 
 def spoken(day: date) -> str:

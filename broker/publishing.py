@@ -8,8 +8,7 @@ from datetime import date, datetime, time
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from agreements import VOCABULARY, Agreement
-from agreements.export import words
+from agreements import VOCABULARY, Agreement, words
 from broker import clock, register
 from broker.store import Reading
 from broker.store.agencies import AgencyRow

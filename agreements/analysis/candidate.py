@@ -13,9 +13,9 @@ from typing import Final
 
 from agreements.agreement import Agreement, Document, DocumentRef, Restriction
 from agreements.analysis.boxes import EVER
-from agreements.analysis.wording import listed
 from agreements.signing import Signature, StatusEvent
 from agreements.snapshot import Snapshot
+from agreements.words import listed
 
 _KID: Final = "candidate"  # nobody's key: these signatures are supposed, never given
 

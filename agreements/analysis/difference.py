@@ -25,10 +25,11 @@ from agreements.analysis.boxes import (
     without_given,
     witness,
 )
-from agreements.analysis.wording import Said, listed, purposes_in_words, said
+from agreements.analysis.wording import Said, purposes_in_words, said
 from agreements.request import Facts, Request
 from agreements.snapshot import Snapshot
 from agreements.vocabulary import Mode, Vocabulary
+from agreements.words import listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,10 +24,10 @@ from agreements.analysis.boxes import (
     without_given,
 )
 from agreements.analysis.sight import unconditional
-from agreements.analysis.wording import listed
 from agreements.lifecycle import last_day, version_of, warnings
 from agreements.snapshot import Snapshot
 from agreements.vocabulary import RECORD, Mode, Vocabulary
+from agreements.words import listed
 
 Kind = Literal["unreachable", "shadowed", "ceiling-dead", "over-broad", "conflict", "gap", "calendar"]
 KINDS: Final[tuple[Kind, ...]] = (

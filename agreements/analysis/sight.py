@@ -11,10 +11,11 @@ from typing import Any, Final, Literal
 
 from agreements.agreement import Period
 from agreements.analysis.boxes import EVER, Axis, Box, Cut, Estate, Space, ones, without
-from agreements.analysis.wording import Entry, Said, listed, purposes_in_words, said
+from agreements.analysis.wording import Entry, Said, purposes_in_words, said
 from agreements.document.parsing import nearest
 from agreements.snapshot import Snapshot
 from agreements.vocabulary import Vocabulary
+from agreements.words import listed
 
 COLUMNS: Final = (
     "organisation", "role", "source", "purpose", "category", "mode", "clause", "needs", "unless", "from", "until",

@@ -10,6 +10,7 @@ from agreements.agreement import Duration, Period, london_day
 from agreements.analysis.boxes import EVER, Axis, Box, Pair, Space, ones
 from agreements.request import Link
 from agreements.vocabulary import RECORD, Mode
+from agreements.words import day, listed, span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class Said:
     @property
     def span(self) -> str:
         """When, in London days: "from 1 April 2026 until 31 March 2028"."""
-        return span(Period(self.start, self.end))
+        return dates(Period(self.start, self.end))
 
 
 Entry = tuple[Pair, Box, str, tuple[str, ...]]
@@ -160,26 +161,14 @@ def needs(space: Space, source: str, box: Box) -> tuple[str, ...]:
     return tuple(one for one in told if one)
 
 
-def span(period: Period) -> str:
+def dates(period: Period) -> str:
     """A time in London days."""
-    words = []
+    found = []
     if period.start != EVER.start:
-        words.append(f"from {day_in_words(period.start)}")
+        found.append(f"from {day(london_day(period.start))}")
     if period.end != EVER.end:
-        words.append(f"until {day_in_words(period.end - timedelta(seconds=1))}")
-    return " ".join(words)
-
-
-def day_in_words(at: datetime) -> str:
-    """The London day of an instant: "1 April 2026"."""
-    day = london_day(at)
-    return f"{day.day} {day:%B %Y}"
-
-
-def listed(words: Iterable[str], last: str = "and") -> str:
-    """Words as a list: "a, b and c"."""
-    several = list(words)
-    return f"{', '.join(several[:-1])} {last} {several[-1]}" if len(several) > 1 else "".join(several)
+        found.append(f"until {day(london_day(period.end - timedelta(seconds=1)))}")
+    return " ".join(found)
 
 
 def _threshold(space: Space, bits: int) -> str | None:
@@ -280,9 +269,8 @@ def _age(space: Space, bits: int) -> str | None:
 
 
 def _length(window: Duration) -> str:
-    if window.unit == "M" and window.number % 12 == 0:
-        return f"P{window.number // 12}Y"
-    return str(window)
+    years = window.unit == "M" and window.number % 12 == 0
+    return span(Duration(window.number // 12, "Y") if years else window)
 
 
 def _session(space: Space, bits: int) -> str | None:

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
 
+from agreements import words
 from agreements.agreement import Agreement, Grant
-from agreements.export import words
 from agreements.vocabulary import RECORD, Mode, Vocabulary
 
 UNSAID: Final = "not said in the agreement"

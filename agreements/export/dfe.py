@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from agreements import words
 from agreements.agreement import Agreement, Grant, Limit, Restriction, london_day, london_midnight
-from agreements.export import words
 from agreements.vocabulary import RECORD, Mode, Vocabulary
 
 CONTENT, EXISTENCE = "CONTENT", "EXISTENCE"

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agreements import words
 from agreements.agreement import Agreement, Document, Grant, Limit, Period, Restriction
-from agreements.export import words
 from agreements.vocabulary import RECORD, Baseline, Mode, Vocabulary
 
 WIDTH: Final = 100

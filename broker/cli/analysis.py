@@ -230,7 +230,7 @@ def lint_estate(
 
 
 def _usage(broker: Any, months: int, at: datetime) -> list[dict[str, Any]]:
-    from agreements.analysis.wording import listed
+    from agreements.words import listed
     from broker import analysing
 
     unused, missed = analysing.used(broker.store, broker.trail, months=months, who=operator_of(broker), at=at)

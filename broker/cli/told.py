@@ -153,7 +153,7 @@ def activated(row: Listed) -> tuple[bool, str]:
 def parted(one: Parting) -> str:
     """Whom an act has cut off, in words."""
     from agreements.agreement import london_day
-    from agreements.analysis.wording import listed as several
+    from agreements.words import listed as several
 
     ways = [f"{way} {several(parties)}" for way, parties in (("to", one.to), ("from", one.of)) if parties]
     goes = " nor is anything received ".join(ways) if len(ways) > 1 else "".join(ways)

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from agreements import VOCABULARY, Agreement, Snapshot
+from agreements import VOCABULARY, Agreement, Snapshot, words
 from agreements.agreement import Document
-from agreements.export import prose, words
+from agreements.export import prose
 
 _TEMPLATES: Final = Path(__file__).parent / "templates" / "print"
 _LONDON: Final = ZoneInfo("Europe/London")
