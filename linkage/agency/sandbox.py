@@ -19,10 +19,12 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Literal, get_args
 from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 import rfc8785
 from cryptography.exceptions import InvalidSignature
@@ -38,6 +40,7 @@ TOKEN_SECONDS: Final = 600
 LONGEST_ASSERTION: Final = 300
 OPEN_BATCHES: Final = 4
 OPEN_FOR: Final = timedelta(hours=24)
+FAREWELL: Final = timedelta(days=90)  # before a form's last day, when the sandbox begins to say so
 SMALLEST_CHUNK: Final = 1024 * 1024
 LARGEST_CHUNK: Final = 64 * SMALLEST_CHUNK
 LARGEST_BODY: Final = 1024 * 1024
@@ -49,6 +52,7 @@ TROUBLES: Final = ("lost-answer", "busy", "expired-token")
 _BATCH: Final = re.compile(r"/v1/flows/([^/]+)/batches/([^/]+)(?:/(.+))?")
 _CHUNK: Final = re.compile(r"([^/]+)/chunks/(\d+)")
 _FLOW: Final = re.compile(r"/v1/flows/([^/]+)")
+_HEARTBEAT: Final = re.compile(r"/v1/flows/([^/]+)/heartbeat")
 _KEY: Final = re.compile(r"[A-Za-z0-9._:-]{8,128}")
 _DIGEST: Final = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
@@ -108,10 +112,15 @@ class Sandbox:
         verdict: Verdict = "accepted",
         trouble: str = "",
         every: int = 3,
+        sunset: date | None = None,
     ) -> None:
-        """`trouble`, if one is named, befalls each `every`-th request, and never two of them on end."""
+        """`trouble`, if one is named, befalls each `every`-th request, and never two of them on end.  `sunset`: the
+        last day (London) on which this form of manifest is taken, as answers then say.
+        """
         self._home, self._base, self._now, self._verdict = home, base, now, verdict
         self._trouble, self._every, self._asked = trouble, max(3, every), 0
+        self._sunset = sunset
+        self._heard: dict[str, datetime] = {}
         self._batches: dict[str, _Batch] = {}
         self._tokens: dict[str, datetime] = {}
         self._spent: set[str] = set()
@@ -146,7 +155,8 @@ class Sandbox:
             raise _Refused(401, "not-signed-in", "a valid credential is due", WWW_Authenticate="Bearer")
         if method == "GET" and (flow := _FLOW.fullmatch(split.path)):
             return self._standing(flow[1])
-        if method == "POST" and split.path.endswith("/heartbeat") and _FLOW.match(split.path):
+        if method == "POST" and (flow := _HEARTBEAT.fullmatch(split.path)):
+            self._heard[flow[1]] = self._now()
             return Answer(204)
         if method == "POST" and split.path.endswith("/batches") and (flow := _FLOW.match(split.path)):
             return self._open(flow[1], sent, body)
@@ -183,18 +193,22 @@ class Sandbox:
         undecided = [one for one in here if one.state in ("open", "sealed", "quarantined")]
         numbers = {one.manifest.sequence for one in undecided if one.state != "open"}
         held = [one.manifest.sequence for one in undecided if one.reason == "gap"]
+        heard = self._heard.get(flow)
         return Answer(200, _json({
-            "flow": flow, "state": "CURRENT" if sequence else "NOT_CONNECTED", "expected_by": "06:00", "as_of": None,
-            "heard_at": None, "last_sequence": sequence, "last_manifest_sha256": digest,
+            "flow": flow, "key_epoch": self._home.settings.key_epoch, "next_epoch": None,
+            "state": "CURRENT" if sequence else "NOT_CONNECTED", "expected_by": "06:00", "as_of": None,
+            "heard_at": heard.isoformat() if heard is not None else None, "last_sequence": sequence,
+            "last_manifest_sha256": digest,
             "missing_nights": sorted(set(range(sequence + 1, max(held, default=0))) - numbers),
             "batches": [
-                {"batch": one.id, "sequence": one.manifest.sequence, "kind": one.manifest.kind, "state": one.state,
-                 "manifest_sha256": one.sha256, "reason": one.reason}
+                {"batch": one.id, "shadow": "", "sequence": one.manifest.sequence, "kind": one.manifest.kind,
+                 "state": one.state, "manifest_sha256": one.sha256, "reason": one.reason}
                 for one in sorted(undecided, key=lambda one: one.manifest.sequence)
             ],
             "terms": {
                 "manifests": [
-                    {"schema": SCHEMA, "media_type": MANIFEST_MEDIA_TYPE, "deprecated": None, "sunset": None}
+                    {"schema": SCHEMA, "media_type": MANIFEST_MEDIA_TYPE,
+                     **dict(zip(("deprecated", "sunset"), map(_day, self._last_days() or (None, None)), strict=True))}
                 ],
                 "tables": TABLE_MEDIA_TYPE, "profile": self._home.profile, "sandbox": True,
                 "chunk_bytes": [SMALLEST_CHUNK, LARGEST_CHUNK], "open_batches": OPEN_BATCHES,
@@ -219,7 +233,9 @@ class Sandbox:
         self._signed(sent.get("manifest-signature", ""), raw)
         digest = hashlib.sha256(raw).hexdigest()
         if (known := self._known(manifest, digest, key)) is not None:
-            return Answer(201, known.first, {"Idempotency-Replayed": "true"})
+            return Answer(201, known.first, {"Idempotency-Replayed": "true", **self._farewell()})
+        if (days := self._last_days()) is not None and self._now() >= _midnight(days[1] + timedelta(days=1)):
+            raise _Refused(422, "unknown-schema", "manifest.schema: its last day is over, as the sandbox was told")
         expires = _terms(self._home, manifest, self._now())
         if sum(one.state == "open" for one in self._batches.values()) >= OPEN_BATCHES:
             raise _Refused(429, "too-many", f"{OPEN_BATCHES} batches are open", Retry_After="30")
@@ -227,7 +243,21 @@ class Sandbox:
         said = {"batch": batch.id, "state": "open", "chunk_size": manifest.chunk_size, "missing": batch.missing()}
         batch.first = _json(said)
         self._batches[batch.id] = batch
-        return Answer(201, batch.first)
+        self._heard[flow] = self._now()
+        return Answer(201, batch.first, self._farewell())
+
+    def _last_days(self) -> tuple[date, date] | None:
+        """Since when this form of manifest is on its way out, and its last day; None if it stays."""
+        return (self._sunset - FAREWELL, self._sunset) if self._sunset is not None else None
+
+    def _farewell(self) -> dict[str, str]:
+        if (days := self._last_days()) is None:
+            return {}
+        over = _midnight(days[1] + timedelta(days=1))
+        return {
+            "Deprecation": f"@{int(_midnight(days[0]).timestamp())}",
+            "Sunset": format_datetime(over.astimezone(UTC), usegmt=True),
+        }
 
     def _signed(self, signature: str, raw: bytes) -> None:
         try:
@@ -392,6 +422,14 @@ def serve(sandbox: Sandbox, port: int, *, say: Callable[[str], None]) -> Threadi
             say(f"{self.command} {self.path} {code}")
 
     return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), ZoneInfo("Europe/London"))
+
+
+def _day(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
 
 
 def _manifest(raw: bytes) -> Manifest:

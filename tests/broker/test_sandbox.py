@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from broker import clock, validation
+from broker import clock, manifests, submissions, validation
 from broker.reception import Reception
 from linkage.agency import client
 from linkage.agency.client import Refused
-from linkage.agency.sandbox import TROUBLES, Sandbox
+from linkage.agency.sandbox import FAREWELL, TROUBLES, Sandbox
 from linkage.agency.settings import Home
 from tests.builders import CANARIES, COUNCIL, EPOCH, FINGERPRINT, ICB, Signer, a_batch, a_signer
 from tests.builders_broker import BASE, Caller, agreed, client_key
@@ -68,7 +69,11 @@ def conversation(council: Caller, settle: Callable[[], object]) -> Told:
     batch = agreed(a_batch())
     files = batch.files
     other = agreed(a_batch(items=[]))
-    say("nothing yet", council.call("GET", "/v1/flows/education"))
+    heard = say("nothing yet", council.call("GET", "/v1/flows/education"))["heard_at"]
+    told.append(("unheard", 0, heard))
+    say("alive", council.call("POST", "/v1/flows/education/heartbeat"))
+    stands = say("heard", council.call("GET", "/v1/flows/education"))
+    told.append(("said of a flow", 0, [sorted(stands), stands["heard_at"] is not None, stands["terms"]["manifests"]]))
     say("unsigned", council.open(batch, signature=None))
     say("signed by another", council.open(batch, signature=a_signer(ICB).sign(batch.body)))
     say("another's", council.open(replace(agreed(a_batch(agency=ICB)), signer=a_signer(COUNCIL))))
@@ -112,7 +117,12 @@ def conversation(council: Caller, settle: Callable[[], object]) -> Told:
         (
             "which",
             0,
-            [stands["last_sequence"], stands["missing_nights"], stands["last_manifest_sha256"] == batch.sha256],
+            [
+                stands["last_sequence"],
+                stands["missing_nights"],
+                stands["last_manifest_sha256"] == batch.sha256,
+                sorted(stands["batches"][0]),
+            ],
         )
     )
     wrong = agreed(a_batch(kind="delta", sequence=2, previous="1" * 64))
@@ -137,6 +147,27 @@ def test_the_sandbox_says_what_the_broker_says(http: TestClient, desk: Reception
     tried = conversation(Caller(over(sandbox)), lambda: None)
     assert [one for one, other in zip(real, tried, strict=True) if one != other] == []
     assert {status for _, status, _ in real} >= {200, 201, 202, 204, 400, 401, 403, 404, 409, 413, 415, 422, 429}
+
+
+@pytest.mark.parametrize("left", [2, -2])
+def test_of_a_form_on_its_way_out_the_sandbox_says_what_the_broker_says(
+    left: int, http: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = clock.now().date() + timedelta(days=left)
+    days = {"deprecated": str(last - FAREWELL), "sunset": str(last)}
+    going = ({**manifests.VERSIONS[0], **days},)
+    for one in (manifests, submissions):
+        monkeypatch.setattr(one, "VERSIONS", going)
+    sandbox = Sandbox(a_home(tmp_path / "home"), base=BASE, now=clock.now, sunset=last)
+
+    def told(council: Caller) -> list[Any]:
+        batch = agreed(a_batch())
+        answers = [council.open(batch), council.open(batch)]
+        known = council.call("GET", "/v1/flows/education").json()["terms"]["manifests"]
+        said = [(one.status_code, *(one.headers.get(name) for name in ("Deprecation", "Sunset"))) for one in answers]
+        return [said, [one.json().get("type") for one in answers], known]
+
+    assert told(Caller(over(sandbox))) == told(Caller(http))
 
 
 @pytest.mark.parametrize("trouble", ["", *TROUBLES])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -20,6 +21,12 @@ def sandbox(
         str, typer.Option(help="What goes wrong again and again: lost-answer, busy or expired-token.")
     ] = "",
     every: Annotated[int, typer.Option("--every", min=3, help="Trouble befalls each so-manieth request.")] = 3,
+    sunset: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"], help="The last day on which this form of manifest is taken, as answers say."
+        ),
+    ] = None,
 ) -> None:
     """Run a broker to try against, on this machine, with no partnership and no network.
 
@@ -40,7 +47,10 @@ def sandbox(
         if trouble and trouble not in TROUBLES:
             raise BadHome(f"--trouble: one of {', '.join(TROUBLES)} is due")
         base = f"http://127.0.0.1:{port}"
-        made = Sandbox(home_of(home), base=base, now=clock.now, verdict=given, trouble=trouble, every=every)
+        made = Sandbox(
+            home_of(home), base=base, now=clock.now, verdict=given, trouble=trouble, every=every,
+            sunset=sunset.date() if sunset is not None else None,
+        )  # fmt: skip
         with serve(made, port, say=print) as server:
             print(f"sandbox: {base} (proves nothing; Ctrl-C ends it)", flush=True)
             with suppress(KeyboardInterrupt):
