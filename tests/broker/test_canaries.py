@@ -7,6 +7,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -340,3 +342,16 @@ def test_nothing_planted_is_found_in_anything_of_a_broker_on_postgresql(of_postg
     for folder in ("log", "pg_wal"):
         files = {str(path): path.read_bytes() for path in (data / folder).iterdir() if path.is_file()}
         assert found(needles_of([CHILD.nhs]), files), folder
+
+
+@pytest.mark.parametrize("program", ["broker.cli", "linkage.agency.cli"])
+def test_a_program_that_holds_keys_or_names_leaves_no_core_file(program: str) -> None:
+    asks = (
+        f"import resource, sys; from {program} import main\nsys.argv = ['x', '--help']\n"
+        "try: main()\nexcept SystemExit: print(resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    soft = (
+        "import resource; resource.setrlimit(resource.RLIMIT_CORE, (1, resource.getrlimit(resource.RLIMIT_CORE)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", soft + asks], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "(0, 0)"

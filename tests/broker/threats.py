@@ -216,7 +216,9 @@ THREATS: Final = (
         f"{_A}::test_what_is_typed_at_the_gateway_is_found_nowhere_at_the_broker",
         "journeys/test_demo.py::test_no_name_number_address_or_key_reaches_the_brokers_disk",
         "linkage/agency/gateway/test_note.py::test_a_name_typed_in_a_search_and_in_a_reason_reaches_no_broker_45",
+        "broker/test_canaries.py::test_a_program_that_holds_keys_or_names_leaves_no_core_file",
         f"{_G}::test_a_typed_name_is_in_no_title_address_file_name_log_or_file",
+        f"{_G}::test_a_fault_shows_and_logs_none_of_its_words_and_has_the_headers",
         "broker/test_metrics.py::test_a_log_line_s_event_is_a_literal_and_its_keys_are_on_the_list",
         "broker/test_metrics.py::test_what_a_library_says_is_told_without_its_words",
         "broker/test_metrics.py::test_after_a_night_and_a_view_the_figures_tell_of_both_and_of_nobody",
@@ -274,7 +276,8 @@ THREATS: Final = (
         "broker/test_tokens.py::test_a_gateway_vouches_for_one_person_on_one_request",
         "broker/test_tokens.py::test_an_assertion_that_says_less_or_more_is_refused",
         "broker/test_who_may.py::test_whoever_is_not_listed_is_denied_on_every_route", _BUDGET,
-        f"{_G}::test_a_typed_name_is_in_no_title_address_file_name_log_or_file"),
+        f"{_G}::test_a_typed_name_is_in_no_title_address_file_name_log_or_file",
+        f"{_G}::test_a_fault_shows_and_logs_none_of_its_words_and_has_the_headers"),
 )  # fmt: skip
 """All twenty-seven, in order."""
 

@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -277,7 +278,13 @@ def crosswalk(
 
 
 def main() -> None:
-    """The console script.  The gateway's pages bring their own framework: loaded only when asked for."""
+    """The console script.  A crash leaves no core file, with keys and names in it, where a system has such.
+
+    The gateway's pages bring their own framework: loaded only when asked for.
+    """
+    with suppress(ImportError):
+        resource = importlib.import_module("resource")
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.argv[1:2] in (["gateway"], ["--help"], []) and importlib.util.find_spec("linkage.agency.gateway.cli"):
         importlib.import_module("linkage.agency.gateway.cli").register(app)
     app()

@@ -20,7 +20,7 @@ from linkage.agency.gateway import contacts, family, inbox, ours, provider, sear
 from linkage.agency.gateway.broker_client import BrokerClient, BrokerRefused, BrokerUnavailable
 from linkage.agency.gateway.encoder import SearchEncoder
 from linkage.agency.gateway.forms import BadForm, FormDep
-from linkage.agency.gateway.headers import SecurityHeaders
+from linkage.agency.gateway.headers import LastResort, SecurityHeaders
 from linkage.agency.gateway.pages import STATIC, Gateway, GatewayDep, environment
 from linkage.agency.gateway.search import NotHere
 from linkage.agency.gateway.sessions import (
@@ -139,6 +139,7 @@ def create_gateway(
     for error, handler in _HANDLERS:
         app.add_exception_handler(error, handler)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts))
+    app.add_middleware(LastResort, answer=_fault)
     app.add_middleware(SecurityHeaders)
     return app
 
@@ -328,5 +329,4 @@ _HANDLERS: Final = (
     (BrokerRefused, _refused),
     (BrokerUnavailable, _unavailable),
     (HTTPException, _http),
-    (Exception, _fault),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 import uvicorn
@@ -22,6 +22,7 @@ from linkage.agency.journal import Journal
 from linkage.agency.keys import BadKey, read_hex_key, write_secret
 from linkage.agency.settings import BadHome, Home
 
+LONGEST_HEAD: Final = 64 * 1024  # bytes of a request's line and headers
 HomeFolder = Annotated[Path, typer.Option("--home", envvar="AGENCY_HOME", help="The agency's home.")]
 
 
@@ -46,9 +47,15 @@ def gateway(home: HomeFolder) -> None:
         typer.echo(f"agency gateway: {problem}", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"{settings.service}: http://{settings.host}:{settings.port}")
-    # No access log: it would hold addresses.  Nothing but warnings: a line may quote nothing that was typed.
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[bound])
+    uvicorn.Server(how_to_serve(app)).run(sockets=[bound])
+
+
+def how_to_serve(app: FastAPI) -> uvicorn.Config:
+    """The server of HTTP: no line with an address and none but warnings, as a line may quote nothing that was typed."""
+    return uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False,
+        http="h11", h11_max_incomplete_event_size=LONGEST_HEAD,  # the other parser it may find has no limit
+    )  # fmt: skip
 
 
 def open_gateway(home: Path, settings: GatewaySettings | None = None) -> FastAPI:

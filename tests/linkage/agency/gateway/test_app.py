@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
+import threading
 from pathlib import Path
 
+import httpx2
 import pytest
+import uvicorn
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
+from linkage.agency.gateway import cli as gateway_cli
 from linkage.agency.gateway.sessions import COOKIE
 from linkage.agency.gateway.settings import DemoPerson
 from linkage.agency.gateway.store import GatewayStore
@@ -57,6 +62,35 @@ def test_every_response_carries_the_security_headers(running: Running, path: str
     assert answer.headers["cache-control"] == "no-store"
     if "text/html" in answer.headers.get("content-type", ""):
         assert f'nonce="{policy[1]}"' in answer.text
+
+
+def test_a_fault_shows_and_logs_none_of_its_words_and_has_the_headers(
+    running: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By the server that `agency gateway` runs: the framework would hand the fault on to it, to be logged."""
+
+    def fault() -> None:
+        raise ValueError("could not keep Samplewick, 943 476 5919")
+
+    running.app.get("/fault")(fault)
+    server = uvicorn.Server(gateway_cli.how_to_serve(running.app))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        serving.start()
+        try:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            answer, whole = (httpx2.get(f"{url}{path}", timeout=60) for path in ("/fault", "/"))
+        finally:
+            server.should_exit = True
+            serving.join()
+    assert (answer.status_code, whole.status_code) == (503, 200)
+    assert "If a child is in immediate danger" in answer.text
+    assert answer.headers.keys() >= {"content-security-policy", "cache-control", "x-content-type-options"}
+    said = capfd.readouterr()
+    for words in (answer.text, said.out, said.err):
+        assert "Samplewick" not in words
+        assert "943 476" not in words
+        assert "Traceback" not in words
 
 
 def test_the_cookie_is_bound_to_the_host_and_out_of_reach_of_scripts(running: Running) -> None:
