@@ -22,6 +22,7 @@ from broker.gathering import Flow
 from broker.linked import clusters_of
 from broker.settings import Settings
 from broker.store import Reading
+from broker.store.agencies import AgencyRow
 from broker.store.batches import BatchRow
 from broker.store.epochs import EpochRow
 from broker.store.runs import LinkRunRow
@@ -67,13 +68,19 @@ def not_there(
     *,
     lag: timedelta,
 ) -> list[Reason]:
-    """For each flow in service whether its batch of the set is there, under the right key, and recent."""
+    """For each flow in service whether its batch of the set is there, under the right key, and recent.
+
+    A paused flow is waited for like any other, since its batches come in as ever.  Nor is a suspended agency left out,
+    whose records would leave the persons they belong to: the host lets it in again, or revokes it.
+    """
     reasons = []
+    suspended = {one.id for one in tx.all(AgencyRow, state="suspended")}
     for name, stands in epochs.flows_of(tx, row.name).items():
         agency, flow = name.split("/")
         batch = batches.get((agency, flow))
         if batch is None:
             waits = "" if stands == "missing" else f" (its last is {stands})"
+            waits += f", and {agency} can send none while it is suspended" if agency in suspended else ""
             reasons.append(Reason(code="missing", flow=name, words=f"{name} has no full batch under {row.name}{waits}"))
             continue
         manifest = Manifest.parse(batch.manifest)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from agreements import Basis
 from audit.taxonomy import KINDS
-from broker import clock, epochs, overrides, rotation, searches, validation
+from broker import agencies, clock, epochs, overrides, rotation, searches, validation
 from broker.callers import Caller as CallerOf
 from broker.cli import app
 from broker.epochs import Key
@@ -266,6 +266,21 @@ def test_a_wrong_secret_that_shows_in_no_fingerprint_shows_in_the_link_rate(http
         ("link_rate", ""),
     ]
     assert report["flows"][f"{ICB}/health"]["pairs"] == {"kept": 0, "lost": 12, "gained": 0}
+
+
+def test_a_suspended_agency_holds_the_flip_and_the_report_says_why_it_can_send_nothing(
+    http: TestClient, broker: Broker
+) -> None:
+    set_state(broker, ICB, "rejected")
+    agencies.set_state(broker.store, broker.trail, ICB, "suspended", who=ANNE, at=clock.now())
+    report = rotation.link(broker, NEXT.name, who=ANNE, at=clock.now())
+    assert f"and {ICB} can send none while it is suspended" in report["reasons"][0]["words"]
+    assert against(broker) == [("missing", f"{ICB}/health")]
+
+
+def test_a_paused_flow_whose_batch_came_holds_up_no_flip(http: TestClient, broker: Broker) -> None:
+    agencies.pause_flow(broker.store, broker.trail, ICB, "health", paused=True, who=ANNE, at=clock.now())
+    assert against(broker) == []
 
 
 def test_an_agency_that_goes_missing_after_the_proposal_holds_the_flip_too(http: TestClient, broker: Broker) -> None:
