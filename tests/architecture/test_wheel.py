@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -39,9 +41,8 @@ print("whole")
 """
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+def built(folder: Path) -> Path:
+    """A wheel of the tree as it is, from a copy in `folder`."""
     source = folder / "source"
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -56,10 +57,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
             "--disable-pip-version-check", "--wheel-dir", str(folder), str(source),
         ],
-        check=True, capture_output=True,
+        check=True, capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": "1767225600"},
     )  # fmt: skip
-    (built,) = folder.glob("*.whl")
-    return built
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("wheel"))
+
+
+def test_the_same_tree_makes_the_same_wheel_to_the_last_byte(wheel: Path, tmp_path: Path) -> None:
+    """Wherever and whenever it is built, for whoever says of which day it is (SOURCE_DATE_EPOCH)."""
+    assert sha256(built(tmp_path).read_bytes()).hexdigest() == sha256(wheel.read_bytes()).hexdigest()
 
 
 def test_the_wheel_serves_without_the_source_tree(wheel: Path, tmp_path: Path) -> None:

@@ -261,6 +261,7 @@ THREATS: Final = (
         "architecture/test_boundary.py::test_a_lock_file_holds_hashes_and_no_address",
         "architecture/test_vendored.py::test_every_vendored_file_has_the_digest_that_is_written_down_and_no_other_file_lies_there",
         "deploy/test_images.py::test_an_image_installs_what_the_tests_ran_with",
+        "architecture/test_wheel.py::test_the_same_tree_makes_the_same_wheel_to_the_last_byte",
         absent="signed releases by two people are whoever releases'"),
     _of(26, "a feed that stopped is read as a child who is safe", "each feed's state on every view; late is `STALE`, never no record",
         "broker/family_view.py broker/agencies.py",
