@@ -17,7 +17,7 @@ from broker.callers import Caller
 from broker.errors import NotAllowed
 from broker.family_view import Feed
 from broker.register import Listed
-from broker.reports.looking import check_reader
+from broker.reports.looking import check_looker
 from broker.reviewing import WAITING, admit
 from broker.reviews.said import STATES
 from broker.settings import Settings
@@ -85,7 +85,7 @@ class Operation:
 
 def overview(store: Store, trail: Trail, caller: Caller, *, at: datetime) -> Overview:
     """What waits for this officer, and how the log stands.  Never what waits about themselves.  Raises NotAllowed."""
-    check_reader(caller)
+    check_looker(caller)
     with store.transaction() as tx:
         admit(tx, at=at)
     with store.reading() as reading:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import date, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
@@ -15,9 +16,11 @@ from broker.errors import BadSettings
 
 MIB: Final = 1024 * 1024
 _PLACE: Final = re.compile(r"\(at (line \d+, column \d+|end of document)\)")
-BrokerRole = Literal["IG_OFFICER", "DPO", "CALDICOTT", "LINK_REVIEWER", "OPERATOR", "SERVICE_PLANNER"]
+BrokerRole = Literal["IG_OFFICER", "DPO", "CALDICOTT", "LINK_REVIEWER", "OPERATOR", "SERVICE_PLANNER", "INSPECTOR"]
 GOVERNANCE: Final = frozenset({"IG_OFFICER", "DPO", "CALDICOTT"})
 """Who answers for what is shared: officers, the data protection officer, the Caldicott Guardian.  Any two are two."""
+INSPECTION_LASTS: Final = timedelta(days=92)
+"""The longest inspection that one setting may open; a longer one is opened again."""
 
 
 class DemoPerson(BaseModel):
@@ -69,6 +72,22 @@ class Oidc(BaseModel):
             raise ValueError("roles: without one nobody can sign in")
         if set(self.roles) & set(self.planners):
             raise ValueError("planners: a value of the claim is one role alone")
+        return self
+
+
+class Inspection(BaseModel):
+    """The days on which one inspector may look: an INSPECTOR without one can't sign in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    person: str = Field(description="The inspector's opaque id, as the provider gives it.")
+    first: date = Field(description="The first day, in London.")
+    last: date = Field(description="The last day, to its end.")
+
+    @model_validator(mode="after")
+    def _some_days(self) -> Inspection:
+        if not self.first <= self.last <= self.first + INSPECTION_LASTS:
+            raise ValueError(f"last: from the first day to {INSPECTION_LASTS.days} days after it")
         return self
 
 
@@ -209,6 +228,7 @@ class Settings(BaseSettings):
     log_retention: LogRetention = Field(LogRetention(), description="How long the log keeps what events say of people.")
     budgets: Budgets = Field(Budgets(), description="How much a person and an organisation may ask.")
     oidc: Oidc | None = Field(None, description="The OpenID provider by which people sign in at the broker.")
+    inspections: tuple[Inspection, ...] = Field((), description="When which inspector may look, and no longer.")
     demo_people: tuple[DemoPerson, ...] = Field((), description="Who may sign in to a demo.")
 
     @classmethod

@@ -16,7 +16,7 @@ from broker.callers import Caller
 from broker.errors import Malformed, NotFound, WrongState
 from broker.reports.catalogue import report
 from broker.reports.formats import MEDIA, SUFFIX, write
-from broker.reports.looking import OPEN_SECTIONS, bodies, check_reader, check_reason, instant, note
+from broker.reports.looking import OPEN_SECTIONS, bodies, check_looker, check_reason, instant, note
 from broker.reports.search import SEARCH_LASTS, FoundEvent, LogSearch, found
 from broker.reports.table import About, Period, Report, Row, utc
 from broker.store import Store
@@ -74,7 +74,7 @@ def export(
     Raises NotAllowed for a role that may not, Malformed, NotFound for a report that is none, or a person or an
     organisation the log does not know, LogUnavailable.
     """
-    check_reader(caller)
+    check_looker(caller)
     check_reason(reason)
     about = about or About()
     _known(store, trail, about, at)
@@ -110,7 +110,7 @@ def export_found(
     Raises NotAllowed, Malformed for another form or reason, or for more events than a file holds, NotFound for a search
     that is not the caller's own or has ended, LogUnavailable.
     """
-    check_reader(caller)
+    check_looker(caller)
     check_reason(reason)
     made, wanted = _of_search(store, trail, caller, search, at)
     content, rows = _written(made, fmt, trail.origin)
@@ -133,7 +133,7 @@ def exported_found(store: Store, trail: Trail, caller: Caller, *, event: str, at
 
     Raises NotFound alike for another's, an invented and an expired one.
     """
-    check_reader(caller)
+    check_looker(caller)
     with store.reading() as reading:
         head = head_of_event(reading, event)
     if (

@@ -16,6 +16,7 @@ from broker.store.log_search import Head
 from broker.trail import Trail, new_event_id
 
 READERS: Final = GOVERNANCE
+LOOKERS: Final = READERS | {"INSPECTOR"}
 OPEN_SECTIONS: Final[tuple[SectionName, ...]] = ("who", "what", "why", "subjects", "recipients")
 """What a look opens: never `detail`, which holds what was hidden, and is asked for by itself."""
 
@@ -62,6 +63,13 @@ def instant(t_ms: int) -> datetime:
 def check_reader(caller: Caller) -> None:
     """Return if the caller may read the log.  Raises NotAllowed."""
     if caller.kind != "officer" or caller.role not in READERS:
+        raise NotAllowed("the log is read by information governance")
+
+
+def check_looker(caller: Caller) -> None:
+    """Return if the caller may search the log, open its events and take reports, which an inspector may too while an
+    inspection lasts: no more than that.  Raises NotAllowed."""
+    if caller.kind != "officer" or caller.role not in LOOKERS:
         raise NotAllowed("the log is read by information governance")
 
 

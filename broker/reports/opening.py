@@ -11,7 +11,7 @@ from audit.events import SectionName
 from audit.receipts import LogReceipt
 from broker.callers import Caller
 from broker.errors import NotFound
-from broker.reports.looking import OPEN_SECTIONS, LoggedEvent, bodies, check_reader, listed, note
+from broker.reports.looking import OPEN_SECTIONS, LoggedEvent, bodies, check_looker, check_reader, listed, note
 from broker.store import Store
 from broker.store.log_search import head_of_event
 from broker.trail import EntryRef, Trail, record_change
@@ -33,7 +33,9 @@ def event_page(
 
     Raises NotFound, NotAllowed, LogUnavailable; nothing is shown before the look itself is in the log.
     """
-    check_reader(caller)
+    check_looker(caller)
+    if open_detail:
+        check_reader(caller)
     with store.reading() as reading:
         head = head_of_event(reading, event_id)
     if head is None:
@@ -46,7 +48,7 @@ def event_page(
 
 def proof_of(trail: Trail, caller: Caller, event_id: str) -> LogReceipt:
     """An event's proof, with nothing opened: hashes alone.  Raises NotFound, NotAllowed, LogUnavailable."""
-    check_reader(caller)
+    check_looker(caller)
     trail.opening(event_id, show=())  # NotFound rather than a long wait
     return trail.receipt(EntryRef(event_id), show=())
 

@@ -20,7 +20,7 @@ from audit.events import OPS, Json, Op
 from broker import clock
 from broker.callers import Caller
 from broker.errors import Malformed, NotFound
-from broker.reports.looking import LoggedEvent, bodies, check_reader, check_reason, instant, note
+from broker.reports.looking import LoggedEvent, bodies, check_looker, check_reason, instant, note
 from broker.reports.table import OpenedEvent, open_events
 from broker.store import Reading, Store
 from broker.store.agencies import AgencyRow
@@ -113,7 +113,7 @@ def search_log(
     `shape`: in what other form than ours the events will be shown.  Raises NotAllowed for a role that may not,
     Malformed for a reason off the list, LogUnavailable.
     """
-    check_reader(caller)
+    check_looker(caller)
     check_reason(reason)
     if trail.unsequenced():
         trail.advance_pending()  # what was recorded before the search is among what it can find
@@ -134,7 +134,7 @@ def found(
 
     Raises NotFound alike for another's, an invented and an expired one, and for a cursor that is no event.
     """
-    check_reader(caller)
+    check_looker(caller)
     with store.reading() as reading:
         own = head_of_event(reading, search)
         cursor = head_of_event(reading, after) if after else own

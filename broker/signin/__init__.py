@@ -13,11 +13,13 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
 
+from agreements.agreement import london_midnight
 from broker.errors import NotAllowed, NotSignedIn
 from broker.settings import DemoPerson, Settings
 from broker.store import Store, Transaction
 from broker.store.sessions import SessionRow
 
+INSPECTOR: Final = "INSPECTOR"
 COOKIE: Final = "__Host-broker-session"
 SEEN_EVERY: Final = timedelta(seconds=30)  # `seen_at` is written no more often than this
 
@@ -53,16 +55,34 @@ def sign_in_to_demo(store: Store, settings: Settings, person: str, *, at: dateti
 def start(
     store: Store, settings: Settings, *, person: str, role: str, organisation: str = "", method: str, at: datetime
 ) -> tuple[str, Session]:
-    """A new session; the cookie's value is returned once and not kept."""
+    """A new session; the cookie's value is returned once and not kept.  An inspector's ends with their inspection.
+
+    Raises NotAllowed for an inspector whose inspection is not under way.
+    """
     cookie = secrets.token_urlsafe(32)
+    ends_at = at + timedelta(hours=settings.session_hours)
+    if role == INSPECTOR:
+        ends_at = min(ends_at, inspection_ends(settings, person, at=at))
     row = SessionRow(
         id_sha256=_id(cookie), person=person, role=role, organisation=organisation, method=method,
         csrf=secrets.token_urlsafe(32),
-        started_at=at, seen_at=at, ends_at=at + timedelta(hours=settings.session_hours),
+        started_at=at, seen_at=at, ends_at=ends_at,
     )  # fmt: skip
     with store.transaction() as tx:
         tx.add(row)
     return cookie, _session(row)
+
+
+def inspection_ends(settings: Settings, person: str, *, at: datetime) -> datetime:
+    """When the inspection of an inspector that is under way ends.  Raises NotAllowed if none is."""
+    ends = [
+        london_midnight(one.last + timedelta(days=1))
+        for one in settings.inspections
+        if one.person == person and london_midnight(one.first) <= at
+    ]
+    if not ends or max(ends) <= at:
+        raise NotAllowed("no inspection of theirs is under way")
+    return max(ends)
 
 
 def session_of(store: Store, settings: Settings, cookie: str, *, at: datetime) -> Session:
@@ -74,6 +94,11 @@ def session_of(store: Store, settings: Settings, cookie: str, *, at: datetime) -
         raise NotSignedIn("session")
     if at < row.seen_at - SEEN_EVERY:
         raise NotSignedIn("clock")  # the clock went back: idle time can't be told
+    if row.role == INSPECTOR:
+        try:
+            inspection_ends(settings, row.person, at=at)  # as the settings have it now
+        except NotAllowed:
+            raise NotSignedIn("inspection") from None
     if at - row.seen_at >= SEEN_EVERY:
         with store.transaction() as tx:
             current = tx.one(SessionRow, id_sha256=row.id_sha256)

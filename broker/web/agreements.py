@@ -20,13 +20,14 @@ from broker.dependencies import BrokerDep, NowDep, OfficerDep
 from broker.errors import NotFound
 from broker.register import Listed
 from broker.settings import GOVERNANCE
+from broker.signin import INSPECTOR
 from broker.store import Reading
 from broker.web.pages import OfficerFormDep, PageRoute, attachment, only, page
 from broker.web.printing import pages
 from broker.wiring import Broker
 
 router = APIRouter(
-    prefix="/agreements", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)]
+    prefix="/agreements", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE, INSPECTOR)]
 )
 REF: Final = r"[a-z0-9][a-z0-9-]{0,63}@[0-9]{1,6}(\.[0-9]{1,6}){2}"
 Ref = Annotated[str, Path(pattern=f"^{REF}$")]
@@ -145,13 +146,13 @@ def difference(
     )  # fmt: skip
 
 
-@router.get("/what-if")
+@router.get("/what-if", dependencies=[only(*GOVERNANCE)])
 def ask_what_if(request: Request, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
     """Choose a document: nothing is read of the past before that is recorded."""
     return _what_if(request, caller, broker, now)
 
 
-@router.post("/what-if")
+@router.post("/what-if", dependencies=[only(*GOVERNANCE)])
 def what_if(request: Request, form: OfficerFormDep, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
     """Which past questions a document would have answered otherwise.  That the past is read is recorded first."""
     ref = form.get("ref", "")

@@ -11,9 +11,12 @@ from fastapi.responses import Response
 from broker import overview, reports
 from broker.dependencies import BrokerDep, NowDep, OfficerDep
 from broker.settings import GOVERNANCE
+from broker.signin import INSPECTOR
 from broker.web.pages import PageRoute, only, page
 
-router = APIRouter(prefix="/ig", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)])
+router = APIRouter(
+    prefix="/ig", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE, INSPECTOR)]
+)
 operations = APIRouter(
     prefix="/operations", route_class=PageRoute, include_in_schema=False, dependencies=[only("OPERATOR")]
 )
@@ -47,7 +50,7 @@ def dashboard(request: Request, caller: OfficerDep, broker: BrokerDep, now: NowD
         caller,
         seen=seen,
         queues=QUEUES,
-        places=PLACES,
+        places=PLACES if caller.role in GOVERNANCE else {},
         states=STATES,
         names=reports.organisations(broker.store),
     )

@@ -27,6 +27,7 @@ DENIED: Final = {
     "no-role": "Your account has no role in this service. Ask whoever runs it",
     "several-roles": "Your account has several roles in this service, and may act in one. Ask whoever runs it",
     "acr": "Sign in again with your second factor: this service asks for it",
+    "no-inspection": "Your inspection has not begun, or has ended. Ask whoever runs this service",
     "tenant": "Your account is of another organisation than this service’s",
 }
 
@@ -107,10 +108,13 @@ def _provider(broker: Broker) -> Provider:
 
 
 def _signed_in(broker: Broker, person: Person, now: datetime) -> Response:
-    cookie, session = signin.start(
-        broker.store, broker.settings, person=person.person, role=person.role, organisation=person.organisation,
-        method="oidc", at=now,
-    )  # fmt: skip
+    try:
+        cookie, session = signin.start(
+            broker.store, broker.settings, person=person.person, role=person.role, organisation=person.organisation,
+            method="oidc", at=now,
+        )  # fmt: skip
+    except NotAllowed:
+        raise Denied("no-inspection", person.person) from None
     return _begun(broker, cookie, session, now)
 
 

@@ -20,6 +20,7 @@ from broker.errors import Malformed
 from broker.reports import REASONS, EventPage, LogFilter, LoggedEvent
 from broker.reports.search import REFERENCE
 from broker.settings import GOVERNANCE
+from broker.signin import INSPECTOR
 from broker.web.pages import (
     LONDON,
     OfficerFormDep,
@@ -34,7 +35,11 @@ from broker.web.pages import (
 )
 from broker.wiring import Broker
 
-router = APIRouter(prefix="/log", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)])
+router = APIRouter(
+    prefix="/log", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE, INSPECTOR)]
+)
+OFFICERS: Final = [only(*GOVERNANCE)]
+"""The door of what an inspector may not: to open a detail, and to flag."""
 Cursor = Annotated[str, Query(pattern=r"^([A-Za-z0-9_-]{8,64})?$")]
 COLUMNS: Final = {
     "time": "Time", "what": "What happened", "organisation": "Organisation", "role": "Role", "purpose": "Purpose",
@@ -122,7 +127,7 @@ def event(event: EventId, request: Request, caller: OfficerDep, broker: BrokerDe
     return _event(request, caller, broker, shown)
 
 
-@router.post("/{event}/detail")
+@router.post("/{event}/detail", dependencies=OFFICERS)
 def detail(
     event: EventId, request: Request, form: OfficerFormDep, caller: OfficerDep, broker: BrokerDep, now: NowDep
 ) -> Response:
@@ -131,7 +136,7 @@ def detail(
     return _event(request, caller, broker, shown)
 
 
-@router.post("/{event}/flag")
+@router.post("/{event}/flag", dependencies=OFFICERS)
 def flag(event: EventId, form: OfficerFormDep, caller: OfficerDep, broker: BrokerDep, now: NowDep) -> Response:
     """Flag an event by hand: it waits for a reviewer."""
     anomalies.flag(broker.store, broker.trail, caller, event_id=event, why=form.get("why", ""), at=now)

@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, PrefixLoader
 
 from agreements import VOCABULARY
-from broker import register, signin
+from broker import clock, register, signin
 from broker.callers import Caller
 from broker.dependencies import BrokerDep, NowDep, OfficerDep, broker_of, officer
 from broker.errors import (
@@ -50,6 +50,7 @@ SERVICES: Final = {
     "LINK_REVIEWER": "Link review",
     "OPERATOR": "Operation",
     "SERVICE_PLANNER": "Planning statistics",
+    "INSPECTOR": "Inspection",
 }
 """What the service is called for whoever is signed in."""
 GOVERNING: Final = (
@@ -67,6 +68,7 @@ NAVIGATION: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "LINK_REVIEWER": (("Pairs", "/pairs"),),
     "OPERATOR": (("Operation", "/operations"),),
     "SERVICE_PLANNER": (("Statistics", "/statistics"),),
+    "INSPECTOR": tuple(one for one in GOVERNING if one[1] in ("/ig", "/log", "/reports", "/agreements")),
 }
 """What each role may open, in the order of the navigation; the first is where signing in leads to."""
 HAPPENED: Final = {
@@ -163,13 +165,18 @@ ReaderDep = Annotated[Caller | None, Depends(_reader)]
 
 
 def page(request: Request, template: str, caller: Caller | None, *, status: int = 200, **context: Any) -> HTMLResponse:
-    """A page, with everything that all of them carry."""
+    """A page, with everything that all of them carry; an inspector's says until when they may look."""
+    broker = broker_of(request)
+    ends = None
+    if caller is not None and caller.role == signin.INSPECTOR:
+        ends = signin.inspection_ends(broker.settings, caller.person, at=clock.now())
     html = (
         environment()
         .get_template(template)
         .render(
             cspNonce=request.state.csp_nonce,
-            settings=broker_of(request).settings,
+            settings=broker.settings,
+            inspection_ends=ends,
             officer=caller,
             path=request.url.path,
             **context,

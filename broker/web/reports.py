@@ -15,14 +15,17 @@ from fastapi.responses import Response, StreamingResponse
 from broker import reports, reviewing, witnesses
 from broker.callers import Caller
 from broker.dependencies import BrokerDep, NowDep, OfficerDep
-from broker.errors import Malformed, NotFound
+from broker.errors import Malformed, NotAllowed, NotFound
 from broker.reports import REASONS, REPORTS, About, Kind, Period
 from broker.reports.breach import NOTIFY_WITHIN
 from broker.settings import GOVERNANCE
+from broker.signin import INSPECTOR
 from broker.web.pages import LONDON, OfficerFormDep, PageRoute, attachment, chunks, day_typed, only, page, sentence
 from broker.wiring import Broker
 
-router = APIRouter(prefix="/reports", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)])
+router = APIRouter(
+    prefix="/reports", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE, INSPECTOR)]
+)
 breaches = APIRouter(
     prefix="/breaches", route_class=PageRoute, include_in_schema=False, dependencies=[only(*GOVERNANCE)]
 )
@@ -65,7 +68,9 @@ def ask(code: Code, request: Request, caller: OfficerDep, broker: BrokerDep, now
 def make(
     code: Code, request: Request, form: OfficerFormDep, caller: OfficerDep, broker: BrokerDep, now: NowDep
 ) -> Response:
-    """Make a report, record it with its SHA-256, and only then let it out."""
+    """Make a report, record it with its SHA-256, and only then let it out.  Raises NotAllowed for an inspector's R7."""
+    if code == "R7" and caller.role == INSPECTOR:
+        raise NotAllowed("a breach pack is made by information governance")
     faults, period = _faults(form, REPORTS[code])
     if not faults and period is not None:
         try:

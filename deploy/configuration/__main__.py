@@ -9,7 +9,7 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -31,6 +31,7 @@ BROKER: Final[Mapping[str, Any]] = {
     "trusted_proxies": ["127.0.0.1/32"],
     "pkcs11": {"module": "/usr/lib/softhsm/libsofthsm2.so", "token": "broker", "pin": "from-the-environment"},
     "log_retention": {"by_type": {"auth.login": 1}},
+    "inspections": [{"person": "the-id-that-the-provider-gives", "first": "2026-11-23", "last": "2026-11-27"}],
     "oidc": {
         **OIDC, "roles": {"ig-officers": "IG_OFFICER", "link-reviewers": "LINK_REVIEWER", "operators": "OPERATOR"},
     },
@@ -120,7 +121,9 @@ def _quieted(lines: str) -> str:
 
 
 def _part(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a setting that is a table of its own."""
+    """The model of a setting that is a table of its own; several of a kind are a list in a line."""
+    if get_origin(field.annotation) is tuple:
+        return None
     for one in (field.annotation, *getattr(field.annotation, "__args__", ())):
         if isinstance(one, type) and issubclass(one, BaseModel):
             return one

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, get_args
 from urllib.parse import unquote
@@ -22,7 +23,7 @@ from broker import clock, signin
 from broker.app import PUBLIC
 from broker.erasure import AUTHORITIES, HOLDS
 from broker.lifting import LIFTS
-from broker.settings import BrokerRole, DemoPerson
+from broker.settings import BrokerRole, DemoPerson, Inspection
 from broker.wiring import Broker
 from tests.broker.platform import BASE_URL, AnAgency, an_app
 
@@ -33,6 +34,7 @@ MACHINE: Final = frozenset({"agency", *GATEWAY_ROLES})  # a person's statement a
 PEOPLE: Final = frozenset(GATEWAY_ROLES)
 REP: Final = frozenset({"AGENCY_REP"})
 IG: Final = frozenset({"IG_OFFICER", "DPO", "CALDICOTT"})
+LOOK: Final = IG | {"INSPECTOR"}
 REVIEWER: Final = frozenset({"LINK_REVIEWER"})
 OFFICERS: Final = frozenset(get_args(BrokerRole))
 PLANNER: Final = frozenset({"SERVICE_PLANNER"})
@@ -41,11 +43,16 @@ DAYS: Final = "first=2026-11-01&last=2026-11-30"
 BATCHES: Final = "/v1/flows/{flow}/batches"
 
 MAY: Final[Mapping[str, frozenset[str]]] = {
-    "GET /audit/events/{event_id}/proof": MACHINE | IG, "GET /audit/events/{event_id}/opening": MACHINE | IG,
+    "GET /audit/events/{event_id}/proof": MACHINE | LOOK, "GET /audit/events/{event_id}/opening": MACHINE | LOOK,
     **dict.fromkeys(
         (
-            "GET /audit/reports", "GET /audit/events", "POST /audit/searches", "GET /audit/searches/{search}",
-            "GET /audit/events/{event_id}", "POST /audit/exports", "GET /fhir/AuditEvent", "GET /audit/flags",
+            "GET /audit/events", "POST /audit/searches", "GET /audit/searches/{search}", "GET /audit/events/{event_id}",
+            "POST /audit/exports", "GET /fhir/AuditEvent",
+        ), LOOK,
+    ),
+    **dict.fromkeys(
+        (
+            "GET /audit/reports", "GET /audit/flags",
             "POST /audit/flags", "GET /audit/reviews", "GET /audit/reviews/{event_id}",
             "POST /audit/reviews/{event_id}/take", "POST /audit/reviews/{event_id}/decision",
             "POST /audit/reviews/{event_id}/signoff", "GET /audit/activity", "GET /audit/rules",
@@ -127,7 +134,9 @@ class Callers:
             )
             for role in get_args(BrokerRole)
         )  # fmt: skip
-        self.app = an_app(folder, demo_people=people, pace_ms=0)
+        today = clock.now().date()
+        inspections = (Inspection(person="inspector", first=today, last=today + timedelta(days=1)),)
+        self.app = an_app(folder, demo_people=people, inspections=inspections, pace_ms=0)
         self.broker: Broker = self.app.state.broker
         self.agency = AnAgency().enrolled(self.broker, roles=list(GATEWAY_ROLES))
         self.http = TestClient(self.app, base_url=BASE_URL, raise_server_exceptions=False, follow_redirects=False)

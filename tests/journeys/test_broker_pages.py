@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
-from broker.settings import DemoPerson
+from broker.settings import DemoPerson, Inspection
 from broker.web.pages import NAVIGATION
 from tests.builders_area import ANALYST, MORNING, Area, the_time
 from tests.builders_families import ROBIN, a_linked_area
@@ -22,14 +22,16 @@ PEOPLE = (
     DemoPerson(person="links-1", label="Sample Link Reviewer", role="LINK_REVIEWER"),
     DemoPerson(person="plan-1", label="Sample Planner", role="SERVICE_PLANNER", organisation="northshire-council"),
     DemoPerson(person="op-1", label="Sample Operator", role="OPERATOR"),
+    DemoPerson(person="insp-1", label="Sample Inspector", role="INSPECTOR"),
 )
+INSPECTION = Inspection(person="insp-1", first=MORNING.date(), last=MORNING.date())
 
 
 @pytest.fixture(scope="module")
 def area(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Area]:
     with the_time(MORNING):
         made = a_linked_area(tmp_path_factory.mktemp("pages") / "northshire")
-        made.settings = made.settings.model_copy(update={"demo_people": PEOPLE})
+        made.settings = made.settings.model_copy(update={"demo_people": PEOPLE, "inspections": (INSPECTION,)})
         for case in ("W1", "W2", "W3"):
             made.asker(ANALYST).view(ROBIN.typed(), case=case)
         yield made
@@ -231,6 +233,7 @@ WAYS: list[tuple[str, Callable[[Visitor], Iterator[str]]]] = [
     ("Sample IG Officer", the_register),
     ("Sample IG Officer", rights_and_reports),
     ("Sample Planner", what_is_public),
+    ("Sample Inspector", lambda visit: the_places_of_the_navigation(visit, "INSPECTOR")),
     ("Sample Operator", lambda visit: the_places_of_the_navigation(visit, "OPERATOR")),
 ]
 

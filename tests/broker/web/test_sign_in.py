@@ -25,7 +25,7 @@ from tests.builders_openid import CLIENT, LIES, Liar, answering
 def by(issuer: str, **changes: Any) -> Oidc:
     given = {
         "issuer": issuer, "client_id": CLIENT, "client_secret": SecretStr("s3cret"), "label": "Northshire",
-        "roles": {"ig-officers": "IG_OFFICER", "operators": "OPERATOR"}, "planners": {"planning": "northshire-council"},
+        "roles": {"ig-officers": "IG_OFFICER", "operators": "OPERATOR", "inspectors": "INSPECTOR"}, "planners": {"planning": "northshire-council"},
         "required": {"tid": "northshire"},
     }  # fmt: skip
     return Oidc(**(given | changes))
@@ -174,6 +174,7 @@ def last_outcome(http: TestClient) -> str:
         ({"roles": 7}, "no-role", "no role"),
         ({"roles": ["ig-officers", "operators"]}, "several-roles", "several roles"),
         ({"roles": ["ig-officers", "planning"]}, "several-roles", "several roles"),
+        ({"roles": ["inspectors"]}, "no-inspection", "has not begun, or has ended"),
         ({"tid": "elsewhere"}, "tenant", "another organisation"),
         ({"sub": "sam@example.org"}, "person", "no role"),
         ({"acr": "password"}, "acr", "second factor"),
