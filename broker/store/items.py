@@ -38,16 +38,16 @@ MANY: Final = 20_000
 """Items from which on the index by record may be made anew for less than adding to it costs."""
 
 _AT_ONCE: Final = 5_000
-_SORTED: Final = 2_000_000  # as many are put in order in memory: about 130 bytes each
+_SORTED: Final = 1_000_000  # as many are put in order in memory
+_SORTED_KB: Final = 160 / 1024  # each; with less room than this SQLite sorts in a temporary file
 _ROOM: Final = Statement("SELECT 1", sqlite="PRAGMA cache_size = -65536")
 _USUAL: Final = Statement("SELECT 1", sqlite="PRAGMA cache_size = -2000")
 
 
 _MADE: Final = Statement("SELECT 1", sqlite="SELECT sql FROM sqlite_master WHERE name = 'ix_item_record'")
 _NEWEST: Final = Statement("SELECT 1", sqlite="SELECT coalesce(max(id), 0) FROM item")
+_LOOKED_AT: Final = Statement("SELECT 1", sqlite="SELECT max(length(sealed)) FROM item NOT INDEXED")
 _APART: Final = Statement("SELECT 1", sqlite="DROP INDEX ix_item_record")
-_IN_MEMORY: Final = Statement("SELECT 1", sqlite="PRAGMA temp_store = MEMORY")
-_AS_IT_WAS: Final = Statement("SELECT 1", sqlite="PRAGMA temp_store = DEFAULT")
 
 
 class ItemRow(Row, table=True):
@@ -137,9 +137,11 @@ def in_bulk(tx: Transaction, count: int) -> Iterator[None]:
     tx.flush()
     tx.run(_APART)
     yield
-    tx.run(_IN_MEMORY)  # no temporary file has a copy of any ref
+    tx.run(_USUAL)  # with less room a look at every row has those written that only memory has yet: what is not written
+    tx.run(_LOOKED_AT)  # when the index is begun would be copied into a temporary file
+    tx.run(Statement("SELECT 1", sqlite=f"PRAGMA cache_size = -{int((newest + count) * _SORTED_KB)}"))
     tx.run(Statement("SELECT 1", sqlite=made))
-    tx.run(_AS_IT_WAS)
+    tx.run(_USUAL)
 
 
 def insert_items(tx: Transaction, items: Iterable[pa.RecordBatch], *, agency: str, flow: str, batch: str) -> None:

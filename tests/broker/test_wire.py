@@ -192,9 +192,12 @@ def test_when_many_items_went_in_or_did_not_every_index_is_as_it_was(store: Stor
         return sorted(map(str, inspect(store.engine).get_indexes("item")))
 
     before = indexes()
-    with suppress(RuntimeError), store.transaction() as tx, in_bulk(tx, MANY):
-        if fails:
-            raise RuntimeError
+    with suppress(RuntimeError), store.transaction() as tx:
+        if store.sqlite:  # as who looks at a schema does: the connection has a temporary database from then on
+            tx.connection.exec_driver_sql("SELECT * FROM sqlite_temp_master").all()
+        with in_bulk(tx, MANY):
+            if fails:
+                raise RuntimeError
     assert indexes() == before != []
     with store.transaction() as tx, in_bulk(tx, MANY):
         aside = tx.sqlite and "ix_item_record" not in str(inspect(tx.connection).get_indexes("item"))
