@@ -75,14 +75,14 @@ def duty(one: Duty, vocabulary: Vocabulary) -> str:
     """A duty as whoever receives reads it."""
     words = vocabulary.duties[one.do].label
     if one.within is not None:
-        after = f" after: {one.after.replace('_', ' ')}" if one.after else ""
+        after = f" {label(one.after, vocabulary.occasions)}" if one.after else ""
         return f"{words.removesuffix('.')}: within {span(one.within)}{after}."
     return words
 
 
 def label(code: str, terms: Mapping[str, object]) -> str:
-    """A term's own words, as in "Section 47 enquiry"."""
-    return str(getattr(terms[code], "label", code)).removesuffix(" (group)")
+    """A term's own words, as in "Section 47 enquiry"; of one that an early list has not, the code."""
+    return str(getattr(terms.get(code), "label", code)).removesuffix(" (group)")
 
 
 def labels(codes: Iterable[str], terms: Mapping[str, object], word: str = "or") -> str:

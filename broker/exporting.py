@@ -184,7 +184,7 @@ def _text(chosen: Chosen) -> str:
 
 
 def _record(chosen: Chosen) -> tuple[article30.Entry, ...]:
-    entries = article30.entries(chosen.agreements, VOCABULARY)
+    entries = article30.entries(chosen.agreements, VOCABULARY, umbrellas=chosen.snapshot.agreements)
     if not entries:
         raise Malformed("no agreement here shows anything, so that there is nothing to record")
     return entries

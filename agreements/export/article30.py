@@ -51,15 +51,26 @@ class Entry:
 
 
 def entries(
-    agreements: Iterable[Agreement], vocabulary: Vocabulary, controller: str | None = None
+    agreements: Iterable[Agreement],
+    vocabulary: Vocabulary,
+    controller: str | None = None,
+    *,
+    umbrellas: Iterable[Agreement] = (),
 ) -> tuple[Entry, ...]:
-    """The entries of one controller, or of all, by controller and agreement.  Processors and umbrellas have none."""
+    """The entries of one controller, or of all, by controller and agreement.  Processors and umbrellas have none.
+
+    What an agreement does not say of its parties, of retention and of security is as the umbrella has it.
+    """
     found: list[Entry] = []
-    for agreement in sorted(agreements, key=lambda one: one.ref):
-        described = {party["id"]: party for party in agreement.body["parties"]}
+    several = sorted(agreements, key=lambda one: one.ref)
+    above = {one.digest: one.body for one in (*several, *umbrellas)}
+    for agreement in several:
+        body = above.get(agreement.under.digest, {}) if agreement.under else {}
+        there = {party["id"]: party for party in body.get("parties", ())}
+        described = {party["id"]: {**there.get(party["id"], {}), **party} for party in agreement.body["parties"]}
         for party in sorted(agreement.parties):
             if controller in (None, party) and described[party].get("role") not in ("processor", "recipient"):
-                found += _of(agreement, party, described, vocabulary)
+                found += _of(agreement, party, described, {**body, **agreement.body}, vocabulary)
     return tuple(sorted(found, key=lambda one: (one.controller, one.agreement, one.activity)))
 
 
@@ -95,26 +106,28 @@ def as_markdown(record: Iterable[Entry]) -> str:
 Direction = Literal["discloses", "receives"]
 
 
-def _of(agreement: Agreement, party: str, described: Mapping[str, Any], vocabulary: Vocabulary) -> Iterator[Entry]:
+def _of(
+    agreement: Agreement, party: str, described: Mapping[str, Any], body: Mapping[str, Any], vocabulary: Vocabulary
+) -> Iterator[Entry]:
     giving = [grant for grant in agreement.grants if party in grant.sources]
     taking = [grant for grant in agreement.grants if party in grant.organisations]
     if giving:
-        yield _entry(agreement, party, described, vocabulary, "discloses", giving)
+        yield _entry(agreement, party, described, body, vocabulary, "discloses", giving)
     if taking:
-        yield _entry(agreement, party, described, vocabulary, "receives", taking)
+        yield _entry(agreement, party, described, body, vocabulary, "receives", taking)
 
 
 def _entry(
     agreement: Agreement,
     party: str,
     described: Mapping[str, Any],
+    body: Mapping[str, Any],
     vocabulary: Vocabulary,
     direction: Direction,
     grants: list[Grant],
 ) -> Entry:
     modes = _modes(agreement, party, vocabulary, direction, grants)
-    body = agreement.body
-    assured = body.get("assurance") or {}
+    assured = agreement.body.get("assurance") or {}
     return Entry(
         controller=described[party].get("legal_entity", party),
         joint_controllers=tuple(

@@ -194,11 +194,12 @@ def _facts(grant: Grant, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
     yield "Only if", words.listed(_conditions(grant, vocabulary)) or "no more than the above"
     if grant.break_glass is not None:
         terms = grant.break_glass
+        told = words.listed(words.label(one, vocabulary.notified) for one in terms.notify)
         yield (
             "Emergency",
             (
                 f"only in a session with a recorded reason, which ends after {words.span(terms.ends_after)}; tells "
-                f"{words.listed(terms.notify)}; reviewed within {terms.review_within_working_days} working day"
+                f"{told}; reviewed within {terms.review_within_working_days} working day"
                 f"{'' if terms.review_within_working_days == 1 else 's'}"
             ),
         )
