@@ -155,7 +155,6 @@ _NO_TOKENS: Final = (
     "an opaque id. It needs a staff register that each organisation encodes as it does its records, compared inside "
     "the linkage; until then the organisation checks this at its own gateway."
 )
-_NO_GLASS: Final = "Nobody can break the glass here yet: nothing writes that event."
 
 
 class _Window:
@@ -426,14 +425,13 @@ _RULES: Final[tuple[tuple[Rule, Callable[[_Window, Terms], Found]], ...]] = (
     (
         Rule(
             id="refused_then_break_glass", words="Break-glass after several refusals.",
-            thresholds={"refusals": 3, "hours": 24}, unmeasured=_NO_GLASS,
+            thresholds={"refusals": 3, "hours": 24}
         ),
         _refused_then_break_glass,
     ),
     (
         Rule(
             id="break_glass_not_closed", words="Break-glass that nobody closed in time.", thresholds={"hours": 24},
-            unmeasured=_NO_GLASS,
         ),
         _not_closed,
     ),

@@ -16,6 +16,7 @@ import structlog
 from agreements import (
     VOCABULARY,
     Basis,
+    BreakGlass,
     DecisionReceipt,
     Facts,
     Held,
@@ -99,6 +100,7 @@ class Question:
     basis: Basis
     case_hmac: str
     threshold: Threshold | None = None
+    break_glass: BreakGlass | None = None
 
     def request(self) -> Request:
         """As `agreements` decides it: every category, each as far as it may go.  Raises RequestRefused."""
@@ -112,6 +114,7 @@ class Question:
             asked=dict.fromkeys(VOCABULARY.shareable, mode),
             case=self.case_hmac or None,
             threshold=self.threshold,
+            break_glass=self.break_glass,
         ).checked(VOCABULARY)
 
 

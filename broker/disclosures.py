@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import rfc8785
 
-from agreements import Basis, DecisionReceipt, Link, Mode, Request, Snapshot, Threshold
+from agreements import Basis, BreakGlass, DecisionReceipt, Link, Mode, Request, Snapshot, Threshold
 from agreements.agreement import london_day
 from audit.events import Event, Json
-from broker import activation, agencies, family_view, ledger, lineage
+from broker import activation, agencies, emergencies, family_view, ledger, lineage
 from broker.budgets import exceeded
 from broker.callers import Caller
 from broker.deciding import (
@@ -39,7 +39,8 @@ from broker.deciding import (
     refusals,
     said_of,
 )
-from broker.errors import BrokerError, NotFound, TooMany, WrongState
+from broker.emergencies import Emergency
+from broker.errors import BrokerError, NotAllowed, NotFound, TooMany, WrongState
 from broker.family_view import FamilyView, Feed, Header, Refusal, Seen
 from broker.keys import Keys
 from broker.ledger import Broken
@@ -68,16 +69,20 @@ def disclose(
     search: str,
     candidate: str,
     budgets: Budgets,
+    emergency: Emergency | None = None,
     at: datetime,
 ) -> Released[FamilyView]:
-    """The linked family view of one candidate of one's own search.
+    """The linked family view of one candidate of one's own search; in an `emergency` under broken glass.
 
-    Raises NotFound for a search or candidate that isn't the caller's, WrongState if the persons have been linked anew
+    Raises NotFound for a search or candidate that isn't the caller's, Malformed for a reason that is none, NotAllowed,
+    which is recorded, for whose last emergency waits for its review, WrongState if the persons have been linked anew
     since, TooMany, which is recorded, if as many were opened as may be; having shown nothing, LogUnavailable if it
     can't be recorded, and EngineFailed, which is recorded, if a rule can't be evaluated.
     """
     area = service.area()
     asked: SearchRow | None = None
+    if emergency is not None:
+        emergency.check()
     try:
         with store.transaction() as tx:
             asked, chosen = own_candidate(tx, caller, search=search, candidate=candidate, at=at)
@@ -88,16 +93,23 @@ def disclose(
             if lineage.successors(tx, chosen.person_id, since=since).became == "split":
                 raise WrongState("this person has been split into several since: search again")
             over = exceeded(tx, caller, "views", budgets, at=at)
+            barred = emergencies.barred(tx, caller, at=at) if emergency is not None else None
             if over is not None:
                 _refuse(tx, trail, caller, asked, over[0], at=at)
+            elif barred is not None:
+                _refuse(tx, trail, caller, asked, barred, at=at)
             else:
-                view, entry, receipts = _decide_and_record(tx, trail, keys, area, caller, asked, chosen, at=at)
+                view, entry, receipts = _decide_and_record(
+                    tx, trail, keys, area, caller, asked, chosen, emergency=emergency, at=at
+                )
     except BrokerError:
         raise
     except Exception as wrong:  # whatever it is: no part of an answer leaves
         raise _failed(store, trail, caller, asked, wrong, search=search, at=at) from None
     if over is not None:
         raise TooMany(over[0].sentence, retry_after=int(over[1].total_seconds()) + 1)
+    if barred is not None:
+        raise NotAllowed(barred.sentence)
     return Released(view, trail.receipt(entry), tuple(receipt.asker.body for receipt in receipts.values()))
 
 
@@ -159,13 +171,18 @@ def _failed(
     )  # fmt: skip
 
 
-def _question(caller: Caller, search: SearchRow, threshold: Threshold | None) -> Question:
+def _question(
+    caller: Caller, search: SearchRow, threshold: Threshold | None, session: BreakGlass | None = None
+) -> Question:
     basis = Basis(
         art6=search.basis["art6"],
         conditions=frozenset(search.basis["condition"]),
         gateways=frozenset(search.basis["gateway"]),
     )
-    return Question(caller=caller, purpose=search.purpose, basis=basis, case_hmac=search.case_hmac, threshold=threshold)
+    return Question(
+        caller=caller, purpose=emergencies.PURPOSE if session is not None else search.purpose, basis=basis,
+        case_hmac=search.case_hmac, threshold=threshold, break_glass=session,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,18 +214,27 @@ def _decide_and_record(
     search: SearchRow,
     candidate: SearchCandidateRow,
     *,
+    emergency: Emergency | None,
     at: datetime,
 ) -> tuple[FamilyView, EntryRef, Mapping[str, DecisionReceipt]]:
     case = Case.known(tx, area, caller, search.case_hmac)
     threshold = case.levels.get(candidate.person_id)
-    decided = _decide(tx, keys, area, caller, search, candidate, case, at=at)
+    session = emergency.session(at) if emergency is not None else None
+    decided = _decide(tx, keys, area, caller, search, candidate, case, session, at=at)
     view_id = new_event_id()
     ends_at = _ends_at(decided, at)
+    opened: str | None = None
+    if emergency is not None:
+        opened = emergencies.record(
+            tx, trail, caller, emergency, search=search.id, view=view_id, child=candidate.person_id,
+            case=search.case_hmac, ends_at=ends_at, at=at,
+        )  # fmt: skip
     view = family_view.build(
         view=view_id,
         at=at,
         ends_at=ends_at,
-        purpose=search.purpose,
+        purpose=decided.request.purpose,
+        emergency=opened,
         threshold=threshold.level if threshold else None,
         person=Header(
             birth_year=area.birth_year(decided.records_shown(candidate.person_id)),
@@ -250,7 +276,8 @@ def _decide_and_record(
                 "run": area.run,
             },
             why={
-                "purpose": search.purpose,
+                "purpose": decided.request.purpose,
+                **({"emergency": opened} if opened else {}),
                 "art6": search.basis["art6"],
                 "threshold": threshold.level if threshold else None,
                 "case": search.case_hmac,
@@ -285,12 +312,20 @@ def _decide_and_record(
 
 def _ends_at(decided: _Decided, at: datetime) -> datetime:
     """When a view must be asked for again: after an hour, or where an agreement it is shown under ends before."""
-    cited = {shown.under.agreement for record in decided.shown for shown in record.decision.shown.values()}
+    under = {shown.under for record in decided.shown for shown in record.decision.shown.values()}
+    cited = {clause.agreement for clause in under}
+    agreements = [agreement for agreement in decided.snapshot.agreements if agreement.ref in cited]
     ends = [
         document.period.end
-        for agreement in decided.snapshot.agreements
-        if agreement.ref in cited
+        for agreement in agreements
         for document in filter(None, (agreement, decided.snapshot.umbrella(agreement)))
+    ]
+    ends += [
+        at + timedelta(minutes=grant.break_glass.ends_after.minutes)
+        for agreement in agreements
+        for grant in agreement.grants
+        if grant.break_glass is not None
+        and any((one.agreement, one.clause) == (agreement.ref, grant.id) for one in under)
     ]
     return min(at + VIEW_LASTS, *ends) if ends else at + VIEW_LASTS
 
@@ -303,6 +338,7 @@ def _decide(
     search: SearchRow,
     candidate: SearchCandidateRow,
     case: Case,
+    session: BreakGlass | None,
     *,
     at: datetime,
 ) -> _Decided:
@@ -311,7 +347,7 @@ def _decide(
     However many records there are, and of whomever, the database is asked as many questions.
     """
     child = candidate.person_id
-    question = _question(caller, search, case.levels.get(child))
+    question = _question(caller, search, case.levels.get(child), session)
     snapshot, barred = activation.snapshot_for(tx, caller.person)
     deciding = Deciding(
         area=area, snapshot=snapshot, request=question.request(), feeds=agencies.feeds(tx, at=at),

@@ -242,6 +242,7 @@ class FamilyView:
     family: tuple[FamilyMember, ...]
     chronology: tuple[ChronologyEntry, ...]
     withheld: tuple[Refusal, ...]
+    emergency: str | None = None  # the event by which the glass was broken
     banner: str = BANNER
 
 
@@ -251,6 +252,7 @@ def build(
     at: datetime,
     ends_at: datetime,
     purpose: str,
+    emergency: str | None = None,
     threshold: str | None,
     person: Header,
     seen: Sequence[Seen],
@@ -272,6 +274,7 @@ def build(
         at=at,
         ends_at=ends_at,
         purpose=purpose,
+        emergency=emergency,
         threshold=threshold,
         person=person,
         first_call=_first_call(tiles),

@@ -367,6 +367,19 @@ class Asker:
         }  # fmt: skip
         return self.broker.set_threshold(body, self.actor)
 
+    def break_glass(
+        self, answer: Mapping[str, Any], *, reason: str = "MISSING_NOW", words: str = "Not home since noon"
+    ) -> dict[str, Any]:
+        """The first candidate's view under broken glass, as it came."""
+        candidate = answer["candidates"][0]["candidate"]
+        read_as, raw = self.broker.break_glass(answer["search"], candidate, reason, words, self.actor)
+        assert isinstance(read_as, FamilyView)
+        return raw
+
+    def end_emergency(self, emergency: str) -> dict[str, Any]:
+        """Say that it is over."""
+        return self.broker.end_emergency(emergency, self.actor)
+
 
 def bands(answer: Mapping[str, Any]) -> list[str]:
     """The band of each candidate; matches come first."""

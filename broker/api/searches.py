@@ -6,13 +6,17 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from agreements import VOCABULARY, Basis
-from broker import disclosures, register, searches, thresholds
+from broker import disclosures, emergencies, register, searches, thresholds
+from broker.api.answers import answer
 from broker.api.forms import OneOf
-from broker.api.leaving import Leaving, PaceDep
+from broker.api.leaving import Leaving, Pace, PaceDep
+from broker.callers import Caller
+from broker.deciding import Released
 from broker.dependencies import (
     AgencyDep,
     KeysDep,
@@ -24,9 +28,12 @@ from broker.dependencies import (
     TrailDep,
     in_service,
 )
+from broker.emergencies import Closed, Emergency
 from broker.errors import Malformed
 from broker.family_view import FamilyView, Refusal
 from broker.searches import Asked, SearchAnswer
+from broker.store import Store
+from broker.trail import Trail
 from linkage.matching.search import BadRow, EncodedRow
 from linkage.records import FILTERS, IDENTIFIERS, TOKENS
 
@@ -35,6 +42,7 @@ __all__ = ["Body", "Code", "Opaque", "SearchBody", "ServiceDep", "in_service", "
 
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Opaque = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+EmergencyId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 Hex256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 TokenText = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,19}$")]
 FilterText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]
@@ -121,6 +129,13 @@ class DisclosureBody(Body):
     candidate: Opaque
 
 
+class EmergencyBody(DisclosureBody):
+    """Which candidate to open under broken glass, and why nobody can wait."""
+
+    reason: Annotated[Code, OneOf(VOCABULARY.emergencies)]
+    words: Annotated[str, StringConstraints(pattern=emergencies.SAID, max_length=emergencies.WORDS)]
+
+
 class ThresholdBody(Body):
     """A level of need, for one candidate's case."""
 
@@ -187,14 +202,36 @@ def disclose(
         store, trail, keys, service, caller,
         search=body.search, candidate=body.candidate, budgets=settings.budgets, at=now,
     )  # fmt: skip
-    ids = {"view": released.answer.view, "event_id": released.receipt.event_id}
-    return Leaving.of(
-        _FAMILY_VIEW.dump_python(released.answer, mode="json", by_alias=True),
-        released,
-        pace,
-        completed=partial(disclosures.completed, store, trail, caller, **ids),
-        aborted=lambda how: disclosures.aborted(store, trail, caller, how, **ids),
-    )
+    return _leaving(released, store, trail, caller, pace)
+
+
+@router.post("/emergencies", status_code=201, responses={201: {"model": FamilyView}})
+def break_glass(
+    body: EmergencyBody,
+    caller: PersonDep,
+    store: StoreDep,
+    trail: TrailDep,
+    keys: KeysDep,
+    service: ServiceDep,
+    now: NowDep,
+    pace: PaceDep,
+    settings: SettingsDep,
+) -> Response:
+    """The same in immediate danger, for an hour at most: what sources signed for beforehand; a person reviews it."""
+    why = Emergency(reason=body.reason, words=body.words)
+    released = disclosures.disclose(
+        store, trail, keys, service, caller,
+        search=body.search, candidate=body.candidate, budgets=settings.budgets, emergency=why, at=now,
+    )  # fmt: skip
+    return _leaving(released, store, trail, caller, pace)
+
+
+@router.post("/emergencies/{emergency}/end", status_code=201, responses={201: {"model": Closed}})
+def end_emergency(
+    emergency: EmergencyId, caller: PersonDep, store: StoreDep, trail: TrailDep, now: NowDep
+) -> JSONResponse:
+    """Say that an emergency of one's own is over."""
+    return answer(emergencies.close(store, trail, caller, emergency=emergency, at=now), caller, status=201)
 
 
 @router.post("/thresholds", status_code=201, responses={201: {"model": Set}})
@@ -225,6 +262,18 @@ def in_force(caller: AgencyDep, store: StoreDep, now: NowDep) -> InForce:
     """
     with store.reading() as reading:
         return InForce(mark=register.mark_in_force(reading, caller.organisation, at=now))
+
+
+def _leaving(released: Released[FamilyView], store: Store, trail: Trail, caller: Caller, pace: Pace) -> Leaving:
+    """A family view on its way; how it ended is recorded."""
+    ids = {"view": released.answer.view, "event_id": released.receipt.event_id}
+    return Leaving.of(
+        _FAMILY_VIEW.dump_python(released.answer, mode="json", by_alias=True),
+        released,
+        pace,
+        completed=partial(disclosures.completed, store, trail, caller, **ids),
+        aborted=lambda how: disclosures.aborted(store, trail, caller, how, **ids),
+    )
 
 
 def _row(body: RowBody, where: str) -> EncodedRow:

@@ -129,6 +129,15 @@ def unqueued(reading: Reading, break_glass: Sequence[str]) -> list[tuple[str, st
     return sorted(found.values(), key=lambda one: (one[2], one[0]))
 
 
+def unreviewed(reading: Reading, organisation: str, person: str, type_: str) -> list[int]:
+    """When somebody did what is of this type and of which no review is closed, in unix ms."""
+    reviewed = exists().where(col(CaseRow.event_id) == col(EventRow.event_id), col(CaseRow.state) == "closed")
+    query = select(EventRow.t_ms).where(
+        col(EventRow.actor_ref) == person, col(EventRow.org) == organisation, col(EventRow.type) == type_, ~reviewed
+    )
+    return sorted(reading.session.exec(query))
+
+
 def put_case(tx: Transaction, row: CaseRow) -> bool:
     """Put an event into the queue; whether it was not there yet.  Of two that put it at once the second waits."""
     insert_ = tx.upsert(CaseRow).values(row.model_dump()).on_conflict_do_nothing()

@@ -27,6 +27,8 @@ WRITES: Final[Mapping[str, tuple[str, ...]]] = {
     "POST /v1/searches": ("search.authorised", "search.completed"),
     "POST /v1/disclosures": ("disclosure.authorised", "disclosure.completed"),
     "POST /v1/thresholds": ("threshold.set",),
+    "POST /v1/emergencies": ("breakglass.opened", "disclosure.authorised", "disclosure.completed"),
+    "POST /v1/emergencies/{emergency}/end": ("breakglass.closed",),
     "POST /sign-in": ("auth.login",),
     "POST /sign-out": ("auth.logout",),
     "POST /log": ("audit.searched",),
@@ -245,6 +247,11 @@ def test_asking_writes_its_events_and_no_other(area: Area) -> None:
         ("POST /v1/searches", lambda: decider.search(ROBIN.typed(), case="R1")),
         ("POST /v1/disclosures", lambda: decider.open(answers["POST /v1/searches"])),
         ("POST /v1/thresholds", lambda: decider.threshold(answers["POST /v1/searches"], case="R1")),
+        ("POST /v1/emergencies", lambda: decider.break_glass(answers["POST /v1/searches"])),
+        (
+            "POST /v1/emergencies/{emergency}/end",
+            lambda: decider.end_emergency(answers["POST /v1/emergencies"]["emergency"]),
+        ),
     ):
         before = area.size()
         answers[name] = call()
@@ -316,6 +323,7 @@ def test_while_the_log_can_not_record_not_a_byte_of_an_answer_leaves(area: Area,
         (analyst, "/v1/searches", analyst.body(ROBIN.typed(), case="R2")),
         (analyst, "/v1/disclosures", candidate),
         (decider, "/v1/thresholds", level),
+        (analyst, "/v1/emergencies", {**candidate, "reason": "MISSING_NOW", "words": "No time to ask"}),
     ):
         refused = _send(stopped, asker, path, body)
         assert refused.status_code == 503, path

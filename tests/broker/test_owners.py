@@ -64,6 +64,11 @@ NAMED: Final = (
         DECIDER,
     ),
     Named(
+        "POST /v1/emergencies", "search", "/v1/emergencies",
+        {"search": "{thing}", "candidate": "{candidate}", "reason": "MISSING_NOW", "words": "No time to ask"}, ANALYST,
+    ),
+    Named("POST /v1/emergencies/{emergency}/end", "emergency", "/v1/emergencies/{thing}/end", {}, ANALYST),
+    Named(
         "POST /v1/wrong-person", "view", "/v1/wrong-person",
         {"view": "{thing}", "what": "whole_child", "how": "knows_the_child"}, ANALYST,
     ),
@@ -117,7 +122,7 @@ def things(linked: Area) -> dict[str, str]:
         item = reading.all(ConsiderationRow, agency=ICB)[0]
     return {
         "search": answer["search"], "decided": decided["search"], "decided candidate": decided["candidates"][0]["candidate"],
-        "view": view["view"], "event": view["receipt"]["event_id"], "batch": batch.id,
+        "view": view["view"], "emergency": analyst.break_glass(answer)["emergency"], "event": view["receipt"]["event_id"], "batch": batch.id,
         "consideration": item.id, "candidate": answer["candidates"][0]["candidate"], "flow": batch.flow,
         "case": analyst.encoder.home.case_token("A8"),
     }  # fmt: skip

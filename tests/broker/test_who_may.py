@@ -74,7 +74,12 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
         ), MACHINE,
     ),
     # The decision says which role may ask for what, and a refusal is an answer with a receipt.
-    **dict.fromkeys(("POST /v1/searches", "POST /v1/disclosures", "POST /v1/thresholds"), PEOPLE),
+    **dict.fromkeys(
+        (
+            "POST /v1/searches", "POST /v1/disclosures", "POST /v1/thresholds", "POST /v1/emergencies",
+            "POST /v1/emergencies/{emergency}/end",
+        ), PEOPLE,
+    ),
     **dict.fromkeys(
         (
             "GET /v1/reviews", "GET /v1/reviews/{review}", "GET /v1/reviews/{review}/ask",

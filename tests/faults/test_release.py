@@ -200,6 +200,9 @@ class Site:
             "POST /v1/searches": self.person("POST", "/v1/searches", analyst.body(ROBIN.typed(), case="P3")),
             "POST /v1/disclosures": self.person("POST", "/v1/disclosures", disclosure),
             "POST /v1/thresholds": self.person("POST", "/v1/thresholds", level, role=DECIDER),
+            "POST /v1/emergencies": self.person(
+                "POST", "/v1/emergencies", {**disclosure, "reason": "MISSING_NOW", "words": "No time to ask"}
+            ),
             "POST /v1/wrong-person": self.person("POST", "/v1/wrong-person", wrong),
             "GET /v1/considerations": self.person("GET", "/v1/considerations", role=REP, agency=ICB),
             "GET /v1/ledger": self.machine("GET", "/v1/ledger"),

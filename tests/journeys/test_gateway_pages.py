@@ -53,6 +53,8 @@ def every_page(running: Running) -> list[str]:
         f"/views/{a_kept_view(running, a_view(), contact=contact)}?basis=opinion",
         f"/views/{a_kept_view(running, a_view(), contact=contact)}/paper",
         f"/views/{a_kept_view(running, a_view(), contact=contact)}/wrong-person",
+        f"/views/{a_kept_view(running, a_view(), contact=contact)}/emergency",
+        f"/views/{a_kept_view(running, a_view(emergency='0' * 32), contact=contact)}",
         f"/contacts/{contact}/threshold",
         f"/contacts/{contact}/clock",
         "/about/help",

@@ -244,3 +244,32 @@ def test_a_print_is_a_disclosure_of_its_own_and_the_paper_bears_its_receipt(site
     assert printed in page.locator(".service-watermark").inner_text()
     page.emulate_media(media="screen")
     assert visit.violations() == []
+
+
+def test_in_an_emergency_the_glass_is_broken_in_three_clicks_and_no_name_leaves_with_the_reason(
+    sites: Demo, visitor: Visit
+) -> None:
+    child = showcase(sites, "open_case")
+    visit = visitor()
+    page = visit.page
+    sign_in(page, sites, "Sample Decision-maker")
+    search(page, child, case="SAMPLE-0800")
+    page.get_by_role("link", name="Emergency access").click()
+    page.get_by_text("ring 999 first").wait_for()
+    assert page.locator("main a[href^='tel:']").count() >= 2  # the numbers come before the form
+    page.get_by_role("button", name="Open for 60 minutes").click()
+    page.get_by_role("link", name="Choose why you cannot wait").wait_for()
+    assert visit.violations() == []
+    page.get_by_label("A child is missing now and at risk").check()
+    page.get_by_label("In your words, no names").fill(f"{child['given_name']} was not at school and is not at home")
+    page.get_by_role("button", name="Open for 60 minutes").click()
+    page.get_by_role("heading", name="Emergency access. Ends").wait_for()
+    page.get_by_text("“[removed] was not at school and is not at home”").wait_for()
+    assert visit.violations() == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert not visit.scrolls_sideways()
+    seen = page.url
+    page.get_by_role("button", name="End now").click()
+    page.get_by_role("heading", name="My work").wait_for()
+    page.goto(seen)
+    page.get_by_role("heading", name="Page not found").wait_for()

@@ -252,5 +252,6 @@ class FamilyView(Answer):
     family: tuple[Relative, ...] = ()
     chronology: tuple[Event, ...] = ()
     withheld: tuple[Refusal, ...] = ()
+    emergency: str | None = None
     banner: str
     receipt: Receipt | None = None

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
-from linkage.agency.gateway import contacts, family, inbox, ours, provider, search, threshold, wrong
+from linkage.agency.gateway import contacts, emergency, family, inbox, ours, provider, search, threshold, wrong
 from linkage.agency.gateway.broker_client import BrokerClient, BrokerRefused, BrokerUnavailable
 from linkage.agency.gateway.encoder import SearchEncoder
 from linkage.agency.gateway.forms import BadForm, FormDep
@@ -132,6 +132,7 @@ def create_gateway(
     app.include_router(family.router)
     app.include_router(threshold.router)
     app.include_router(contacts.router)
+    app.include_router(emergency.router)
     app.include_router(wrong.router)
     app.include_router(inbox.router)
     app.include_router(ours.router)

@@ -87,6 +87,18 @@ class BrokerClient:
         answer = self._post("/v1/disclosures", {"search": search, "candidate": candidate}, actor)
         return _read(FamilyView, answer), answer
 
+    def break_glass(
+        self, search: str, candidate: str, reason: str, words: str, actor: Actor
+    ) -> tuple[FamilyView, dict[str, Any]]:
+        """The same in immediate danger; `words` name nobody.  Raises BrokerUnavailable or BrokerRefused."""
+        body = {"search": search, "candidate": candidate, "reason": reason, "words": words}
+        answer = self._post("/v1/emergencies", body, actor)
+        return _read(FamilyView, answer), answer
+
+    def end_emergency(self, emergency: str, actor: Actor) -> dict[str, Any]:
+        """Say that an emergency is over.  Raises BrokerUnavailable or BrokerRefused."""
+        return self._ask("POST", f"/v1/emergencies/{emergency}/end", b"", actor)
+
     def set_threshold(self, body: dict[str, Any], actor: Actor) -> dict[str, Any]:
         """Record a threshold, or be told why not.  Raises BrokerUnavailable or BrokerRefused."""
         return self._post("/v1/thresholds", body, actor)

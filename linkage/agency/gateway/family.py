@@ -83,7 +83,7 @@ def show(
 ) -> Response:
     """The page of the service.  Where an agreement or a restriction has changed meanwhile it is decided again."""
     box = view_box(gateway, session, view)
-    if outdated(gateway, box):
+    if outdated(gateway, box) and not box.content["view"].get("emergency"):  # another emergency needs another reason
         return disclose_again(gateway, session, box.content)
     shown = FamilyView.model_validate(box.content["view"])
     wanted = Wanted(organisation=organisation, category=category, basis=basis, since=since, until=until)

@@ -93,6 +93,15 @@ GROUNDS: Final = MappingProxyType(
         "police_protection": "The child is under police protection",
     }
 )
+EMERGENCIES: Final = MappingProxyType(
+    {
+        "IMMEDIATE_DANGER": "A child is in immediate danger now",
+        "MISSING_NOW": "A child is missing now and at risk",
+        "PROTECTION_POWER": "Police protection or an emergency order is being used now",
+        "URGENT_TREATMENT": "A child needs urgent treatment now",
+    }
+)
+"""Why somebody can't wait, as the vocabulary labels it; a test holds both equal."""
 WRONG: Final = MappingProxyType(
     {
         "whole_child": "The whole child",

@@ -122,7 +122,7 @@ def test_nobody_can_sign_in_where_nobody_is_listed(tmp_path: Path) -> None:
 
 PATHS = [
     "/work", "/searches/new", "/searches/aa", "/views/aa", "/views/aa/receipt", "/contacts/aa/threshold",
-    "/views/aa/wrong-person", "/wrong-person/aa", "/contacts/aa/clock", "/views/aa/paper",
+    "/views/aa/wrong-person", "/wrong-person/aa", "/contacts/aa/clock", "/views/aa/emergency", "/views/aa/paper",
 ]  # fmt: skip
 HOLDERS_PATHS = ["/inbox", "/inbox/aa", "/our-data", "/our-data/accesses.csv", "/our-data/records/aa"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agreements import VOCABULARY
 from broker.considering import DECLINED
 from broker.reviews.said import WHAT_IS_WRONG, WRONG_PERSON_HOW
 from linkage.agency.gateway import words
@@ -30,6 +31,7 @@ def test_the_closed_lists_are_those_of_the_broker() -> None:
     assert tuple(words.WRONG) == WHAT_IS_WRONG
     assert words.WRONG_HOW.keys() == WRONG_PERSON_HOW.keys()
     assert words.DECLINED.keys() == DECLINED.keys()
+    assert {code: one.label for code, one in VOCABULARY.emergencies.items()} == dict(words.EMERGENCIES)
 
 
 @pytest.mark.parametrize(
