@@ -45,7 +45,7 @@ def changed(area: Area, clock: Clock, tmp_path: Path) -> Iterator[Area]:
     clock.put(MORNING)
 
 
-def test_it_shows_no_less_than_the_same_search_and_what_sources_signed_for_an_emergency(analyst: Asker) -> None:
+def test_it_shows_what_sources_signed_for_an_emergency_and_the_same_search_does_not(analyst: Asker) -> None:
     answer = analyst.search(ROBIN.typed(), case="E1")
     usual, urgent = analyst.open(answer), analyst.break_glass(answer)
     assert urgent["purpose"] == "EMERGENCY"

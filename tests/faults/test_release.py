@@ -116,6 +116,7 @@ class Site:
         analyst, decider = area.asker(ANALYST), area.asker(DECIDER)
         known["search"], known["decided"] = (one.search(ROBIN.typed(), case="P1") for one in (analyst, decider))
         known["view"] = analyst.open(known["search"])
+        known["emergency"] = analyst.break_glass(known["search"])["emergency"]
         decider.search(ROBIN.typed(), case="P2", purpose="S47")
         a_round(area)
         area.size()
@@ -203,6 +204,7 @@ class Site:
             "POST /v1/emergencies": self.person(
                 "POST", "/v1/emergencies", {**disclosure, "reason": "MISSING_NOW", "words": "No time to ask"}
             ),
+            "POST /v1/emergencies/{emergency}/end": self.person("POST", f"/v1/emergencies/{known['emergency']}/end"),
             "POST /v1/wrong-person": self.person("POST", "/v1/wrong-person", wrong),
             "GET /v1/considerations": self.person("GET", "/v1/considerations", role=REP, agency=ICB),
             "GET /v1/ledger": self.machine("GET", "/v1/ledger"),

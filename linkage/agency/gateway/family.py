@@ -142,7 +142,7 @@ def context(gateway: Gateway, box: Box, view: FamilyView, wanted: Wanted = ALL) 
         "view": view,
         "typed": typed,
         "contact": contact_of(gateway, box.content.get("contact", "")),
-        "purpose": PURPOSES[view.purpose].label if view.purpose in PURPOSES else view.purpose,
+        "purpose": "Immediate danger" if view.emergency else PURPOSES[view.purpose].label,
         "threshold": threshold_in_words(view.threshold),
         "drawing": network.draw(view.person, view.family, this_year=gateway.now().year),
         "drawing_limit": network.LIMIT,
