@@ -209,10 +209,10 @@ class Client:
             return "F02"
         return "F03" if self.sealed else "F04"
 
-    def go_on(self) -> None:
+    def go_on(self, *, seconds: float = 120.0) -> None:
         """Hand in what is missing, and wait for the verdict."""
         self.hand_in()
-        self.see_verdict()
+        self.see_verdict(seconds=seconds)
 
     def hand_in(self) -> None:
         """Open, fill what is missing, commit; from wherever it stands."""
@@ -238,8 +238,10 @@ class Client:
             self.kill.kill()
         caller.on(self.batch, self.id, "receipt?kind=received")
 
-    def see_verdict(self, *, seconds: float = 20.0) -> None:
-        """Wait until the batch is accepted, at most so long, and for the receipt that says so."""
+    def see_verdict(self, *, seconds: float) -> None:
+        """Wait until the batch is accepted, at most so long, and for the receipt that says so.  Raises Refused if it is
+        undecided still: a worker that failed tries again after a minute.
+        """
         caller = Caller(self.http, self.agency, base=self.base)
         assert self.id is not None
         end = time.monotonic() + seconds
@@ -248,6 +250,8 @@ class Client:
             if self.state == "accepted" or time.monotonic() >= end:
                 break
             time.sleep(0.05)
+        if self.state in ("sealed", "validating"):
+            raise Refused(f"no verdict in {seconds} s")
         expect(caller.on(self.batch, self.id, "receipt?kind=verdict"), 200)
 
 
@@ -405,7 +409,7 @@ def test_a_disk_that_fails_while_a_batch_comes_in_makes_no_acknowledgement_untru
         ):
             if wait_until_up(client.http, process):
                 with suppress(Refused, httpx2.HTTPError):
-                    client.go_on()
+                    client.go_on(seconds=10)
         if long and "(INJECTED)" not in log.read_text():
             break  # no thread makes so many of these calls
         assert "(INJECTED)" in log.read_text()
