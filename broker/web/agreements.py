@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from functools import cache
 from typing import Annotated, Any, Final
 
@@ -22,7 +22,7 @@ from broker.register import Listed
 from broker.settings import GOVERNANCE
 from broker.signin import INSPECTOR
 from broker.store import Reading
-from broker.web.pages import OfficerFormDep, PageRoute, attachment, only, page
+from broker.web.pages import OfficerFormDep, PageRoute, attachment, in_order, only, page
 from broker.web.printing import pages
 from broker.wiring import Broker
 
@@ -33,6 +33,11 @@ REF: Final = r"[a-z0-9][a-z0-9-]{0,63}@[0-9]{1,6}(\.[0-9]{1,6}){2}"
 Ref = Annotated[str, Path(pattern=f"^{REF}$")]
 Refs = Annotated[str, Query(pattern=f"^({REF})?$")]
 Code = Annotated[str, Query(pattern=r"^([A-Za-z0-9_.-]{1,64})?$")]
+COLUMNS: Final = {
+    "document": "Document", "state": "State", "signed": "Signed", "ends": "In force", "review": "Review due",
+}  # fmt: skip
+"""Of the register, by the code of its order."""
+Sort = Annotated[str, Query(pattern=rf"^(-?({'|'.join(COLUMNS)}))?$")]
 _CODE: Final = re.compile(r"(?<![\w@#.-])[A-Za-z][\w-]*(?:\.[\w-]+)*(?![\w@#-])")
 CALENDAR_DAYS: Final = 3 * 366
 
@@ -52,13 +57,16 @@ PARTIES: Final[Mapping[str, str]] = {
 
 
 @router.get("")
-def listed(request: Request, caller: OfficerDep, broker: BrokerDep, now: NowDep, ended: bool = False) -> Response:
-    """Every document of the register: how it stands, who has signed, until when."""
+def listed(
+    request: Request, caller: OfficerDep, broker: BrokerDep, now: NowDep, ended: bool = False, sort: Sort = ""
+) -> Response:
+    """Every document of the register: how it stands, who has signed, until when; by any column."""
     with broker.store.reading() as reading:
         found = register.documents(reading, at=now)
     shown = [one for one in found if ended or not one.state.ended]
     return page(
-        request, "agreements.html", caller, found=shown, hidden=len(found) - len(shown), words=_state_words,
+        request, "agreements.html", caller, found=in_order(shown, sort, _TOLD), hidden=len(found) - len(shown),
+        words=_state_words, heads=COLUMNS, sort=sort, ended=ended,
         kinds=KINDS, names=reports.organisations(broker.store),
     )  # fmt: skip
 
@@ -245,6 +253,16 @@ def _seen(reading: Reading, wanted: Mapping[str, str], at: datetime) -> tuple[An
 def _state_words(one: Listed) -> str:
     words, why = STATES[one.state.name], WHY.get(one.state.why, "")
     return f"{words}, {why}" if why and one.state.name not in ("active", "agreed") else words
+
+
+_TOLD: Final[Mapping[str, Callable[[Listed], Any]]] = {
+    "document": lambda one: one.title,
+    "state": _state_words,
+    "signed": lambda one: -len(one.state.awaited),
+    "ends": lambda one: one.last_day,
+    "review": lambda one: one.review_by or date.max,
+}
+"""What each column is sorted by: the last day, and how many have yet to sign."""
 
 
 def _posts(one: Listed) -> Mapping[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -28,6 +28,7 @@ from broker.web.pages import (
     attachment,
     day_typed,
     happened,
+    in_order,
     only,
     page,
     sentence,
@@ -179,18 +180,18 @@ def _results(
 
 
 def _in_order(events: Sequence[LoggedEvent], sort: str, names: Mapping[str, str]) -> list[LoggedEvent]:
-    """The events of a page by a column, as it reads; those that are equal stay as they were."""
-    column = sort.removeprefix("-")
-    told: Mapping[str, Callable[[LoggedEvent], Any]] = {
-        "": lambda one: 0,
-        "time": lambda one: one.at,
-        "what": lambda one: happened(one.type),
-        "organisation": lambda one: names.get(one.organisation, one.organisation),
-        "role": lambda one: one.role,
-        "purpose": lambda one: one.purpose,
-        "outcome": lambda one: one.outcome,
-    }
-    return sorted(events, key=told[column], reverse=sort.startswith("-"))
+    return in_order(
+        events,
+        sort,
+        {
+            "time": lambda one: one.at,
+            "what": lambda one: happened(one.type),
+            "organisation": lambda one: names.get(one.organisation, one.organisation),
+            "role": lambda one: one.role,
+            "purpose": lambda one: one.purpose,
+            "outcome": lambda one: one.outcome,
+        },
+    )
 
 
 def _event(request: Request, caller: Caller, broker: Broker, shown: EventPage) -> Response:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import IO, Annotated, Any, Final
+from typing import IO, Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
@@ -34,6 +34,8 @@ from broker.errors import (
 )
 from broker.settings import GOVERNANCE
 from broker.wiring import Broker
+
+Row = TypeVar("Row")
 
 HERE: Final = Path(__file__).resolve().parent
 STATIC: Final = HERE / "static"
@@ -319,6 +321,18 @@ def sentence(words: str) -> str:
     """
     field, colon, rest = words.partition(": ")
     return capitalised(rest if colon and field.replace("_", "").isalpha() else words)
+
+
+def in_order(rows: Sequence[Row], sort: str, told: Mapping[str, Callable[[Row], Any]]) -> list[Row]:
+    """Rows by the column of a code, as it reads, or down from its end after a minus; those that are equal stay as they
+    were, and so do all without a code.
+
+    >>> in_order([3, 1, 2], "-size", {"size": lambda one: one}), in_order([3, 1, 2], "", {})
+    ([3, 2, 1], [3, 1, 2])
+    """
+    if not sort:
+        return list(rows)
+    return sorted(rows, key=told[sort.removeprefix("-")], reverse=sort.startswith("-"))
 
 
 def chunks(file: IO[bytes]) -> Iterator[bytes]:

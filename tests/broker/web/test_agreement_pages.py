@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -134,3 +135,21 @@ def test_once_all_have_ended_it_says_that_nothing_can_be_disclosed(area: Area, c
     assert "Show 5 documents that ended" in said
     assert "Ended, by its dates" in officer.page("/agreements?ended=true")
     assert "Nothing falls due within three years." in officer.page("/agreements/calendar")
+
+
+def test_the_register_is_sorted_by_any_of_its_columns_without_a_script(area: Area, clock_: Clock) -> None:
+    clock_.put(MORNING)
+    officer = Officer.of(area)
+
+    def told(sort: str) -> list[str]:
+        return re.findall(
+            r'<a class="govuk-link" href="/agreements/[^"]+@[^"]+">([^<]+)</a>',
+            officer.get(f"/agreements?sort={sort}").text,
+        )
+
+    as_it_stands = told("")
+    assert told("document") == sorted(as_it_stands) and told("-document") == sorted(as_it_stands)[::-1]
+    assert len(set(as_it_stands)) > 2 and sorted(told("ends")) == sorted(as_it_stands)
+    assert 'aria-sort="descending"' in officer.get("/agreements?sort=-signed&ended=true").text
+    assert 'href="/agreements?sort=state&amp;ended=true"' in officer.get("/agreements?ended=true").text
+    assert officer.get("/agreements?sort=secret").status_code == 404
