@@ -145,7 +145,7 @@ def test_a_threshold_is_changed_with_a_reason_and_every_change_is_listed(area: A
     one = Officer.of(area)
     said = one.page("/reviews/rules")
     assert "An hour 60" in said and "No threshold has been changed." in said
-    assert "Nobody can break the glass here yet" in said
+    assert "No gateway tells the broker yet which cases are open" in said
     assert one.get("/reviews/rules/own_record").status_code == 404  # nothing of it can be changed
     answer = one.post("/reviews/rules/burst", value="many")
     assert answer.status_code == 422
