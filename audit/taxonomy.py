@@ -17,7 +17,6 @@ from audit.events import EVENT_TYPES, OPS, Op
 _BATCH: Final = "batch, flow, sequence, kind, manifest_sha256, rows, agreements, epoch: if it is prepared, outcome"
 _RELEASE: Final = "release, table, period, digests of catalogue and figures, outcome"
 _ASKING: Final = "asking a holder: the holder's inbox"
-_GLASS: Final = "break-glass: the analyst's pages"
 _RIGHTS: Final = "restriction and rectification of a subject"
 
 
@@ -154,7 +153,9 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({
                                   why="purpose"),
     "breakglass.reviewed": _written("reviewing", "a use of break-glass was reviewed", "event, decision, outcome",
                                     detail="note"),
-    "breakglass.user_suspended": _reserved("somebody may not break the glass for now", _GLASS),
+    "breakglass.user_suspended": _reserved(
+        "somebody may not break the glass for now", "no act: whoever's review is overdue is refused by the date alone"
+    ),
     "audit.searched": _written(
         "reports.search reports.opening reviewing sampling analysing access", "somebody read in the log",
         "what was searched, or which event and sections were opened", why="reason: one of the four of s.62(4)",

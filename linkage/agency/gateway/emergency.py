@@ -46,6 +46,7 @@ def open_now(view: str, request: Request, form: FormDep, session: SearcherDep, g
     if faults:
         return _page(request, gateway, session, box, said={"reason": reason, "words": written}, faults=faults)
     words = strike(written, Typed.from_json(box.content["typed"]).people())
+    in_force = gateway.broker.in_force()  # before: what changes meanwhile is then noticed
     try:
         shown, raw = gateway.broker.break_glass(
             box.content["search"], box.content["candidate"], reason, words, actor(session)
@@ -57,7 +58,7 @@ def open_now(view: str, request: Request, form: FormDep, session: SearcherDep, g
         faults = {"words": fault}
         return _page(request, gateway, session, box, said={"reason": reason, "words": written}, faults=faults)
     now = gateway.now()
-    kept = box.content | {"view": raw, "words": words}
+    kept = box.content | {"view": raw, "words": words, "in_force": in_force}
     lasts = min(shown.ends_at - now, timedelta(minutes=gateway.settings.typed_minutes))
     opened = gateway.store.put("view", session.person.id, kept, now=now, lasts=lasts)
     return RedirectResponse(f"/views/{opened}", 303)

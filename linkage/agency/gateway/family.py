@@ -83,7 +83,7 @@ def show(
 ) -> Response:
     """The page of the service.  Where an agreement or a restriction has changed meanwhile it is decided again."""
     box = view_box(gateway, session, view)
-    if outdated(gateway, box) and not box.content["view"].get("emergency"):  # another emergency needs another reason
+    if outdated(gateway, box):  # of an emergency, too: what it opened is over, and another needs another reason
         return disclose_again(gateway, session, box.content)
     shown = FamilyView.model_validate(box.content["view"])
     wanted = Wanted(organisation=organisation, category=category, basis=basis, since=since, until=until)
@@ -102,6 +102,8 @@ def print_anew(view: str, request: Request, form: FormDep, session: SearcherDep,
 def paper(view: str, request: Request, session: SearcherDep, gateway: GatewayDep) -> Response:
     """The view as it is printed: all of it, and nothing to click but the browser's own print."""
     box = view_box(gateway, session, view)
+    if outdated(gateway, box):
+        return disclose_again(gateway, session, box.content, then="/paper")
     shown = FamilyView.model_validate(box.content["view"])
     return gateway.page(request, "view.html", session, **context(gateway, box, shown), printing=True)
 

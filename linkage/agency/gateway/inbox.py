@@ -20,7 +20,6 @@ from linkage.agency.gateway.words import DECLINED
 router = APIRouter()
 
 STATES: Final = {"open": "Waiting", "disclosed": "Shared", "declined": "Not shared"}
-PAGES: Final = 40  # of a broker's list, in which an item is looked for
 DECIDED: Final = {
     "disclosed": "Recorded: your organisation has shared this.",
     "declined": "Recorded: your organisation does not share this, and why.",
@@ -90,7 +89,7 @@ def _page(gateway: Gateway, session: Session, state: str, after: str | None) -> 
 def _all(gateway: Gateway, session: Session) -> Iterator[dict[str, Any]]:
     for state in STATES:
         after: str | None = None
-        for _ in range(PAGES):
+        while True:
             page = _page(gateway, session, state, after)
             yield from page["considerations"]
             after = page["next"]

@@ -21,7 +21,6 @@ from linkage.agency.gateway.sessions import HolderDep, Session, check_form
 router = APIRouter()
 
 RECORD_LASTS: Final = timedelta(minutes=15)
-CSV_PAGES: Final = 400  # of the broker's ledger in one file; what is over is for `agency ledger`
 
 
 @router.get("/our-data")
@@ -45,7 +44,7 @@ def download(session: HolderDep, gateway: GatewayDep, which: str = "all") -> Res
     """The same as a file, each record with our own number: it is personal data from then on."""
     found: list[dict[str, Any]] = []
     after: str | None = None
-    for _ in range(CSV_PAGES):
+    while True:
         page = _page(gateway, session, which, after)
         found += page["accesses"]
         after = page["next"]

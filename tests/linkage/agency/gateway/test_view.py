@@ -133,6 +133,20 @@ def test_the_clause_that_allows_each_kind_is_there_to_read(running: Running) -> 
     assert "(northshire-mash@3.0.0, screen-index)" in page
 
 
+@pytest.mark.parametrize("page", ["", "/paper"])
+@pytest.mark.parametrize("emergency", [None, "0" * 32])
+def test_while_nobody_can_say_what_is_in_force_no_view_is_shown_again(
+    running: Running, page: str, emergency: str | None
+) -> None:
+    view = a_kept_view(running, a_view(emergency=emergency))
+    box = running.store.get("view", ANALYST.id, view, now=running.clock())
+    assert box is not None
+    running.store.replace("view", ANALYST.id, view, box.content | {"in_force": "a-mark"}, now=running.clock())
+    answer = running.client(ANALYST).get(f"/views/{view}{page}")  # no broker answers
+    assert answer.status_code == 503
+    assert "Attendance" not in answer.text
+
+
 @pytest.mark.parametrize(
     ("narrowed", "left"),
     [
