@@ -157,6 +157,7 @@ def test_a_wrong_person_is_reported_in_four_clicks_and_the_view_closes(sites: De
     view = page.url
     page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_role("link", name="Tell us this is the wrong person").click()
+    page.get_by_role("heading", name="Tell us this is the wrong person").wait_for()
     assert visit.violations() == []
     assert not visit.scrolls_sideways()
     page.get_by_role("button", name="Report and close this view").click()
